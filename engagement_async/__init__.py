@@ -1,0 +1,1 @@
+"""Async engine for X's enterprise Engagement API."""

@@ -1,0 +1,104 @@
+"""The error tree. It lies at the bottom: this file imports nothing of ours.
+
+    EngagementError
+    ├── UsageError (also a ValueError)   the request breaks a documented rule; nothing was sent
+    ├── AuthError                        the credentials were refused (401); the run stopped
+    ├── RequestRefusedError              the API refuses the request itself, whatever the IDs; the run stopped
+    ├── ServerRefusedError               404, 406, a redirect, a certificate: the address or the set-up is wrong; the run stopped
+    ├── RateLimitedError                 429; the engine holds the contract and asks again
+    └── AttemptError                     one attempt gave no usable answer; the engine asks again
+        ├── NotSentError                 it provably never left (DNS, connect, TLS): costs nothing of the contract
+        ├── DisconnectedError            the connection broke; the request may have arrived
+        ├── AttemptTimeoutError          no answer in time; the request may have arrived
+        ├── BodyError                    cut, corrupt, too large, of an unknown encoding
+        ├── AnswerError                  whole, but not an answer: not JSON, or of a wrong shape
+        └── ServerError                  500, 502, 503, 504, 408, or their text beside a 200
+
+Catch them all with::
+
+    try:
+        result = await client.totals(...)
+    except EngagementError as error:
+        ...
+
+No error of this tree holds a header or a secret.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AnswerError",
+    "AttemptError",
+    "AttemptTimeoutError",
+    "AuthError",
+    "BodyError",
+    "DisconnectedError",
+    "EngagementError",
+    "NotSentError",
+    "RateLimitedError",
+    "RequestRefusedError",
+    "ServerError",
+    "ServerRefusedError",
+    "UsageError",
+]
+
+
+class EngagementError(Exception):
+    """The base of every error that this package raises on purpose."""
+
+
+class UsageError(EngagementError, ValueError):
+    """A documented rule is broken by what the caller gave. Raised before any request; names the rule and the mend."""
+
+
+class StatusError(EngagementError):
+    """The API answered with an error. Carries the evidence: the HTTP `status` and the API's own `texts`."""
+
+    def __init__(self, message: str, *, status: int | None = None, texts: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.texts = texts
+
+
+class AuthError(StatusError):
+    """The credentials were refused (401). Nothing more was asked."""
+
+
+class RequestRefusedError(StatusError):
+    """The API refuses the request itself (400, 403), whatever the IDs. Nothing more was asked."""
+
+
+class ServerRefusedError(StatusError):
+    """The address or the set-up is wrong (404, 406, 3xx, a bad certificate). Nothing more was asked."""
+
+
+class RateLimitedError(StatusError):
+    """429, or "rate limit" in an answer's `errors`. The engine holds the contract; callers do not see this one."""
+
+
+class AttemptError(StatusError):
+    """One attempt gave no usable answer, and another may. Seen by callers only as the reason of a failed ID."""
+
+
+class NotSentError(AttemptError):
+    """The request provably never left this machine: DNS, connect, or the TLS handshake failed."""
+
+
+class DisconnectedError(AttemptError):
+    """The connection broke after the request may have left."""
+
+
+class AttemptTimeoutError(AttemptError):
+    """No answer in time; the request may have arrived."""
+
+
+class BodyError(AttemptError):
+    """The body was cut, corrupt, too large, or of an encoding that was not asked for."""
+
+
+class AnswerError(AttemptError):
+    """The body was whole, but is no answer: not JSON, or JSON of a wrong shape."""
+
+
+class ServerError(AttemptError):
+    """The API failed: 500, 502, 503, 504, 408, or their text beside a 200."""
