@@ -1,0 +1,100 @@
+"""What the emulator saw: the last requests one by one, all of them as counts.
+
+What belongs here: the record and its arithmetic. It stays small over millions of requests, unless it is told to keep
+all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["Entry", "RequestLog"]
+
+
+@dataclass(slots=True)
+class Entry:
+    """One request. `arrived_at`: seconds of the server's monotonic clock; `status` is 0 until an answer left."""
+
+    number: int
+    arrived_at: float
+    path: str
+    endpoint: str | None = None
+    tweet_ids: tuple[str, ...] = ()
+    engagement_types: tuple[str, ...] = ()
+    groupings: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    start: int | None = None
+    end: int | None = None
+    nonce: str | None = None
+    status: int = 0
+    errors: tuple[str, ...] = ()
+    fault: str | None = None
+    delivered: bool = False
+    """Whether what left is an answer that a client takes: no fault struck, or a harmless one."""
+
+
+class RequestLog:
+    """Counts of all requests, and the last `size` in full (None: all).
+
+    `statuses`, `faults`, `errors`: how often each. `ids_asked`, `duplicates`: IDs in checked requests, and how many
+    were twice in one. `peak`: the most arrivals in any sliding window of `period` seconds. `answered`: with
+    `count_ids`, how often each ID was in a request that was answered with data and left the server whole.
+    """
+
+    def __init__(self, period: float, size: int | None = 1000, *, count_ids: bool = False) -> None:
+        self.entries: deque[Entry] = deque(maxlen=size)
+        self.requests = 0
+        self.peak = 0
+        self.ids_asked = 0
+        self.duplicates = 0
+        self.statuses: Counter[int] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self._count_ids = count_ids
+        self._period = period
+        self._recent: deque[float] = deque()
+
+    def arrive(self, now: float, path: str) -> Entry:
+        """Count an arrival."""
+        self.requests += 1
+        self._recent.append(now)
+        while now - self._recent[0] >= self._period:
+            self._recent.popleft()
+        self.peak = max(self.peak, len(self._recent))
+        entry = Entry(self.requests, now, path)
+        self.entries.append(entry)
+        return entry
+
+    def checked(self, entry: Entry) -> None:
+        """Count the IDs of a request that kept the rules."""
+        self.ids_asked += len(entry.tweet_ids)
+        self.duplicates += len(entry.tweet_ids) - len(set(entry.tweet_ids))
+
+    def leave(self, entry: Entry) -> None:
+        """Count how a request ended."""
+        self.statuses[entry.status] += 1
+        if entry.fault is not None:
+            self.faults[entry.fault] += 1
+        if self._count_ids and entry.status == 200 and entry.delivered:
+            self.answered.update(entry.tweet_ids)
+        for text in entry.errors:
+            if text in self.errors or len(self.errors) < 1000:
+                self.errors[text] += 1
+
+    def peak_in(self, window_s: float) -> int:
+        """The most arrivals in any sliding window of `window_s` seconds, among the requests that are kept in full."""
+        peak, recent = 0, deque[float]()
+        for entry in self.entries:
+            recent.append(entry.arrived_at)
+            while entry.arrived_at - recent[0] >= window_s:
+                recent.popleft()
+            peak = max(peak, len(recent))
+        return peak
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(list(self.entries))
+
+    def __len__(self) -> int:
+        return self.requests
