@@ -1,0 +1,262 @@
+"""`engagement fetch`: any number of IDs in, one grouped result out, and the account of every ID."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import click
+import orjson
+
+from engagement_async.backfill.writers import TABLE_FORMATS, atomic_file, write_csv, write_jsonl, write_parquet
+from engagement_async.cli import options
+from engagement_async.cli.app import Session
+from engagement_async.cli.config import Auth, Settings
+from engagement_async.cli.exits import OK, SOME_FAILED, Interrupted
+from engagement_async.cli.progress import Meter, Snapshot, duration
+from engagement_async.cli.report import Reporter
+from engagement_async.cli.running import run_async
+from engagement_async.client import EngagementClient
+from engagement_async.credentials import BearerCredentials, OAuth1Credentials
+from engagement_async.endpoints import ENDPOINTS
+from engagement_async.errors import UsageError
+from engagement_async.ledger import RateLimit
+from engagement_async.merger import Merger
+from engagement_async.query import Query
+from engagement_async.result import EngagementResult
+
+__all__ = ["Outputs", "fetch", "gather", "tell_account"]
+
+FORMATS: Final = ("json", *TABLE_FORMATS)
+_PLACE: Final = "{grouping}"
+
+
+@click.command()
+@options.endpoint_argument
+@click.argument("tweet_ids", nargs=-1, metavar="[ID]...")
+@options.id_options
+@click.option("--strict", is_flag=True, help="Ask nothing if any line of the input is no Tweet ID.")
+@options.query_options
+@click.option(
+    "--output",
+    "-o",
+    default="-",
+    metavar="FILE|-",
+    help="Where the result goes; - is stdout. {grouping} in it makes a file for each grouping.",
+)
+@click.option("--format", "format_", type=click.Choice(FORMATS), help="Default: the suffix's, else json.")
+@options.contract_options
+@click.option(
+    "--concurrency", type=click.IntRange(1, 1000), default=16, show_default=True, metavar="N", help="Requests at once."
+)
+@click.option("--base-url", metavar="URL", help="The API's address. Also ENGAGEMENT_BASE_URL.")
+@click.option("--auth", type=click.Choice(["oauth1", "bearer"]), help="Which credentials, if there are both.")
+@options.report_options
+@click.pass_obj
+def fetch(
+    session: Session,
+    endpoint: str,
+    tweet_ids: tuple[str, ...],
+    files: tuple[str, ...],
+    id_column: str | None,
+    ids_format: str | None,
+    strict: bool,
+    metrics: tuple[str, ...],
+    group_by: tuple[str, ...],
+    start: str | None,
+    end: str | None,
+    output: str,
+    format_: str | None,
+    requests_per_minute: int | None,
+    period: float,
+    concurrency: int,
+    base_url: str | None,
+    auth: Auth | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Ask ENDPOINT about Tweets, and write one result.
+
+    \b
+    engagement fetch totals 1070059276213702656 --requests-per-minute 300
+    engagement fetch 28hr --ids mine.csv --output hours.parquet
+    engagement fetch historical --ids - --start 2026-01-01 --end 2026-03-01 -o result.json < ids.txt
+
+    Each distinct ID is asked once, and every one is accounted for. Exit codes: 0 all accounted for, 2 usage, input or
+    configuration, 3 some IDs failed or some lines were none, 4 credentials, 6 disk, 130/143 interrupted.
+    """
+    reporter = Reporter.of(session, as_json=as_json, quiet=quiet)
+    settings = Settings.load(os.environ)
+    credentials = settings.credentials(auth)
+    query = options.make_query(
+        ENDPOINTS[endpoint],
+        metrics=metrics,
+        group_by=group_by,
+        start=start,
+        end=end,
+        app_only=credentials.is_app_only,
+    )
+    query.check_credentials(credentials)
+    limit = settings.rate_limit(requests_per_minute, period)
+    base_url = base_url or settings.base_url
+    with Outputs(output, format_, tuple(query.groupings)) as outputs:
+        distinct, rejected = options.read_distinct(
+            tweet_ids, files, id_column=id_column, ids_format=ids_format, strict=strict, reporter=reporter
+        )
+        result = gather(query, distinct, credentials, limit, base_url, concurrency, reporter)
+        outputs.write(result)
+    tell_account(result, rejected, reporter)
+    return SOME_FAILED if result.failed_tweet_ids or rejected else OK
+
+
+def gather(
+    query: Query,
+    tweet_ids: Sequence[str],
+    credentials: OAuth1Credentials | BearerCredentials,
+    limit: RateLimit,
+    base_url: str | None,
+    concurrency: int,
+    reporter: Reporter,
+) -> EngagementResult:
+    """Asks about all IDs and merges the answers by batch number, so that the same answers give the same bytes.
+
+    Raises `Interrupted` when a signal came, having told what was done.
+    """
+    merger = Merger(query)
+    meter = Meter(len(tweet_ids), limit, time.monotonic)
+    address: Mapping[str, str] = {} if base_url is None else {"base_url": base_url}
+    last: Snapshot = meter.snapshot(0)
+
+    async def run() -> None:
+        nonlocal last
+        async with EngagementClient(credentials, rate_limit=limit, concurrency=concurrency, **address) as client:
+
+            def snapshot() -> Snapshot:
+                status = client.status()
+                return meter.snapshot(status.requests, status.waiting_s, status.waiting_for)
+
+            reporter.event(
+                "started",
+                endpoint=query.endpoint.name,
+                ids=len(tweet_ids),
+                requests_at_least=requests_for(query, len(tweet_ids)),
+            )
+            early = {}
+            number = 0
+            try:
+                async with reporter.watching(snapshot), client.stream(query, tweet_ids) as answers:
+                    async for answer in answers:
+                        meter.add(answer)
+                        early[answer.number] = answer
+                        while number in early:
+                            merger.add(early.pop(number))
+                            number += 1
+            finally:
+                last = snapshot()
+
+    try:
+        run_async(run)
+    except Interrupted as interrupted:
+        reporter.event("interrupted", **last.event(), exit_code=interrupted.exit_code)
+        reporter.note(
+            f"interrupted: {last.ids_done:,} of {last.ids_total:,} IDs were answered for, with {last.requests:,} "
+            "requests; nothing was written"
+        )
+        raise
+    reporter.event("progress", **last.event())
+    reporter.note(f"{last.ids_total:,} IDs · {last.requests:,} requests · {duration(last.elapsed_s)}")
+    return merger.result()
+
+
+def requests_for(query: Query, ids: int) -> int:
+    """How many requests so many distinct IDs take, when none has to be asked twice."""
+    return -(-ids // query.endpoint.ids_per_request) * len(query.parts())
+
+
+class Outputs:
+    """The files of one result: opened before the first request, whole at the end or not there.
+
+    Raises `UsageError` where the format cannot hold the groupings, or a folder is missing.
+    """
+
+    def __init__(self, output: str, format_: str | None, groupings: Sequence[str]) -> None:
+        suffix = Path(output).suffix.removeprefix(".").lower()
+        self.format = format_ or (suffix if suffix in FORMATS else "json")
+        if self.format not in FORMATS:
+            raise UsageError(f"unknown format {self.format!r}: one of {', '.join(FORMATS)}")
+        self._groupings = groupings
+        if self.format != "json" and len(groupings) > 1 and _PLACE not in output:
+            raise UsageError(
+                f"{self.format} holds one grouping, and there are {len(groupings)}: write {_PLACE} into --output, as "
+                f"{_PLACE}.{self.format}, for a file of each; or take --format json"
+            )
+        if self.format == "parquet":
+            try:
+                import pyarrow  # noqa: F401 - before the first request, not after the last
+            except ImportError:
+                raise UsageError("Parquet needs pyarrow: pip install 'engagement-async[arrow]'") from None
+            if output == "-" and sys.stdout.isatty():
+                raise UsageError("Parquet is no text for a terminal: name a file with --output")
+        if self.format == "json" and _PLACE in output:
+            raise UsageError(f"json holds all groupings in one file: leave {_PLACE} out of --output")
+        bad = [name for name in groupings if _PLACE in output and (name != os.path.basename(name) or name[0] == ".")]
+        if bad:
+            raise UsageError(f"the grouping {bad[0]!r} cannot be part of a file's name: name it otherwise")
+        self._paths = {name: output.replace(_PLACE, name) for name in groupings if self.format != "json"}
+        self._paths = self._paths or {"": output}
+        self._files: dict[str, BinaryIO] = {}
+        self._open = ExitStack()
+
+    def __enter__(self) -> Outputs:
+        with ExitStack() as stack:
+            for name, path in self._paths.items():
+                self._files[name] = sys.stdout.buffer if path == "-" else stack.enter_context(atomic_file(path))
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, *raised: object) -> bool | None:
+        return self._open.__exit__(*raised)  # type: ignore[arg-type]
+
+    def write(self, result: EngagementResult) -> None:
+        """Writes the result; the files are in place when the block ends."""
+        for name, file in self._files.items():
+            if self.format == "json":
+                indent = orjson.OPT_INDENT_2 if file.isatty() else 0
+                file.write(orjson.dumps(result.to_response(), option=orjson.OPT_APPEND_NEWLINE | indent))
+            elif self.format == "jsonl":
+                write_jsonl(file, result.rows(name))
+            elif self.format == "csv":
+                write_csv(file, result.rows(name), result.columns(name))
+            else:
+                write_parquet(file, [result.to_arrow(name)])
+            file.flush()
+
+
+def tell_account(result: EngagementResult, rejected: int, reporter: Reporter) -> None:
+    """Where every ID ended up, on stderr; those that failed or are forbidden one by one, with the reason."""
+    account = {**result.account, **({"rejected": rejected} if rejected else {})}
+    reporter.event(
+        "finished",
+        account=account,
+        unavailable=result.unavailable_tweet_ids,
+        forbidden=result.forbidden_tweet_ids,
+        unsupported=result.unsupported_tweet_ids,
+        failed=result.failed_tweet_ids,
+        exit_code=SOME_FAILED if result.failed_tweet_ids or rejected else OK,
+    )
+    width = max(len(f"{count:,}") for count in account.values())
+    for state, count in account.items():
+        if count or state == "answered":
+            reporter.note(f"  {state:<12}{count:>{width},}")
+    for metric, ids in result.unsupported_tweet_ids.items():
+        reporter.note(f"  {len(ids):,} have no {metric}: they are too old for it")
+    reporter.listed(
+        "forbidden (Tweets of other owners; ask their public metrics with --auth bearer):",
+        list(result.forbidden_tweet_ids),
+    )
+    reporter.listed("failed:", [f"{tweet_id}: {reason}" for tweet_id, reason in result.failed_tweet_ids.items()])

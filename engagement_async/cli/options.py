@@ -1,0 +1,163 @@
+"""Options that commands share, and what is made of them: a query, a contract, the list of distinct IDs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from engagement_async.backfill import sources
+from engagement_async.cli.report import Reporter
+from engagement_async.endpoints import ENDPOINTS, Endpoint
+from engagement_async.errors import UsageError
+from engagement_async.query import FULL_ORDERS, Query
+
+__all__ = [
+    "contract_options",
+    "endpoint_argument",
+    "id_options",
+    "make_query",
+    "query_options",
+    "read_distinct",
+    "report_options",
+]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+LISTED_REJECTS = 5
+"""Lines that are told one by one; of the rest, only the number."""
+
+
+def _all(*decorators: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
+    def decorate(command: _Command) -> _Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+endpoint_argument = click.argument("endpoint", type=click.Choice(list(ENDPOINTS)))
+
+id_options = _all(
+    click.option(
+        "--ids",
+        "files",
+        multiple=True,
+        metavar="FILE|-",
+        help="Tweet IDs: text (one a line), CSV, JSONL or Parquet, each also .gz or .zst; - is stdin. May be repeated.",
+    ),
+    click.option("--id-column", metavar="NAME", help="Their column, if not tweet_id, id_str, id or the only one."),
+    click.option("--ids-format", type=click.Choice(sources.FORMATS), help="Their format, if the suffix does not tell."),
+)
+
+query_options = _all(
+    click.option(
+        "--metrics",
+        multiple=True,
+        metavar="A,B",
+        help="Engagement types. Default: all that the endpoint and the credentials allow.",
+    ),
+    click.option(
+        "--group-by",
+        multiple=True,
+        metavar="[NAME=]A,B",
+        help="A grouping, in nesting order; up to three. Default: tweet.id,engagement.type and, where there are any, "
+        "engagement.day,engagement.hour.",
+    ),
+    click.option("--start", metavar="TIME", help="historical: from here on, as 2015-08-01 or 2015-07-01T12:24:00Z."),
+    click.option("--end", metavar="TIME", help="historical: up to here."),
+)
+
+contract_options = _all(
+    click.option(
+        "--requests-per-minute",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="What your contract allows. Also ENGAGEMENT_REQUESTS_PER_MINUTE; there is no default.",
+    ),
+    click.option(
+        "--period",
+        type=click.FloatRange(min=0, min_open=True),
+        default=60.0,
+        show_default=True,
+        metavar="S",
+        help="The seconds that N is meant for, if the contract does not count by the minute.",
+    ),
+)
+
+report_options = _all(
+    click.option("--json", "as_json", is_flag=True, help="Events for machines on stderr, one JSON object a line."),
+    click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors and warnings."),
+)
+
+
+def make_query(
+    endpoint: Endpoint,
+    *,
+    metrics: Sequence[str],
+    group_by: Sequence[str],
+    start: str | None,
+    end: str | None,
+    app_only: bool = False,
+) -> Query:
+    """The query that the options describe. `app_only`: the default metrics are those that a Bearer token may ask."""
+    names = [name.strip() for text in metrics for name in text.split(",") if name.strip()]
+    if not names:
+        names = list(endpoint.public_metrics if app_only and endpoint.public_metrics else endpoint.metrics)
+    groupings: dict[str, list[str]] = {}
+    for text in group_by or [",".join(_default_group_by(endpoint))]:
+        name, equals, values = text.rpartition("=")
+        items = [item.strip() for item in values.split(",") if item.strip()]
+        name = name.strip() if equals else "by_" + "_".join(item.partition(".")[2] or item for item in items)
+        if name in groupings:
+            raise UsageError(f"two groupings are called {name!r}: name one of them, as --group-by other={values}")
+        groupings[name] = items
+    return Query(endpoint, engagement_types=names, groupings=groupings, start=start, end=end)
+
+
+def _default_group_by(endpoint: Endpoint) -> Sequence[str]:
+    return FULL_ORDERS[0] if "engagement.hour" in endpoint.group_by else endpoint.group_by
+
+
+def read_distinct(
+    given: Sequence[str],
+    files: Sequence[str],
+    *,
+    id_column: str | None,
+    ids_format: str | None,
+    strict: bool,
+    reporter: Reporter,
+) -> tuple[list[str], int]:
+    """The distinct IDs of the arguments and the files, in their order, and how many lines were none.
+
+    A bad argument is a `UsageError`, and so is a bad line if `strict`; others are told.
+    """
+    for tweet_id in given:
+        reason = sources.why_not_an_id(tweet_id)
+        if reason:
+            raise UsageError(f"{tweet_id[:80]!r} {reason}")
+    if not given and not files:
+        raise UsageError("which Tweets? Give IDs as arguments, --ids FILE, or --ids - for stdin")
+    rejected = 0
+
+    def told(reject: sources.Reject) -> None:
+        nonlocal rejected
+        rejected += 1
+        reporter.rejected(reject, show=rejected <= LISTED_REJECTS)
+
+    distinct = dict.fromkeys(given)
+    for chunk in sources.read_id_chunks(
+        files,
+        id_column=id_column,
+        format=ids_format,
+        on_reject=None if strict else told,
+        on_warning=reporter.warn,
+    ):
+        distinct.update(dict.fromkeys(chunk))
+    if rejected > LISTED_REJECTS:
+        reporter.note(f"and {rejected - LISTED_REJECTS:,} more lines that are no Tweet IDs")
+    if not distinct:
+        raise UsageError(f"there is no Tweet ID in {' or '.join(files)}")
+    return list(distinct), rejected

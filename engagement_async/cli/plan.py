@@ -1,0 +1,193 @@
+"""`engagement plan`: what a fetch will take, told before anything is asked. Needs no credentials and no network."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from math import ceil
+from typing import Final
+
+import click
+import orjson
+
+from engagement_async.backfill import sources
+from engagement_async.cli import options
+from engagement_async.cli.app import Session
+from engagement_async.cli.config import Settings
+from engagement_async.cli.progress import duration
+from engagement_async.cli.report import Reporter
+from engagement_async.endpoints import ENDPOINTS
+from engagement_async.errors import UsageError
+from engagement_async.ledger import RateLimit
+from engagement_async.query import Query
+
+__all__ = ["Distinct", "Plan", "answer_bytes", "make_plan", "plan"]
+
+_ID_BYTES: Final = len('"1070059276213702656":{},')
+_VALUE_BYTES: Final = len('"1234",')
+_HOURS_OF_28: Final = 29
+"""The reference page's example spans 29 hour buckets."""
+
+
+class Distinct:
+    """Counts distinct IDs in some nine bytes each: they lie in many small arrays, and one at a time becomes a set."""
+
+    _PARTS: Final = 509  # a prime: IDs of one machine share their last bits
+
+    def __init__(self) -> None:
+        self._parts = [array("Q") for _ in range(self._PARTS)]
+
+    def update(self, tweet_ids: Iterable[str]) -> None:
+        """Take in more."""
+        parts = self._parts
+        for tweet_id in map(int, tweet_ids):
+            parts[tweet_id % self._PARTS].append(tweet_id)
+
+    def count(self) -> int:
+        """How many distinct ones there were."""
+        return sum(len(set(part)) for part in self._parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What asking so many IDs takes."""
+
+    endpoint: str
+    ids_read: int
+    rejected: int
+    duplicates: int
+    unique_ids: int
+    ids_per_request: int
+    requests: int
+    seconds: float
+    """At the contract, when every request is answered the first time."""
+    bytes_of_answers: int
+    """Decoded; the wire carries about a fifth of it, as gzip. An estimate: see `answer_bytes`."""
+
+
+def make_plan(query: Query, *, ids_read: int, rejected: int, unique_ids: int, limit: RateLimit) -> Plan:
+    """The arithmetic of it."""
+    batches, rest = divmod(unique_ids, query.endpoint.ids_per_request)
+    parts = query.parts()
+    full = sum(answer_bytes(part, query.endpoint.ids_per_request) for part in parts)
+    requests = ceil(unique_ids / query.endpoint.ids_per_request) * len(parts)
+    return Plan(
+        endpoint=query.endpoint.name,
+        ids_read=ids_read,
+        rejected=rejected,
+        duplicates=ids_read - unique_ids,
+        unique_ids=unique_ids,
+        ids_per_request=query.endpoint.ids_per_request,
+        requests=requests,
+        seconds=round(requests * limit.period / limit.requests, 1),
+        bytes_of_answers=batches * full + (sum(answer_bytes(part, rest) for part in parts) if rest else 0),
+    )
+
+
+def answer_bytes(query: Query, ids: int) -> int:
+    """About how long one decoded answer is: every key that its groupings nest, and values of four digits."""
+    span = _hours(query)
+    types = sum(len(metric) + len('"":{},') for metric in query.engagement_types)
+    total = 2
+    for group_by in query.groupings.values():
+        nodes = 1
+        for level, value in enumerate(group_by):
+            if value == "engagement.type":
+                total += nodes * types
+                nodes *= len(query.engagement_types)
+            else:
+                count, length = {
+                    "tweet.id": (ids, _ID_BYTES),
+                    "engagement.day": (ceil(span / 24) + 1, len('"2015-09-14":{},')),
+                    "engagement.hour": (24, len('"17":{},')),
+                }[value]
+                if value == "engagement.hour" and "engagement.day" in group_by[:level]:
+                    days = ceil(span / 24) + 1
+                    nodes = nodes // days * span  # not every day has all its hours
+                    total += nodes * length
+                else:
+                    total += nodes * count * length
+                    nodes *= count
+        total += nodes * (_VALUE_BYTES - len("{},"))
+    return total
+
+
+def _hours(query: Query) -> int:
+    if not query.endpoint.takes_bounds:
+        return _HOURS_OF_28
+    if query.start is None or query.end is None:
+        return 4 * 7 * 24
+    first, last = (datetime.fromisoformat(bound).replace(tzinfo=UTC) for bound in (query.start, query.end))
+    return max(1, ceil((last - first).total_seconds() / 3600))
+
+
+@click.command()
+@options.endpoint_argument
+@options.id_options
+@options.query_options
+@options.contract_options
+@click.option("--json", "as_json", is_flag=True, help="The plan as one JSON object on stdout.")
+@click.pass_obj
+def plan(
+    session: Session,
+    endpoint: str,
+    files: tuple[str, ...],
+    id_column: str | None,
+    ids_format: str | None,
+    metrics: tuple[str, ...],
+    group_by: tuple[str, ...],
+    start: str | None,
+    end: str | None,
+    requests_per_minute: int | None,
+    period: float,
+    as_json: bool,
+) -> None:
+    """Tell what a fetch of these IDs from ENDPOINT will take. Asks nothing, and needs no credentials.
+
+    \b
+    engagement plan totals --ids mine.csv --requests-per-minute 300
+    """
+    reporter = Reporter.of(session, as_json=as_json, quiet=False)
+    limit = Settings.load(os.environ).rate_limit(requests_per_minute, period)
+    query = options.make_query(ENDPOINTS[endpoint], metrics=metrics, group_by=group_by, start=start, end=end)
+    if not files:
+        raise UsageError("which Tweets? Give --ids FILE, or --ids - for stdin")
+    ids_read = rejected = 0
+    distinct = Distinct()
+
+    def told(reject: sources.Reject) -> None:
+        nonlocal rejected
+        rejected += 1
+        reporter.rejected(reject, show=rejected <= options.LISTED_REJECTS)
+
+    for chunk in sources.read_id_chunks(
+        files, id_column=id_column, format=ids_format, on_reject=told, on_warning=reporter.warn
+    ):
+        ids_read += len(chunk)
+        distinct.update(chunk)
+    made = make_plan(query, ids_read=ids_read, rejected=rejected, unique_ids=distinct.count(), limit=limit)
+    if as_json:
+        click.echo(orjson.dumps(asdict(made)))
+        return
+    of_contract = f"{limit.requests:,} requests in {limit.period:g} s"
+    for name, value in (
+        ("lines read", f"{made.ids_read + made.rejected:,}"),
+        ("rejected", f"{made.rejected:,}"),
+        ("duplicates", f"{made.duplicates:,}"),
+        ("unique IDs", f"{made.unique_ids:,}"),
+        ("requests", f"{made.requests:,}  ({made.ids_per_request} IDs each)"),
+        ("time", f"{duration(made.seconds)}  (at {of_contract}, nothing asked twice)"),
+        ("answers", f"about {_size(made.bytes_of_answers)}  (every key, values of 4 digits; about a fifth as gzip)"),
+    ):
+        click.echo(f"{name:<12}{value}")
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,144 @@
+"""What a command says on stderr: to a person at a terminal, into a log, or as JSON events to a machine."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Literal
+
+import click
+import orjson
+
+from engagement_async.backfill.sources import Reject
+from engagement_async.cli.app import Session
+from engagement_async.cli.progress import Snapshot
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["Mode", "Reporter"]
+
+Mode = Literal["terminal", "lines", "json", "quiet"]
+
+_EVERY_S: Mapping[Mode, float] = {"terminal": 0.2, "lines": 10.0, "json": 10.0}
+
+
+class Reporter:
+    """Tells what happens: `terminal` draws, `lines` writes a line now and then, `json` events, `quiet` only warnings."""
+
+    def __init__(self, mode: Mode) -> None:
+        self.mode = mode
+
+    @classmethod
+    def of(cls, session: Session, *, as_json: bool, quiet: bool) -> Reporter:
+        """As the options and stderr have it. From here on errors are events too, if `as_json`."""
+        if as_json and quiet:
+            raise click.UsageError("--json and --quiet: take one of them")
+        session.json = as_json
+        return cls("json" if as_json else "quiet" if quiet else "terminal" if sys.stderr.isatty() else "lines")
+
+    def event(self, name: str, **fields: object) -> None:
+        """For machines alone."""
+        if self.mode == "json":
+            click.echo(orjson.dumps({"event": name, **fields}), err=True)
+
+    def note(self, text: str) -> None:
+        """For people alone."""
+        if self.mode in ("terminal", "lines"):
+            click.echo(text, err=True)
+
+    def warn(self, message: str) -> None:
+        """Always told."""
+        if self.mode == "json":
+            self.event("warning", message=message)
+        else:
+            click.echo(f"warning: {message}", err=True)
+
+    def rejected(self, reject: Reject, *, show: bool) -> None:
+        """A line that is no ID. Machines are told of each."""
+        if self.mode == "json":
+            self.event("rejected", source=reject.source, line=reject.line, text=reject.text, reason=reject.reason)
+        elif show:
+            self.warn(str(reject))
+
+    def listed(self, title: str, lines: Sequence[str], *, at_most: int = 10) -> None:
+        """A list for people, cut where it gets long. Told even if `quiet`: it is about what went wrong."""
+        if self.mode == "json" or not lines:
+            return
+        click.echo(title, err=True)
+        for line in lines[:at_most]:
+            click.echo(f"  {line}", err=True)
+        if len(lines) > at_most:
+            click.echo(f"  and {len(lines) - at_most:,} more", err=True)
+
+    @asynccontextmanager
+    async def watching(self, snapshot: Callable[[], Snapshot]) -> AsyncIterator[None]:
+        """While the block runs, shows its progress: drawn at a terminal, else every ten seconds."""
+        if self.mode == "quiet":
+            yield
+            return
+        if self.mode == "terminal":
+            from rich.console import Console
+            from rich.live import Live
+
+            with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
+
+                def show() -> None:
+                    live.update(_drawn(snapshot()), refresh=True)
+
+                async with _repeating(show, _EVERY_S[self.mode]):
+                    yield
+            return
+
+        def tell() -> None:
+            now = snapshot()
+            self.event("progress", **now.event())
+            self.note(now.line())
+
+        async with _repeating(tell, _EVERY_S[self.mode]):
+            yield
+
+
+@asynccontextmanager
+async def _repeating(action: Callable[[], None], every_s: float) -> AsyncIterator[None]:
+    loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle
+
+    def again() -> None:
+        nonlocal timer
+        action()
+        timer = loop.call_later(every_s, again)
+
+    timer = loop.call_later(every_s, again)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _drawn(now: Snapshot) -> RenderableType:
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    from engagement_async.cli.progress import duration
+
+    bar = Table.grid(padding=(0, 1))
+    share = now.ids_done / now.ids_total if now.ids_total else 1.0
+    bar.add_row(
+        ProgressBar(total=now.ids_total, completed=now.ids_done, width=40),
+        f"{share:4.0%}",
+        f"{now.ids_done:,} of {now.ids_total:,} IDs",
+        Text(f"{duration(now.eta_s)} left" if now.eta_s is not None else "", style="cyan"),
+    )
+    below = Text.assemble((f"{now.requests:,} requests", "bold"), " · ", now.rate())
+    if now.unavailable:
+        below.append(f" · {now.unavailable:,} gone", "yellow")
+    if now.failed:
+        below.append(f" · {now.failed:,} failed", "red")
+    if now.waiting():
+        below.append(f" · {now.waiting()}", "magenta")
+    return Group(bar, below)
