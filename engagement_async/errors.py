@@ -4,7 +4,7 @@
     ├── UsageError (also a ValueError)   the request breaks a documented rule; nothing was sent
     ├── AuthError                        the credentials were refused (401); the run stopped
     ├── RequestRefusedError              the API refuses the request itself, whatever the IDs; the run stopped
-    ├── ServerRefusedError               404, 406, a redirect, a certificate: the address or the set-up is wrong; the run stopped
+    ├── ServerRefusedError               404, 406, redirect, certificate: address or set-up is wrong; the run stopped
     ├── RateLimitedError                 429; the engine holds the contract and asks again
     └── AttemptError                     one attempt gave no usable answer; the engine asks again
         ├── NotSentError                 it provably never left (DNS, connect, TLS): costs nothing of the contract
@@ -39,6 +39,7 @@ __all__ = [
     "RequestRefusedError",
     "ServerError",
     "ServerRefusedError",
+    "StatusError",
     "UsageError",
 ]
 
@@ -52,12 +53,13 @@ class UsageError(EngagementError, ValueError):
 
 
 class StatusError(EngagementError):
-    """The API answered with an error. Carries the evidence: the HTTP `status` and the API's own `texts`."""
+    """The API answered with an error. Carries the evidence: the HTTP `status`, the API's own `texts`, and `Retry-After`."""
 
     def __init__(self, message: str, *, status: int | None = None, texts: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.status = status
         self.texts = texts
+        self.retry_after_s: float | None = None
 
 
 class AuthError(StatusError):

@@ -1,0 +1,482 @@
+"""(status, headers, body) become an Answer or an error, in pure functions.
+
+Strings become integers while the JSON is parsed: a grouping of n items is a dict of depth n with integer leaves, and the
+decoder is built for exactly the groupings of one query.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from engagement_async.errors import (
+    AnswerError,
+    AuthError,
+    RateLimitedError,
+    RequestRefusedError,
+    ServerError,
+    ServerRefusedError,
+    StatusError,
+)
+from engagement_async.query import UNSUPPORTED_KEYS, Query
+
+__all__ = [
+    "Answer",
+    "AnswerReader",
+    "Grouping",
+    "RateHeaders",
+    "Reading",
+    "RefusedIdsError",
+    "Window",
+    "minute_remaining",
+]
+
+Grouping = dict[str, Any]
+"""Nested dicts in the order of a `group_by`, with integer leaves."""
+
+
+class Window(NamedTuple):
+    """The time that an answer covers: aware UTC datetimes, `start` taken in and `end` left out."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(slots=True)
+class Answer:
+    """What is known about the IDs of one batch. Every ID of `tweet_ids` is in exactly one place of the account.
+
+    An ID is answered unless it is unavailable, forbidden, failed, or unsupported in every metric that was asked.
+    """
+
+    number: int
+    """Of the batch, from 0, in input order."""
+    tweet_ids: tuple[str, ...]
+    groupings: dict[str, Grouping] = field(default_factory=dict)
+    windows: tuple[Window, ...] = ()
+    unavailable_tweet_ids: tuple[str, ...] = ()
+    forbidden_tweet_ids: tuple[str, ...] = ()
+    unsupported_tweet_ids: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Metric to the IDs for which the API has no value of it."""
+    failed_tweet_ids: dict[str, str] = field(default_factory=dict)
+    """ID to the reason."""
+    notes: tuple[str, ...] = ()
+    """Texts of the API's `errors` that stood beside data and say nothing that the account does not."""
+
+    @property
+    def start(self) -> datetime | None:
+        return min((window.start for window in self.windows), default=None)
+
+    @property
+    def end(self) -> datetime | None:
+        return max((window.end for window in self.windows), default=None)
+
+
+class Reading(NamedTuple):
+    """What one reply says: the answer for the IDs that it settles, and what must be asked again."""
+
+    answer: Answer
+    missing: tuple[str, ...] = ()
+    """IDs that it speaks of nowhere."""
+    reduced: tuple[tuple[Query, tuple[str, ...]], ...] = ()
+    """IDs that were refused for some of the metrics: the others can still be asked."""
+    is_refusal: bool = False
+    """Whether it came as an error: then `missing` were not looked at."""
+
+
+class RefusedIdsError(StatusError):
+    """A 400 or 403 that speaks of IDs: those that it names, or, when it names none, one or more of the batch."""
+
+    def __init__(
+        self, message: str, *, status: int, texts: tuple[str, ...], named: tuple[str, ...], is_forbidden: bool
+    ) -> None:
+        super().__init__(message, status=status, texts=texts)
+        self.named = named
+        self.is_forbidden = is_forbidden
+
+
+@dataclass(frozen=True, slots=True)
+class RateHeaders:
+    """What the headers say of the contract. None where absent or nonsense; seconds are from the answer's own `Date`."""
+
+    retry_after_s: float | None = None
+    minute_remaining: int | None = None
+    minute_reset_s: float | None = None
+    second_remaining: int | None = None
+    second_reset_s: float | None = None
+    date: datetime | None = None
+
+    @classmethod
+    def from_headers(cls, headers: Mapping[str, str]) -> RateHeaders:
+        """Reads `Retry-After` (seconds or a date) and `x-per-minute-*`, `x-per-second-*` (resets are epoch seconds).
+
+        Resets are taken relative to the answer's own `Date`: the local clock may be wrong.
+        """
+        date = _http_date(headers.get("date"))
+        return cls(
+            retry_after_s=_retry_after(headers.get("retry-after"), date),
+            minute_remaining=_count(headers.get("x-per-minute-remaining")),
+            minute_reset_s=_until(headers.get("x-per-minute-reset"), date),
+            second_remaining=_count(headers.get("x-per-second-remaining")),
+            second_reset_s=_until(headers.get("x-per-second-reset"), date),
+            date=date,
+        )
+
+
+def minute_remaining(headers: Mapping[str, str]) -> int | None:
+    """`x-per-minute-remaining` alone: looked at in every answer, so nothing else is parsed for it."""
+    return _count(headers.get("x-per-minute-remaining"))
+
+
+_ID_LISTS = ("unavailable_tweet_ids", *UNSUPPORTED_KEYS)
+
+LONGEST_WAIT_S = 15 * 60.0
+"""A server that names a longer wait than this, for a limit by the minute, is not believed."""
+
+
+def _http_date(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    try:
+        parsed = parsedate_to_datetime(text)
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _count(text: str | None) -> int | None:
+    if text and text.isascii() and text.isdigit() and len(text) <= 9:
+        return int(text)
+    return None
+
+
+def _sane_wait(seconds: float) -> float | None:
+    return seconds if math.isfinite(seconds) and 0 <= seconds <= LONGEST_WAIT_S else None
+
+
+def _until(text: str | None, date: datetime | None) -> float | None:
+    try:
+        return _sane_wait(float(text) - date.timestamp()) if text and date else None
+    except ValueError:
+        return None
+
+
+def _retry_after(text: str | None, date: datetime | None) -> float | None:
+    if not text:
+        return None
+    try:
+        return _sane_wait(float(text))
+    except ValueError:
+        at = _http_date(text)
+        return _sane_wait((at - date).total_seconds()) if at and date else None
+
+
+_RATE_LIMIT = re.compile(r"rate.?limit|too many requests", re.IGNORECASE)
+_AUTHENTICATED = re.compile(r"could not be authenticated|could not authenticate|application id is not authorized", re.I)
+_SERVER_ERROR = re.compile(r"internal server error", re.IGNORECASE)
+_FORBIDDEN_IDS = re.compile(r"forbidden to access tweets(?: for author id \d+)?\s*:\s*([\d,\s]+)", re.IGNORECASE)
+_REQUEST_ITSELF = re.compile(r"forbidden to access metrics|groupBys? you have specified", re.IGNORECASE)
+_TOLD = re.compile(r"tweet id\(s\) are unavailable|forbidden to access tweets|older than \d+ days", re.IGNORECASE)
+"""What the account of IDs tells already."""
+_ID = re.compile(r"\d{1,19}", re.ASCII)
+_TRANSIENT = frozenset({408, 500, 502, 503, 504})
+
+
+class _Errors(msgspec.Struct):
+    """The parts of an answer that are about errors, in every shape that was seen."""
+
+    errors: Any = None
+    error: Any = None
+    message: Any = None
+
+
+def error_texts(body: bytes) -> tuple[str, ...]:
+    """The texts of `errors`: an array of strings, or of objects with a `message`."""
+    try:
+        found = msgspec.json.decode(body, type=_Errors)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return ()
+    return _texts(found.errors) or _texts(found.error) or _texts(found.message)
+
+
+def _texts(errors: Any) -> tuple[str, ...]:
+    items = errors if isinstance(errors, list) else [errors]
+    texts = (item.get("message") if isinstance(item, dict) else item for item in items)
+    return tuple(text[:4000] for text in texts if isinstance(text, str) and text)
+
+
+class AnswerReader:
+    """Reads the replies to one query. Built once a query: it holds the decoders for exactly its groupings."""
+
+    def __init__(self, query: Query) -> None:
+        self.query = query
+        self._shapes = [_Shape(query.groupings)]
+        by_hour = {name: _with_days(group_by) for name, group_by in query.groupings.items()}
+        if by_hour != query.groupings:
+            # Hours without days are documented as {"2016-02-10": {"17": ..}} and seen as bare {"17": ..}.
+            self._shapes.insert(0, _Shape(by_hour))
+
+    def read(
+        self, number: int, tweet_ids: tuple[str, ...], status: int, headers: Mapping[str, str], body: bytes
+    ) -> Reading:
+        """What the reply to a request for these IDs says.
+
+        Raises `AuthError`, `RateLimitedError`, `RefusedIdsError`, `RequestRefusedError`, `ServerRefusedError`,
+        `ServerError` or `AnswerError`.
+        """
+        if status == 200:
+            return self._read_data(number, tweet_ids, status, body)
+        if status in (400, 403):
+            return self._read_refusal(number, tweet_ids, status, body)
+        raise _status_error(status, error_texts(body))
+
+    def _read_data(self, number: int, tweet_ids: tuple[str, ...], status: int, body: bytes) -> Reading:
+        shape, raw = self._decode(body)
+        texts = _texts(raw.errors)
+        named: tuple[str, ...] = ()
+        if texts:
+            _raise_for_texts(status, texts)
+            named = _named_forbidden(texts, tweet_ids)
+        groupings = shape.groupings(raw)
+        if not groupings and not named and all(getattr(raw, key) is None for key in _ID_LISTS):
+            raise AnswerError("the answer has none of the groupings that were asked for", status=status, texts=texts)
+        return Reading(*self._account(number, tweet_ids, shape, raw, groupings, named, texts))
+
+    def _account(
+        self,
+        number: int,
+        tweet_ids: tuple[str, ...],
+        shape: _Shape,
+        raw: Any,
+        groupings: dict[str, Grouping],
+        forbidden: tuple[str, ...],
+        texts: tuple[str, ...],
+    ) -> tuple[Answer, tuple[str, ...]]:
+        """Puts every ID in its place. Whatever the answer says of IDs that were not asked is left out."""
+        asked = frozenset(tweet_ids)
+        gone = frozenset(raw.unavailable_tweet_ids or ()) & asked
+        refused = frozenset(forbidden) & asked - gone
+        unsupported = self._unsupported(raw, asked - gone - refused)
+        unwanted = gone | refused
+        seen: set[str] = set()
+        for name, depth in shape.depth_of_ids.items():
+            if name in groupings:
+                groupings[name] = _kept(groupings[name], depth, asked, unwanted, seen)
+        if unsupported:
+            self._drop_fake_values(shape, groupings, unsupported)
+        missing: tuple[str, ...] = ()
+        if shape.depth_of_ids and len(seen) + len(unwanted) < len(asked):
+            known = seen.union(unwanted, *unsupported.values())
+            missing = tuple(tweet_id for tweet_id in tweet_ids if tweet_id not in known)
+        answer = Answer(
+            number,
+            tweet_ids if not missing else tuple(i for i in tweet_ids if i not in frozenset(missing)),
+            groupings,
+            windows=(Window(_utc(raw.start), _utc(raw.end)),) if raw.start and raw.end else (),
+            unavailable_tweet_ids=_ordered(tweet_ids, gone),
+            forbidden_tweet_ids=_ordered(tweet_ids, refused),
+            unsupported_tweet_ids={metric: _ordered(tweet_ids, ids) for metric, ids in unsupported.items()},
+            notes=tuple(text for text in texts if not _TOLD.search(text)),
+        )
+        return answer, missing
+
+    def _unsupported(self, raw: Any, asked: frozenset[str]) -> dict[str, frozenset[str]]:
+        unsupported: dict[str, frozenset[str]] = {}
+        for key, metrics in UNSUPPORTED_KEYS.items():
+            ids = frozenset(getattr(raw, key) or ()) & asked
+            for metric in metrics if ids else ():
+                if metric in self.query.engagement_types:
+                    unsupported[metric] = ids
+        return unsupported
+
+    def _reduced(self, answer: Answer) -> tuple[tuple[Query, tuple[str, ...]], ...]:
+        """What to ask of IDs that were refused for some metrics: the other metrics."""
+        metrics_of: dict[str, list[str]] = {}
+        for metric, ids in answer.unsupported_tweet_ids.items():
+            for i in ids:
+                metrics_of.setdefault(i, []).append(metric)
+        by_metrics: dict[tuple[str, ...], list[str]] = {}
+        for i, metrics in metrics_of.items():
+            by_metrics.setdefault(tuple(sorted(metrics)), []).append(i)
+        return tuple(
+            (query, tuple(ids))
+            for metrics, ids in by_metrics.items()
+            if (query := self.query.without(metrics)) is not None
+        )
+
+    def _drop_fake_values(
+        self, shape: _Shape, groupings: dict[str, Grouping], unsupported: Mapping[str, Collection[str]]
+    ) -> None:
+        """A zero of an unsupported metric is no value."""
+        types = self.query.engagement_types
+        without_any = frozenset.intersection(*(frozenset(unsupported.get(metric, ())) for metric in types))
+        for name, at_id in shape.depth_of_ids.items():
+            if name not in groupings:
+                continue
+            group_by = shape.group_by[name]
+            if "engagement.type" in group_by:
+                at_type = group_by.index("engagement.type")
+                for metric, ids in unsupported.items():
+                    keys = {at_id: frozenset(ids), at_type: frozenset([metric])}
+                    groupings[name] = _pruned(groupings[name], keys, 0, max(at_id, at_type))
+            if without_any:
+                groupings[name] = _pruned(groupings[name], {at_id: without_any}, 0, at_id)
+
+    def _read_refusal(self, number: int, tweet_ids: tuple[str, ...], status: int, body: bytes) -> Reading:
+        try:
+            shape, raw = self._decode(body)
+        except AnswerError:
+            texts = error_texts(body)
+            _raise_for_texts(status, texts)
+        else:
+            texts = _texts(raw.errors)
+            _raise_for_texts(status, texts)
+            # "Those are the answer": the IDs that it lists. Others are asked again, unless there is data of them.
+            asked = frozenset(tweet_ids)
+            listed = asked & {i for key in _ID_LISTS for i in getattr(raw, key) or ()}
+            if listed:
+                groupings = shape.groupings(raw)
+                told = tweet_ids if groupings else _ordered(tweet_ids, listed)
+                answer, missing = self._account(number, told, shape, raw, groupings, (), texts)
+                left = missing or _ordered(tweet_ids, asked.difference(told))
+                return Reading(answer, left, () if groupings else self._reduced(answer), is_refusal=True)
+        named = _named_forbidden(texts, tweet_ids)
+        forbidden = bool(named)
+        if not named:
+            named = _ordered(tweet_ids, {i for text in texts for i in _ID.findall(text)})
+        said = "; ".join(texts) or f"HTTP {status}"
+        raise RefusedIdsError(
+            f"the API refused the request: {said}", status=status, texts=texts, named=named, is_forbidden=forbidden
+        )
+
+    def _decode(self, body: bytes) -> tuple[_Shape, Any]:
+        problem = ""
+        for shape in self._shapes:
+            try:
+                return shape, shape.decoder.decode(body)
+            except msgspec.ValidationError as error:
+                problem = str(error)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                raise AnswerError("the answer is no JSON") from None
+            except RecursionError:
+                raise AnswerError("the answer is nested too deep") from None
+        raise AnswerError(f"the answer has a wrong shape: {problem}")
+
+
+class _Shape:
+    """How answers are nested, and the decoder for it: one struct with a typed field for each grouping."""
+
+    def __init__(self, group_by: Mapping[str, tuple[str, ...]]) -> None:
+        self.group_by = group_by
+        self.depth_of_ids = {name: by.index("tweet.id") for name, by in group_by.items() if "tweet.id" in by}
+        self._fields = {name: f"grouping_{index}" for index, name in enumerate(group_by)}
+        fields: list[tuple[str, Any, Any]] = [(key, list[str] | None, None) for key in _ID_LISTS]
+        fields += [("errors", Any, None), ("start", datetime | None, None), ("end", datetime | None, None)]
+        for name, field_name in self._fields.items():
+            kind: Any = int
+            for _ in group_by[name]:
+                kind = dict[str, kind]
+            fields.append((field_name, kind | None, None))
+        renamed = {field_name: name for name, field_name in self._fields.items()}
+        shape = msgspec.defstruct("ApiAnswer", fields, rename=renamed, gc=False)
+        self.decoder = msgspec.json.Decoder(shape, strict=False)
+
+    def groupings(self, raw: Any) -> dict[str, Grouping]:
+        return {
+            name: grouping
+            for name, field_name in self._fields.items()
+            if (grouping := getattr(raw, field_name)) is not None
+        }
+
+
+def _with_days(group_by: tuple[str, ...]) -> tuple[str, ...]:
+    if "engagement.hour" not in group_by or "engagement.day" in group_by:
+        return group_by
+    at = group_by.index("engagement.hour")
+    return (*group_by[:at], "engagement.day", *group_by[at:])
+
+
+def _utc(at: datetime) -> datetime:
+    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _kept(grouping: Grouping, depth: int, asked: frozenset[str], unwanted: Collection[str], seen: set[str]) -> Grouping:
+    """The grouping with asked and wanted IDs alone; adds the IDs that have values to `seen`."""
+    if depth:
+        return {key: _kept(inner, depth - 1, asked, unwanted, seen) for key, inner in grouping.items()}
+    if not unwanted and grouping.keys() <= asked:
+        kept = grouping
+    else:
+        kept = {key: value for key, value in grouping.items() if key in asked and key not in unwanted}
+    seen.update(kept)
+    return kept
+
+
+def _pruned(grouping: Grouping, keys: Mapping[int, Collection[str]], level: int, last: int) -> Grouping:
+    """The grouping without the leaves whose keys match at every level of `keys`; emptied dicts go too."""
+    matching = keys.get(level)
+    if level == last:
+        return {key: value for key, value in grouping.items() if matching is None or key not in matching}
+    pruned: Grouping = {}
+    for key, inner in grouping.items():
+        if matching is None or key in matching:
+            inner = _pruned(inner, keys, level + 1, last)
+            if not inner:
+                continue
+        pruned[key] = inner
+    return pruned
+
+
+def _ordered(tweet_ids: Iterable[str], chosen: Collection[str]) -> tuple[str, ...]:
+    return tuple(i for i in tweet_ids if i in chosen) if chosen else ()
+
+
+def _named_forbidden(texts: Iterable[str], tweet_ids: tuple[str, ...]) -> tuple[str, ...]:
+    found = {i for text in texts for ids in _FORBIDDEN_IDS.findall(text) for i in _ID.findall(ids)}
+    return _ordered(tweet_ids, found)
+
+
+def _raise_for_texts(status: int, texts: tuple[str, ...]) -> None:
+    """Some texts say what is wrong whatever status they come with."""
+    for text in texts:
+        if _RATE_LIMIT.search(text):
+            raise RateLimitedError(text, status=status, texts=texts)
+        if _AUTHENTICATED.search(text):
+            raise _auth_error(status, texts)
+        if _SERVER_ERROR.search(text):
+            raise ServerError(f"the API failed: {text}", status=status, texts=texts)
+        if status != 200 and _REQUEST_ITSELF.search(text):
+            raise RequestRefusedError(f"the API refused the request: {text}", status=status, texts=texts)
+
+
+def _auth_error(status: int, texts: tuple[str, ...]) -> AuthError:
+    said = "; ".join(texts) or f"HTTP {status}"
+    return AuthError(f"the credentials were refused: {said}. Check keys and tokens", status=status, texts=texts)
+
+
+def _status_error(status: int, texts: tuple[str, ...]) -> StatusError:
+    said = "; ".join(texts) or f"HTTP {status}"
+    if status == 401:
+        return _auth_error(status, texts)
+    if status == 429 or any(_RATE_LIMIT.search(text) for text in texts):
+        return RateLimitedError(said, status=status, texts=texts)
+    if status in _TRANSIENT or status >= 500:
+        return ServerError(f"the API failed: {said}", status=status, texts=texts)
+    if 300 <= status < 400:
+        return ServerRefusedError(
+            f"the address answers with a redirect ({status}): set base_url to where the API is", status=status
+        )
+    if status == 404:
+        return ServerRefusedError(f"no Engagement API at this address (404): check base_url. {said}", status=status)
+    if status == 406:
+        return ServerRefusedError(f"the API wants gzip (406): does a proxy strip headers? {said}", status=status)
+    if 200 <= status < 300:
+        return AnswerError(f"the answer has status {status}, and no data", status=status)
+    return RequestRefusedError(f"the API refused the request ({status}): {said}", status=status, texts=texts)

@@ -1,0 +1,133 @@
+"""The chunker: IDs of any iterable, sync or async, become checked, distinct batches, lazily.
+
+A batch is made when it is asked for and not before, so the source is never read further ahead than the workers need.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from engagement_async.errors import UsageError
+
+__all__ = ["MAX_TWEET_ID", "Batch", "TweetIds", "check_tweet_ids", "chunk"]
+
+TweetIds = Iterable[str | int] | AsyncIterable[str | int]
+"""What callers may give: any iterable or async iterable of `str` or `int`."""
+
+MAX_TWEET_ID = 2**63 - 1
+"""IDs are positive signed 64 bit integers."""
+
+# Judges a whole slice, joined by commas, in one match. IDs from 9 * 10^18 on take the slow path, where their size is
+# looked at one by one: no Tweet's timestamp reaches them before the year 2078.
+_USUAL = r"(?:[1-9][0-9]{0,17}|[1-8][0-9]{18})"
+_ALL_WELL = re.compile(rf"(?:{_USUAL},)*{_USUAL}", re.ASCII)
+_WELL = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+
+
+class Batch(NamedTuple):
+    """The IDs of one request: distinct, in input order. `number` counts from 0."""
+
+    number: int
+    tweet_ids: tuple[str, ...]
+
+
+def check_tweet_ids(given: list[str | int], *, position: int = 0) -> list[str]:
+    """The same IDs as strings; `UsageError` for the first that is none. `position` is that of the first in the input."""
+    try:
+        joined = ",".join(given)  # type: ignore[arg-type]
+    except TypeError:
+        pass  # not all are strings
+    else:
+        if _ALL_WELL.fullmatch(joined) and joined.count(",") == len(given) - 1:
+            return given  # type: ignore[return-value]
+    return [_checked(value, position + offset) for offset, value in enumerate(given)]
+
+
+def _checked(value: object, position: int) -> str:
+    where = f"tweet_ids[{position}]"
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise UsageError(f"{where} is a {type(value).__name__}, {_clipped(value)}: give Tweet IDs as str (or int)")
+    text = value if isinstance(value, str) else str(value) if -MAX_TWEET_ID <= value <= MAX_TWEET_ID else "too large"
+    if not _WELL.fullmatch(text) or int(text) > MAX_TWEET_ID:
+        raise UsageError(
+            f"{where} is {_clipped(value)}, which is no Tweet ID: digits alone, no leading zero, at most {MAX_TWEET_ID}"
+        )
+    return text
+
+
+def _clipped(value: object) -> str:
+    if isinstance(value, int) and not -MAX_TWEET_ID <= value <= MAX_TWEET_ID:
+        return "a larger number"  # its repr may be longer than Python wants to print
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
+class _Distinct:
+    """Gathers IDs until a batch is full. Holds every ID seen, so that none is asked twice."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._seen: set[str] = set()
+        self._gathered: list[str] = []
+        self._taken = 0
+        self._number = 0
+
+    @property
+    def wanted(self) -> int:
+        return self._size - len(self._gathered)
+
+    def add(self, given: list[str | int]) -> None:
+        ids = check_tweet_ids(given, position=self._taken)
+        self._taken += len(given)
+        distinct = dict.fromkeys(ids)
+        if not self._seen.isdisjoint(distinct):
+            distinct = {tweet_id: None for tweet_id in distinct if tweet_id not in self._seen}
+        self._seen.update(distinct)
+        self._gathered.extend(distinct)
+
+    def batch(self) -> Batch | None:
+        """What was gathered, if anything."""
+        if not self._gathered:
+            return None
+        batch = Batch(self._number, tuple(self._gathered))
+        self._number += 1
+        self._gathered = []
+        return batch
+
+
+def _chunk_sync(ids: Iterable[str | int], size: int) -> Iterator[Batch]:
+    distinct = _Distinct(size)
+    source = iter(ids)
+    while given := list(islice(source, distinct.wanted)):
+        distinct.add(given)
+        if not distinct.wanted and (batch := distinct.batch()):
+            yield batch
+    if batch := distinct.batch():
+        yield batch
+
+
+async def _chunk_async(ids: AsyncIterable[str | int], size: int) -> AsyncIterator[Batch]:
+    distinct = _Distinct(size)
+    async for value in ids:
+        distinct.add([value])
+        if not distinct.wanted and (batch := distinct.batch()):
+            yield batch
+    if batch := distinct.batch():
+        yield batch
+
+
+def chunk(ids: TweetIds, size: int) -> Iterator[Batch] | AsyncIterator[Batch]:
+    """Distinct IDs in batches of `size`, the last one shorter. A sync source gives an iterator, an async one an async.
+
+    Raises `UsageError` at the first value that is no Tweet ID; batches before it have been given out by then.
+    """
+    if isinstance(ids, (str, bytes)):
+        raise UsageError("tweet_ids is one string: give a list of IDs, as [tweet_id]")
+    if isinstance(ids, AsyncIterable):
+        return _chunk_async(ids, size)
+    if isinstance(ids, Iterable):
+        return _chunk_sync(ids, size)
+    raise UsageError(f"tweet_ids is a {type(ids).__name__}: give an iterable or async iterable of str or int")

@@ -1,0 +1,246 @@
+"""EngagementClient: puts the parts together; nothing else."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import islice
+from types import TracebackType
+from typing import Self
+
+from yarl import URL
+
+from engagement_async.chunker import TweetIds, check_tweet_ids, chunk
+from engagement_async.credentials import Credentials
+from engagement_async.endpoints import HISTORICAL, LAST_28_HOURS, TOTALS
+from engagement_async.engine import AnswerStream, Engine, Source
+from engagement_async.errors import UsageError
+from engagement_async.ledger import RateLimit
+from engagement_async.merger import Merger
+from engagement_async.query import Bound, Query
+from engagement_async.result import EngagementResult
+from engagement_async.scheduler import LocalScheduler, Scheduler
+from engagement_async.transport import Caps, Timeouts, Transport
+
+__all__ = ["EngagementClient", "Status"]
+
+DEFAULT_BASE_URL = "https://data-api.twitter.com"
+DEFAULT_DEADLINE_S = 15 * 60.0
+"""How long an outage is waited out: reference pages of the API speak of retries, not of how long; a storm of ten minutes
+must be survived."""
+
+Groupings = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the client is doing at this moment."""
+
+    requests: int
+    """Sent so far, retries included."""
+    in_flight: int
+    waiting_s: float
+    """Seconds until the contract grants the next request, while somebody waits for one; else 0."""
+    waiting_for: str | None
+    """"the contract", "the API's rate limit", "the API to answer again", or None."""
+
+
+class EngagementClient:
+    """Asks the Engagement API about any number of Tweets, and never exceeds the contract. An async context manager.
+
+    >>> async with EngagementClient(credentials, rate_limit=RateLimit(300, period=60)) as client:
+    ...     result = await client.totals(
+    ...         tweet_ids,
+    ...         engagement_types=["favorites", "replies"],
+    ...         groupings={"by_tweet": ["tweet.id", "engagement.type"]},
+    ...     )
+
+    `rate_limit` is what the contract says, one limit or several; it has no default, because a guess costs money. Give a
+    `scheduler` instead to share one contract between clients. `concurrency` is how many requests may be in flight.
+    `deadline_s` is how long an API that does not answer is waited for before Tweets are reported as failed.
+
+    The methods take `tweet_ids` as any iterable or async iterable of `str` or `int`, ask each distinct ID once, and raise
+    `UsageError` before the first request when a rule of the API is broken, `AuthError` when the credentials are refused.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        rate_limit: RateLimit | Sequence[RateLimit] | None = None,
+        concurrency: int = 16,
+        base_url: str = DEFAULT_BASE_URL,
+        scheduler: Scheduler | None = None,
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        timeouts: Timeouts | None = None,
+        caps: Caps | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        if not hasattr(credentials, "signer"):
+            raise UsageError("credentials is an OAuth1Credentials(...) or a BearerCredentials(...)")
+        if (rate_limit is None) == (scheduler is None):
+            raise UsageError(
+                "rate_limit is what your contract says, as RateLimit(300, period=60); or give a scheduler instead of it"
+            )
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+            raise UsageError(f"concurrency is a whole number from 1 on, not {concurrency!r}")
+        if not deadline_s > 0:
+            raise UsageError(f"deadline_s is a number of seconds above 0, not {deadline_s!r}")
+        self._credentials = credentials
+        self._base_url = checked_base_url(base_url)
+        self._concurrency = concurrency
+        self._deadline_s = deadline_s
+        timeouts = timeouts or Timeouts()
+        self._scheduler: Scheduler = scheduler or LocalScheduler(rate_limit or (), quarantine_s=timeouts.total_s)
+        self._transport = Transport(concurrency=concurrency, timeouts=timeouts, caps=caps or Caps(), tls=tls)
+        self._running: Engine | None = None
+
+    def __repr__(self) -> str:
+        return f"EngagementClient({str(self._base_url)!r}, concurrency={self._concurrency})"
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        self._running = Engine(
+            transport=self._transport,
+            scheduler=self._scheduler,
+            credentials=self._credentials,
+            base_url=self._base_url,
+            concurrency=self._concurrency,
+            deadline_s=self._deadline_s,
+            user_agent=f"engagement-async/{version('engagement-async')}",
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._running = None
+        await self._transport.__aexit__(kind, error, trace)
+
+    async def totals(
+        self, tweet_ids: TweetIds, *, engagement_types: Iterable[str], groupings: Groupings
+    ) -> EngagementResult:
+        """The current totals (POST /insights/engagement/totals, 250 Tweets a request)."""
+        return await self._fetch(Query(TOTALS, engagement_types=engagement_types, groupings=groupings), tweet_ids)
+
+    async def last_28_hours(
+        self, tweet_ids: TweetIds, *, engagement_types: Iterable[str], groupings: Groupings
+    ) -> EngagementResult:
+        """The last 28 hours (POST /insights/engagement/28hr, 25 Tweets a request)."""
+        return await self._fetch(
+            Query(LAST_28_HOURS, engagement_types=engagement_types, groupings=groupings), tweet_ids
+        )
+
+    async def historical(
+        self,
+        tweet_ids: TweetIds,
+        *,
+        engagement_types: Iterable[str],
+        groupings: Groupings,
+        start: Bound | None = None,
+        end: Bound | None = None,
+    ) -> EngagementResult:
+        """Any span since 2014-09-01 (POST /insights/engagement/historical, 25 Tweets and four weeks a request).
+
+        `start` is taken in, `end` left out; a longer span is split into requests of at most four weeks, and merged.
+        """
+        query = Query(HISTORICAL, engagement_types=engagement_types, groupings=groupings, start=start, end=end)
+        return await self._fetch(query, tweet_ids)
+
+    def stream(self, query: Query, tweet_ids: TweetIds) -> AnswerStream:
+        """The answers one by one, in order of arrival, in bounded memory::
+
+            async with client.stream(query, tweet_ids) as answers:
+                async for answer in answers:
+                    ...
+
+        Exactly one `Answer` a batch: all of its IDs are in it.
+        """
+        check_query(query, self._credentials)
+        if isinstance(tweet_ids, Collection) and not isinstance(tweet_ids, (str, bytes)):
+            _check_all(tweet_ids)
+        return self.stream_batches(query, chunk(tweet_ids, query.endpoint.ids_per_request))
+
+    def stream_batches(self, query: Query, batches: Source) -> AnswerStream:
+        """The same for batches that were made before, as a durable job has them."""
+        check_query(query, self._credentials)
+        return AnswerStream(self._engine, query, batches)
+
+    def status(self) -> Status:
+        """What the client is doing at this moment: for a progress line."""
+        engine = self._engine
+        waiting_s = self._scheduler.waiting_s
+        held_s = self._scheduler.held_s
+        reason = None
+        if engine.outage.is_open:
+            reason = "the API to answer again"
+        elif held_s:
+            reason = "the API's rate limit"
+        elif waiting_s:
+            reason = "the contract"
+        return Status(engine.requests, engine.in_flight, max(waiting_s, held_s), reason)
+
+    @property
+    def _engine(self) -> Engine:
+        if self._running is None:
+            raise UsageError("the client is not open: use it in `async with EngagementClient(...) as client:`")
+        return self._running
+
+    async def _fetch(self, query: Query, tweet_ids: TweetIds) -> EngagementResult:
+        merger = Merger(query)
+        async with self.stream(query, tweet_ids) as answers:
+            async for answer in answers:
+                merger.add(answer)
+        return merger.result()
+
+
+def check_query(query: Query, credentials: Credentials) -> None:
+    """Raises `UsageError` when these credentials may not ask this."""
+    if not credentials.is_app_only:
+        return
+    if not query.endpoint.public_metrics:
+        raise UsageError(f"{query.endpoint.name} needs OAuth 1.0a of the Tweets' owner: give OAuth1Credentials")
+    private = [metric for metric in query.engagement_types if metric not in query.endpoint.public_metrics]
+    if private:
+        raise UsageError(
+            f"a Bearer token may ask public metrics alone, not {', '.join(private)}: take them out, or give "
+            f"OAuth1Credentials of the Tweets' owner (public: {', '.join(query.endpoint.public_metrics)})"
+        )
+
+
+def checked_base_url(text: str) -> URL:
+    """The address, if credentials may be sent there: https, or http to this machine itself; no userinfo."""
+    try:
+        url = URL(text)
+    except (ValueError, TypeError):
+        raise UsageError("base_url is no address: write https://data-api.twitter.com") from None
+    if url.user is not None or url.password is not None:
+        raise UsageError("base_url has a user or password in it: credentials are given apart from it")
+    if url.scheme not in ("http", "https") or not url.host:
+        raise UsageError("base_url is no web address: write https://data-api.twitter.com")
+    if url.scheme == "http" and not _is_loopback(url.host):
+        raise UsageError(f"base_url is http to {url.host}, which would show the credentials to the network: use https")
+    if url.query_string or url.fragment:
+        raise UsageError("base_url has a query or fragment: leave them out")
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_all(tweet_ids: Collection[str | int]) -> None:
+    """Finds a bad ID before anything is paid for."""
+    rest = iter(tweet_ids)
+    position = 0
+    while given := list(islice(rest, 10_000)):
+        check_tweet_ids(given, position=position)
+        position += len(given)

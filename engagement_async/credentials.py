@@ -1,0 +1,153 @@
+"""Credentials: an Authorization header for each attempt. The secrets in here show in no repr, str, format or pickle.
+
+OAuth 1.0a is authlib's: https://docs.authlib.org/en/latest/client/oauth1.html
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import NoReturn, Protocol
+
+from authlib.oauth1.rfc5849.client_auth import ClientAuth
+from authlib.oauth1.rfc5849.parameters import prepare_headers
+from authlib.oauth1.rfc5849.signature import construct_base_string, hmac_sha1_signature
+from authlib.oauth1.rfc5849.util import escape
+
+from engagement_async.errors import UsageError
+
+__all__ = ["BearerCredentials", "Credentials", "OAuth1Credentials", "Signer"]
+
+
+class Signer(Protocol):
+    """Signs the requests of one address."""
+
+    def authorization(self, timestamp: int) -> str:
+        """The value of a fresh Authorization header. `timestamp` is epoch seconds, the server's as far as known."""
+        ...
+
+
+class Credentials(Protocol):
+    """Proves who asks."""
+
+    @property
+    def is_app_only(self) -> bool:
+        """Whether public metrics are all that may be asked."""
+        ...
+
+    def signer(self, url: str) -> Signer:
+        """What signs POSTs to this address."""
+        ...
+
+
+class _Secret:
+    """Holds secrets in a closure: nothing that walks attributes, prints or pickles an object finds them."""
+
+    __slots__ = ("_reveal",)
+
+    def __init__(self, **values: str) -> None:
+        for name, value in values.items():
+            if not isinstance(value, str) or not value.strip():
+                raise UsageError(f"{name} is empty: take it from the developer portal of your app")
+            if value != value.strip() or not value.isascii() or not value.isprintable():
+                raise UsageError(f"{name} has white space or control characters in it: copy it again")
+        frozen = tuple(values.values())
+        self._reveal = lambda: frozen
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(<secret>)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} holds secrets and is not pickled: make it anew in the other process")
+
+
+class BearerCredentials(_Secret):
+    """An app-only Bearer token: public metrics of totals."""
+
+    __slots__ = ()
+    is_app_only = True
+
+    def __init__(self, token: str) -> None:
+        super().__init__(token=token)
+
+    def signer(self, url: str) -> Signer:
+        """What signs POSTs to this address: the same header each time."""
+        return _BearerSigner(self._reveal()[0])
+
+
+class OAuth1Credentials(_Secret):
+    """OAuth 1.0a of the Tweets' owner: all metrics of that user's Tweets. Signed with HMAC-SHA1."""
+
+    __slots__ = ()
+    is_app_only = False
+
+    def __init__(self, consumer_key: str, consumer_secret: str, access_token: str, access_token_secret: str) -> None:
+        super().__init__(
+            consumer_key=consumer_key,
+            consumer_secret=consumer_secret,
+            access_token=access_token,
+            access_token_secret=access_token_secret,
+        )
+
+    def signer(self, url: str) -> Signer:
+        """What signs POSTs to this address: fresh nonce, timestamp and signature each time."""
+        return _OAuth1Signer(url, *self._reveal())
+
+
+class _BearerSigner(_Secret):
+    __slots__ = ()
+
+    def __init__(self, token: str) -> None:
+        super().__init__(token=token)
+
+    def authorization(self, timestamp: int) -> str:
+        return f"Bearer {self._reveal()[0]}"
+
+
+_NONCE = "NONCE"
+_TIMESTAMP = "TIMESTAMP"
+_SIGNATURE = "SIGNATURE"
+
+
+class _OAuth1Signer(_Secret):
+    """authlib renders base string and header once, with placeholders; each attempt fills them in and signs.
+
+    The body takes no part in the signature: it is JSON, and the API's documented header has no `oauth_body_hash`.
+    Only nonce and timestamp change between two attempts, and neither needs escaping; rendering anew each time would
+    cost 0.13 ms, a third of a whole request.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, url: str, consumer_key: str, consumer_secret: str, token: str, token_secret: str) -> None:
+        client = ClientAuth(consumer_key, consumer_secret, token=token, token_secret=token_secret)
+        params = client.get_oauth_params(_NONCE, _TIMESTAMP)
+        base = construct_base_string("POST", url, [(name, escape(value)) for name, value in params])
+        header = prepare_headers([*params, ("oauth_signature", _SIGNATURE)], {})["Authorization"]
+        # The placeholders stand behind their own names alone, whatever the keys are.
+        for name, placeholder, slot in (
+            ("oauth_nonce", _NONCE, "%(nonce)s"),
+            ("oauth_timestamp", _TIMESTAMP, "%(at)s"),
+        ):
+            base = _with_slot(base, f"{name}%3D{placeholder}", f"{name}%3D", slot)
+            header = _with_slot(header, f'{name}="{placeholder}"', f'{name}="', slot, '"')
+        header = _with_slot(header, f'oauth_signature="{_SIGNATURE}"', 'oauth_signature="', "%(signature)s", '"')
+        super().__init__(base=base, header=header, consumer_secret=consumer_secret, token_secret=token_secret)
+
+    def authorization(self, timestamp: int) -> str:
+        base, header, consumer_secret, token_secret = self._reveal()
+        values = {"nonce": secrets.token_hex(16), "at": timestamp}
+        signature = hmac_sha1_signature(_fill(base, values), consumer_secret, token_secret)
+        return _fill(header, {**values, "signature": escape(signature)})
+
+
+def _with_slot(text: str, found: str, before: str, slot: str, after: str = "") -> str:
+    head, match, tail = text.partition(found)
+    if not match:
+        raise RuntimeError("authlib renders OAuth 1.0a parameters differently than this release expects")
+    return head + before + slot + after + tail
+
+
+def _fill(template: str, values: dict[str, object]) -> str:
+    for name, value in values.items():
+        template = template.replace(f"%({name})s", str(value), 1)
+    return template

@@ -1,0 +1,506 @@
+"""The engine: workers between the chunker and whoever takes the answers. Bounded, back-pressured, every ID accounted for.
+
+A worker takes a batch, asks for it until every ID has its place, and hands on exactly one `Answer`. What an error means is
+decided in retrying.py; who may send next, in scheduler.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+from yarl import URL
+
+from engagement_async.answers import Answer, AnswerReader, RateHeaders, Reading, RefusedIdsError, minute_remaining
+from engagement_async.chunker import Batch
+from engagement_async.credentials import Credentials, Signer
+from engagement_async.errors import (
+    AttemptError,
+    AuthError,
+    NotSentError,
+    RateLimitedError,
+    RequestRefusedError,
+    StatusError,
+)
+from engagement_async.ledger import RateLimit
+from engagement_async.merger import unite
+from engagement_async.query import Query
+from engagement_async.retrying import (
+    ATTEMPTS,
+    Outage,
+    Suspicion,
+    backoff_s,
+    clock_error_s,
+    hold_s,
+    missing_answer,
+    narrow,
+)
+from engagement_async.scheduler import Lane, Scheduler, loop_clock
+from engagement_async.transport import Reply
+
+__all__ = ["AnswerStream", "Engine", "Poster"]
+
+logger = logging.getLogger("engagement_async")
+
+Source = Iterator[Batch] | AsyncIterator[Batch]
+
+
+class Poster(Protocol):
+    """What the engine wants of a transport: see `Transport.post`."""
+
+    async def post(
+        self, url: URL, headers: Mapping[str, str], body: bytes, on_headers: Callable[[], None]
+    ) -> Reply: ...
+
+
+@dataclass(slots=True)
+class _Ask:
+    """One request to be made, until it is answered or given up."""
+
+    tweet_ids: tuple[str, ...]
+    reader: AnswerReader
+    is_second_look: bool = False
+    """Whether an answer left these IDs out before."""
+    faults: int = 0
+
+
+@dataclass(slots=True)
+class _Collected:
+    """The answers so far to one batch, and how many of its parts are still open."""
+
+    batch: Batch
+    open_parts: int
+    answers: list[Answer] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Work:
+    """One part of one batch on its way through the workers."""
+
+    collected: _Collected
+    asks: deque[_Ask]
+    first_fault_at: float = math.inf
+    not_before: float = -math.inf
+
+
+class _PutOffError(Exception):
+    """This request used up its attempts: the work goes to the back of the queue."""
+
+
+class Engine:
+    """What the calls of one client share: transport, scheduler, the state of the outage, the clock's correction."""
+
+    def __init__(
+        self,
+        *,
+        transport: Poster,
+        scheduler: Scheduler,
+        credentials: Credentials,
+        base_url: URL,
+        concurrency: int,
+        deadline_s: float,
+        user_agent: str,
+        draw: Callable[[], float] = random.random,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.scheduler = scheduler
+        self.concurrency = concurrency
+        self.deadline_s = deadline_s
+        self.outage = Outage(deadline_s)
+        self.draw = draw
+        self.requests = 0
+        self.in_flight = 0
+        self._transport = transport
+        self._credentials = credentials
+        self._base_url = base_url
+        self._headers = {
+            "Accept-Encoding": "gzip",
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "User-Agent": user_agent,
+        }
+        self._signers: dict[str, tuple[URL, Signer]] = {}
+        self._slots = asyncio.Semaphore(concurrency)
+        self._outage_changed = asyncio.Event()
+        self._wall_clock = wall_clock
+        self._clock_error_s = 0.0
+        self._shared_until = -math.inf
+        self._minute = _minute_limit(scheduler.limits)
+        self._retrying = AsyncRetrying(
+            retry=retry_if_exception_type(AttemptError),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=self._wait,
+            sleep=asyncio.sleep,
+            reraise=True,
+        )
+        self.now = loop_clock()
+
+    async def ask(self, ask: _Ask, lane: Lane, number: int) -> Reading:
+        """Asks until there is an answer. Raises `_PutOffError` when the attempts are used up, and what stops or narrows."""
+        try:
+            return await self._attempt(ask, lane, number)
+        except AttemptError as error:
+            first = error
+        # tenacity takes over from the first fault on: its bookkeeping costs 16 µs, which good requests need not pay.
+        try:
+            return await self._retrying.copy()(_Resumed(self._attempt, first), ask, lane, number)
+        except AttemptError as error:
+            last = error
+        raise _PutOffError from last
+
+    def _wait(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome is not None else None
+        retry_after_s = error.retry_after_s if isinstance(error, StatusError) else None
+        return max(backoff_s(state.args[0].faults, error, self.draw()), retry_after_s or 0.0)
+
+    async def _attempt(self, ask: _Ask, lane: Lane, number: int) -> Reading:
+        """One attempt that counts: waits that the contract asks for, and a wrong clock, cost none."""
+        clock_was_corrected = False
+        while True:
+            is_probe = await self._pass_outage()
+            reply: Reply | None = None
+            try:
+                reply = await self._post(ask, lane)
+                reading = ask.reader.read(number, ask.tweet_ids, reply.status, reply.headers, reply.body)
+            except RateLimitedError as error:
+                self._note_answer()
+                self._hold(_said(reply), error)
+            except AuthError:
+                self._note_answer()
+                error_s = clock_error_s(_said(reply), self._wall_clock() + self._clock_error_s)
+                if error_s is None or clock_was_corrected:
+                    raise
+                clock_was_corrected = True
+                self._clock_error_s += error_s
+                logger.warning("this machine's clock is %.0f s off the API's: signing with the API's time", error_s)
+            except AttemptError as error:
+                error.retry_after_s = _said(reply).retry_after_s
+                self._note_fault(ask, error, is_probe)
+                raise
+            except StatusError:
+                self._note_answer()
+                raise
+            except BaseException:
+                if is_probe:
+                    self.outage.release()
+                    self._wake()
+                raise
+            else:
+                self._note_answer()
+                self._look_for_sharers(reply.headers)
+                return reading
+
+    async def _post(self, ask: _Ask, lane: Lane) -> Reply:
+        endpoint = ask.reader.query.endpoint
+        url, signer = self._signers.get(endpoint.name) or self._sign_for(endpoint.name, endpoint.path)
+        body = ask.reader.query.body(ask.tweet_ids)
+        async with self._slots:
+            # The token is taken last, so that it is not out while something else is waited for.
+            token = await self.scheduler.acquire(lane, retry=ask.faults > 0)
+            self.requests += 1
+            self.in_flight += 1
+            try:
+                # Signed after the wait: a timestamp ages, and a nonce is for one attempt.
+                header = signer.authorization(int(self._wall_clock() + self._clock_error_s))
+                return await self._transport.post(
+                    url, {**self._headers, "Authorization": header}, body, lambda: self.scheduler.settle(token)
+                )
+            except NotSentError:
+                self.requests -= 1
+                self.scheduler.refund(token)
+                raise
+            except BaseException:
+                self.scheduler.abandon(token)  # unless the headers had come
+                raise
+            finally:
+                self.in_flight -= 1
+
+    def _sign_for(self, name: str, path: str) -> tuple[URL, Signer]:
+        url = self._base_url.joinpath(path.lstrip("/"))
+        self._signers[name] = (url, self._credentials.signer(str(url)))
+        return self._signers[name]
+
+    async def _pass_outage(self) -> bool:
+        """Waits while the circuit is open. Whether the next attempt is its probe."""
+        while True:
+            if self.outage.is_over_deadline(self.now()):
+                raise _GivenUpError(f"given up: no answer for {self.deadline_s:.0f} s; last: {self.outage.last_error}")
+            wait_s = self.outage.admit(self.now())
+            if not wait_s:
+                return self.outage.is_open
+            self._outage_changed.clear()
+            try:
+                async with asyncio.timeout(None if wait_s == math.inf else wait_s):
+                    await self._outage_changed.wait()
+            except TimeoutError:
+                continue
+
+    def _note_answer(self) -> None:
+        if self.outage.is_open:
+            logger.warning("the API answers again")
+            self._wake()
+        self.outage.answered()
+
+    def _note_fault(self, ask: _Ask, error: AttemptError, is_probe: bool) -> None:
+        was_open = self.outage.is_open
+        if not was_open:
+            ask.faults += 1  # a probe of an outage is not held against the request that makes it
+        self.outage.fault(error, self.now(), self.draw(), was_probe=is_probe)
+        logger.debug("attempt failed: %s", error)
+        if self.outage.is_open:
+            if not was_open:
+                logger.warning("the API does not answer (%s): probing until it does", error)
+            self._wake()
+
+    def _wake(self) -> None:
+        self._outage_changed.set()
+
+    def _hold(self, said: RateHeaders, error: RateLimitedError) -> None:
+        seconds = hold_s(said, self.scheduler.limits, self.draw())
+        if seconds > self.scheduler.held_s:
+            logger.warning("the API refused for the rate: holding the contract for %.1f s", seconds)
+            self.scheduler.hold(seconds)
+
+    def _look_for_sharers(self, headers: Mapping[str, str]) -> None:
+        """Fewer requests left than this engine's own account has: somebody else spends the same contract."""
+        remaining = minute_remaining(headers)
+        if remaining is None or remaining >= self.scheduler.free(self._minute):
+            return
+        reset_s = RateHeaders.from_headers(headers).minute_reset_s
+        for_s = self._minute.period if reset_s is None else min(reset_s + 1.0, self._minute.period)
+        foreign = self.scheduler.withhold(self._minute, remaining, for_s)
+        now = self.now()
+        if foreign and now >= self._shared_until:
+            logger.warning("somebody else spends this contract too (%d requests): yielding to them", foreign)
+        self._shared_until = now + self._minute.period
+
+
+def _said(reply: Reply | None) -> RateHeaders:
+    return RateHeaders() if reply is None else RateHeaders.from_headers(reply.headers)
+
+
+class _GivenUpError(Exception):
+    """The outage outlasted the deadline."""
+
+
+class _Resumed:
+    """An attempt whose first outcome is known already: the error is raised without asking again."""
+
+    def __init__(self, attempt: Callable[..., Any], error: AttemptError) -> None:
+        self._attempt = attempt
+        self._error: AttemptError | None = error
+
+    async def __call__(self, *args: Any) -> Any:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return await self._attempt(*args)
+
+
+class AnswerStream:
+    """The answers to one query, one a batch, in order of arrival. An async context manager: leaving it ends all workers.
+
+    Memory is bounded: workers wait while `concurrency` answers lie untaken.
+    """
+
+    def __init__(self, engine: Engine, query: Query, source: Source) -> None:
+        self._engine = engine
+        self._readers = [AnswerReader(part) for part in query.parts()]
+        self._source = source
+        self._source_lock = asyncio.Lock()
+        self._source_ended = False
+        self._lane = engine.scheduler.lane(query.endpoint.name)
+        self._suspicion = Suspicion()
+        self._doubt = asyncio.Lock()
+        self._ready: deque[_Work] = deque()
+        self._put_off: deque[_Work] = deque()
+        self._out: deque[Answer] = deque()
+        self._out_changed = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._workers: set[asyncio.Task[None]] = set()
+        self._error: BaseException | None = None
+        self._is_stopping = False
+
+    async def __aenter__(self) -> AnswerStream:
+        self._engine.outage.begin_call(self._engine.now())
+        self._hire()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.stop()
+        workers = list(self._workers)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        if isinstance(self._source, AsyncGenerator):
+            await self._source.aclose()
+
+    def stop(self) -> None:
+        """Take no more work. Answers to what is in flight still come; then the stream ends."""
+        self._is_stopping = True
+        self._has_room.set()
+
+    def __aiter__(self) -> AnswerStream:
+        return self
+
+    async def __anext__(self) -> Answer:
+        while not self._out:
+            if not self._workers:
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+            self._out_changed.clear()
+            await self._out_changed.wait()
+        answer = self._out.popleft()
+        if len(self._out) < self._engine.concurrency:
+            self._has_room.set()
+        return answer
+
+    def _hand_out(self, answer: Answer) -> None:
+        # Never waits: an answer that was paid for is not lost when its worker is cancelled. Workers wait before they
+        # take new work instead.
+        self._out.append(answer)
+        self._out_changed.set()
+        if len(self._out) >= self._engine.concurrency and not self._is_stopping:
+            self._has_room.clear()
+
+    def _hire(self) -> None:
+        """One worker more, unless there are enough: small calls need few."""
+        if len(self._workers) < self._engine.concurrency and not self._is_stopping:
+            worker = asyncio.create_task(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._dismiss)
+
+    def _dismiss(self, worker: asyncio.Task[None]) -> None:
+        self._workers.discard(worker)
+        if not worker.cancelled() and (error := worker.exception()) is not None and self._error is None:
+            self._error = error
+            self.stop()
+            for other in self._workers:
+                other.cancel()
+        self._out_changed.set()
+
+    async def _work(self) -> None:
+        while (work := await self._next_work()) is not None:
+            self._hire()
+            try:
+                await self._resolve(work)
+            except _PutOffError as error:
+                self._put_off_or_fail(work, error)
+            except _GivenUpError as error:
+                self._fail(work, str(error))
+            if not work.asks:
+                collected = work.collected
+                collected.open_parts -= 1
+                if not collected.open_parts:
+                    self._hand_out(unite(collected.batch.number, collected.batch.tweet_ids, collected.answers))
+
+    async def _next_work(self) -> _Work | None:
+        """New work first, then what was put off; None when nothing is left."""
+        await self._has_room.wait()
+        if self._is_stopping:
+            return None
+        if self._ready:
+            return self._ready.popleft()
+        if len(self._put_off) < 4 * self._engine.concurrency:
+            batch = await self._next_batch()
+            if batch is not None:
+                collected = _Collected(batch, len(self._readers))
+                works = [_Work(collected, deque([_Ask(batch.tweet_ids, reader)])) for reader in self._readers]
+                self._ready.extend(works[1:])
+                return works[0]
+            if self._ready:
+                return self._ready.popleft()
+        if not self._put_off:
+            return None
+        work = self._put_off.popleft()
+        await asyncio.sleep(max(0.0, work.not_before - self._engine.now()))
+        return work
+
+    async def _next_batch(self) -> Batch | None:
+        if self._source_ended:
+            return None
+        if isinstance(self._source, AsyncIterator):
+            async with self._source_lock:  # an async generator serves one at a time
+                batch = None if self._source_ended else await anext(self._source, None)
+        else:
+            batch = next(self._source, None)
+        if batch is None:
+            self._source_ended = True
+        return batch
+
+    async def _resolve(self, work: _Work) -> None:
+        """Asks until every ID of this work has its place."""
+        number = work.collected.batch.number
+        answers = work.collected.answers
+        while work.asks:
+            ask = work.asks[0]
+            try:
+                reading = await self._ask(ask, number)
+            except RefusedIdsError as error:
+                verdict = self._suspicion.refuse(error, len(ask.tweet_ids))
+                if verdict == "stop":
+                    raise RequestRefusedError(
+                        f"{error}. Every request so far was refused alike: it is the request, not its IDs",
+                        status=error.status,
+                        texts=error.texts,
+                    ) from None
+                narrowed = narrow(number, ask.tweet_ids, error, probe=verdict == "probe")
+                if narrowed.out is not None:
+                    answers.append(narrowed.out)
+                again = [_Ask(ids, ask.reader, ask.is_second_look) for ids in narrowed.rest]
+            else:
+                self._suspicion.clear()
+                again = self._take(reading, ask, answers, number)
+            work.asks.popleft()
+            work.asks.extendleft(reversed(again))
+
+    async def _ask(self, ask: _Ask, number: int) -> Reading:
+        if not self._suspicion.in_doubt:
+            return await self._engine.ask(ask, self._lane, number)
+        async with self._doubt:  # one at a time, so that a wrong request costs few
+            return await self._engine.ask(ask, self._lane, number)
+
+    def _take(self, reading: Reading, ask: _Ask, answers: list[Answer], number: int) -> list[_Ask]:
+        """Files the answer; returns what must still be asked."""
+        again: list[_Ask] = []
+        if reading.answer.tweet_ids:
+            answers.append(reading.answer)
+        if reading.missing and ask.is_second_look and not reading.is_refusal:
+            answers.append(missing_answer(number, reading.missing))
+        elif reading.missing:
+            again.append(_Ask(reading.missing, ask.reader, is_second_look=ask.is_second_look or not reading.is_refusal))
+        again += [_Ask(ids, AnswerReader(query)) for query, ids in reading.reduced]
+        return again
+
+    def _put_off_or_fail(self, work: _Work, error: _PutOffError) -> None:
+        now = self._engine.now()
+        work.first_fault_at = min(work.first_fault_at, now)
+        if now - work.first_fault_at > self._engine.deadline_s:
+            self._fail(work, f"given up after {self._engine.deadline_s:.0f} s: {error.__cause__}")
+            return
+        work.not_before = now + backoff_s(work.asks[0].faults, error.__cause__, self._engine.draw())
+        self._put_off.append(work)
+
+    def _fail(self, work: _Work, reason: str) -> None:
+        number = work.collected.batch.number
+        for ask in work.asks:
+            work.collected.answers.append(
+                Answer(number, ask.tweet_ids, failed_tweet_ids=dict.fromkeys(ask.tweet_ids, reason))
+            )
+        work.asks.clear()
+
+
+def _minute_limit(limits: tuple[RateLimit, ...]) -> RateLimit:
+    """The limit that `x-per-minute-*` speaks of: that of the whole contract, by the minute where there is one."""
+    whole = [limit for limit in limits if limit.endpoint is None] or list(limits)
+    return min(whole, key=lambda limit: abs(limit.period - 60.0))
