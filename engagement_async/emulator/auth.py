@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 from urllib.request import parse_http_list, parse_keqv_list
 
-from authlib.oauth1.rfc5849.signature import verify_hmac_sha1  # type: ignore[import-untyped]
+from authlib.oauth1.rfc5849.signature import verify_hmac_sha1
 
 from .contract import DOCUMENTED, Refusal
 

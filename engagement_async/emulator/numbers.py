@@ -12,7 +12,7 @@ step to compute.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from itertools import pairwise
 
@@ -107,16 +107,20 @@ class Life:
     random: int
     impressions: int
     curve: tuple[int, ...]
+    _totals: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     def total(self, metric: str) -> int:
         """What `metric` counts over the whole life."""
         if metric == "impressions":
             return self.impressions
+        if (known := self._totals.get(metric)) is not None:
+            return known
         of, least, spread, one_in = _SHARES[metric]
         bits = mix(self.random ^ _SALTS[metric])
-        if one_in > 1 and (bits >> 32) % one_in:
-            return 0
-        return self.total(of) * (least + bits % (spread + 1)) // 1000
+        has_none = one_in > 1 and (bits >> 32) % one_in
+        total = 0 if has_none else self.total(of) * (least + bits % (spread + 1)) // 1000
+        self._totals[metric] = total
+        return total
 
     def shares(self, edges: Sequence[int]) -> list[int]:
         """The curve at some instants (hours since 1970), in 2**32nds."""

@@ -28,6 +28,8 @@ from .replies import Readings, World, reply_to
 
 __all__ = ["Emulator"]
 
+_LOOPBACK = ("127.0.0.1", "localhost")
+
 
 class Emulator:
     """A local Engagement API that keeps to the documentation.
@@ -77,6 +79,8 @@ class Emulator:
         count_ids: bool = False,
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        if host not in _LOOPBACK:
+            raise ValueError(f"the emulator listens on loopback only ({', '.join(_LOOPBACK)}), not on {host!r}")
         limits = []
         if requests_per_minute is not None:
             limits.append(Limit(requests_per_minute, period, window))
