@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Mapping
@@ -109,9 +110,10 @@ def _read(path: Path, *, must_exist: bool) -> dict[str, str]:
         return {}
     except (IsADirectoryError, PermissionError) as error:
         raise UsageError(f"{path}: the configuration file cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        # Its text may quote the line, and the line may be a secret.
-        raise UsageError(f'{path}: the configuration file is no TOML: a line is `bearer_token = "..."`') from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        place = re.search(r" \(at [a-z0-9, ]+\)", str(error))  # no more of its text: it may quote a secret
+        where = place[0] if place else ""
+        raise UsageError(f'{path}: the configuration file is no TOML{where}: a line is `key = "value"`') from None
     unknown = [key for key in table if key not in SETTINGS]
     if unknown:
         raise UsageError(f"{path}: unknown key {unknown[0]!r}: one of {', '.join(SETTINGS)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -18,10 +18,10 @@ from engagement_async.cli import options
 from engagement_async.cli.app import Session
 from engagement_async.cli.config import Auth, Settings
 from engagement_async.cli.exits import OK, SOME_FAILED, Interrupted
-from engagement_async.cli.progress import Meter, Snapshot, duration
+from engagement_async.cli.progress import Meter, Snapshot, count, duration
 from engagement_async.cli.report import Reporter
 from engagement_async.cli.running import run_async
-from engagement_async.client import EngagementClient
+from engagement_async.client import DEFAULT_BASE_URL, EngagementClient, check_query
 from engagement_async.credentials import BearerCredentials, OAuth1Credentials
 from engagement_async.endpoints import ENDPOINTS
 from engagement_async.errors import UsageError
@@ -101,9 +101,9 @@ def fetch(
         end=end,
         app_only=credentials.is_app_only,
     )
-    query.check_credentials(credentials)
+    check_query(query, credentials)
     limit = settings.rate_limit(requests_per_minute, period)
-    base_url = base_url or settings.base_url
+    base_url = base_url or settings.base_url or DEFAULT_BASE_URL
     with Outputs(output, format_, tuple(query.groupings)) as outputs:
         distinct, rejected = options.read_distinct(
             tweet_ids, files, id_column=id_column, ids_format=ids_format, strict=strict, reporter=reporter
@@ -119,7 +119,7 @@ def gather(
     tweet_ids: Sequence[str],
     credentials: OAuth1Credentials | BearerCredentials,
     limit: RateLimit,
-    base_url: str | None,
+    base_url: str,
     concurrency: int,
     reporter: Reporter,
 ) -> EngagementResult:
@@ -129,12 +129,13 @@ def gather(
     """
     merger = Merger(query)
     meter = Meter(len(tweet_ids), limit, time.monotonic)
-    address: Mapping[str, str] = {} if base_url is None else {"base_url": base_url}
     last: Snapshot = meter.snapshot(0)
 
     async def run() -> None:
         nonlocal last
-        async with EngagementClient(credentials, rate_limit=limit, concurrency=concurrency, **address) as client:
+        async with EngagementClient(
+            credentials, rate_limit=limit, concurrency=concurrency, base_url=base_url
+        ) as client:
 
             def snapshot() -> Snapshot:
                 status = client.status()
@@ -164,12 +165,12 @@ def gather(
     except Interrupted as interrupted:
         reporter.event("interrupted", **last.event(), exit_code=interrupted.exit_code)
         reporter.note(
-            f"interrupted: {last.ids_done:,} of {last.ids_total:,} IDs were answered for, with {last.requests:,} "
-            "requests; nothing was written"
+            f"interrupted: {last.ids_done:,} of {last.ids_total:,} IDs were answered for, with "
+            f"{count(last.requests, 'request')}; nothing was written"
         )
         raise
     reporter.event("progress", **last.event())
-    reporter.note(f"{last.ids_total:,} IDs · {last.requests:,} requests · {duration(last.elapsed_s)}")
+    reporter.note(f"{count(last.ids_total, 'ID')} · {count(last.requests, 'request')} · {duration(last.elapsed_s)}")
     return merger.result()
 
 
@@ -249,10 +250,10 @@ def tell_account(result: EngagementResult, rejected: int, reporter: Reporter) ->
         failed=result.failed_tweet_ids,
         exit_code=SOME_FAILED if result.failed_tweet_ids or rejected else OK,
     )
-    width = max(len(f"{count:,}") for count in account.values())
-    for state, count in account.items():
-        if count or state == "answered":
-            reporter.note(f"  {state:<12}{count:>{width},}")
+    width = max(len(f"{number:,}") for number in account.values())
+    for state, number in account.items():
+        if number or state == "answered":
+            reporter.note(f"  {state:<12}{number:>{width},}")
     for metric, ids in result.unsupported_tweet_ids.items():
         reporter.note(f"  {len(ids):,} have no {metric}: they are too old for it")
     reporter.listed(

@@ -89,28 +89,23 @@ def make_plan(query: Query, *, ids_read: int, rejected: int, unique_ids: int, li
 
 def answer_bytes(query: Query, ids: int) -> int:
     """About how long one decoded answer is: every key that its groupings nest, and values of four digits."""
-    span = _hours(query)
-    types = sum(len(metric) + len('"":{},') for metric in query.engagement_types)
-    total = 2
+    hours = _hours(query)
+    days = ceil(hours / 24)
+    types = len(query.engagement_types)
+    each_type = sum(len(metric) + len('"":{},') for metric in query.engagement_types) / types
+    total = len("{}")
     for group_by in query.groupings.values():
         nodes = 1
         for level, value in enumerate(group_by):
-            if value == "engagement.type":
-                total += nodes * types
-                nodes *= len(query.engagement_types)
-            else:
-                count, length = {
-                    "tweet.id": (ids, _ID_BYTES),
-                    "engagement.day": (ceil(span / 24) + 1, len('"2015-09-14":{},')),
-                    "engagement.hour": (24, len('"17":{},')),
-                }[value]
-                if value == "engagement.hour" and "engagement.day" in group_by[:level]:
-                    days = ceil(span / 24) + 1
-                    nodes = nodes // days * span  # not every day has all its hours
-                    total += nodes * length
-                else:
-                    total += nodes * count * length
-                    nodes *= count
+            of_day = "engagement.day" in group_by[:level]
+            count, length = {
+                "tweet.id": (ids, _ID_BYTES),
+                "engagement.type": (types, each_type),
+                "engagement.day": (days, len('"2015-09-14":{},')),
+                "engagement.hour": (hours if of_day else 24, len('"17":{},')),
+            }[value]
+            nodes = nodes * count // (days if value == "engagement.hour" and of_day else 1)
+            total += round(nodes * length)
         total += nodes * (_VALUE_BYTES - len("{},"))
     return total
 

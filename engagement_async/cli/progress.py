@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass
 from engagement_async.answers import Answer
 from engagement_async.ledger import RateLimit
 
-__all__ = ["Meter", "Snapshot", "duration"]
+__all__ = ["Meter", "Snapshot", "count", "duration"]
 
-_RATE_OVER_S = 60.0
-"""The rate shown is that of the last minute, as the contract counts."""
+_MINUTE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,8 @@ class Snapshot:
     ids_total: int
     requests: int
     elapsed_s: float
-    requests_per_minute: float
+    requests_last_minute: int
+    """Counted, as the contract counts; a rate over a shorter time would show the pacer's first steps as a breach."""
     contract_per_minute: float
     eta_s: float | None
     """At this run's own rate so far; None until an ID is done."""
@@ -36,7 +36,7 @@ class Snapshot:
         """For people, without a terminal."""
         parts = [
             f"{self.ids_done:,} of {self.ids_total:,} IDs",
-            f"{self.requests:,} requests",
+            count(self.requests, "request"),
             self.rate(),
             f"{duration(self.eta_s)} left" if self.eta_s is not None else "",
             f"{self.unavailable:,} gone" if self.unavailable else "",
@@ -46,8 +46,8 @@ class Snapshot:
         return " · ".join(part for part in parts if part)
 
     def rate(self) -> str:
-        """Requests a minute, against the contract."""
-        return f"{self.requests_per_minute:,.0f} of {self.contract_per_minute:,.0f} requests a minute"
+        """Requests, against the contract."""
+        return f"{self.requests_last_minute:,} of {self.contract_per_minute:,.0f} in the last minute"
 
     def waiting(self) -> str:
         """What the run waits for, or nothing."""
@@ -71,7 +71,7 @@ class Meter:
         self._contract_per_minute = limit.requests * 60 / limit.period
         self._clock = clock
         self._began_at = clock()
-        self._samples: deque[tuple[float, int]] = deque([(self._began_at, 0)])
+        self._samples: deque[tuple[float, int]] = deque([(self._began_at, 0)])  # instants, and requests until then
 
     def add(self, answer: Answer) -> None:
         """Count one batch's answer."""
@@ -80,12 +80,11 @@ class Meter:
         self.failed += len(answer.failed_tweet_ids)
 
     def snapshot(self, requests: int, waiting_s: float = 0.0, waiting_for: str | None = None) -> Snapshot:
-        """The run now. `requests` is how many were sent since it began."""
+        """The run now. `requests` is how many were sent since it began. Made once a second, so that a minute is known."""
         now = self._clock()
-        while len(self._samples) > 1 and self._samples[1][0] <= now - _RATE_OVER_S:
-            self._samples.popleft()
-        since, before = self._samples[0]
         self._samples.append((now, requests))
+        while self._samples[0][0] < now - _MINUTE_S:
+            self._samples.popleft()
         elapsed = now - self._began_at
         left = self.ids_total - self.ids_done
         return Snapshot(
@@ -93,7 +92,7 @@ class Meter:
             ids_total=self.ids_total,
             requests=requests,
             elapsed_s=elapsed,
-            requests_per_minute=(requests - before) * 60 / max(now - since, 1.0),
+            requests_last_minute=requests - self._samples[0][1],
             contract_per_minute=self._contract_per_minute,
             eta_s=left * elapsed / self.ids_done if self.ids_done else None,
             unavailable=self.unavailable,
@@ -101,6 +100,11 @@ class Meter:
             waiting_s=waiting_s,
             waiting_for=waiting_for,
         )
+
+
+def count(number: int, what: str) -> str:
+    """`1 request`, `2 requests`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -13,7 +14,7 @@ import orjson
 
 from engagement_async.backfill.sources import Reject
 from engagement_async.cli.app import Session
-from engagement_async.cli.progress import Snapshot
+from engagement_async.cli.progress import Snapshot, count, duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,11 +23,14 @@ __all__ = ["Mode", "Reporter"]
 
 Mode = Literal["terminal", "lines", "json", "quiet"]
 
-_EVERY_S: Mapping[Mode, float] = {"terminal": 0.2, "lines": 10.0, "json": 10.0}
+_DRAWN_EVERY_S = 0.2
+_SAMPLED_EVERY_S = 1.0
+_TOLD_EVERY = 10
+"""Samples: a line or an event every ten seconds."""
 
 
 class Reporter:
-    """Tells what happens: `terminal` draws, `lines` writes a line now and then, `json` events, `quiet` only warnings."""
+    """Tells what happens: `terminal` draws, `lines` writes a line now and then, `json` events, `quiet` warnings."""
 
     def __init__(self, mode: Mode) -> None:
         self.mode = mode
@@ -75,7 +79,23 @@ class Reporter:
 
     @asynccontextmanager
     async def watching(self, snapshot: Callable[[], Snapshot]) -> AsyncIterator[None]:
-        """While the block runs, shows its progress: drawn at a terminal, else every ten seconds."""
+        """While the block runs, shows its progress: drawn, or every ten seconds. Tells the engine's log too."""
+        with self._hearing():
+            async with self._showing(snapshot):
+                yield
+
+    @contextmanager
+    def _hearing(self) -> Iterator[None]:
+        log = logging.getLogger("engagement_async")
+        handler = _Handler(self)
+        log.addHandler(handler)
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
+
+    @asynccontextmanager
+    async def _showing(self, snapshot: Callable[[], Snapshot]) -> AsyncIterator[None]:
         if self.mode == "quiet":
             yield
             return
@@ -83,22 +103,38 @@ class Reporter:
             from rich.console import Console
             from rich.live import Live
 
+            # Live catches what is written to stderr meanwhile, and puts it above.
             with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
 
                 def show() -> None:
                     live.update(_drawn(snapshot()), refresh=True)
 
-                async with _repeating(show, _EVERY_S[self.mode]):
+                async with _repeating(show, _DRAWN_EVERY_S):
                     yield
             return
+        samples = 0
 
         def tell() -> None:
+            nonlocal samples
+            samples += 1
             now = snapshot()
-            self.event("progress", **now.event())
-            self.note(now.line())
+            if samples % _TOLD_EVERY == 0:
+                self.event("progress", **now.event())
+                self.note(now.line())
 
-        async with _repeating(tell, _EVERY_S[self.mode]):
+        async with _repeating(tell, _SAMPLED_EVERY_S):
             yield
+
+
+class _Handler(logging.Handler):
+    """Makes what the engine logs a warning among the others."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        super().__init__(logging.WARNING)
+        self._reporter = reporter
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._reporter.warn(record.getMessage())
 
 
 @asynccontextmanager
@@ -124,8 +160,6 @@ def _drawn(now: Snapshot) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    from engagement_async.cli.progress import duration
-
     bar = Table.grid(padding=(0, 1))
     share = now.ids_done / now.ids_total if now.ids_total else 1.0
     bar.add_row(
@@ -134,7 +168,7 @@ def _drawn(now: Snapshot) -> RenderableType:
         f"{now.ids_done:,} of {now.ids_total:,} IDs",
         Text(f"{duration(now.eta_s)} left" if now.eta_s is not None else "", style="cyan"),
     )
-    below = Text.assemble((f"{now.requests:,} requests", "bold"), " · ", now.rate())
+    below = Text.assemble((count(now.requests, "request"), "bold"), " · ", now.rate())
     if now.unavailable:
         below.append(f" · {now.unavailable:,} gone", "yellow")
     if now.failed:
