@@ -7,13 +7,14 @@ from urllib.parse import quote
 
 import pytest
 from authlib.oauth1 import ClientAuth
-from emulator_asking import sign
 from hypothesis import given
 from hypothesis import strategies as st
 from oauthlib.oauth1 import SIGNATURE_HMAC_SHA256, SIGNATURE_PLAINTEXT  # type: ignore[import-untyped]
 
 from engagement_async.emulator.auth import Authority, Credentials
 from engagement_async.emulator.contract import Refusal
+
+from .emulator_asking import sign
 
 URL = "http://127.0.0.1:8080/insights/engagement/totals"
 CREDENTIALS = Credentials.new(7)

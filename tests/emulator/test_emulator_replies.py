@@ -7,7 +7,6 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from emulator_asking import NOW
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +15,8 @@ from engagement_async.emulator.contract import Request
 from engagement_async.emulator.numbers import life, value
 from engagement_async.emulator.replies import reply_to
 from engagement_async.endpoints import ENDPOINTS
+
+from .emulator_asking import NOW
 
 IDS = tweet_ids(6, newest_at=NOW, oldest_at=NOW - 40 * 3600)
 OLD = tweet_ids(2, 1, newest_at=NOW - 91 * 86400, oldest_at=NOW - 200 * 86400)

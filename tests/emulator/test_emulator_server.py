@@ -16,10 +16,11 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
-from emulator_asking import BY_TWEET, HOURLY, IDS, NOW, ask, query, sign
 
 from engagement_async.emulator import Credentials, Emulator, Readings, Refusal, tweet_ids
 from engagement_async.endpoints import ENDPOINTS
+
+from .emulator_asking import BY_TWEET, HOURLY, IDS, NOW, ask, query, sign
 
 GOOD = query(IDS, ["favorites", "impressions"], BY_TWEET)
 
