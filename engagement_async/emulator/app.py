@@ -28,6 +28,7 @@ from .wire import encode, respond
 __all__ = ["Service", "make_app"]
 
 _ENDPOINTS = {endpoint.path: endpoint for endpoint in ENDPOINTS.values()}
+_MAX_BODY_BYTES = 1 << 18  # 250 IDs take 6 KB
 Latency = Callable[[int], tuple[float, float]]
 
 
@@ -73,6 +74,8 @@ class Service:
             reply = await self._reply(request, entry, arrived_at, headers)
         except Refusal as refusal:
             reply = Reply(refusal.status, {"errors": list(refusal.texts)})
+        except web.HTTPRequestEntityTooLarge:
+            reply = Reply(413, {"errors": ["The request body is too large."]})
         entry.errors = tuple(text for text in reply.body.get("errors", ()) if isinstance(text, str))
         if after_s > 0:
             await asyncio.sleep(after_s)
@@ -136,7 +139,7 @@ class Service:
 
 def make_app(service: Service) -> web.Application:
     """An aiohttp application whose every path is the service's."""
-    app = web.Application()
+    app = web.Application(client_max_size=_MAX_BODY_BYTES)
     app.router.add_route("*", "/{path:.*}", service.handle)
     return app
 

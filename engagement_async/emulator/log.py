@@ -15,7 +15,10 @@ __all__ = ["Entry", "RequestLog"]
 
 @dataclass(slots=True)
 class Entry:
-    """One request. `arrived_at`: seconds of the server's monotonic clock; `status` is 0 until an answer left."""
+    """One request. `arrived_at`: seconds of the server's monotonic clock; `status` is 0 until an answer left.
+
+    Where a fault broke the connection, `status` is what would have been answered.
+    """
 
     number: int
     arrived_at: float

@@ -164,6 +164,13 @@ async def test_a_breach_of_the_contract_is_counted(session: aiohttp.ClientSessio
         assert emulator.log.statuses == {400: 1}
 
 
+async def test_a_huge_body_is_refused(session: aiohttp.ClientSession) -> None:
+    async with Emulator() as emulator:
+        status, body, _ = await ask(session, emulator, "totals", b" " * (1 << 19))
+
+    assert (status, body) == (413, {"errors": ["The request body is too large."]})
+
+
 async def test_a_body_is_signed_for_its_own_nonce(session: aiohttp.ClientSession) -> None:
     async with Emulator() as emulator:
         header = sign(f"{emulator.base_url}/insights/engagement/totals", emulator.credentials)
