@@ -272,14 +272,20 @@ class Engine:
     def _look_for_sharers(self, headers: Mapping[str, str]) -> None:
         """Fewer requests left than this engine's own account has: somebody else spends the same contract."""
         remaining = minute_remaining(headers)
-        if remaining is None or remaining >= self.scheduler.free(self._minute):
+        if remaining is None:
+            return
+        now = self.now()
+        is_shared = now < self._shared_until
+        # What is in flight may not be counted yet. That is no proof of somebody else, but once there is one, it matters.
+        left = max(0, remaining - self.in_flight) if is_shared else remaining
+        if left >= self.scheduler.free(self._minute):
             return
         reset_s = RateHeaders.from_headers(headers).minute_reset_s
         for_s = self._minute.period if reset_s is None else min(reset_s + 1.0, self._minute.period)
-        foreign = self.scheduler.withhold(self._minute, remaining, for_s)
-        now = self.now()
-        if foreign and now >= self._shared_until:
+        if not is_shared:
+            foreign = self.scheduler.free(self._minute) - left
             logger.warning("somebody else spends this contract too (%d requests): yielding to them", foreign)
+        self.scheduler.cap(self._minute, left, for_s)
         self._shared_until = now + self._minute.period
 
 
@@ -443,32 +449,36 @@ class AnswerStream:
         number = work.collected.batch.number
         answers = work.collected.answers
         while work.asks:
-            ask = work.asks[0]
             try:
-                reading = await self._ask(ask, number)
+                ask, reading = await self._ask(work.asks, number)
             except RefusedIdsError as error:
-                verdict = self._suspicion.refuse(error, len(ask.tweet_ids))
-                if verdict == "stop":
+                ask = work.asks.popleft()
+                if self._suspicion.refuse(error, len(ask.tweet_ids)):
                     raise RequestRefusedError(
                         f"{error}. Every request so far was refused alike: it is the request, not its IDs",
                         status=error.status,
                         texts=error.texts,
                     ) from None
-                narrowed = narrow(number, ask.tweet_ids, error, probe=verdict == "probe")
+                narrowed = narrow(number, ask.tweet_ids, error)
                 if narrowed.out is not None:
                     answers.append(narrowed.out)
-                again = [_Ask(ids, ask.reader, ask.is_second_look) for ids in narrowed.rest]
+                # Both halves are asked before either is split again: one that is answered clears the request.
+                work.asks.extend(_Ask(ids, ask.reader, ask.is_second_look) for ids in narrowed.rest)
             else:
                 self._suspicion.clear()
-                again = self._take(reading, ask, answers, number)
-            work.asks.popleft()
-            work.asks.extendleft(reversed(again))
+                work.asks.popleft()
+                work.asks.extend(self._take(reading, ask, answers, number))
 
-    async def _ask(self, ask: _Ask, number: int) -> Reading:
+    async def _ask(self, asks: deque[_Ask], number: int) -> tuple[_Ask, Reading]:
+        """Asks the first of these requests. In doubt, it is cut down to a single ID, and others wait for its outcome."""
         if not self._suspicion.in_doubt:
-            return await self._engine.ask(ask, self._lane, number)
-        async with self._doubt:  # one at a time, so that a wrong request costs few
-            return await self._engine.ask(ask, self._lane, number)
+            return asks[0], await self._engine.ask(asks[0], self._lane, number)
+        async with self._doubt:
+            ask = asks[0]
+            if self._suspicion.in_doubt and len(ask.tweet_ids) > 1:
+                asks[0] = _Ask(ask.tweet_ids[:1], ask.reader, ask.is_second_look)
+                asks.insert(1, _Ask(ask.tweet_ids[1:], ask.reader, ask.is_second_look))
+            return asks[0], await self._engine.ask(asks[0], self._lane, number)
 
     def _take(self, reading: Reading, ask: _Ask, answers: list[Answer], number: int) -> list[_Ask]:
         """Files the answer; returns what must still be asked."""

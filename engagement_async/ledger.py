@@ -67,7 +67,17 @@ class Token:
 class _Bucket:
     """One limit: how many tokens are in flight, and when those that were settled come back."""
 
-    __slots__ = ("_paced_at", "back_at", "in_flight", "interval_s", "limit", "slack_s", "window_s")
+    __slots__ = (
+        "_paced_at",
+        "back_at",
+        "in_flight",
+        "interval_s",
+        "limit",
+        "slack_s",
+        "told_left",
+        "told_until",
+        "window_s",
+    )
 
     def __init__(self, limit: RateLimit) -> None:
         self.limit = limit
@@ -76,6 +86,8 @@ class _Bucket:
         self.slack_s = (max(2, limit.requests // 100) - 1) * self.interval_s
         self.in_flight = 0
         self.back_at: list[float] = []  # a heap of instants
+        self.told_until = -math.inf
+        self.told_left = 0
         self._paced_at = -math.inf  # GCRA's theoretical arrival time
 
     def ready_at(self, now: float) -> float:
@@ -84,25 +96,35 @@ class _Bucket:
         while back_at and back_at[0] <= now:
             heappop(back_at)
         paced_at = self._paced_at - self.slack_s
+        if now < self.told_until and not self.told_left:
+            paced_at = max(paced_at, self.told_until)
         if self.in_flight + len(back_at) < self.limit.requests:
             return paced_at
         return max(paced_at, back_at[0]) if back_at else math.inf
 
     def take(self, now: float) -> None:
         self.in_flight += 1
+        self.told_left -= 1
         self._paced_at = max(self._paced_at, now) + self.interval_s
 
     def untake(self) -> None:
         self.in_flight -= 1
+        self.told_left += 1
         self._paced_at -= self.interval_s
 
     def resume_paced_at(self, at: float) -> None:
         """No burst when a hold ends at that instant."""
         self._paced_at = max(self._paced_at, at + self.slack_s)
 
-    def used(self, now: float) -> int:
+    def free(self, now: float) -> int:
         self.ready_at(now)
-        return self.in_flight + len(self.back_at)
+        free = self.limit.requests - self.in_flight - len(self.back_at)
+        return min(free, self.told_left) if now < self.told_until else free
+
+    def tell(self, left: int, now: float, until: float) -> None:
+        """At most so many grants before that instant. A later word can only tighten."""
+        self.told_left = min(left, self.told_left) if now < self.told_until else left
+        self.told_until = max(self.told_until, until)
 
 
 class Ledger:
@@ -174,21 +196,17 @@ class Ledger:
         for bucket in self._buckets:
             bucket.resume_paced_at(at)
 
-    def withhold(self, limit: RateLimit, remaining: int, now: float, until: float) -> int:
-        """The server says that only `remaining` requests are left of that limit until an instant.
+    def cap(self, limit: RateLimit, left: int, now: float, until: float) -> None:
+        """The server says that only so many requests are left of that limit before an instant.
 
-        Where that is fewer than this ledger has, somebody else spends the same contract: as many tokens are put aside.
-        Returns how many. The server can only tighten: a larger number changes nothing.
+        That is fewer than this ledger has when somebody else spends the same contract. The server can only tighten: more
+        than this ledger has changes nothing.
         """
-        foreign = self.free(limit, now) - remaining
-        bucket = self._bucket(limit)
-        for _ in range(foreign):
-            heappush(bucket.back_at, until)
-        return max(0, foreign)
+        self._bucket(limit).tell(left, now, until)
 
     def free(self, limit: RateLimit, now: float) -> int:
-        """Tokens of that limit that are not out."""
-        return limit.requests - self._bucket(limit).used(now)
+        """How many requests of that limit may be sent, the pace apart."""
+        return self._bucket(limit).free(now)
 
     def _bucket(self, limit: RateLimit) -> _Bucket:
         for bucket in self._buckets:

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from engagement_async.answers import Answer, RateHeaders, RefusedIdsError
 from engagement_async.errors import AttemptError, DisconnectedError
@@ -73,10 +73,10 @@ class Narrowed(NamedTuple):
     rest: tuple[tuple[str, ...], ...]
 
 
-def narrow(number: int, tweet_ids: tuple[str, ...], error: RefusedIdsError, *, probe: bool = False) -> Narrowed:
+def narrow(number: int, tweet_ids: tuple[str, ...], error: RefusedIdsError) -> Narrowed:
     """Takes out the IDs that the refusal names, or halves the request until the bad IDs stand alone.
 
-    One bad ID of 250 costs at most 16 more requests. `probe` puts a single ID first: see `Suspicion`.
+    One bad ID of 250 costs at most 16 more requests.
     """
     named = error.named or (tweet_ids if len(tweet_ids) == 1 else ())
     if named:
@@ -88,8 +88,6 @@ def narrow(number: int, tweet_ids: tuple[str, ...], error: RefusedIdsError, *, p
         )
         return Narrowed(out, (left,) if left else ())
     middle = len(tweet_ids) // 2
-    if probe:
-        return Narrowed(None, (tweet_ids[middle : middle + 1], tweet_ids[:middle] + tweet_ids[middle + 1 :]))
     return Narrowed(None, (tweet_ids[:middle], tweet_ids[middle:]))
 
 
@@ -122,15 +120,13 @@ class Suspicion:
         """Something was answered."""
         self._cleared = True
 
-    def refuse(self, error: RefusedIdsError, ids: int) -> Literal["split", "probe", "stop"]:
-        """What a refusal that names no ID means, of a request of that many IDs."""
+    def refuse(self, error: RefusedIdsError, ids: int) -> bool:
+        """Whether the run must stop, after one more refusal of a request of that many IDs."""
         if self._cleared or error.named:
-            return "split"
+            return False
         said = str(error)
         (self._singles if ids == 1 else self._batches)[said] += 1
-        if self._batches[said] < self.EQUAL:
-            return "split"
-        return "stop" if self._singles[said] >= self.EQUAL else "probe"
+        return self._batches[said] >= self.EQUAL and self._singles[said] >= self.EQUAL
 
 
 @dataclass(slots=True)

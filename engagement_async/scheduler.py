@@ -11,7 +11,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from engagement_async.errors import UsageError
 from engagement_async.ledger import Ledger, RateLimit, Token
@@ -56,7 +56,6 @@ class Lane:
         return None
 
 
-@runtime_checkable
 class Scheduler(Protocol):
     """What the engine wants of a scheduler, be it local or shared between processes.
 
@@ -78,7 +77,7 @@ class Scheduler(Protocol):
 
     def free(self, limit: RateLimit) -> int: ...
 
-    def withhold(self, limit: RateLimit, remaining: int, for_s: float) -> int: ...
+    def cap(self, limit: RateLimit, left: int, for_s: float) -> None: ...
 
     @property
     def limits(self) -> tuple[RateLimit, ...]: ...
@@ -159,13 +158,13 @@ class LocalScheduler:
         self._ledger.hold_until(self._now() + seconds)
 
     def free(self, limit: RateLimit) -> int:
-        """Tokens of that limit that are not out."""
+        """How many requests of that limit may be sent, the pace apart."""
         return self._ledger.free(limit, self._now())
 
-    def withhold(self, limit: RateLimit, remaining: int, for_s: float) -> int:
-        """Somebody else spends the same contract: see `Ledger.withhold`."""
+    def cap(self, limit: RateLimit, left: int, for_s: float) -> None:
+        """Somebody else spends the same contract: at most so many requests for so long. See `Ledger.cap`."""
         now = self._now()
-        return self._ledger.withhold(limit, remaining, now, now + for_s)
+        self._ledger.cap(limit, left, now, now + for_s)
 
     @property
     def waiting_s(self) -> float:

@@ -1,0 +1,1 @@
+"""The tests: properties, virtual time, real sockets, real processes."""
