@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from weakref import WeakSet
 
@@ -18,17 +18,19 @@ from aiohttp import web
 from engagement_async.endpoints import ENDPOINTS
 
 from .auth import Authority
-from .contract import DOCUMENTED, Refusal, check_request
+from .contract import DOCUMENTED, Refusal, Request, check_request
 from .faults import Exchange, FaultPlan, perform
 from .limit import Limit
 from .log import Entry, RequestLog
 from .replies import Readings, Reply, World, reply_to
-from .wire import encode, respond
+from .wire import Answer, encode, respond
 
 __all__ = ["Service", "make_app"]
 
 _ENDPOINTS = {endpoint.path: endpoint for endpoint in ENDPOINTS.values()}
 _MAX_BODY_BYTES = 1 << 18  # 250 IDs take 6 KB
+# The one documented error of this shape is for a wrong host or page.
+_NO_SUCH_PAGE = Reply(404, {"errors": [{"message": "Sorry, that page does not exist", "code": 34}]})
 Latency = Callable[[int], tuple[float, float]]
 
 
@@ -70,12 +72,13 @@ class Service:
         self, request: web.Request, entry: Entry, arrived_at: float, after_s: float
     ) -> web.StreamResponse:
         headers = {"Date": formatdate(self.wall(), usegmt=True)} if self.states_date else {}
+        asked: _Asked | None = None
         try:
-            reply = await self._reply(request, entry, arrived_at, headers)
+            asked = await self._check(request, entry, arrived_at, headers)
+            reply = asked.reply() if asked is not None else _NO_SUCH_PAGE
         except Refusal as refusal:
             reply = Reply(refusal.status, {"errors": list(refusal.texts)})
-        except web.HTTPRequestEntityTooLarge:
-            reply = Reply(413, {"errors": ["The request body is too large."]})
+            self.log.refuse(refusal.texts)
         entry.errors = tuple(text for text in reply.body.get("errors", ()) if isinstance(text, str))
         if after_s > 0:
             await asyncio.sleep(after_s)
@@ -85,8 +88,14 @@ class Service:
             entry.status = reply.status
             entry.delivered = True
             return respond(answer)
+
+        def answer_without(ids: Set[str]) -> Answer:
+            return answer if asked is None else encode(asked.without(ids).reply(), headers, self.readings)
+
         entry.fault = fault.name
-        exchange = Exchange(request, answer, entry.tweet_ids, self.wall(), entry.number, self.faults.settings)
+        exchange = Exchange(
+            request, answer, entry.tweet_ids, self.wall(), entry.number, self.faults.settings, answer_without
+        )
         response = await perform(fault, exchange)
         entry.status = response.status
         entry.delivered = fault.then == "fine"
@@ -100,11 +109,13 @@ class Service:
         self._served.add(transport)
         return reused
 
-    async def _reply(self, request: web.Request, entry: Entry, arrived_at: float, headers: dict[str, str]) -> Reply:
+    async def _check(
+        self, request: web.Request, entry: Entry, arrived_at: float, headers: dict[str, str]
+    ) -> _Asked | None:
+        """Check everything that can be checked before Tweets are looked at. None: there is no such page."""
         endpoint = _ENDPOINTS.get(request.path)
         if endpoint is None:
-            # The one documented error of this shape is for a wrong host or page.
-            return Reply(404, {"errors": [{"message": "Sorry, that page does not exist", "code": 34}]})
+            return None
         entry.endpoint = endpoint.name
         if request.method != "POST":
             headers["Allow"] = "POST"
@@ -118,12 +129,16 @@ class Service:
         if app_only and not endpoint.public_metrics:
             raise Refusal(401, "Your account could not be authenticated. Reason: OAuth 1.0a user context is required")
         self._count(arrived_at, headers)
-        query = check_request(endpoint, await request.read(), request.headers.get("Content-Type"), app_only=app_only)
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise Refusal(413, "The request body is too large.") from None
+        query = check_request(endpoint, body, request.headers.get("Content-Type"), app_only=app_only)
         entry.tweet_ids, entry.engagement_types = query.tweet_ids, query.engagement_types
         entry.groupings = tuple(query.groupings.items())
         entry.start, entry.end = query.start, query.end
         self.log.checked(entry)
-        return reply_to(query, self.world, self.readings, self.now(), app_only=app_only)
+        return _Asked(query, self.world, self.readings, self.now(), app_only)
 
     def _count(self, arrived_at: float, headers: dict[str, str]) -> None:
         """Admit the request or refuse it with 429; either way say where the limits stand."""
@@ -135,6 +150,24 @@ class Service:
             headers |= limit.headers(arrived_at, self.wall())
         if full:
             raise Refusal(429, f"You have exceeded your rate limit of {full[0]}.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A checked request and all that its answer depends on."""
+
+    query: Request
+    world: World
+    readings: Readings
+    now: float
+    app_only: bool
+
+    def reply(self) -> Reply:
+        return reply_to(self.query, self.world, self.readings, self.now, app_only=self.app_only)
+
+    def without(self, ids: Set[str]) -> _Asked:
+        kept = tuple(tweet_id for tweet_id in self.query.tweet_ids if tweet_id not in ids)
+        return replace(self, query=replace(self.query, tweet_ids=kept))
 
 
 def make_app(service: Service) -> web.Application:

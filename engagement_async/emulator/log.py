@@ -7,10 +7,12 @@ all.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 __all__ = ["Entry", "RequestLog"]
+
+_MAX_TEXTS = 1000  # texts that name IDs differ each time
 
 
 @dataclass(slots=True)
@@ -40,7 +42,8 @@ class Entry:
 class RequestLog:
     """Counts of all requests, and the last `size` in full (None: all).
 
-    `statuses`, `faults`, `errors`: how often each. `ids_asked`, `duplicates`: IDs in checked requests, and how many
+    `statuses`, `faults`: how often each. `refusals`: the texts with which the emulator itself refused requests, faults left
+    out: empty when no rule was broken. `ids_asked`, `duplicates`: IDs in checked requests, and how many
     were twice in one. `peak`: the most arrivals in any sliding window of `period` seconds. `answered`: with
     `count_ids`, how often each ID was in a request that was answered with data and left the server whole.
     """
@@ -53,7 +56,7 @@ class RequestLog:
         self.duplicates = 0
         self.statuses: Counter[int] = Counter()
         self.faults: Counter[str] = Counter()
-        self.errors: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self._count_ids = count_ids
         self._period = period
@@ -75,6 +78,12 @@ class RequestLog:
         self.ids_asked += len(entry.tweet_ids)
         self.duplicates += len(entry.tweet_ids) - len(set(entry.tweet_ids))
 
+    def refuse(self, texts: Iterable[str]) -> None:
+        """Count the texts of a refusal."""
+        for text in texts:
+            if text in self.refusals or len(self.refusals) < _MAX_TEXTS:
+                self.refusals[text] += 1
+
     def leave(self, entry: Entry) -> None:
         """Count how a request ended."""
         self.statuses[entry.status] += 1
@@ -82,9 +91,6 @@ class RequestLog:
             self.faults[entry.fault] += 1
         if self._count_ids and entry.status == 200 and entry.delivered:
             self.answered.update(entry.tweet_ids)
-        for text in entry.errors:
-            if text in self.errors or len(self.errors) < 1000:
-                self.errors[text] += 1
 
     def peak_in(self, window_s: float) -> int:
         """The most arrivals in any sliding window of `window_s` seconds, among the requests that are kept in full."""

@@ -22,6 +22,11 @@ class BrokenError(Exception):
     """The answer is none that may be believed."""
 
 
+def an_emulator(requests_per_minute: int | None = 300, **options: Any) -> Emulator:
+    """An emulator whose world stands still at `NOW`, whatever the day of the machine."""
+    return Emulator(requests_per_minute, **{"now": lambda: NOW} | options)
+
+
 def sign(url: str, credentials: Credentials, **changes: Any) -> str:
     """An OAuth 1.0a Authorization header by oauthlib. `changes`: other arguments of its client."""
     arguments: dict[str, Any] = {

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from engagement_async.emulator import FAULTS, Emulator, FaultSettings, random_faults
 from engagement_async.emulator.faults import FaultPlan, parse_fault
 
-from .emulator_asking import BY_TWEET, IDS, NOW, BrokenError, ask, query, read_strictly, sign
+from .emulator_asking import BY_TWEET, IDS, BrokenError, an_emulator, ask, query, read_strictly, sign
 
 GOOD = query(IDS, ["favorites", "impressions"], BY_TWEET)
 QUICK = FaultSettings(hang_s=0.4, drip_s=0.02, slow_s=0.01, bomb_bytes=4 << 20)
@@ -57,7 +57,7 @@ def counts(body: Any) -> dict[str, dict[str, int]]:
 
 
 def emulator_with(**options: Any) -> Emulator:
-    return Emulator(None, now=lambda: NOW, unavailable_fraction=0, fault_settings=QUICK, **options)
+    return an_emulator(None, unavailable_fraction=0, fault_settings=QUICK, **options)
 
 
 @pytest.mark.parametrize("name", [fault.name for fault in FAULTS.values() if fault.then == "fine"])
@@ -88,11 +88,21 @@ async def test_a_harmful_fault_is_seen_and_the_next_answer_is_true(session: aioh
         assert [entry.delivered for entry in emulator.log] == [True, False, True]
 
 
+async def test_missing_ids_are_missing_from_sums_too() -> None:
+    groupings = {**BY_TWEET, "sum": ["engagement.type"]}
+    async with aiohttp.ClientSession() as session, an_emulator(faults={"missing-ids": 1}) as emulator:
+        _, body, _ = await ask(session, emulator, "totals", query(IDS, ["impressions"], groupings))
+        expected = emulator.expected("totals", body["by_tweet"], ["impressions"], groupings)
+
+    assert 0 < len(body["by_tweet"]) < len(IDS)
+    assert int(body["sum"]["impressions"]) == expected["sum"]["impressions"]
+
+
 @pytest.mark.parametrize("offset", range(0, 400, 7))
 async def test_a_gzip_cut_anywhere_is_seen(offset: int) -> None:
     async with (
         aiohttp.ClientSession(auto_decompress=False) as session,
-        Emulator(None, now=lambda: NOW, faults={"gzip-cut": 1}, fault_settings=FaultSettings(seed=offset)) as emulator,
+        an_emulator(None, faults={"gzip-cut": 1}, fault_settings=FaultSettings(seed=offset)) as emulator,
     ):
         with pytest.raises(BROKEN):
             await read(session, emulator)
@@ -109,7 +119,7 @@ async def test_a_gzip_cut_anywhere_is_seen(offset: int) -> None:
     ],
 )
 async def test_headers_of_a_429(name: str, headers: dict[str, str]) -> None:
-    async with aiohttp.ClientSession() as session, Emulator(faults={name: 1}) as emulator:
+    async with aiohttp.ClientSession() as session, an_emulator(faults={name: 1}) as emulator:
         status, body, received = await ask(session, emulator, "totals", GOOD)
 
     assert status == 429
@@ -118,7 +128,7 @@ async def test_headers_of_a_429(name: str, headers: dict[str, str]) -> None:
 
 
 async def test_a_429_that_says_nothing() -> None:
-    async with aiohttp.ClientSession() as session, Emulator(faults={"429-bare": 1}) as emulator:
+    async with aiohttp.ClientSession() as session, an_emulator(faults={"429-bare": 1}) as emulator:
         status, _, received = await ask(session, emulator, "totals", GOOD)
 
     assert status == 429
@@ -126,7 +136,7 @@ async def test_a_429_that_says_nothing() -> None:
 
 
 async def test_a_redirect_points_to_where_nothing_is() -> None:
-    async with aiohttp.ClientSession() as session, Emulator(faults={"redirect": 1}) as emulator:
+    async with aiohttp.ClientSession() as session, an_emulator(faults={"redirect": 1}) as emulator:
         status, _, received = await ask(session, emulator, "totals", GOOD)
 
         assert status == 302
@@ -134,7 +144,7 @@ async def test_a_redirect_points_to_where_nothing_is() -> None:
 
 
 async def test_faults_of_data_wait_for_data() -> None:
-    async with aiohttp.ClientSession() as session, Emulator(faults={"null-leaf": 1}) as emulator:
+    async with aiohttp.ClientSession() as session, an_emulator(faults={"null-leaf": 1}) as emulator:
         refused, _, _ = await ask(session, emulator, "totals", {})
         _, body, _ = await ask(session, emulator, "totals", GOOD)
 
@@ -144,7 +154,7 @@ async def test_faults_of_data_wait_for_data() -> None:
 
 
 async def test_faults_can_be_exchanged_and_ended() -> None:
-    async with aiohttp.ClientSession() as session, Emulator() as emulator:
+    async with aiohttp.ClientSession() as session, an_emulator() as emulator:
         statuses = []
         for faults in (None, {"503": 1}, None):
             emulator.set_faults(faults)
@@ -155,7 +165,7 @@ async def test_faults_can_be_exchanged_and_ended() -> None:
 
 async def test_stopping_does_not_wait_for_what_hangs() -> None:
     async with aiohttp.ClientSession() as session:
-        async with Emulator(faults={"hang-before-headers": 1}) as emulator:
+        async with an_emulator(faults={"hang-before-headers": 1}) as emulator:
             asking = asyncio.create_task(ask(session, emulator, "totals", GOOD))
             while not emulator.log.requests:
                 await asyncio.sleep(0.001)
@@ -167,7 +177,7 @@ async def test_stopping_does_not_wait_for_what_hangs() -> None:
 
 @pytest.mark.parametrize("name", ["hang-before-headers", "hang-mid-body", "endless-chunks", "drip"])
 async def test_a_client_that_leaves_frees_the_server(name: str) -> None:
-    async with aiohttp.ClientSession() as session, Emulator(faults={name: 1}) as emulator:
+    async with aiohttp.ClientSession() as session, an_emulator(faults={name: 1}) as emulator:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await ask(session, emulator, "totals", GOOD)

@@ -5,22 +5,30 @@ from __future__ import annotations
 import asyncio
 import gzip
 import shutil
+import ssl
 import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import orjson
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from engagement_async.emulator import Credentials, Emulator, Readings, Refusal, tweet_ids
 from engagement_async.endpoints import ENDPOINTS
 
-from .emulator_asking import BY_TWEET, HOURLY, IDS, NOW, ask, query, sign
+from .emulator_asking import BY_TWEET, HOURLY, IDS, NOW, an_emulator, ask, query, sign
 
 GOOD = query(IDS, ["favorites", "impressions"], BY_TWEET)
 
@@ -34,7 +42,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 async def test_an_answer_is_the_expected_one_in_strings(session: aiohttp.ClientSession, endpoint: str) -> None:
     groupings = {"a": ["tweet.id", "engagement.type"], "b": ["engagement.type"]}
-    async with Emulator(now=lambda: NOW, unavailable=IDS[:1], unavailable_fraction=0) as emulator:
+    async with an_emulator(unavailable=IDS[:1], unavailable_fraction=0) as emulator:
         status, body, headers = await ask(session, emulator, endpoint, query(IDS, ["favorites", "replies"], groupings))
         expected = emulator.expected(endpoint, IDS, ["favorites", "replies"], groupings)
 
@@ -52,7 +60,7 @@ def texts(node: Any) -> Any:
 
 async def test_the_expected_answer_of_many_requests_is_one(session: aiohttp.ClientSession) -> None:
     many = tweet_ids(60, newest_at=NOW)
-    async with Emulator(now=lambda: NOW, seed=3) as emulator:
+    async with an_emulator(seed=3) as emulator:
         sums: dict[str, int] = {}
         for at in range(0, 60, 25):
             _, body, _ = await ask(
@@ -69,7 +77,7 @@ async def test_the_expected_answer_of_many_requests_is_one(session: aiohttp.Clie
 
 
 async def test_leaves_may_be_integers_now_and_then(session: aiohttp.ClientSession) -> None:
-    async with Emulator(now=lambda: NOW, readings=Readings(integers_every=3), unavailable_fraction=0) as emulator:
+    async with an_emulator(readings=Readings(integers_every=3), unavailable_fraction=0) as emulator:
         _, body, _ = await ask(session, emulator, "totals", GOOD)
 
     leaves = [leaf for metrics in body["by_tweet"].values() for leaf in metrics.values()]
@@ -79,7 +87,7 @@ async def test_leaves_may_be_integers_now_and_then(session: aiohttp.ClientSessio
 
 async def test_the_answer_really_is_gzip(session: aiohttp.ClientSession) -> None:
     async with (
-        Emulator() as emulator,
+        an_emulator() as emulator,
         aiohttp.ClientSession(auto_decompress=False) as plain,
         plain.post(
             f"{emulator.base_url}/insights/engagement/totals",
@@ -98,7 +106,7 @@ async def test_the_answer_really_is_gzip(session: aiohttp.ClientSession) -> None
 
 @pytest.mark.parametrize("accepted", ["identity", "gzip;q=0", "deflate, br", "gzip; q=0.000"])
 async def test_406_without_gzip(session: aiohttp.ClientSession, accepted: str) -> None:
-    async with Emulator() as emulator:
+    async with an_emulator() as emulator:
         status, body, headers = await ask(session, emulator, "totals", GOOD, headers={"Accept-Encoding": accepted})
 
     assert status == 406
@@ -108,19 +116,19 @@ async def test_406_without_gzip(session: aiohttp.ClientSession, accepted: str) -
 
 @pytest.mark.parametrize("accepted", ["gzip", "GZIP", "deflate, gzip;q=0.5"])
 async def test_gzip_in_any_form_passes(session: aiohttp.ClientSession, accepted: str) -> None:
-    async with Emulator() as emulator:
+    async with an_emulator() as emulator:
         assert (await ask(session, emulator, "totals", GOOD, headers={"Accept-Encoding": accepted}))[0] == 200
 
 
 async def test_404_has_the_documented_shape(session: aiohttp.ClientSession) -> None:
-    async with Emulator() as emulator:
+    async with an_emulator() as emulator:
         status, body, _ = await ask(session, emulator, "total", GOOD)
 
     assert (status, body) == (404, {"errors": [{"message": "Sorry, that page does not exist", "code": 34}]})
 
 
 async def test_only_post_is_taken(session: aiohttp.ClientSession) -> None:
-    async with Emulator() as emulator:
+    async with an_emulator() as emulator:
         status, body, headers = await ask(session, emulator, "totals", GOOD, method="PUT")
 
     assert (status, headers["allow"]) == (405, "POST")
@@ -128,7 +136,7 @@ async def test_only_post_is_taken(session: aiohttp.ClientSession) -> None:
 
 
 async def test_401_of_an_unknown_token(session: aiohttp.ClientSession) -> None:
-    async with Emulator() as emulator:
+    async with an_emulator() as emulator:
         status, body, headers = await ask(
             session, emulator, "totals", GOOD, headers={"Authorization": "Bearer somebody"}
         )
@@ -140,7 +148,7 @@ async def test_401_of_an_unknown_token(session: aiohttp.ClientSession) -> None:
 
 @pytest.mark.parametrize("endpoint", ["28hr", "historical"])
 async def test_bearer_is_for_totals_alone(session: aiohttp.ClientSession, endpoint: str) -> None:
-    async with Emulator() as emulator:
+    async with an_emulator() as emulator:
         status, body, _ = await ask(session, emulator, endpoint, query(IDS, ["favorites"], BY_TWEET), bearer=True)
 
     assert status == 401
@@ -148,31 +156,31 @@ async def test_bearer_is_for_totals_alone(session: aiohttp.ClientSession, endpoi
 
 
 async def test_owner_metrics_with_bearer(session: aiohttp.ClientSession) -> None:
-    async with Emulator() as emulator:
+    async with an_emulator() as emulator:
         status, body, _ = await ask(session, emulator, "totals", GOOD, bearer=True)
 
     assert (status, body) == (403, {"errors": ["Forbidden to access metrics: impressions"]})
 
 
 async def test_a_breach_of_the_contract_is_counted(session: aiohttp.ClientSession) -> None:
-    async with Emulator() as emulator:
+    async with an_emulator() as emulator:
         status, body, _ = await ask(session, emulator, "totals", query(IDS * 26, ["favorites"], BY_TWEET))
 
         assert status == 400
         assert body == {"errors": ["tweet_ids must hold 1 to 250 Tweet IDs, not 260."]}
-        assert emulator.log.errors == {body["errors"][0]: 1}
+        assert emulator.log.refusals == {body["errors"][0]: 1}
         assert emulator.log.statuses == {400: 1}
 
 
 async def test_a_huge_body_is_refused(session: aiohttp.ClientSession) -> None:
-    async with Emulator() as emulator:
+    async with an_emulator() as emulator:
         status, body, _ = await ask(session, emulator, "totals", b" " * (1 << 19))
 
     assert (status, body) == (413, {"errors": ["The request body is too large."]})
 
 
 async def test_a_body_is_signed_for_its_own_nonce(session: aiohttp.ClientSession) -> None:
-    async with Emulator() as emulator:
+    async with an_emulator() as emulator:
         header = sign(f"{emulator.base_url}/insights/engagement/totals", emulator.credentials)
         first, _, _ = await ask(session, emulator, "totals", GOOD, headers={"Authorization": header})
         second, body, _ = await ask(session, emulator, "totals", GOOD, headers={"Authorization": header})
@@ -183,7 +191,7 @@ async def test_a_body_is_signed_for_its_own_nonce(session: aiohttp.ClientSession
 
 
 async def test_revoking_and_a_changed_world(session: aiohttp.ClientSession) -> None:
-    async with Emulator(unavailable_fraction=0) as emulator:
+    async with an_emulator(unavailable_fraction=0) as emulator:
         emulator.world.forbidden[IDS[0]] = "7"
         foreign = await ask(session, emulator, "totals", GOOD)
         emulator.set_readings(Readings(forbidden="authors"))
@@ -202,7 +210,7 @@ async def test_revoking_and_a_changed_world(session: aiohttp.ClientSession) -> N
 
 
 async def test_429_and_its_headers(session: aiohttp.ClientSession) -> None:
-    async with Emulator(requests_per_minute=2) as emulator:
+    async with an_emulator(requests_per_minute=2) as emulator:
         answers = [await ask(session, emulator, "totals", GOOD) for _ in range(3)]
 
         assert [status for status, _, _ in answers] == [200, 200, 429]
@@ -214,7 +222,7 @@ async def test_429_and_its_headers(session: aiohttp.ClientSession) -> None:
 
 
 async def test_a_limit_per_second_beside_it(session: aiohttp.ClientSession) -> None:
-    async with Emulator(requests_per_minute=100, requests_per_second=1) as emulator:
+    async with an_emulator(requests_per_minute=100, requests_per_second=1) as emulator:
         await ask(session, emulator, "totals", GOOD)
         status, body, headers = await ask(session, emulator, "totals", GOOD)
 
@@ -224,7 +232,7 @@ async def test_a_limit_per_second_beside_it(session: aiohttp.ClientSession) -> N
 
 
 async def test_no_limit(session: aiohttp.ClientSession) -> None:
-    async with Emulator(requests_per_minute=None) as emulator:
+    async with an_emulator(requests_per_minute=None) as emulator:
         _, _, headers = await ask(session, emulator, "totals", GOOD)
 
         assert not [name for name in headers if name.startswith("x-per-")]
@@ -232,7 +240,7 @@ async def test_no_limit(session: aiohttp.ClientSession) -> None:
 
 
 async def test_the_log_knows_each_request(session: aiohttp.ClientSession) -> None:
-    async with Emulator(count_ids=True, unavailable_fraction=0) as emulator:
+    async with an_emulator(count_ids=True, unavailable_fraction=0) as emulator:
         bounds = {"start": "2026-11-01", "end": "2026-11-02T00:30:00Z"}
         await ask(session, emulator, "historical", query([IDS[0], IDS[0], IDS[1]], ["favorites"], HOURLY, **bounds))
         (entry,) = emulator.log
@@ -250,7 +258,7 @@ async def test_the_log_knows_each_request(session: aiohttp.ClientSession) -> Non
 
 
 async def test_the_log_stays_small(session: aiohttp.ClientSession) -> None:
-    async with Emulator(log_size=2) as emulator:
+    async with an_emulator(log_size=2) as emulator:
         for _ in range(5):
             await ask(session, emulator, "totals", GOOD)
 
@@ -265,7 +273,7 @@ async def test_latency_passes_before_and_after_the_arrival(session: aiohttp.Clie
         asked.append(number)
         return 0.01
 
-    async with Emulator(latency_s=latency) as emulator:
+    async with an_emulator(latency_s=latency) as emulator:
         assert (await ask(session, emulator, "totals", GOOD))[0] == 200
         assert (await ask(session, emulator, "totals", GOOD))[0] == 200
 
@@ -273,7 +281,7 @@ async def test_latency_passes_before_and_after_the_arrival(session: aiohttp.Clie
 
 
 async def test_a_skewed_clock(session: aiohttp.ClientSession) -> None:
-    async with Emulator(clock_skew_s=600) as emulator:
+    async with an_emulator(clock_skew_s=600) as emulator:
         url = f"{emulator.base_url}/insights/engagement/totals"
         status, body, headers = await ask(session, emulator, "totals", GOOD)
         told = parsedate_to_datetime(headers["date"]).timestamp()
@@ -290,7 +298,7 @@ async def test_a_skewed_clock(session: aiohttp.ClientSession) -> None:
 
 async def test_days_pass_as_the_injected_clock_says(session: aiohttp.ClientSession) -> None:
     days = [datetime(2015, 9, 15, 21, tzinfo=UTC).timestamp(), datetime(2015, 9, 16, 5, tzinfo=UTC).timestamp()]
-    async with Emulator(now=lambda: days[0]) as emulator:
+    async with an_emulator(now=lambda: days[0]) as emulator:
         _, first, _ = await ask(session, emulator, "28hr", query(["1"], ["favorites"], HOURLY))
         days.pop(0)
         _, second, _ = await ask(session, emulator, "28hr", query(["1"], ["favorites"], HOURLY))
@@ -303,23 +311,23 @@ async def test_days_pass_as_the_injected_clock_says(session: aiohttp.ClientSessi
 
 
 async def test_a_taken_port_is_an_os_error() -> None:
-    async with Emulator() as first:
+    async with an_emulator() as first:
         with pytest.raises(OSError, match="address already in use"):
-            async with Emulator(port=first.port):
+            async with an_emulator(port=first.port):
                 pass
 
 
 def test_other_hosts_than_loopback_are_refused() -> None:
     with pytest.raises(ValueError, match="loopback"):
-        Emulator(host="0.0.0.0")
+        an_emulator(host="0.0.0.0")
 
 
 def test_in_a_thread_for_code_that_is_not_async() -> None:
     before = threading.active_count()
-    with Emulator(credentials=Credentials.new(1)) as emulator:
+    with an_emulator(credentials=Credentials.new(1)) as emulator:
         status, body, _ = asyncio.run(ask_once(emulator))
         assert emulator.log.requests == 1
-        with pytest.raises(OSError, match="address already in use"), Emulator(port=emulator.port):
+        with pytest.raises(OSError, match="address already in use"), an_emulator(port=emulator.port):
             pass
 
     assert status == 200
@@ -333,7 +341,7 @@ async def ask_once(emulator: Emulator) -> tuple[int, Any, dict[str, str]]:
 
 
 async def test_the_environment_is_complete() -> None:
-    async with Emulator(77, credentials=Credentials.new(1)) as emulator:
+    async with an_emulator(77, credentials=Credentials.new(1)) as emulator:
         assert emulator.environment == {
             "ENGAGEMENT_BASE_URL": f"http://127.0.0.1:{emulator.port}",
             "ENGAGEMENT_CONSUMER_KEY": emulator.consumer_key,
@@ -373,7 +381,7 @@ def curl(*arguments: str) -> Any:
 
 
 def test_the_documented_example_of_public_metrics() -> None:
-    with Emulator(now=lambda: 1.55e9, unavailable_fraction=0) as emulator:
+    with an_emulator(now=lambda: 1.55e9, unavailable_fraction=0) as emulator:
         body = curl(
             "--request", "POST",
             "--url", f"{emulator.base_url}/insights/engagement/totals",
@@ -391,7 +399,7 @@ def test_the_documented_example_of_public_metrics() -> None:
 
 
 def test_the_documented_example_of_owned_metrics() -> None:
-    with Emulator(now=lambda: 1.5405e9, unavailable_fraction=0) as emulator:
+    with an_emulator(now=lambda: 1.5405e9, unavailable_fraction=0) as emulator:
         url = f"{emulator.base_url}/insights/engagement/totals"
         body = curl(
             "--request", "POST",
@@ -407,7 +415,7 @@ def test_the_documented_example_of_owned_metrics() -> None:
 
 
 def test_the_documented_example_of_28_hours_without_a_content_type() -> None:
-    with Emulator(now=lambda: 1442353200.0, unavailable_fraction=0) as emulator:
+    with an_emulator(now=lambda: 1442353200.0, unavailable_fraction=0) as emulator:
         url = f"{emulator.base_url}/insights/engagement/28hr"
         body = curl(
             "-X", "POST", url,
@@ -420,3 +428,41 @@ def test_the_documented_example_of_28_hours_without_a_content_type() -> None:
     series = body["hourly-time-series"]["123456789"]
     assert sorted(series) == ["engagements", "impressions"]
     assert {day: len(hours) for day, hours in series["impressions"].items()} == {"2015-09-14": 7, "2015-09-15": 22}
+
+
+# --- TLS ---
+
+
+def server_context(folder: Path) -> ssl.SSLContext:
+    """A self-signed certificate for 127.0.0.1, of this test alone."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "emulator")])
+    today = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(
+            name, name, key.public_key(), x509.random_serial_number(), today, today + timedelta(days=1)
+        )
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate.public_bytes(Encoding.PEM)
+    (folder / "both.pem").write_bytes(pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "both.pem")
+    return context
+
+
+@pytest.mark.parametrize("faults", [None, {"reset": 2}, {"close-mid-body": 2}])
+async def test_over_tls(tmp_path: Path, faults: Any) -> None:
+    async with an_emulator(tls=server_context(tmp_path), faults=faults) as emulator:
+        trusted = ssl.create_default_context(cafile=str(tmp_path / "both.pem"))
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusted)) as session:
+            assert emulator.base_url == f"https://127.0.0.1:{emulator.port}"
+            assert (await ask(session, emulator, "totals", GOOD))[0] == 200
+            if faults:
+                with pytest.raises(aiohttp.ClientError):
+                    await ask(session, emulator, "totals", GOOD)
+            assert (await ask(session, emulator, "totals", GOOD))[0] == 200
+        async with aiohttp.ClientSession() as stranger:
+            with pytest.raises(aiohttp.ClientConnectorCertificateError):
+                await ask(stranger, emulator, "totals", GOOD)
