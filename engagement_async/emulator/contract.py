@@ -27,6 +27,7 @@ DOCUMENTED: Mapping[str, str] = MappingProxyType(
         "old": "Impressions & engagements for tweets older than 90 days (TIME_PERIOD) are not supported",
         "tweets": "Forbidden to access tweets: {ids}",
         "author": "Forbidden to access tweets for author id {author}: {ids}",
+        "application": "your application id is not authorized.",
         "metrics": "Forbidden to access metrics: {metrics}",
         "group_by": (
             "One or more of the groupBys you have specified are not supported: ({values}). "

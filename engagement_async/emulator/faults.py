@@ -569,7 +569,10 @@ _status("503", 503, "status 503", "Service Unavailable")
 _status("408", 408, "status 408", "Request Timeout")
 _status("error-200", 200, "status 200, and `internal server error` in `errors`", "internal server error")
 _status("400", 400, "status 400 that names no ID, once", "The request could not be processed.", "halved")
-_status("403", 403, "status 403 that names no ID, once", "your application id is not authorized.", "halved")
+_status("403", 403, "status 403 that names no ID, once", "Forbidden", "halved")
+_status(
+    "403-application", 403, "status 403, `your application id is not authorized.`", DOCUMENTED["application"], "stops"
+)
 _status("401", 401, "status 401, once", DOCUMENTED["token"], "stops")
 _status("404", 404, "status 404", "Not Found", "stops")
 
