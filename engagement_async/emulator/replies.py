@@ -223,9 +223,8 @@ class _Table:
                     continue
                 rest = iter(values)
                 for times_path, run in runs:
-                    _descend(nested, (*path, *times_path)).update(
-                        zip(run, rest, strict=False)
-                    )  # takes from `rest` what the run needs
+                    # The run comes first in zip, so that no more is taken from `rest` than it needs.
+                    _descend(nested, (*path, *times_path)).update(zip(run, rest, strict=False))
             return nested
         for keys, values in sums:
             for cell, value in zip(cells, values, strict=True):
