@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 import orjson
-from oauthlib.oauth1 import Client  # type: ignore[import-untyped]
+from oauthlib.oauth1 import Client
 
 from engagement_async.emulator import Credentials, Emulator, tweet_ids
 

@@ -9,7 +9,7 @@ import pytest
 from authlib.oauth1 import ClientAuth
 from hypothesis import given
 from hypothesis import strategies as st
-from oauthlib.oauth1 import SIGNATURE_HMAC_SHA256, SIGNATURE_PLAINTEXT  # type: ignore[import-untyped]
+from oauthlib.oauth1 import SIGNATURE_HMAC_SHA256, SIGNATURE_PLAINTEXT
 
 from engagement_async.emulator.auth import Authority, Credentials
 from engagement_async.emulator.contract import Refusal
