@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -209,7 +210,7 @@ def error_texts(body: bytes) -> tuple[str, ...]:
 def _texts(errors: Any) -> tuple[str, ...]:
     items = errors if isinstance(errors, list) else [errors]
     texts = (item.get("message") if isinstance(item, dict) else item for item in items)
-    return tuple(text[:4000] for text in texts if isinstance(text, str) and text)
+    return tuple(text for text in texts if isinstance(text, str) and text)
 
 
 class AnswerReader:
@@ -240,14 +241,9 @@ class AnswerReader:
     def _read_data(self, number: int, tweet_ids: tuple[str, ...], status: int, body: bytes) -> Reading:
         shape, raw = self._decode(body)
         texts = _texts(raw.errors)
-        named: tuple[str, ...] = ()
         if texts:
             _raise_for_texts(status, texts)
-            named = _named_forbidden(texts, tweet_ids)
-        groupings = shape.groupings(raw)
-        if not groupings and not named and all(getattr(raw, key) is None for key in _ID_LISTS):
-            raise AnswerError("the answer has none of the groupings that were asked for", status=status, texts=texts)
-        return Reading(*self._account(number, tweet_ids, shape, raw, groupings, named, texts))
+        return self._account(number, tweet_ids, shape, raw, texts)
 
     def _account(
         self,
@@ -255,68 +251,91 @@ class AnswerReader:
         tweet_ids: tuple[str, ...],
         shape: _Shape,
         raw: Any,
-        groupings: dict[str, Grouping],
-        forbidden: tuple[str, ...],
         texts: tuple[str, ...],
-    ) -> tuple[Answer, tuple[str, ...]]:
+        *,
+        is_refusal: bool = False,
+    ) -> Reading:
         """Puts every ID in its place. Whatever the answer says of IDs that were not asked is left out."""
         asked = frozenset(tweet_ids)
-        gone = frozenset(raw.unavailable_tweet_ids or ()) & asked
-        refused = frozenset(forbidden) & asked - gone
-        unsupported = self._unsupported(raw, asked - gone - refused)
-        unwanted = gone | refused
+        gone = asked.intersection(_listed(raw.unavailable_tweet_ids))
+        refused = asked.intersection(_named_forbidden(texts)) - gone if texts else frozenset()
+        out = gone | refused
+        unsupported = self._unsupported(raw, asked - out)
+        valueless = self._valueless(unsupported)
+        groupings = shape.groupings(raw)
         seen: set[str] = set()
         for name, depth in shape.depth_of_ids.items():
             if name in groupings:
-                groupings[name] = _kept(groupings[name], depth, asked, unwanted, seen)
+                groupings[name] = _kept(groupings[name], depth, asked, out, seen)
         if unsupported:
-            self._drop_fake_values(shape, groupings, unsupported)
+            self._drop_fake_values(shape, groupings, unsupported, valueless)
+        reduced: dict[tuple[str, ...], list[str]] = {}
         missing: tuple[str, ...] = ()
-        if shape.depth_of_ids and len(seen) + len(unwanted) < len(asked):
-            known = seen.union(unwanted, *unsupported.values())
-            missing = tuple(tweet_id for tweet_id in tweet_ids if tweet_id not in known)
+        if len(seen) + len(out) < len(asked):
+            if is_refusal and not groupings:
+                unseen = tweet_ids if not out else tuple(i for i in tweet_ids if i not in out)
+            elif shape.depth_of_ids:
+                unseen = tuple(i for i in tweet_ids if i not in seen and i not in out)
+            else:
+                unseen = ()
+            reduced = self._reduced(unseen, unsupported, valueless)
+            told = frozenset(valueless).union(*reduced.values())
+            missing = tuple(i for i in unseen if i not in told)
+        if not is_refusal and len(groupings) < len(shape.group_by) and len(out) + len(valueless) < len(asked):
+            _check_absent(shape, groupings, texts)
+        left = frozenset(missing).union(*reduced.values())
         answer = Answer(
             number,
-            tweet_ids if not missing else tuple(i for i in tweet_ids if i not in frozenset(missing)),
+            tuple(i for i in tweet_ids if i not in left) if left else tweet_ids,
             groupings,
-            windows=(Window(_utc(raw.start), _utc(raw.end)),) if raw.start and raw.end else (),
+            windows=(Window(_instant(raw.start), _instant(raw.end)),) if raw.start and raw.end else (),
             unavailable_tweet_ids=_ordered(tweet_ids, gone),
             forbidden_tweet_ids=_ordered(tweet_ids, refused),
             unsupported_tweet_ids={metric: _ordered(tweet_ids, ids) for metric, ids in unsupported.items()},
             notes=tuple(text for text in texts if not _TOLD.search(text)),
         )
-        return answer, missing
+        again = tuple(
+            (query, tuple(ids))
+            for metrics, ids in reduced.items()
+            if (query := self.query.without(metrics)) is not None
+        )
+        return Reading(answer, missing, again, is_refusal)
 
     def _unsupported(self, raw: Any, asked: frozenset[str]) -> dict[str, frozenset[str]]:
         unsupported: dict[str, frozenset[str]] = {}
         for key, metrics in UNSUPPORTED_KEYS.items():
-            ids = frozenset(getattr(raw, key) or ()) & asked
+            ids = asked.intersection(_listed(getattr(raw, key)))
             for metric in metrics if ids else ():
                 if metric in self.query.engagement_types:
                     unsupported[metric] = ids
         return unsupported
 
-    def _reduced(self, answer: Answer) -> tuple[tuple[Query, tuple[str, ...]], ...]:
-        """What to ask of IDs that were refused for some metrics: the other metrics."""
-        metrics_of: dict[str, list[str]] = {}
-        for metric, ids in answer.unsupported_tweet_ids.items():
-            for i in ids:
-                metrics_of.setdefault(i, []).append(metric)
-        by_metrics: dict[tuple[str, ...], list[str]] = {}
-        for i, metrics in metrics_of.items():
-            by_metrics.setdefault(tuple(sorted(metrics)), []).append(i)
-        return tuple(
-            (query, tuple(ids))
-            for metrics, ids in by_metrics.items()
-            if (query := self.query.without(metrics)) is not None
-        )
+    def _valueless(self, unsupported: Mapping[str, frozenset[str]]) -> frozenset[str]:
+        """The IDs that are unsupported in every metric that was asked."""
+        if not unsupported:
+            return frozenset()
+        return frozenset.intersection(*(unsupported.get(m, frozenset()) for m in self.query.engagement_types))
+
+    @staticmethod
+    def _reduced(
+        unseen: Iterable[str], unsupported: Mapping[str, frozenset[str]], valueless: frozenset[str]
+    ) -> dict[tuple[str, ...], list[str]]:
+        """IDs without any value that have metrics left to ask, by the metrics to leave out."""
+        reduced: dict[tuple[str, ...], list[str]] = {}
+        for i in unseen if unsupported else ():
+            metrics = tuple(metric for metric, ids in unsupported.items() if i in ids)
+            if metrics and i not in valueless:
+                reduced.setdefault(metrics, []).append(i)
+        return reduced
 
     def _drop_fake_values(
-        self, shape: _Shape, groupings: dict[str, Grouping], unsupported: Mapping[str, Collection[str]]
+        self,
+        shape: _Shape,
+        groupings: dict[str, Grouping],
+        unsupported: Mapping[str, frozenset[str]],
+        valueless: frozenset[str],
     ) -> None:
         """A zero of an unsupported metric is no value."""
-        types = self.query.engagement_types
-        without_any = frozenset.intersection(*(frozenset(unsupported.get(metric, ())) for metric in types))
         for name, at_id in shape.depth_of_ids.items():
             if name not in groupings:
                 continue
@@ -324,10 +343,10 @@ class AnswerReader:
             if "engagement.type" in group_by:
                 at_type = group_by.index("engagement.type")
                 for metric, ids in unsupported.items():
-                    keys = {at_id: frozenset(ids), at_type: frozenset([metric])}
+                    keys = {at_id: ids, at_type: frozenset([metric])}
                     groupings[name] = _pruned(groupings[name], keys, 0, max(at_id, at_type))
-            if without_any:
-                groupings[name] = _pruned(groupings[name], {at_id: without_any}, 0, at_id)
+            if valueless:
+                groupings[name] = _pruned(groupings[name], {at_id: valueless}, 0, at_id)
 
     def _read_refusal(self, number: int, tweet_ids: tuple[str, ...], status: int, body: bytes) -> Reading:
         try:
@@ -339,21 +358,18 @@ class AnswerReader:
             texts = _texts(raw.errors)
             _raise_for_texts(status, texts)
             # "Those are the answer": the IDs that it lists. Others are asked again, unless there is data of them.
-            asked = frozenset(tweet_ids)
-            listed = asked & {i for key in _ID_LISTS for i in getattr(raw, key) or ()}
-            if listed:
-                groupings = shape.groupings(raw)
-                told = tweet_ids if groupings else _ordered(tweet_ids, listed)
-                answer, missing = self._account(number, told, shape, raw, groupings, (), texts)
-                left = missing or _ordered(tweet_ids, asked.difference(told))
-                return Reading(answer, left, () if groupings else self._reduced(answer), is_refusal=True)
-        named = _named_forbidden(texts, tweet_ids)
-        forbidden = bool(named)
+            if not frozenset(tweet_ids).isdisjoint(i for key in _ID_LISTS for i in _listed(getattr(raw, key))):
+                return self._account(number, tweet_ids, shape, raw, texts, is_refusal=True)
+        named = _ordered(tweet_ids, _named_forbidden(texts))
+        is_forbidden = bool(named)
         if not named:
             named = _ordered(tweet_ids, {i for text in texts for i in _ID.findall(text)})
-        said = "; ".join(texts) or f"HTTP {status}"
         raise RefusedIdsError(
-            f"the API refused the request: {said}", status=status, texts=texts, named=named, is_forbidden=forbidden
+            f"the API refused the request: {_said(status, texts)}",
+            status=status,
+            texts=texts,
+            named=named,
+            is_forbidden=is_forbidden,
         )
 
     def _decode(self, body: bytes) -> tuple[_Shape, Any]:
@@ -377,8 +393,8 @@ class _Shape:
         self.group_by = group_by
         self.depth_of_ids = {name: by.index("tweet.id") for name, by in group_by.items() if "tweet.id" in by}
         self._fields = {name: f"grouping_{index}" for index, name in enumerate(group_by)}
-        fields: list[tuple[str, Any, Any]] = [(key, list[str] | None, None) for key in _ID_LISTS]
-        fields += [("errors", Any, None), ("start", datetime | None, None), ("end", datetime | None, None)]
+        fields: list[tuple[str, Any, Any]] = [(key, list[str | int] | None, None) for key in _ID_LISTS]
+        fields += [("errors", Any, None), ("start", str | None, None), ("end", str | None, None)]
         for name, field_name in self._fields.items():
             kind: Any = int
             for _ in group_by[name]:
@@ -403,8 +419,14 @@ def _with_days(group_by: tuple[str, ...]) -> tuple[str, ...]:
     return (*group_by[:at], "engagement.day", *group_by[at:])
 
 
-def _utc(at: datetime) -> datetime:
-    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+@lru_cache(maxsize=256)
+def _instant(text: str) -> datetime:
+    """A bound of an answer: as documented, or a date alone, or without its Z."""
+    try:
+        at = datetime.fromisoformat(text)
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise AnswerError(f"the answer's start or end is no time: {text[:40]!r}") from None
 
 
 def _kept(grouping: Grouping, depth: int, asked: frozenset[str], unwanted: Collection[str], seen: set[str]) -> Grouping:
@@ -438,9 +460,28 @@ def _ordered(tweet_ids: Iterable[str], chosen: Collection[str]) -> tuple[str, ..
     return tuple(i for i in tweet_ids if i in chosen) if chosen else ()
 
 
-def _named_forbidden(texts: Iterable[str], tweet_ids: tuple[str, ...]) -> tuple[str, ...]:
-    found = {i for text in texts for ids in _FORBIDDEN_IDS.findall(text) for i in _ID.findall(ids)}
-    return _ordered(tweet_ids, found)
+def _named_forbidden(texts: Iterable[str]) -> set[str]:
+    return {i for text in texts for ids in _FORBIDDEN_IDS.findall(text) for i in _ID.findall(ids)}
+
+
+def _listed(ids: list[str | int] | None) -> Iterable[str]:
+    return map(str, ids) if ids else ()
+
+
+def _check_absent(shape: _Shape, groupings: Mapping[str, Grouping], texts: tuple[str, ...]) -> None:
+    """Groupings that were asked and left out are no nothing: their values would be lost without a word.
+
+    Where all are by Tweet and none is there, the Tweets are missing, and that is told for each of them.
+    """
+    if groupings or len(shape.depth_of_ids) < len(shape.group_by):
+        absent = ", ".join(repr(name) for name in shape.group_by if name not in groupings)
+        raise AnswerError(f"the answer leaves out the grouping {absent}", status=200, texts=texts)
+
+
+def _said(status: int, texts: tuple[str, ...]) -> str:
+    """The API's own words, short enough for a message."""
+    said = "; ".join(texts) or f"HTTP {status}"
+    return said if len(said) <= 300 else said[:297] + "..."
 
 
 def _raise_for_texts(status: int, texts: tuple[str, ...]) -> None:
@@ -457,12 +498,12 @@ def _raise_for_texts(status: int, texts: tuple[str, ...]) -> None:
 
 
 def _auth_error(status: int, texts: tuple[str, ...]) -> AuthError:
-    said = "; ".join(texts) or f"HTTP {status}"
+    said = _said(status, texts)
     return AuthError(f"the credentials were refused: {said}. Check keys and tokens", status=status, texts=texts)
 
 
 def _status_error(status: int, texts: tuple[str, ...]) -> StatusError:
-    said = "; ".join(texts) or f"HTTP {status}"
+    said = _said(status, texts)
     if status == 401:
         return _auth_error(status, texts)
     if status == 429 or any(_RATE_LIMIT.search(text) for text in texts):

@@ -15,7 +15,7 @@ from yarl import URL
 
 from engagement_async.chunker import TweetIds, check_tweet_ids, chunk
 from engagement_async.credentials import Credentials
-from engagement_async.endpoints import HISTORICAL, LAST_28_HOURS, TOTALS
+from engagement_async.endpoints import ENDPOINTS, HISTORICAL, LAST_28_HOURS, TOTALS
 from engagement_async.engine import AnswerStream, Engine, Source
 from engagement_async.errors import UsageError
 from engagement_async.ledger import RateLimit
@@ -94,7 +94,12 @@ class EngagementClient:
         self._concurrency = concurrency
         self._deadline_s = deadline_s
         timeouts = timeouts or Timeouts()
-        self._scheduler: Scheduler = scheduler or LocalScheduler(rate_limit or (), quarantine_s=timeouts.total_s)
+        self._scheduler: Scheduler = scheduler or LocalScheduler(
+            () if rate_limit is None else rate_limit, quarantine_s=timeouts.total_s
+        )
+        for limit in self._scheduler.limits:
+            if limit.endpoint not in (None, *ENDPOINTS):
+                raise UsageError(f"RateLimit has no endpoint {limit.endpoint!r}: name one of {', '.join(ENDPOINTS)}")
         self._transport = Transport(concurrency=concurrency, timeouts=timeouts, caps=caps or Caps(), tls=tls)
         self._running: Engine | None = None
 
@@ -167,6 +172,8 @@ class EngagementClient:
     def stream_batches(self, query: Query, batches: Source) -> AnswerStream:
         """The same for batches that were made before, as a durable job has them."""
         check_query(query, self._credentials)
+        if all(limit.endpoint not in (None, query.endpoint.name) for limit in self._scheduler.limits):
+            raise UsageError(f"rate_limit has no limit for {query.endpoint.name}: add what the contract says of it")
         return AnswerStream(self._engine, query, batches)
 
     def status(self) -> Status:

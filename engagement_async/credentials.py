@@ -39,6 +39,15 @@ class Credentials(Protocol):
         ...
 
 
+class _Header(str):
+    """The value of an Authorization header, whose repr hides it: tracebacks may show local variables."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<Authorization>"
+
+
 class _Secret:
     """Holds secrets in a closure: nothing that walks attributes, prints or pickles an object finds them."""
 
@@ -100,7 +109,7 @@ class _BearerSigner(_Secret):
         super().__init__(token=token)
 
     def authorization(self, timestamp: int) -> str:
-        return f"Bearer {self._reveal()[0]}"
+        return _Header(f"Bearer {self._reveal()[0]}")
 
 
 _NONCE = "NONCE"
@@ -137,7 +146,7 @@ class _OAuth1Signer(_Secret):
         base, header, consumer_secret, token_secret = self._reveal()
         values = {"nonce": secrets.token_hex(16), "at": timestamp}
         signature = hmac_sha1_signature(_fill(base, values), consumer_secret, token_secret)
-        return _fill(header, {**values, "signature": escape(signature)})
+        return _Header(_fill(header, {**values, "signature": escape(signature)}))
 
 
 def _with_slot(text: str, found: str, before: str, slot: str, after: str = "") -> str:

@@ -25,10 +25,12 @@ from engagement_async.credentials import Credentials, Signer
 from engagement_async.errors import (
     AttemptError,
     AuthError,
+    EngagementError,
     NotSentError,
     RateLimitedError,
     RequestRefusedError,
     StatusError,
+    UsageError,
 )
 from engagement_async.ledger import RateLimit
 from engagement_async.merger import unite
@@ -167,6 +169,7 @@ class Engine:
         while True:
             is_probe = await self._pass_outage()
             reply: Reply | None = None
+            signed_with = self._clock_error_s
             try:
                 reply = await self._post(ask, lane)
                 reading = ask.reader.read(number, ask.tweet_ids, reply.status, reply.headers, reply.body)
@@ -175,12 +178,9 @@ class Engine:
                 self._hold(_said(reply), error)
             except AuthError:
                 self._note_answer()
-                error_s = clock_error_s(_said(reply), self._wall_clock() + self._clock_error_s)
-                if error_s is None or clock_was_corrected:
+                if clock_was_corrected or not self._correct_clock(_said(reply), signed_with):
                     raise
                 clock_was_corrected = True
-                self._clock_error_s += error_s
-                logger.warning("this machine's clock is %.0f s off the API's: signing with the API's time", error_s)
             except AttemptError as error:
                 error.retry_after_s = _said(reply).retry_after_s
                 self._note_fault(ask, error, is_probe)
@@ -197,6 +197,17 @@ class Engine:
                 self._note_answer()
                 self._look_for_sharers(reply.headers)
                 return reading
+
+    def _correct_clock(self, said: RateHeaders, signed_with: float) -> bool:
+        """Whether a refused signature may have been the clock's fault; takes over the API's time if so."""
+        if self._clock_error_s != signed_with:
+            return True  # another request found out while this one was on its way
+        error_s = clock_error_s(said, self._wall_clock() + signed_with)
+        if error_s is None:
+            return False
+        self._clock_error_s += error_s
+        logger.warning("this machine's clock is %.0f s off the API's: signing with the API's time", error_s)
+        return True
 
     async def _post(self, ask: _Ask, lane: Lane) -> Reply:
         endpoint = ask.reader.query.endpoint
@@ -335,8 +346,10 @@ class AnswerStream:
         self._workers: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
         self._is_stopping = False
+        self._is_open = False
 
     async def __aenter__(self) -> AnswerStream:
+        self._is_open = True
         self._engine.outage.begin_call(self._engine.now())
         self._hire()
         return self
@@ -359,6 +372,8 @@ class AnswerStream:
         return self
 
     async def __anext__(self) -> Answer:
+        if not self._is_open:
+            raise UsageError("the stream is not open: write `async with client.stream(...) as answers:`")
         while not self._out:
             if not self._workers:
                 if self._error is not None:
@@ -388,7 +403,15 @@ class AnswerStream:
 
     def _dismiss(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
-        if not worker.cancelled() and (error := worker.exception()) is not None and self._error is None:
+        error: BaseException | None
+        if worker.cancelled():
+            # Nobody here cancelled it: the source's own await did, and its input did not end there.
+            error = (
+                None if self._is_stopping else EngagementError("the source of tweet_ids was cancelled before its end")
+            )
+        else:
+            error = worker.exception()
+        if error is not None and self._error is None:
             self._error = error
             self.stop()
             for other in self._workers:
@@ -483,8 +506,7 @@ class AnswerStream:
     def _take(self, reading: Reading, ask: _Ask, answers: list[Answer], number: int) -> list[_Ask]:
         """Files the answer; returns what must still be asked."""
         again: list[_Ask] = []
-        if reading.answer.tweet_ids:
-            answers.append(reading.answer)
+        answers.append(reading.answer)
         if reading.missing and ask.is_second_look and not reading.is_refusal:
             answers.append(missing_answer(number, reading.missing))
         elif reading.missing:

@@ -135,6 +135,10 @@ class Ledger:
     """
 
     def __init__(self, limits: Iterable[RateLimit], *, quarantine_s: float) -> None:
+        limits = tuple(limits)
+        for limit in limits:
+            if not isinstance(limit, RateLimit):
+                raise UsageError(f"rate_limit takes RateLimit(requests, period=60), not {limit!r}")
         self._buckets = tuple(_Bucket(limit) for limit in limits)
         if not self._buckets:
             raise UsageError("rate_limit is empty: give at least one RateLimit, as the contract says")

@@ -38,6 +38,7 @@ HISTORY_BEGINS_AT = datetime(2014, 9, 1, tzinfo=UTC)
 LONGEST_SPAN = timedelta(weeks=4)
 HOUR = timedelta(hours=1)
 
+_NOT_IN_NAMES = frozenset('"\\')
 _BOUND = re.compile(r"\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}:\d{2}Z)?", re.ASCII)
 
 
@@ -153,6 +154,8 @@ def _checked_groupings(endpoint: Endpoint, groupings: Mapping[str, Sequence[str]
 def _checked_group_by(endpoint: Endpoint, name: str, group_by: Sequence[str]) -> tuple[str, ...]:
     if not isinstance(name, str) or not name:
         raise UsageError(f"a grouping's name is a non-empty string, not {name!r}")
+    if not name.isprintable() or not _NOT_IN_NAMES.isdisjoint(name):
+        raise UsageError(f"the grouping name {name!r} has quotes, backslashes or control characters: leave them out")
     if name in RESERVED_KEYS:
         raise UsageError(f"the grouping name {name!r} is a key of the API's own answers: choose another")
     if isinstance(group_by, (str, Mapping)) or not isinstance(group_by, Sequence):

@@ -161,11 +161,9 @@ def answered_levels(group_by: tuple[str, ...], grouping: Grouping) -> tuple[str,
     if "engagement.hour" not in group_by or "engagement.day" in group_by:
         return group_by
     at = group_by.index("engagement.hour")
-    inner: Any = grouping
-    for _ in range(at):
-        inner = next(iter(inner.values()), {})
-    nested = all(_DAY.fullmatch(key) for key in inner)
-    return (*group_by[:at], "engagement.day", *group_by[at:]) if nested else group_by
+    key = next((key for _, leaves in _leaf_dicts(grouping, at, ()) for key in leaves), "")
+    bare = key != "" and not _DAY.fullmatch(key)
+    return group_by if bare else (*group_by[:at], "engagement.day", *group_by[at:])
 
 
 def _columns(levels: tuple[str, ...]) -> tuple[str, ...]:

@@ -103,7 +103,8 @@ class LocalScheduler:
         quarantine_s: float = 60.0,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        self._ledger = Ledger([limits] if isinstance(limits, RateLimit) else limits, quarantine_s=quarantine_s)
+        several = limits if isinstance(limits, Sequence) else [limits]
+        self._ledger = Ledger(several, quarantine_s=quarantine_s)
         self._clock = clock
         self._waiting: list[Lane] = []  # lanes in which somebody may wait
         self._passed = 0.0

@@ -37,6 +37,8 @@ except ImportError:  # the extra [speed] is not there
 
 __all__ = ["BodyDecoder", "Caps", "Reply", "Timeouts", "Transport"]
 
+_BODY_MATTERS = frozenset({200, 400, 403})
+"""A 401 or 429 says what it says, whatever its body is like."""
 _GZIP = 16 + zlib.MAX_WBITS
 _ZLIB_ERRORS: tuple[type[Exception], ...] = (zlib.error, _inflate.error)
 
@@ -195,18 +197,26 @@ class Transport:
         response = await session.post(url, data=body, headers=headers, allow_redirects=False)
         try:
             on_headers()
-            decoder = BodyDecoder(response.headers.get("Content-Encoding"), self._caps)
-            content = response.content
-            while not content.at_eof():
-                data = await content.readany()
-                if data:
-                    decoder.feed(data)
-            reply = Reply(response.status, _lowered(response.headers), decoder.finish())
+            reply = Reply(response.status, _lowered(response.headers), await self._body(response))
+        except (AttemptError, aiohttp.ClientError, OSError):
+            response.close()
+            if response.status in _BODY_MATTERS:
+                raise
+            return Reply(response.status, _lowered(response.headers), b"")
         except BaseException:
             response.close()  # the rest of the body is on the way: the connection is of no more use
             raise
         response.release()
         return reply
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        decoder = BodyDecoder(response.headers.get("Content-Encoding"), self._caps)
+        content = response.content
+        while not content.at_eof():
+            data = await content.readany()
+            if data:
+                decoder.feed(data)
+        return decoder.finish()
 
 
 def _lowered(headers: Mapping[str, str]) -> dict[str, str]:

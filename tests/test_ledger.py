@@ -8,6 +8,7 @@ import os
 import random
 from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -149,7 +150,7 @@ def test_it_starts_with_a_small_burst_and_then_keeps_the_pace() -> None:
     at = list(grants(Ledger([RateLimit(600)], quarantine_s=60), 100, 0.2))
 
     assert [instant for instant in at if instant == 0.0] == [0.0] * 6
-    apart = {round(later - sooner, 9) for sooner, later in zip(at[6:], at[7:], strict=False)}
+    apart = {round(later - sooner, 9) for sooner, later in pairwise(at[6:])}
     assert apart == {round(60.05 / (PACE * 600), 9)}
 
 
@@ -218,7 +219,7 @@ def test_a_hold_stops_everything_and_ends_without_a_burst() -> None:
 
     assert at[0] == 30.0
     assert peak(at, 0.1) <= 11
-    assert min(later - sooner for sooner, later in zip(at, at[1:], strict=False)) >= RECOVERY_INTERVAL_S - 1e-9
+    assert min(later - sooner for sooner, later in pairwise(at)) >= RECOVERY_INTERVAL_S - 1e-9
 
 
 def test_the_server_s_word_caps_what_is_left_until_the_reset() -> None:
