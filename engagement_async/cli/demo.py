@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import click
 import orjson
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -147,9 +146,9 @@ class Demo:
         """The table of the top Tweets, and where every ID ended up."""
         totals = self.results["totals"].groupings["by_tweet"]
         hours = self.results["last-28-hours"].groupings["by_hour"]
-        metrics = ("impressions", "engagements", "favorites", "retweets")
-        if self.console.width < _WIDE:
-            metrics = ("impressions", "favorites")
+        metrics = ["impressions", "favorites"]
+        if self.console.width >= _WIDE:
+            metrics += ["retweets", "engagements"]
         table = _table(f"Top {SHOWN} of {len(self.tweet_ids):,} Tweets")
         table.add_column("Tweet", no_wrap=True)
         table.add_column("posted", no_wrap=True)
@@ -174,16 +173,16 @@ class Demo:
         for state in self.results["totals"].account:
             numbers = [result.account[state] for result in self.results.values()]
             account.add_row(Text(state, styles.get(state, "")), *(f"{number:,}" for number in numbers))
-        account.add_section()
         account.add_row(
             "given", *(f"{sum(result.account.values()):,}" for result in self.results.values()), style="bold"
         )
+        self.console.print()
         self.console.print(account)
         too_old: dict[int, list[str]] = {}
         for metric, ids in self.results["totals"].unsupported_tweet_ids.items():
             too_old.setdefault(len(ids), []).append(metric)
         for number, names in too_old.items():
-            self.console.print(f"  {number:,} Tweets are too old for {', '.join(names)}: no value, and no zero either")
+            self.console.print(f"{number:,} Tweets are too old for {', '.join(names)}: no value, and no zero")
 
     async def proof(self) -> None:
         """Compares every value with the emulator's own, and the requests with the contract."""
@@ -260,7 +259,13 @@ STEPS: Sequence[Callable[[Demo], Awaitable[None]]] = (
 
 def _table(title: str) -> Table:
     return Table(
-        title=title, title_style="bold", title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False
+        title=f"{title}\n",
+        title_style="bold",
+        title_justify="left",
+        header_style="cyan",
+        box=None,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
 
 

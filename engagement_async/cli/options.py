@@ -110,11 +110,15 @@ def make_query(
     for text in group_by or [",".join(_default_group_by(endpoint))]:
         name, equals, values = text.rpartition("=")
         items = [item.strip() for item in values.split(",") if item.strip()]
-        name = name.strip() if equals else "by_" + "_".join(item.partition(".")[2] or item for item in items)
+        name = name.strip() if equals else "by_" + "_".join(_short(item) for item in items)
         if name in groupings:
             raise UsageError(f"two groupings are called {name!r}: name one of them, as --group-by other={values}")
         groupings[name] = items
     return Query(endpoint, engagement_types=names, groupings=groupings, start=start, end=end)
+
+
+def _short(item: str) -> str:
+    return "tweet" if item == "tweet.id" else item.removeprefix("engagement.")
 
 
 def _default_group_by(endpoint: Endpoint) -> Sequence[str]:

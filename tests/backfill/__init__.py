@@ -1,0 +1,1 @@
+"""Durable jobs: sources and tables."""
