@@ -216,8 +216,9 @@ def _texts(errors: Any) -> tuple[str, ...]:
 class AnswerReader:
     """Reads the replies to one query. Built once a query: it holds the decoders for exactly its groupings."""
 
-    def __init__(self, query: Query) -> None:
+    def __init__(self, query: Query, *, json_depth: int = 32) -> None:
         self.query = query
+        self._json_depth = json_depth
         self._shapes = [_Shape(query.groupings)]
         by_hour = {name: _with_days(group_by) for name, group_by in query.groupings.items()}
         if by_hour != query.groupings:
@@ -282,7 +283,8 @@ class AnswerReader:
             told = frozenset(valueless).union(*reduced.values())
             missing = tuple(i for i in unseen if i not in told)
         if not is_refusal and len(groupings) < len(shape.group_by) and len(out) + len(valueless) < len(asked):
-            _check_absent(shape, groupings, texts)
+            is_nothing = not out and not unsupported
+            _check_absent(shape, groupings, texts, is_nothing=is_nothing)
         left = frozenset(missing).union(*reduced.values())
         answer = Answer(
             number,
@@ -357,9 +359,10 @@ class AnswerReader:
         else:
             texts = _texts(raw.errors)
             _raise_for_texts(status, texts)
-            # "Those are the answer": the IDs that it lists. Others are asked again, unless there is data of them.
-            if not frozenset(tweet_ids).isdisjoint(i for key in _ID_LISTS for i in _listed(getattr(raw, key))):
-                return self._account(number, tweet_ids, shape, raw, texts, is_refusal=True)
+            # "Those are the answer": the IDs that it lists, be it as unavailable or without a metric that was asked.
+            reading = self._account(number, tweet_ids, shape, raw, texts, is_refusal=True)
+            if len(reading.missing) < len(tweet_ids):
+                return reading
         named = _ordered(tweet_ids, _named_forbidden(texts))
         is_forbidden = bool(named)
         if not named:
@@ -373,10 +376,20 @@ class AnswerReader:
         )
 
     def _decode(self, body: bytes) -> tuple[_Shape, Any]:
+        for shape in self._shapes:
+            try:
+                raw = shape.exact.decode(body)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                continue
+            if raw.errors is None:
+                return shape, raw
+        # There is more in it than was asked for, or something is wrong with it. Types bound the depth of what was asked
+        # for; whatever else there is must be looked at before it is parsed.
+        check_depth(body, self._json_depth)
         problem = ""
         for shape in self._shapes:
             try:
-                return shape, shape.decoder.decode(body)
+                return shape, shape.lenient.decode(body)
             except msgspec.ValidationError as error:
                 problem = str(error)
             except (msgspec.DecodeError, UnicodeDecodeError):
@@ -386,8 +399,30 @@ class AnswerReader:
         raise AnswerError(f"the answer has a wrong shape: {problem}")
 
 
+_NOT_NESTING = bytes(set(range(256)) - set(b'[]{}"\\'))
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+def check_depth(body: bytes, most: int) -> None:
+    """Raises `AnswerError` for JSON that is nested in more levels than that."""
+    # Without everything that neither nests nor ends a string, most strings are "" and gone in one step.
+    bare = (
+        _STRING.sub(b"", body)
+        if b"\\" in body
+        else _STRING.sub(b"", body.translate(None, _NOT_NESTING).replace(b'""', b""))
+    )
+    depth = 0
+    for byte in bare:
+        if byte in b"[{":
+            depth += 1
+            if depth > most:
+                raise AnswerError(f"the answer is nested in more than {most} levels")
+        elif byte in b"]}":
+            depth -= 1
+
+
 class _Shape:
-    """How answers are nested, and the decoder for it: one struct with a typed field for each grouping."""
+    """How answers are nested, and the decoders for it: one struct with a typed field for each grouping."""
 
     def __init__(self, group_by: Mapping[str, tuple[str, ...]]) -> None:
         self.group_by = group_by
@@ -401,8 +436,10 @@ class _Shape:
                 kind = dict[str, kind]
             fields.append((field_name, kind | None, None))
         renamed = {field_name: name for name, field_name in self._fields.items()}
-        shape = msgspec.defstruct("ApiAnswer", fields, rename=renamed, gc=False)
-        self.decoder = msgspec.json.Decoder(shape, strict=False)
+        exact = msgspec.defstruct("ApiAnswer", fields, rename=renamed, gc=False, forbid_unknown_fields=True)
+        lenient = msgspec.defstruct("ApiAnswer", fields, rename=renamed, gc=False)
+        self.exact = msgspec.json.Decoder(exact, strict=False)
+        self.lenient = msgspec.json.Decoder(lenient, strict=False)
 
     def groupings(self, raw: Any) -> dict[str, Grouping]:
         return {
@@ -468,12 +505,15 @@ def _listed(ids: list[str | int] | None) -> Iterable[str]:
     return map(str, ids) if ids else ()
 
 
-def _check_absent(shape: _Shape, groupings: Mapping[str, Grouping], texts: tuple[str, ...]) -> None:
-    """Groupings that were asked and left out are no nothing: their values would be lost without a word.
+def _check_absent(
+    shape: _Shape, groupings: Mapping[str, Grouping], texts: tuple[str, ...], *, is_nothing: bool
+) -> None:
+    """Raises `AnswerError` for groupings that were asked and left out: their values would be lost without a word.
 
-    Where all are by Tweet and none is there, the Tweets are missing, and that is told for each of them.
+    Where the answer speaks of some IDs, all groupings are by Tweet and none is there, the other IDs are missing, and that
+    is told of each of them.
     """
-    if groupings or len(shape.depth_of_ids) < len(shape.group_by):
+    if is_nothing or groupings or len(shape.depth_of_ids) < len(shape.group_by):
         absent = ", ".join(repr(name) for name in shape.group_by if name not in groupings)
         raise AnswerError(f"the answer leaves out the grouping {absent}", status=200, texts=texts)
 

@@ -100,7 +100,8 @@ class EngagementClient:
         for limit in self._scheduler.limits:
             if limit.endpoint not in (None, *ENDPOINTS):
                 raise UsageError(f"RateLimit has no endpoint {limit.endpoint!r}: name one of {', '.join(ENDPOINTS)}")
-        self._transport = Transport(concurrency=concurrency, timeouts=timeouts, caps=caps or Caps(), tls=tls)
+        self._caps = caps or Caps()
+        self._transport = Transport(concurrency=concurrency, timeouts=timeouts, caps=self._caps, tls=tls)
         self._running: Engine | None = None
 
     def __repr__(self) -> str:
@@ -115,6 +116,7 @@ class EngagementClient:
             base_url=self._base_url,
             concurrency=self._concurrency,
             deadline_s=self._deadline_s,
+            json_depth=self._caps.json_depth,
             user_agent=f"engagement-async/{version('engagement-async')}",
         )
         return self

@@ -110,6 +110,7 @@ class Engine:
         concurrency: int,
         deadline_s: float,
         user_agent: str,
+        json_depth: int = 32,
         draw: Callable[[], float] = random.random,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -118,6 +119,7 @@ class Engine:
         self.deadline_s = deadline_s
         self.outage = Outage(deadline_s)
         self.draw = draw
+        self.json_depth = json_depth
         self.requests = 0
         self.in_flight = 0
         self._transport = transport
@@ -330,7 +332,7 @@ class AnswerStream:
 
     def __init__(self, engine: Engine, query: Query, source: Source) -> None:
         self._engine = engine
-        self._readers = [AnswerReader(part) for part in query.parts()]
+        self._readers = [AnswerReader(part, json_depth=engine.json_depth) for part in query.parts()]
         self._source = source
         self._source_lock = asyncio.Lock()
         self._source_ended = False
@@ -511,7 +513,7 @@ class AnswerStream:
             answers.append(missing_answer(number, reading.missing))
         elif reading.missing:
             again.append(_Ask(reading.missing, ask.reader, is_second_look=ask.is_second_look or not reading.is_refusal))
-        again += [_Ask(ids, AnswerReader(query)) for query, ids in reading.reduced]
+        again += [_Ask(ids, AnswerReader(query, json_depth=self._engine.json_depth)) for query, ids in reading.reduced]
         return again
 
     def _put_off_or_fail(self, work: _Work, error: _PutOffError) -> None:

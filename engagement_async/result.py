@@ -147,7 +147,8 @@ class EngagementResult:
         `engagement_day` date32 or `engagement_hour` timestamp in UTC, `value` int64."""
         from engagement_async.tables import grouping_table
 
-        return grouping_table(self.groupings[grouping], self._levels(grouping))
+        levels = self._levels(grouping)
+        return grouping_table(self.groupings[grouping], levels)
 
     def _levels(self, name: str) -> tuple[str, ...]:
         """The grouping's levels as they were answered: hours may lie under days that were not asked for."""
