@@ -95,12 +95,9 @@ class Reading(NamedTuple):
 class RefusedIdsError(StatusError):
     """A 400 or 403 that speaks of IDs: those that it names, or, when it names none, one or more of the batch."""
 
-    def __init__(
-        self, message: str, *, status: int, texts: tuple[str, ...], named: tuple[str, ...], is_forbidden: bool
-    ) -> None:
+    def __init__(self, message: str, *, status: int, texts: tuple[str, ...], named: tuple[str, ...]) -> None:
         super().__init__(message, status=status, texts=texts)
         self.named = named
-        self.is_forbidden = is_forbidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,20 +356,13 @@ class AnswerReader:
         else:
             texts = _texts(raw.errors)
             _raise_for_texts(status, texts)
-            # "Those are the answer": the IDs that it lists, be it as unavailable or without a metric that was asked.
+            # "Those are the answer": the IDs that it lists, as gone, as forbidden, or as without a metric that was asked.
             reading = self._account(number, tweet_ids, shape, raw, texts, is_refusal=True)
             if len(reading.missing) < len(tweet_ids):
                 return reading
-        named = _ordered(tweet_ids, _named_forbidden(texts))
-        is_forbidden = bool(named)
-        if not named:
-            named = _ordered(tweet_ids, {i for text in texts for i in _ID.findall(text)})
+        named = _ordered(tweet_ids, {i for text in texts for i in _ID.findall(text)})
         raise RefusedIdsError(
-            f"the API refused the request: {_said(status, texts)}",
-            status=status,
-            texts=texts,
-            named=named,
-            is_forbidden=is_forbidden,
+            f"the API refused the request: {_said(status, texts)}", status=status, texts=texts, named=named
         )
 
     def _decode(self, body: bytes) -> tuple[_Shape, Any]:

@@ -81,11 +81,7 @@ def narrow(number: int, tweet_ids: tuple[str, ...], error: RefusedIdsError) -> N
     named = error.named or (tweet_ids if len(tweet_ids) == 1 else ())
     if named:
         left = tuple(i for i in tweet_ids if i not in frozenset(named))
-        out = (
-            Answer(number, named, forbidden_tweet_ids=named)
-            if error.is_forbidden
-            else Answer(number, named, failed_tweet_ids=dict.fromkeys(named, str(error)))
-        )
+        out = Answer(number, named, failed_tweet_ids=dict.fromkeys(named, str(error)))
         return Narrowed(out, (left,) if left else ())
     middle = len(tweet_ids) // 2
     return Narrowed(None, (tweet_ids[:middle], tweet_ids[middle:]))

@@ -229,19 +229,29 @@ def test_other_texts_beside_data_are_kept_as_notes() -> None:
 
 @pytest.mark.parametrize("status", [400, 403])
 @pytest.mark.parametrize(
-    ("text", "named", "is_forbidden"),
+    "text", ["Forbidden to access tweets: 1,3", "Forbidden to access tweets for author id 2: 1, 3"]
+)
+def test_a_refusal_that_names_forbidden_ids_leaves_the_others_to_be_asked(status: int, text: str) -> None:
+    reading = read(totals(), ["1", "2", "3"], {"errors": [text]}, status)
+
+    assert reading.answer.forbidden_tweet_ids == ("1", "3")
+    assert reading.missing == ("2",)
+
+
+@pytest.mark.parametrize("status", [400, 403])
+@pytest.mark.parametrize(
+    ("text", "named"),
     [
-        ("Forbidden to access tweets: 1,3", ("1", "3"), True),
-        ("Forbidden to access tweets for author id 2: 1, 3", ("1", "3"), True),
-        ("Tweet 3 is strange", ("3",), False),
-        ("Bad request", (), False),
+        ("Tweet 3 is strange", ("3",)),
+        ("Bad request", ()),
+        ("Forbidden to access tweets: 17,18", ()),
     ],
 )
-def test_refusals_name_ids_or_do_not(status: int, text: str, named: tuple[str, ...], is_forbidden: bool) -> None:
+def test_other_refusals_name_ids_or_do_not(status: int, text: str, named: tuple[str, ...]) -> None:
     with pytest.raises(RefusedIdsError) as error:
         read(totals(), ["1", "2", "3"], {"errors": [text]}, status)
 
-    assert (error.value.named, error.value.is_forbidden) == (named, is_forbidden)
+    assert error.value.named == named
     assert error.value.status == status
 
 
