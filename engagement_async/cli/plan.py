@@ -65,7 +65,7 @@ class Plan:
     seconds: float
     """At the contract, when every request is answered the first time."""
     bytes_of_answers: int
-    """Decoded; the wire carries about a fifth of it, as gzip. An estimate: see `answer_bytes`."""
+    """Decoded; the wire carries a fifth of it or less, as gzip. An estimate: see `answer_bytes`."""
 
 
 def make_plan(query: Query, *, ids_read: int, rejected: int, unique_ids: int, limit: RateLimit) -> Plan:
@@ -175,7 +175,7 @@ def plan(
         ("unique IDs", f"{made.unique_ids:,}"),
         ("requests", f"{made.requests:,}  ({made.ids_per_request} IDs each)"),
         ("time", f"{duration(made.seconds)}  (at {of_contract}, nothing asked twice)"),
-        ("answers", f"about {_size(made.bytes_of_answers)}  (every key, values of 4 digits; about a fifth as gzip)"),
+        ("answers", f"about {_size(made.bytes_of_answers)}  (every key, values of 4 digits; as gzip a fifth or less)"),
     ):
         click.echo(f"{name:<12}{value}")
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,14 +53,16 @@ class Cli:
             **emulator.environment,
         }
 
-    def __call__(self, *args: str, stdin: bytes = b"", **environ: str) -> subprocess.CompletedProcess[bytes]:
+    def __call__(
+        self, *args: str, stdin: bytes = b"", environ: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             [sys.executable, "-m", "engagement_async", *args],
             input=stdin,
             capture_output=True,
             check=False,
             cwd=self.folder,
-            env=self.environ | environ,
+            env={**self.environ, **(environ or {})},
             timeout=60,
         )
 
@@ -250,22 +252,33 @@ def test_bearer_asks_public_metrics_alone(cli: Cli, emulator: Emulator) -> None:
 def test_wrong_credentials_make_4_and_show_in_nothing(cli: Cli) -> None:
     secret = "canary-5f3a9c"
     environ = {"ENGAGEMENT_CONSUMER_SECRET": secret, "ENGAGEMENT_ACCESS_TOKEN": secret, "ENGAGEMENT_DEBUG": "1"}
-    done = cli("fetch", "totals", *IDS[:3], "-o", "out.json", **environ)
+    done = cli("fetch", "totals", *IDS[:3], "-o", "out.json", environ=environ)
 
     assert done.returncode == 4
     assert secret.encode() not in done.stdout + done.stderr
     assert list(cli.folder.iterdir()) == []
 
-    done = cli("fetch", "totals", *IDS[:3], "--json", **(environ | {"ENGAGEMENT_DEBUG": ""}))
+    done = cli("fetch", "totals", *IDS[:3], "--json", environ=environ | {"ENGAGEMENT_DEBUG": ""})
     assert events(done.stderr)[-1]["exit_code"] == 4
     assert secret.encode() not in done.stdout + done.stderr
 
 
-def test_an_output_that_cannot_be_written_makes_6_and_stays_as_it_was(cli: Cli) -> None:
-    (cli.folder / "locked").mkdir()
-    (cli.folder / "locked" / "out.json").write_text("old")
+def test_a_disk_that_is_full_makes_6_and_leaves_the_old_file(cli: Cli) -> None:
     done = cli("fetch", "totals", IDS[0], "-o", "/dev/full")
-    assert (done.returncode, b"No space left on device" in done.stderr) == (6, True)
+    assert (done.returncode, b"No space left on device: make room" in done.stderr) == (6, True)
+
+    (cli.folder / "out.csv").write_text("old")
+    fetch = [sys.executable, "-m", "engagement_async", "fetch", "28hr", *IDS[:3], "-o", "out.csv"]
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -f 8; exec "$@"', "sh", *fetch],
+        capture_output=True,
+        check=False,
+        cwd=cli.folder,
+        env=cli.environ,
+        timeout=60,
+    )
+    assert (done.returncode, b"File too large" in done.stderr) == (6, True)
+    assert [path.read_text() for path in cli.folder.iterdir()] == ["old"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

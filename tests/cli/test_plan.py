@@ -101,7 +101,7 @@ def test_for_people_and_for_machines(tmp_path: Path) -> None:
         "unique IDs  2",
         "requests    1  (250 IDs each)",
         "time        0 s  (at 300 requests in 60 s, nothing asked twice)",
-        "answers     about 330 bytes  (every key, values of 4 digits; about a fifth as gzip)",
+        "answers     about 330 bytes  (every key, values of 4 digits; as gzip a fifth or less)",
     ]
     assert err.startswith(f"warning: {path}:5: '1.7E+18' is a float: a spreadsheet made it one")
 

@@ -1,0 +1,33 @@
+"""The demonstration, as a real process: it ends by itself, says so when all is well, and leaves whole results."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_demo(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "engagement_async", "demo", "--output", "results"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "COLUMNS": "80", "PYTHONIOENCODING": "utf-8"},
+        timeout=60,
+    )
+
+    assert "values compared with the emulator's own: none differ" in done.stdout
+    assert "✗" not in done.stdout
+    assert "given" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    for name in ("totals", "last-28-hours"):
+        result = json.loads((tmp_path / "results" / f"{name}.json").read_bytes())
+        with (tmp_path / "results" / f"{name}.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        grouping = next(value for key, value in result.items() if key.startswith("by_"))
+        assert {row["tweet_id"] for row in rows} == set(grouping)
