@@ -368,7 +368,7 @@ class AnswerReader:
     def _decode(self, body: bytes) -> tuple[_Shape, Any]:
         for shape in self._shapes:
             try:
-                raw = shape.exact.decode(body)
+                raw: Any = shape.exact.decode(body)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
             if raw.errors is None:
@@ -389,18 +389,16 @@ class AnswerReader:
         raise AnswerError(f"the answer has a wrong shape: {problem}")
 
 
-_NOT_NESTING = bytes(set(range(256)) - set(b'[]{}"\\'))
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NOT_NESTING = bytes(set(range(256)) - set(b'[]{}"'))
+_STRING = re.compile(rb'"[^"]*+"')  # possessive: backtracking would cost memory by the byte
 
 
 def check_depth(body: bytes, most: int) -> None:
     """Raises `AnswerError` for JSON that is nested in more levels than that."""
+    if b"\\" in body:  # backslashes pair up from the left, and stand in strings alone
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     # Without everything that neither nests nor ends a string, most strings are "" and gone in one step.
-    bare = (
-        _STRING.sub(b"", body)
-        if b"\\" in body
-        else _STRING.sub(b"", body.translate(None, _NOT_NESTING).replace(b'""', b""))
-    )
+    bare = _STRING.sub(b"", body.translate(None, _NOT_NESTING).replace(b'""', b""))
     depth = 0
     for byte in bare:
         if byte in b"[{":

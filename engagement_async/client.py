@@ -6,13 +6,13 @@ import ipaddress
 import ssl
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import islice
 from types import TracebackType
 from typing import Self
 
 from yarl import URL
 
+from engagement_async import __version__
 from engagement_async.chunker import TweetIds, check_tweet_ids, chunk
 from engagement_async.credentials import Credentials
 from engagement_async.endpoints import ENDPOINTS, HISTORICAL, LAST_28_HOURS, TOTALS
@@ -117,7 +117,7 @@ class EngagementClient:
             concurrency=self._concurrency,
             deadline_s=self._deadline_s,
             json_depth=self._caps.json_depth,
-            user_agent=f"engagement-async/{version('engagement-async')}",
+            user_agent=f"engagement-async/{__version__}",
         )
         return self
 

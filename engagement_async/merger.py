@@ -107,20 +107,35 @@ class Merger:
         self._windows: Counter[Window] = Counter()
         self._notes: dict[str, None] = {}
         self._accounts: dict[int, Account] = {}
+        self._early: dict[int, Answer] = {}
+        self._next = 0
 
     def add(self, answer: Answer) -> None:
         """Take in the answer to one batch. Each batch is taken once: a second answer to it is a `ValueError`."""
         if answer.number in self._accounts:
             raise ValueError(f"batch {answer.number} was added before: its values would count twice")
-        for name, grouping in answer.groupings.items():
-            fold(self._groupings[name], grouping, self._levels[name])
+        self._accounts[answer.number] = Account.of(answer)
         for window in answer.windows:
             self._windows[window] += 1
         self._notes.update(dict.fromkeys(answer.notes))
-        self._accounts[answer.number] = Account.of(answer)
+        if all(level is None for level in self._levels.values()):
+            self._fold(answer)  # sums: nothing to keep in order, so nothing to wait with
+            return
+        # Tweets stand in input order in the result, so that the same answers give the same bytes.
+        self._early[answer.number] = answer
+        while (early := self._early.pop(self._next, None)) is not None:
+            self._fold(early)
+            self._next += 1
+
+    def _fold(self, answer: Answer) -> None:
+        for name, grouping in answer.groupings.items():
+            fold(self._groupings[name], grouping, self._levels[name])
 
     def result(self) -> EngagementResult:
-        """All that was added so far. IDs are in input order, however the answers came."""
+        """All that was added so far, in input order, however the answers came."""
+        for number in sorted(self._early):
+            self._fold(self._early.pop(number))
+            self._next = number + 1
         accounts = [self._accounts[number] for number in sorted(self._accounts)]
         return EngagementResult(
             query=self._query,
