@@ -123,7 +123,7 @@ def gather(
     concurrency: int,
     reporter: Reporter,
 ) -> EngagementResult:
-    """Asks about all IDs and merges the answers by batch number, so that the same answers give the same bytes.
+    """Asks about all IDs and merges the answers.
 
     Raises `Interrupted` when a signal came, having told what was done.
     """
@@ -147,16 +147,11 @@ def gather(
                 ids=len(tweet_ids),
                 requests_at_least=requests_for(query, len(tweet_ids)),
             )
-            early = {}
-            number = 0
             try:
                 async with reporter.watching(snapshot), client.stream(query, tweet_ids) as answers:
                     async for answer in answers:
                         meter.add(answer)
-                        early[answer.number] = answer
-                        while number in early:
-                            merger.add(early.pop(number))
-                            number += 1
+                        merger.add(answer)
             finally:
                 last = snapshot()
 
