@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from engagement_async.backfill.errors import JobLockedError
+from engagement_async.backfill.exports import PART_IDS, Exported, Exporter
 from engagement_async.backfill.journal import Folder, Journal, Tally
 from engagement_async.backfill.progress import Progress
 from engagement_async.backfill.running import Run
-from engagement_async.backfill.sources import Reject, read_id_chunks
-from engagement_async.backfill.starting import Started, Starting, checked_chunks
+from engagement_async.backfill.sources import Reject
+from engagement_async.backfill.starting import FileIds, GivenIds, Source, Started, Starting
 from engagement_async.client import DEFAULT_BASE_URL
 from engagement_async.credentials import Credentials
 from engagement_async.errors import UsageError
@@ -22,7 +23,7 @@ from engagement_async.query import Query
 from engagement_async.scheduler import Scheduler
 from engagement_async.transport import Caps, Timeouts
 
-__all__ = ["BackfillJob", "JobStatus", "RunReport", "job_options", "job_status"]
+__all__ = ["BackfillJob", "JobStatus", "RunReport", "job_options", "job_status", "verified"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,6 @@ class BackfillJob:
         options: Mapping[str, Any] | None = None,
         on_reject: Callable[[Reject], object] | None = None,
         on_warning: Callable[[str], object] | None = None,
-        stdin: BinaryIO | None = None,
     ) -> Started:
         """Puts distinct IDs and the query into the folder, unless they are there already.
 
@@ -108,30 +108,12 @@ class BackfillJob:
             raise UsageError("give tweet_ids or files, not both")
         if isinstance(tweet_ids, (str, bytes)):
             raise UsageError("tweet_ids is one string: give a list of IDs, as [tweet_id]")
-
-        def chunks(rejected: Callable[[Reject], object]) -> Iterator[Iterable[int]]:
-            if tweet_ids is not None:
-                yield from checked_chunks(tweet_ids)
-            else:
-                for chunk in read_id_chunks(
-                    files,
-                    id_column=id_column,
-                    format=format,
-                    on_reject=None if strict else rejected,
-                    on_warning=on_warning,
-                    stdin=stdin,
-                ):
-                    yield map(int, chunk)
-
-        starting = Starting(
-            self.folder,
-            query,
-            chunks if tweet_ids is not None or files else None,
-            list(files),
-            dict(options or {}),
-            extend,
-            on_reject,
-        )
+        source: Source | None = None
+        if tweet_ids is not None:
+            source = GivenIds(tweet_ids)
+        elif files:
+            source = FileIds(files, id_column=id_column, format=format, strict=strict, on_warning=on_warning)
+        starting = Starting(self.folder, query, source, extend=extend, options=options, on_reject=on_reject)
         return await asyncio.to_thread(starting)
 
     # --- running ---
@@ -206,6 +188,31 @@ class BackfillJob:
         if self._run is not None:
             self._run.stop("stopped")
 
+    # --- taking out ---
+
+    async def export(
+        self,
+        output: str | Path,
+        *,
+        format: str | None = None,  # noqa: A002 - the word of the command line
+        accounts: str | Path | None = None,
+        partial: bool = False,
+        part_ids: int = PART_IDS,
+        follow: bool = False,
+        on_file: Callable[[str], object] | None = None,
+    ) -> Exported:
+        """Writes tables: see `Exporter`. With `follow` parts as they become complete, until the job is."""
+        exporter = Exporter(
+            self.folder,
+            output,
+            format=format,
+            accounts=accounts,
+            partial=partial,
+            part_ids=part_ids,
+            on_file=on_file,
+        )
+        return await asyncio.to_thread(exporter.follow if follow else exporter.export)
+
     # --- looking ---
 
     async def status(self) -> JobStatus:
@@ -214,7 +221,7 @@ class BackfillJob:
 
     async def verify(self) -> Tally:
         """Reads every row again, checksum by checksum. Raises `JobCorruptError`."""
-        return await asyncio.to_thread(_verified, self.folder)
+        return await asyncio.to_thread(verified, self.folder)
 
 
 def job_status(folder: Folder) -> JobStatus:
@@ -243,7 +250,7 @@ def job_options(folder: Folder) -> dict[str, Any]:
         return dict(journal.document("options") or {})
 
 
-def _verified(folder: Folder) -> Tally:
+def verified(folder: Folder) -> Tally:
     folder.must_exist()
     with Journal.open(folder, read_only=True) as journal:
         return journal.verify()

@@ -455,6 +455,12 @@ class Journal:
             ).fetchall()
         return [self.answer(number) for (number,) in rows]
 
+    def answered_before(self, end: int) -> int:
+        """How many of the first batches are answered."""
+        with self._errors():
+            row = self._db.execute("SELECT count(*) FROM answer WHERE number < ?", (end,)).fetchone()
+        return int(row[0])
+
     def batches(self) -> Iterator[Batch]:
         """All batches in order, none missing."""
         number = 0

@@ -113,7 +113,7 @@ class SpendingScheduler:
         self._inner.hold(seconds)
 
     def free(self, limit: RateLimit) -> int:
-        return self._inner.free(limit)
+        return max(0, self._inner.free(limit) - self._counting(limit))
 
     def cap(self, limit: RateLimit, left: int, for_s: float) -> None:
         self._inner.cap(limit, left, for_s)
@@ -182,10 +182,15 @@ class SpendingScheduler:
 
     def _has_free(self, limit: RateLimit) -> bool:
         """Whether that limit has a token beyond those that earlier runs took."""
+        return self._inner.free(limit) > self._counting(limit)
+
+    def _counting(self, limit: RateLimit) -> int:
+        """How many requests of earlier runs that limit still counts."""
+        if not self._earlier:
+            return 0
         now = self._wall_clock()
         self._earlier = [pair for pair in self._earlier if pair[0] > now - self._remembered_s]
-        counting = sum(count for at, count in self._earlier if at > now - limit.period - CLOCK_MARGIN_S)
-        return self._inner.free(limit) > counting
+        return int(sum(number for at, number in self._earlier if at > now - limit.period - CLOCK_MARGIN_S))
 
     @property
     def _is_spent(self) -> bool:

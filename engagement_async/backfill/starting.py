@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import orjson
 
 from engagement_async.backfill.errors import OtherJobError, disk_errors
 from engagement_async.backfill.idset import IdSet
 from engagement_async.backfill.journal import Fingerprint, Folder, Input, Journal, Tally, file_stamp
-from engagement_async.backfill.sources import Reject
+from engagement_async.backfill.sources import Reject, read_id_chunks
 from engagement_async.chunker import check_tweet_ids
 from engagement_async.errors import UsageError
 from engagement_async.query import Query
 
-__all__ = ["Started", "Starting", "checked_chunks"]
+__all__ = ["FileIds", "GivenIds", "Source", "Started", "Starting"]
 
 _CHUNK = 20_000
 
@@ -37,39 +37,95 @@ class Started:
     tally: Tally
 
 
-def checked_chunks(tweet_ids: Iterable[str | int]) -> Iterator[Iterable[int]]:
-    rest = iter(tweet_ids)
-    position = 0
-    while given := list(islice(rest, _CHUNK)):
-        yield map(int, check_tweet_ids(given, position=position))
-        position += len(given)
+class Source(Protocol):
+    """Where the IDs of a start come from."""
+
+    def chunks(self, on_reject: Callable[[Reject], object]) -> Iterator[Iterable[int]]:
+        """The IDs in their order."""
+
+    def stamps(self) -> list[dict[str, Any]]:
+        """By what the source is known to be unchanged without being read; nothing when it cannot be known."""
+
+
+class GivenIds:
+    """IDs of a caller's own."""
+
+    def __init__(self, tweet_ids: Iterable[str | int]) -> None:
+        self._tweet_ids = tweet_ids
+
+    def chunks(self, on_reject: Callable[[Reject], object]) -> Iterator[Iterable[int]]:
+        rest = iter(self._tweet_ids)
+        position = 0
+        while given := list(islice(rest, _CHUNK)):
+            yield map(int, check_tweet_ids(given, position=position))
+            position += len(given)
+
+    def stamps(self) -> list[dict[str, Any]]:
+        return []
+
+
+class FileIds:
+    """IDs out of files: see `read_id_chunks`."""
+
+    def __init__(
+        self,
+        files: Sequence[str | Path],
+        *,
+        id_column: str | None = None,
+        format: str | None = None,  # noqa: A002 - as `read_ids` calls it
+        strict: bool = False,
+        on_warning: Callable[[str], object] | None = None,
+    ) -> None:
+        self._files = files
+        self._id_column = id_column
+        self._format = format
+        self._strict = strict
+        self._on_warning = on_warning
+
+    def chunks(self, on_reject: Callable[[Reject], object]) -> Iterator[Iterable[int]]:
+        for chunk in read_id_chunks(
+            self._files,
+            id_column=self._id_column,
+            format=self._format,
+            on_reject=None if self._strict else on_reject,
+            on_warning=self._on_warning,
+        ):
+            yield map(int, chunk)
+
+    def stamps(self) -> list[dict[str, Any]]:
+        if any(str(file) == "-" for file in self._files):
+            return []
+        try:
+            stamps = [file_stamp(Path(file).absolute()) for file in self._files]
+        except OSError:
+            return []  # whoever reads it says what is wrong
+        return stamps if all("size" in stamp for stamp in stamps) else []
 
 
 class Starting:
-    """One call of `start`, in a thread."""
+    """One call of `BackfillJob.start`."""
 
     def __init__(
         self,
         folder: Folder,
         query: Query | None,
-        chunks: Callable[[Callable[[Reject], object]], Iterator[Iterable[int]]] | None,
-        files: Sequence[str | Path],
-        options: dict[str, Any],
-        extend: bool,
-        on_reject: Callable[[Reject], object] | None,
+        source: Source | None,
+        *,
+        extend: bool = False,
+        options: Mapping[str, Any] | None = None,
+        on_reject: Callable[[Reject], object] | None = None,
     ) -> None:
         self._folder = folder
         self._query = query
-        self._chunks = chunks
-        self._files = files
-        self._options = options
+        self._source = source
+        self._options = dict(options or {})
         self._extend = extend
         self._on_reject = on_reject
 
     def __call__(self) -> Started:
         folder = self._folder
         folder.check()
-        if not folder.is_started and (self._query is None or self._chunks is None):
+        if not folder.is_started and (self._query is None or self._source is None):
             missing = "which Tweets" if self._query is not None else "what of which Tweets"
             raise UsageError(f"{folder.path}: no job was started here: say {missing} it is to ask")
         was_there = folder.path.exists()
@@ -85,8 +141,8 @@ class Starting:
             raise
 
     def _begin(self) -> Started:
-        assert self._query is not None  # noqa: S101 - __call__ saw to it
-        stamps = self._stamps()
+        assert self._query is not None and self._source is not None  # noqa: S101, PT018 - __call__ saw to it
+        stamps = self._source.stamps()
         try:
             with (
                 _Rejects(self._folder.rejects, self._on_reject, at=0) as rejects,
@@ -109,13 +165,13 @@ class Starting:
                     "leave the options out to go on with it"
                 )
             tally = journal.tally
-            if self._chunks is None:
+            if self._source is None:
                 if self._extend:
                     raise UsageError("which Tweets is the job to be extended by? Give their IDs")
                 self._remember_options(journal)
                 return Started(False, 0, 0, 0, tally)
             inputs = journal.inputs()
-            stamps = self._stamps()
+            stamps = self._source.stamps()
             if stamps and any(stamps == known.files for known in inputs):
                 self._remember_options(journal)
                 return Started(False, 0, 0, 0, tally)
@@ -134,8 +190,8 @@ class Starting:
         rejects: _Rejects,
         inputs: Sequence[Input] = (),
     ) -> Input:
-        assert self._chunks is not None  # noqa: S101 - the callers saw to it
-        fingerprint, ids_read, new_ids = journal.add_ids(self._chunks(rejects), known)
+        assert self._source is not None  # noqa: S101 - the callers saw to it
+        fingerprint, ids_read, new_ids = journal.add_ids(self._source.chunks(rejects), known)
         told = Input(fingerprint, ids_read, new_ids, rejects.count, stamps)
         if any(fingerprint == known_input.fingerprint for known_input in inputs):
             told = Input(fingerprint, ids_read, 0, 0, stamps)  # its rejects were counted before
@@ -145,9 +201,9 @@ class Starting:
 
     def _compare(self, journal: Journal, inputs: Sequence[Input]) -> Started:
         """Reads the input to see whether it is one of those that the job holds."""
-        assert self._chunks is not None  # noqa: S101
+        assert self._source is not None  # noqa: S101
         fingerprint = Fingerprint()
-        for chunk in self._chunks(lambda _: None):
+        for chunk in self._source.chunks(lambda _: None):
             fingerprint.over(chunk)
         digest = fingerprint.hexdigest()
         if all(digest != known.fingerprint for known in inputs):
@@ -162,16 +218,6 @@ class Starting:
         known = journal.document("options") or {}
         if self._options and {**known, **self._options} != known:
             journal.write([], {"options": {**known, **self._options}})
-
-    def _stamps(self) -> list[dict[str, Any]]:
-        """Of all files; none when one of them cannot be known again, as standard input."""
-        if any(str(file) == "-" for file in self._files):
-            return []
-        try:
-            stamps = [file_stamp(Path(file).absolute()) for file in self._files]
-        except OSError:
-            return []  # whoever reads it says what is wrong
-        return stamps if all("size" in stamp for stamp in stamps) else []
 
 
 class _Rejects:

@@ -20,6 +20,7 @@ from engagement_async.cli.exits import OK, TERMINATED, Interrupted, exit_code_of
 __all__ = ["Session", "engagement", "run"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "backfill": ("engagement_async.cli.backfill:backfill", "Jobs of millions of IDs that survive anything."),
     "demo": ("engagement_async.cli.demo:demo", "The emulator, two fetches and their pictures, in one command."),
     "emulator": ("engagement_async.cli.emulator:emulator", "A local Engagement API, to run everything else against."),
     "fetch": ("engagement_async.cli.fetch:fetch", "Ask the engagement of Tweets: any number of IDs, one result."),
