@@ -29,7 +29,7 @@ from engagement_async.ledger import RateLimit
 from engagement_async.scheduler import LocalScheduler, Scheduler
 from engagement_async.transport import Caps, Timeouts
 
-__all__ = ["Run"]
+__all__ = ["DRAIN_S", "Run"]
 
 DRAIN_S = 20.0
 """How long answers that are on their way are waited for when a run stops."""

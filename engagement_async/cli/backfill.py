@@ -28,6 +28,7 @@ from engagement_async.backfill.exports import FORMATS, PART_IDS, Exporter
 from engagement_async.backfill.job import BackfillJob, JobStatus, job_options, job_status, verified
 from engagement_async.backfill.journal import Folder, Tally
 from engagement_async.backfill.progress import Progress
+from engagement_async.backfill.running import DRAIN_S
 from engagement_async.backfill.sources import Reject
 from engagement_async.backfill.starting import FileIds, Started, Starting
 from engagement_async.cli import options
@@ -262,25 +263,30 @@ class _Running:
                 try:
                     return await asyncio.shield(asking)
                 except asyncio.CancelledError:
-                    self._reporter.event("stopping")
+                    self._reporter.event("stopping", at_most_s=DRAIN_S)
                     self._reporter.note(
-                        "stopping: waiting for what is on its way (20 s at most); once more ends it now"
+                        f"stopping: what is on its way is waited for, {DRAIN_S:.0f} s at most; a second signal ends it now"
                     )
                     job.stop()
-                    self._tell(await asking)
+                    self._tell(await asking, None)
                     raise
 
         progress = run_async(main)
-        self._tell(progress)
+        exit_code = OK
         if progress.pending:
-            return INCOMPLETE
-        return SOME_FAILED if progress.counts.failed or progress.rejected else OK
+            exit_code = INCOMPLETE
+        elif progress.counts.failed or progress.rejected:
+            exit_code = SOME_FAILED
+        self._tell(progress, exit_code)
+        return exit_code
 
-    def _tell(self, progress: Progress) -> None:
+    def _tell(self, progress: Progress, exit_code: int | None) -> None:
         counts = progress.counts._asdict()
         account = {**counts, "pending": progress.pending, "rejected": progress.rejected}
         reporter = self._reporter
-        reporter.event("finished", outcome=progress.outcome, requests=progress.requests, account=account)
+        reporter.event(
+            "finished", outcome=progress.outcome, requests=progress.requests, account=account, exit_code=exit_code
+        )
         reporter.note(
             f"{count(progress.requests, 'request')} · {duration(progress.elapsed_s)} · "
             f"{progress.ids_done:,} of {progress.ids_total:,} IDs are done"
@@ -461,7 +467,7 @@ def export(
         on_file=told,
     )
     done = exporter.follow() if follow else exporter.export()
-    reporter.event("finished", files=done.files, answered=done.answered, pending=done.pending)
+    reporter.event("finished", files=done.files, answered=done.answered, pending=done.pending, exit_code=OK)
     if done.pending:
         reporter.warn(f"{done.pending:,} IDs are still to be asked: this export is not the whole job")
 
