@@ -270,10 +270,10 @@ class Journal:
             application, version = self._pragma("application_id"), self._pragma("user_version")
             size = self._pragma("page_size") * self._pragma("page_count")
             held = self._path.stat().st_size
-        if application != _APPLICATION and held:
-            raise OtherJobError(f"{self._path}: is a database of something else: name another folder")
         if not held or size != held:
             raise JobCorruptError(f"{self._path}: the journal is cut: {held:,} bytes of {size:,} are there")
+        if application != _APPLICATION:
+            raise OtherJobError(f"{self._path}: is a database of something else: name another folder")
         if version > SCHEMA:
             raise OtherJobError(
                 f"{self._path}: was made by a newer version (schema {version}, this one reads {SCHEMA}): upgrade"

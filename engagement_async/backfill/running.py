@@ -8,6 +8,7 @@ leaves no more than those to be asked again.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +22,10 @@ from engagement_async.backfill.retries import Again, pack_failed, patched
 from engagement_async.backfill.spending import SpendingScheduler
 from engagement_async.backfill.stored import encode_answer
 from engagement_async.chunker import Batch
-from engagement_async.client import EngagementClient, Status, check_query
+from engagement_async.client import DEFAULT_DEADLINE_S, EngagementClient, Status, check_query
 from engagement_async.credentials import Credentials
 from engagement_async.engine import AnswerStream
-from engagement_async.errors import UsageError
+from engagement_async.errors import RequestRefusedError, UsageError
 from engagement_async.ledger import RateLimit
 from engagement_async.scheduler import LocalScheduler, Scheduler
 from engagement_async.transport import Caps, Timeouts
@@ -33,11 +34,14 @@ __all__ = ["DRAIN_S", "Run"]
 
 DRAIN_S = 20.0
 """How long answers that are on their way are waited for when a run stops."""
+OUTAGE_S = DEFAULT_DEADLINE_S
+"""How long an API that does not answer is waited for."""
 _PAGE = 256
 """Batches that are read ahead: half a megabyte."""
 _HEARTBEAT_S = 5.0
 
 _T = TypeVar("_T")
+logger = logging.getLogger("engagement_async")
 
 
 class Run:
@@ -76,6 +80,7 @@ class Run:
             scheduler=self._spending,
             concurrency=concurrency,
             base_url=base_url,
+            deadline_s=OUTAGE_S,
             timeouts=timeouts,
             caps=caps,
         )
@@ -120,6 +125,12 @@ class Run:
             watching = asyncio.create_task(self._watch(on_progress, every_s))
             try:
                 await self._ask(again)
+            except RequestRefusedError as error:
+                if not again:
+                    await self._commit_rest(type(error).__name__)
+                    raise
+                # The job was answered before: it is the IDs, all of which are refused again. They stay as they were.
+                logger.warning("none of the failed IDs was answered: %s", error)
             except BaseException as error:
                 with suppress(Exception):  # the first error is the one to tell
                     await self._commit_rest(type(error).__name__)
