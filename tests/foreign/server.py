@@ -263,7 +263,7 @@ class Server:
             asked.nth = len(self.asked) + 1
             self.asked.append(asked)
             self.times_asked.update(asked.tweet_ids)
-            reply = self._over_limit(at) or (self.respond and self.respond(asked)) or self._answer(asked)
+            reply = self._over_limit(at) or (self.respond and self.respond(asked)) or self.answer(asked)
         except _BreachError as breach:
             self.breaches.append(str(breach))
             reply = Reply(400, {"errors": [str(breach)]})
@@ -380,7 +380,7 @@ class Server:
 
     # The answers
 
-    def _answer(self, asked: Asked) -> Reply:
+    def answer(self, asked: Asked) -> Reply:
         state = self.world.state
         foreign = [i for i in asked.tweet_ids if state.get(i) == "foreign"]
         owned = asked.endpoint != "totals" or not set(asked.metrics) <= set(PUBLIC)

@@ -144,6 +144,11 @@ async def other_leaves(server: Server, reply: Reply, send: Send) -> bool:
     return True
 
 
+async def no_grouping(server: Server, reply: Reply, send: Send) -> bool:
+    await send(zipped(b"{}"))
+    return True
+
+
 async def silence(server: Server, reply: Reply, send: Send) -> bool:
     await asyncio.sleep(100)
     return False
@@ -204,6 +209,7 @@ FAULTS: list[Broken] = [
     half_of_the_json,
     an_array,
     other_leaves,
+    no_grouping,
     silence,
     silence_in_the_body,
     a_drip,
