@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -36,6 +36,7 @@ __all__ = [
     "Reading",
     "RefusedIdsError",
     "Window",
+    "leaf_dicts",
     "minute_remaining",
 ]
 
@@ -237,11 +238,13 @@ class AnswerReader:
         raise _status_error(status, error_texts(body))
 
     def _read_data(self, number: int, tweet_ids: tuple[str, ...], status: int, body: bytes) -> Reading:
-        shape, raw = self._decode(body)
+        shape, raw, nulls = self._decode(body)
         texts = _texts(raw.errors)
         if texts:
             _raise_for_texts(status, texts)
-        return self._account(number, tweet_ids, shape, raw, texts)
+        elif not nulls and (groupings := shape.ordinary_groupings(raw, tweet_ids)) is not None:
+            return Reading(Answer(number, tweet_ids, groupings, windows=_windows(raw)))
+        return self._account(number, tweet_ids, shape, raw, texts, nulls)
 
     def _account(
         self,
@@ -250,10 +253,14 @@ class AnswerReader:
         shape: _Shape,
         raw: Any,
         texts: tuple[str, ...],
+        nulls: Set[str],
         *,
         is_refusal: bool = False,
     ) -> Reading:
-        """Puts every ID in its place. Whatever the answer says of IDs that were not asked is left out."""
+        """Puts every ID in its place. Whatever the answer says of IDs that were not asked is left out.
+
+        `nulls` are IDs with a null among their values: they count as left out of the answer.
+        """
         asked = frozenset(tweet_ids)
         gone = asked.intersection(_listed(raw.unavailable_tweet_ids))
         refused = asked.intersection(_named_forbidden(texts)) - gone if texts else frozenset()
@@ -261,10 +268,11 @@ class AnswerReader:
         unsupported = self._unsupported(raw, asked - out)
         valueless = self._valueless(unsupported)
         groupings = shape.groupings(raw)
-        seen: set[str] = set()
+        seen: Set[str] = frozenset()
         for name, depth in shape.depth_of_ids.items():
             if name in groupings:
-                groupings[name] = _kept(groupings[name], depth, asked, out, seen)
+                groupings[name], found = _kept(groupings[name], depth, shape.is_leaf[name], asked, out | nulls)
+                seen = found if not seen else seen | found
         if unsupported:
             self._drop_fake_values(shape, groupings, unsupported, valueless)
         reduced: dict[tuple[str, ...], list[str]] = {}
@@ -287,7 +295,7 @@ class AnswerReader:
             number,
             tuple(i for i in tweet_ids if i not in left) if left else tweet_ids,
             groupings,
-            windows=(Window(_instant(raw.start), _instant(raw.end)),) if raw.start and raw.end else (),
+            windows=_windows(raw),
             unavailable_tweet_ids=_ordered(tweet_ids, gone),
             forbidden_tweet_ids=_ordered(tweet_ids, refused),
             unsupported_tweet_ids={metric: _ordered(tweet_ids, ids) for metric, ids in unsupported.items()},
@@ -349,7 +357,7 @@ class AnswerReader:
 
     def _read_refusal(self, number: int, tweet_ids: tuple[str, ...], status: int, body: bytes) -> Reading:
         try:
-            shape, raw = self._decode(body)
+            shape, raw, nulls = self._decode(body)
         except AnswerError:
             texts = error_texts(body)
             _raise_for_texts(status, texts)
@@ -357,7 +365,7 @@ class AnswerReader:
             texts = _texts(raw.errors)
             _raise_for_texts(status, texts)
             # "Those are the answer": the IDs that it lists, as gone, as forbidden, or as without a metric that was asked.
-            reading = self._account(number, tweet_ids, shape, raw, texts, is_refusal=True)
+            reading = self._account(number, tweet_ids, shape, raw, texts, nulls, is_refusal=True)
             if len(reading.missing) < len(tweet_ids):
                 return reading
         named = _ordered(tweet_ids, {i for text in texts for i in _ID.findall(text)})
@@ -365,21 +373,23 @@ class AnswerReader:
             f"the API refused the request: {_said(status, texts)}", status=status, texts=texts, named=named
         )
 
-    def _decode(self, body: bytes) -> tuple[_Shape, Any]:
+    def _decode(self, body: bytes) -> tuple[_Shape, Any, Set[str]]:
+        """The answer's shape, the answer, and the IDs that have a null among their values."""
         for shape in self._shapes:
             try:
                 raw: Any = shape.exact.decode(body)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
             if raw.errors is None:
-                return shape, raw
+                return shape, raw, frozenset()
         # There is more in it than was asked for, or something is wrong with it. Types bound the depth of what was asked
         # for; whatever else there is must be looked at before it is parsed.
         check_depth(body, self._json_depth)
         problem = ""
         for shape in self._shapes:
             try:
-                return shape, shape.lenient.decode(body)
+                raw = shape.lenient.decode(body)
+                return shape, raw, shape.ids_with_nulls(raw)
             except msgspec.ValidationError as error:
                 problem = str(error)
             except (msgspec.DecodeError, UnicodeDecodeError):
@@ -415,19 +425,24 @@ class _Shape:
     def __init__(self, group_by: Mapping[str, tuple[str, ...]]) -> None:
         self.group_by = group_by
         self.depth_of_ids = {name: by.index("tweet.id") for name, by in group_by.items() if "tweet.id" in by}
+        self.is_leaf = {name: depth == len(group_by[name]) - 1 for name, depth in self.depth_of_ids.items()}
         self._fields = {name: f"grouping_{index}" for index, name in enumerate(group_by)}
+        self.exact = self._decoder(int, forbid_unknown_fields=True)
+        self.lenient = self._decoder(int | None, forbid_unknown_fields=False)
+
+    def _decoder(self, leaf: Any, *, forbid_unknown_fields: bool) -> msgspec.json.Decoder[Any]:
         fields: list[tuple[str, Any, Any]] = [(key, list[str | int] | None, None) for key in _ID_LISTS]
         fields += [("errors", Any, None), ("start", str | None, None), ("end", str | None, None)]
         for name, field_name in self._fields.items():
-            kind: Any = int
-            for _ in group_by[name]:
+            kind: Any = leaf
+            for _ in self.group_by[name]:
                 kind = dict[str, kind]
             fields.append((field_name, kind | None, None))
         renamed = {field_name: name for name, field_name in self._fields.items()}
-        exact = msgspec.defstruct("ApiAnswer", fields, rename=renamed, gc=False, forbid_unknown_fields=True)
-        lenient = msgspec.defstruct("ApiAnswer", fields, rename=renamed, gc=False)
-        self.exact = msgspec.json.Decoder(exact, strict=False)
-        self.lenient = msgspec.json.Decoder(lenient, strict=False)
+        answer = msgspec.defstruct(
+            "ApiAnswer", fields, rename=renamed, gc=False, forbid_unknown_fields=forbid_unknown_fields
+        )
+        return msgspec.json.Decoder(answer, strict=False)
 
     def groupings(self, raw: Any) -> dict[str, Grouping]:
         return {
@@ -435,6 +450,52 @@ class _Shape:
             for name, field_name in self._fields.items()
             if (grouping := getattr(raw, field_name)) is not None
         }
+
+    def ordinary_groupings(self, raw: Any, tweet_ids: tuple[str, ...]) -> dict[str, Grouping] | None:
+        """The groupings of an answer that tells all that was asked, of every ID, and nothing else. Else None."""
+        groupings = self.groupings(raw)
+        if len(groupings) < len(self.group_by) or any(getattr(raw, key) for key in _ID_LISTS):
+            return None
+        for name, depth in self.depth_of_ids.items():
+            if not _is_whole(groupings[name], depth, self.is_leaf[name], tweet_ids):
+                return None
+        return groupings
+
+    def ids_with_nulls(self, raw: Any) -> Set[str]:
+        """The IDs with a null among their values. A null in a sum is nobody's: `AnswerError`."""
+        found: set[str] = set()
+        has_null = False
+        for name, grouping in self.groupings(raw).items():
+            at = self.depth_of_ids.get(name)
+            for path, leaves in leaf_dicts(grouping, len(self.group_by[name]) - 1, ()):
+                if None in leaves.values():
+                    has_null = True
+                    keys = [(*path, key) for key, value in leaves.items() if value is None]
+                    found.update(key[at] for key in keys if at is not None)
+        if has_null and len(self.depth_of_ids) < len(self.group_by):
+            raise AnswerError("the answer has a null among its sums")
+        return found
+
+
+def _is_whole(grouping: Grouping, depth: int, is_leaf: bool, tweet_ids: tuple[str, ...]) -> bool:
+    if depth:
+        return bool(grouping) and all(_is_whole(inner, depth - 1, is_leaf, tweet_ids) for inner in grouping.values())
+    if not is_leaf and not all(grouping.values()):
+        return False
+    return tuple(grouping) == tweet_ids or grouping.keys() == frozenset(tweet_ids)
+
+
+def leaf_dicts(grouping: Grouping, depth: int, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Grouping]]:
+    """The innermost dicts of a grouping, each with the keys that lead to it."""
+    if depth == 0:
+        yield path, grouping
+        return
+    for key, inner in grouping.items():
+        yield from leaf_dicts(inner, depth - 1, (*path, key))
+
+
+def _windows(raw: Any) -> tuple[Window, ...]:
+    return (Window(_instant(raw.start), _instant(raw.end)),) if raw.start and raw.end else ()
 
 
 def _with_days(group_by: tuple[str, ...]) -> tuple[str, ...]:
@@ -454,16 +515,21 @@ def _instant(text: str) -> datetime:
         raise AnswerError(f"the answer's start or end is no time: {text[:40]!r}") from None
 
 
-def _kept(grouping: Grouping, depth: int, asked: frozenset[str], unwanted: Collection[str], seen: set[str]) -> Grouping:
-    """The grouping with asked and wanted IDs alone; adds the IDs that have values to `seen`."""
+def _kept(
+    grouping: Grouping, depth: int, is_leaf: bool, asked: frozenset[str], unwanted: Set[str]
+) -> tuple[Grouping, Set[str]]:
+    """The grouping with asked and wanted IDs alone, and those of them that have values."""
     if depth:
-        return {key: _kept(inner, depth - 1, asked, unwanted, seen) for key, inner in grouping.items()}
-    if not unwanted and grouping.keys() <= asked:
-        kept = grouping
-    else:
-        kept = {key: value for key, value in grouping.items() if key in asked and key not in unwanted}
-    seen.update(kept)
-    return kept
+        kept: Grouping = {}
+        found: Set[str] = frozenset()
+        for key, inner in grouping.items():
+            kept[key], here = _kept(inner, depth - 1, is_leaf, asked, unwanted)
+            found = here if not found else found | here
+        return kept, found
+    kept = {
+        key: value for key, value in grouping.items() if key in asked and key not in unwanted and (is_leaf or value)
+    }
+    return kept, kept.keys()
 
 
 def _pruned(grouping: Grouping, keys: Mapping[int, Collection[str]], level: int, last: int) -> Grouping:

@@ -6,7 +6,7 @@ A batch is made when it is asked for and not before, so the source is never read
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -20,11 +20,13 @@ TweetIds = Iterable[str | int] | AsyncIterable[str | int]
 MAX_TWEET_ID = 2**63 - 1
 """IDs are positive signed 64 bit integers."""
 
-# Judges a whole slice, joined by commas, in one match. IDs from 9 * 10^18 on take the slow path, where their size is
-# looked at one by one: no Tweet's timestamp reaches them before the year 2078.
-_USUAL = r"(?:[1-9][0-9]{0,17}|[1-8][0-9]{18})"
-_ALL_WELL = re.compile(rf"(?:{_USUAL},)*{_USUAL}", re.ASCII)
 _WELL = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+# Judges a whole slice, joined by commas, in one match that never goes back. IDs from 9 * 10^18 on take the slow path, where
+# their size is looked at: no Tweet's timestamp reaches them before the year 2078.
+_USUAL = r"(?:[1-8][0-9]{0,18}+|9[0-9]{0,17}+)"
+_ALL_WELL = re.compile(rf"(?:{_USUAL},)*+{_USUAL}", re.ASCII)
+_SMALL = 1_000_000
+"""Lists and sets of up to so many IDs lose their duplicates at once; of larger and other sources every ID is remembered."""
 
 
 class Batch(NamedTuple):
@@ -82,11 +84,17 @@ class _Distinct:
     def add(self, given: list[str | int]) -> None:
         ids = check_tweet_ids(given, position=self._taken)
         self._taken += len(given)
-        distinct = dict.fromkeys(ids)
-        if not self._seen.isdisjoint(distinct):
-            distinct = {tweet_id: None for tweet_id in distinct if tweet_id not in self._seen}
-        self._seen.update(distinct)
-        self._gathered.extend(distinct)
+        before = len(self._seen)
+        if self._seen.isdisjoint(ids):
+            self._seen.update(ids)
+            if len(self._seen) == before + len(ids):
+                self._gathered += ids
+                return
+            distinct = dict.fromkeys(ids)
+        else:
+            distinct = {i: None for i in ids if i not in self._seen}
+            self._seen.update(distinct)
+        self._gathered += distinct
 
     def batch(self) -> Batch | None:
         """What was gathered, if anything."""
@@ -96,6 +104,11 @@ class _Distinct:
         self._number += 1
         self._gathered = []
         return batch
+
+
+def _slices(ids: list[str], size: int) -> Iterator[Batch]:
+    for number, at in enumerate(range(0, len(ids), size)):
+        yield Batch(number, tuple(ids[at : at + size]))
 
 
 def _chunk_sync(ids: Iterable[str | int], size: int) -> Iterator[Batch]:
@@ -122,12 +135,26 @@ async def _chunk_async(ids: AsyncIterable[str | int], size: int) -> AsyncIterato
 def chunk(ids: TweetIds, size: int) -> Iterator[Batch] | AsyncIterator[Batch]:
     """Distinct IDs in batches of `size`, the last one shorter. A sync source gives an iterator, an async one an async.
 
-    Raises `UsageError` at the first value that is no Tweet ID; batches before it have been given out by then.
+    Raises `UsageError` for a value that is no Tweet ID: of a list or set at once, of other sources when it is reached;
+    the batches before it have been given out by then.
     """
     if isinstance(ids, (str, bytes)):
         raise UsageError("tweet_ids is one string: give a list of IDs, as [tweet_id]")
     if isinstance(ids, AsyncIterable):
         return _chunk_async(ids, size)
     if isinstance(ids, Iterable):
+        if isinstance(ids, Collection):
+            _check_all(ids)
+            if len(ids) <= _SMALL:
+                return _slices(list(dict.fromkeys(map(str, ids))), size)
         return _chunk_sync(ids, size)
     raise UsageError(f"tweet_ids is a {type(ids).__name__}: give an iterable or async iterable of str or int")
+
+
+def _check_all(tweet_ids: Collection[str | int]) -> None:
+    """Finds a bad ID before anything is paid for."""
+    rest = iter(tweet_ids)
+    position = 0
+    while given := list(islice(rest, 10_000)):
+        check_tweet_ids(given, position=position)
+        position += len(given)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from types import TracebackType
 from typing import Self
 
 from yarl import URL
 
 from engagement_async import __version__
-from engagement_async.chunker import TweetIds, check_tweet_ids, chunk
+from engagement_async.chunker import TweetIds, chunk
 from engagement_async.credentials import Credentials
 from engagement_async.endpoints import ENDPOINTS, HISTORICAL, LAST_28_HOURS, TOTALS
 from engagement_async.engine import AnswerStream, Engine, Source
@@ -23,7 +22,7 @@ from engagement_async.merger import Merger
 from engagement_async.query import Bound, Query
 from engagement_async.result import EngagementResult
 from engagement_async.scheduler import LocalScheduler, Scheduler
-from engagement_async.transport import Caps, Timeouts, Transport
+from engagement_async.transport import Caps, Timeouts, Transport, check_seconds
 
 __all__ = ["EngagementClient", "Status"]
 
@@ -87,8 +86,10 @@ class EngagementClient:
             )
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise UsageError(f"concurrency is a whole number from 1 on, not {concurrency!r}")
-        if not deadline_s > 0:
-            raise UsageError(f"deadline_s is a number of seconds above 0, not {deadline_s!r}")
+        check_seconds("deadline_s", deadline_s)
+        for name, value, kind in (("timeouts", timeouts, Timeouts), ("caps", caps, Caps), ("tls", tls, ssl.SSLContext)):
+            if value is not None and not isinstance(value, kind):
+                raise UsageError(f"{name} is a {kind.__name__}(...), not {value!r}")
         self._credentials = credentials
         self._base_url = checked_base_url(base_url)
         self._concurrency = concurrency
@@ -167,8 +168,6 @@ class EngagementClient:
         Exactly one `Answer` a batch: all of its IDs are in it.
         """
         check_query(query, self._credentials)
-        if isinstance(tweet_ids, Collection) and not isinstance(tweet_ids, (str, bytes)):
-            _check_all(tweet_ids)
         return self.stream_batches(query, chunk(tweet_ids, query.endpoint.ids_per_request))
 
     def stream_batches(self, query: Query, batches: Source) -> AnswerStream:
@@ -244,12 +243,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _check_all(tweet_ids: Collection[str | int]) -> None:
-    """Finds a bad ID before anything is paid for."""
-    rest = iter(tweet_ids)
-    position = 0
-    while given := list(islice(rest, 10_000)):
-        check_tweet_ids(given, position=position)
-        position += len(given)

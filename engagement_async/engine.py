@@ -7,12 +7,13 @@ decided in retrying.py; who may send next, in scheduler.py.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import math
 import random
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -147,15 +148,18 @@ class Engine:
         )
         self.now = loop_clock()
 
-    async def ask(self, ask: _Ask, lane: Lane, number: int) -> Reading:
-        """Asks until there is an answer. Raises `_PutOffError` when the attempts are used up, and what stops or narrows."""
+    async def ask(self, ask: _Ask, lane: Lane, number: int, turn: Callable[[], Awaitable[None]]) -> Reading:
+        """Asks until there is an answer, which is decoded when it is its turn.
+
+        Raises `_PutOffError` when the attempts are used up, and what stops or narrows.
+        """
         try:
-            return await self._attempt(ask, lane, number)
+            return await self._attempt(ask, lane, number, turn)
         except AttemptError as error:
             first = error
         # tenacity takes over from the first fault on: its bookkeeping costs 16 µs, which good requests need not pay.
         try:
-            return await self._retrying.copy()(_Resumed(self._attempt, first), ask, lane, number)
+            return await self._retrying.copy()(_Resumed(self._attempt, first), ask, lane, number, turn)
         except AttemptError as error:
             last = error
         raise _PutOffError from last
@@ -165,7 +169,7 @@ class Engine:
         retry_after_s = error.retry_after_s if isinstance(error, StatusError) else None
         return max(backoff_s(state.args[0].faults, error, self.draw()), retry_after_s or 0.0)
 
-    async def _attempt(self, ask: _Ask, lane: Lane, number: int) -> Reading:
+    async def _attempt(self, ask: _Ask, lane: Lane, number: int, turn: Callable[[], Awaitable[None]]) -> Reading:
         """One attempt that counts: waits that the contract asks for, and a wrong clock, cost none."""
         clock_was_corrected = False
         while True:
@@ -174,6 +178,8 @@ class Engine:
             signed_with = self._clock_error_s
             try:
                 reply = await self._post(ask, lane)
+                if reply.status == 200:
+                    await turn()
                 reading = ask.reader.read(number, ask.tweet_ids, reply.status, reply.headers, reply.body)
             except RateLimitedError as error:
                 self._note_answer()
@@ -324,10 +330,39 @@ class _Resumed:
         return await self._attempt(*args)
 
 
+class _Collections:
+    """Makes the garbage collector's runs rare while streams are open.
+
+    Answers are trees of dicts: thousands of objects each, in which there is no cycle to be found. At CPython's own threshold
+    the collector would run once an answer, and take up to a third of a run's time.
+    """
+
+    RARE = 50_000
+
+    def __init__(self) -> None:
+        self._streams = 0
+        self._usual = 0
+
+    def make_rare(self) -> None:
+        self._streams += 1
+        if self._streams == 1:
+            self._usual = gc.get_threshold()[0]
+            if 0 < self._usual < self.RARE:
+                gc.set_threshold(self.RARE)
+
+    def make_usual(self) -> None:
+        self._streams -= 1
+        if not self._streams and 0 < self._usual < self.RARE and gc.get_threshold()[0] == self.RARE:
+            gc.set_threshold(self._usual)
+
+
+_COLLECTIONS = _Collections()
+
+
 class AnswerStream:
     """The answers to one query, one a batch, in order of arrival. An async context manager: leaving it ends all workers.
 
-    Memory is bounded: workers wait while `concurrency` answers lie untaken.
+    Memory is bounded: workers wait with their replies, still compressed, while an answer lies untaken.
     """
 
     def __init__(self, engine: Engine, query: Query, source: Source) -> None:
@@ -343,20 +378,23 @@ class AnswerStream:
         self._put_off: deque[_Work] = deque()
         self._out: deque[Answer] = deque()
         self._out_changed = asyncio.Event()
-        self._has_room = asyncio.Event()
-        self._has_room.set()
+        self._turns: deque[asyncio.Future[None]] = deque()
         self._workers: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
         self._is_stopping = False
         self._is_open = False
 
     async def __aenter__(self) -> AnswerStream:
+        if self._is_stopping or self._is_open:
+            raise UsageError("a stream is entered once: call client.stream(...) again")
         self._is_open = True
+        _COLLECTIONS.make_rare()
         self._engine.outage.begin_call(self._engine.now())
         self._hire()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        _COLLECTIONS.make_usual()
         self.stop()
         workers = list(self._workers)
         for worker in workers:
@@ -368,7 +406,6 @@ class AnswerStream:
     def stop(self) -> None:
         """Take no more work. Answers to what is in flight still come; then the stream ends."""
         self._is_stopping = True
-        self._has_room.set()
 
     def __aiter__(self) -> AnswerStream:
         return self
@@ -384,17 +421,31 @@ class AnswerStream:
             self._out_changed.clear()
             await self._out_changed.wait()
         answer = self._out.popleft()
-        if len(self._out) < self._engine.concurrency:
-            self._has_room.set()
+        self._next_turn()
         return answer
 
+    async def _turn(self) -> None:
+        """Waits until the answer before was taken. A reply that waits here is still compressed, and small.
+
+        Decoded answers that pile up would cost more than memory: the next one is decoded fastest into what the last one
+        left in the processor's cache.
+        """
+        while self._out:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._turns.append(turn)
+            await turn
+
+    def _next_turn(self) -> None:
+        while self._turns and not self._out:
+            turn = self._turns.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
     def _hand_out(self, answer: Answer) -> None:
-        # Never waits: an answer that was paid for is not lost when its worker is cancelled. Workers wait before they
-        # take new work instead.
+        # Never waits: an answer is not lost when its worker is cancelled.
         self._out.append(answer)
         self._out_changed.set()
-        if len(self._out) >= self._engine.concurrency and not self._is_stopping:
-            self._has_room.clear()
 
     def _hire(self) -> None:
         """One worker more, unless there are enough: small calls need few."""
@@ -433,11 +484,17 @@ class AnswerStream:
                 collected = work.collected
                 collected.open_parts -= 1
                 if not collected.open_parts:
-                    self._hand_out(unite(collected.batch.number, collected.batch.tweet_ids, collected.answers))
+                    self._hand_out(self._united(collected))
+                del collected
+            del work  # while this worker waits for the next answer, it must not keep the last one alive
+            self._next_turn()
+
+    def _united(self, collected: _Collected) -> Answer:
+        number, tweet_ids = collected.batch
+        return unite(number, tweet_ids, collected.answers, self._readers[0].query)
 
     async def _next_work(self) -> _Work | None:
         """New work first, then what was put off; None when nothing is left."""
-        await self._has_room.wait()
         if self._is_stopping:
             return None
         if self._ready:
@@ -455,7 +512,7 @@ class AnswerStream:
             return None
         work = self._put_off.popleft()
         await asyncio.sleep(max(0.0, work.not_before - self._engine.now()))
-        return work
+        return None if self._is_stopping else work
 
     async def _next_batch(self) -> Batch | None:
         if self._source_ended:
@@ -497,13 +554,13 @@ class AnswerStream:
     async def _ask(self, asks: deque[_Ask], number: int) -> tuple[_Ask, Reading]:
         """Asks the first of these requests. In doubt, it is cut down to a single ID, and others wait for its outcome."""
         if not self._suspicion.in_doubt:
-            return asks[0], await self._engine.ask(asks[0], self._lane, number)
+            return asks[0], await self._engine.ask(asks[0], self._lane, number, self._turn)
         async with self._doubt:
             ask = asks[0]
             if self._suspicion.in_doubt and len(ask.tweet_ids) > 1:
                 asks[0] = _Ask(ask.tweet_ids[:1], ask.reader, ask.is_second_look)
                 asks.insert(1, _Ask(ask.tweet_ids[1:], ask.reader, ask.is_second_look))
-            return asks[0], await self._engine.ask(asks[0], self._lane, number)
+            return asks[0], await self._engine.ask(asks[0], self._lane, number, self._turn)
 
     def _take(self, reading: Reading, ask: _Ask, answers: list[Answer], number: int) -> list[_Ask]:
         """Files the answer; returns what must still be asked."""

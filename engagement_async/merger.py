@@ -7,7 +7,7 @@ two answers have the same key path, their integers are added.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
 from engagement_async.answers import Answer, Grouping, Window
@@ -42,7 +42,18 @@ def _copied(grouping: Grouping) -> Grouping:
     return {key: _copied(value) if isinstance(value, dict) else value for key, value in grouping.items()}
 
 
-def unite(number: int, tweet_ids: tuple[str, ...], answers: list[Answer]) -> Answer:
+def _without(grouping: Grouping, level: int, tweet_ids: Set[str]) -> Grouping:
+    if level:
+        return {key: _without(inner, level - 1, tweet_ids) for key, inner in grouping.items()}
+    return {key: value for key, value in grouping.items() if key not in tweet_ids}
+
+
+def levels_of_tweets(query: Query) -> dict[str, int | None]:
+    """At which level of each grouping `tweet.id` stands, if it does. Hours may lie one level deeper than asked for."""
+    return {name: by.index("tweet.id") if "tweet.id" in by else None for name, by in query.groupings.items()}
+
+
+def unite(number: int, tweet_ids: tuple[str, ...], answers: list[Answer], query: Query) -> Answer:
     """The answers that were got for the parts of one batch, as one.
 
     A Tweet may stand in several, as when a long span was split. Its places in the account are then joined: failed in one
@@ -51,6 +62,7 @@ def unite(number: int, tweet_ids: tuple[str, ...], answers: list[Answer]) -> Ans
     if len(answers) == 1 and answers[0].tweet_ids == tweet_ids:
         return answers[0]
     groupings: dict[str, Grouping] = {}
+    levels = levels_of_tweets(query)
     failed: dict[str, str] = {}
     unsupported: dict[str, set[str]] = {}
     forbidden: set[str] = set()
@@ -70,6 +82,11 @@ def unite(number: int, tweet_ids: tuple[str, ...], answers: list[Answer]) -> Ans
     forbidden -= failed.keys()
     unavailable -= failed.keys() | forbidden
     out = unavailable | forbidden | failed.keys()
+    if out:
+        # What other parts had of them would look whole. Sums over Tweets keep it: nobody could take it out of those.
+        for name, level in levels.items():
+            if level is not None and name in groupings:
+                groupings[name] = _without(groupings[name], level, out)
     return Answer(
         number,
         tweet_ids,
@@ -99,10 +116,7 @@ class Merger:
 
     def __init__(self, query: Query) -> None:
         self._query = query
-        self._levels = {
-            name: group_by.index("tweet.id") if "tweet.id" in group_by else None
-            for name, group_by in query.groupings.items()
-        }
+        self._levels = levels_of_tweets(query)
         self._groupings: dict[str, Grouping] = {name: {} for name in query.groupings}
         self._windows: Counter[Window] = Counter()
         self._notes: dict[str, None] = {}

@@ -35,6 +35,7 @@ FULL_ORDERS = (
     ("engagement.type", "tweet.id", "engagement.day", "engagement.hour"),
 )
 HISTORY_BEGINS_AT = datetime(2014, 9, 1, tzinfo=UTC)
+HISTORY_ENDS_AT = datetime(9999, 1, 1, tzinfo=UTC)
 LONGEST_SPAN = timedelta(weeks=4)
 HOUR = timedelta(hours=1)
 
@@ -127,6 +128,8 @@ class Query:
 def _checked_types(endpoint: Endpoint, types: Iterable[str]) -> tuple[str, ...]:
     if isinstance(types, str):
         raise UsageError(f"engagement_types takes a list of metrics, not one string: write [{types!r}]")
+    if not isinstance(types, Iterable):
+        raise UsageError(f"engagement_types takes a list of metrics, not {types!r}")
     checked = tuple(types)
     if not checked:
         raise UsageError(f"engagement_types is empty: name at least one of {_listed(endpoint.metrics)}")
@@ -186,6 +189,8 @@ def _checked_span(endpoint: Endpoint, start: Bound | None, end: Bound | None) ->
     first, last = (_instant(text) for text in texts)
     if first < HISTORY_BEGINS_AT:
         raise UsageError(f"start {texts[0]} is before 2014-09-01, where the API's history begins: start there or later")
+    if last >= HISTORY_ENDS_AT:
+        raise UsageError(f"end {texts[1]} is at the end of the calendar: end earlier")
     if last <= first:
         raise UsageError(f"end {texts[1]} is not after start {texts[0]}: a date means its first hour (UTC)")
     return texts
@@ -197,7 +202,10 @@ def _bound_text(name: str, bound: Bound) -> str:
     if isinstance(bound, datetime):
         if bound.tzinfo is None:
             raise UsageError(f"{name} {bound.isoformat()} has no time zone: give an aware datetime, as tzinfo=UTC")
-        in_utc = bound.astimezone(UTC)
+        try:
+            in_utc = bound.astimezone(UTC)
+        except OverflowError:
+            raise UsageError(f"{name} {bound.isoformat()} is at the end of the calendar: take another") from None
         if name == "end" and in_utc.microsecond:
             in_utc += timedelta(seconds=1)  # so that cutting to seconds never cuts the last hour off
         return in_utc.strftime("%Y-%m-%dT%H:%M:%SZ")

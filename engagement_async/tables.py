@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from calendar import timegm
 from collections.abc import Sequence
-from datetime import date
-from typing import Any
 
 from engagement_async.answers import Grouping
 from engagement_async.errors import UsageError
+from engagement_async.result import day_at, hour_at
 
 try:
     import pyarrow as pa
 except ImportError as error:  # pragma: no cover - the tests have it
     raise UsageError("Arrow tables and Parquet need pyarrow: pip install 'engagement-async[arrow]'") from error
 
-__all__ = ["TYPES", "grouping_table"]
+__all__ = ["TYPES", "concatenated", "grouping_table"]
 
 TYPES: dict[str, pa.DataType] = {
     "tweet_id": pa.string(),
@@ -43,7 +42,7 @@ def grouping_table(grouping: Grouping, levels: Sequence[str]) -> pa.Table:
             name, array = _hours(by_level)
             columns[name] = array
         elif "engagement.hour" not in by_level:
-            days = {day: date.fromisoformat(day) for day in set(by_level[level])}
+            days = {day: day_at(day) for day in set(by_level[level])}
             columns["engagement_day"] = pa.array([days[day] for day in by_level[level]], TYPES["engagement_day"])
     try:
         columns["value"] = pa.array(values, TYPES["value"])
@@ -80,7 +79,12 @@ def _hours(by_level: dict[str, list[str]]) -> tuple[str, pa.Array]:
     if "engagement.day" not in by_level:
         return "engagement_hour_of_day", pa.array([int(hour) for hour in hours], TYPES["engagement_hour_of_day"])
     days = by_level["engagement.day"]
-    midnight: dict[str, Any] = {day: timegm(date.fromisoformat(day).timetuple()) for day in set(days)}
     into_day = {hour: int(hour) * 3600 for hour in set(hours)}
+    midnight = {day: timegm(hour_at(day, "0").timetuple()) for day in set(days)}
     seconds = [midnight[day] + into_day[hour] for day, hour in zip(days, hours, strict=True)]
     return "engagement_hour", pa.array(seconds, pa.int64()).cast(TYPES["engagement_hour"])
+
+
+def concatenated(tables: list[pa.Table]) -> pa.Table:
+    """One table of several; a column that some lack is null there."""
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default")

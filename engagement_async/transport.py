@@ -8,6 +8,7 @@ the request's headers; hence none of them escapes, not even as a context.
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 import zlib
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ from engagement_async.errors import (
     DisconnectedError,
     NotSentError,
     ServerRefusedError,
+    UsageError,
 )
 
 _inflate: ModuleType
@@ -35,7 +37,7 @@ try:
 except ImportError:  # the extra [speed] is not there
     _inflate = zlib
 
-__all__ = ["BodyDecoder", "Caps", "Reply", "Timeouts", "Transport"]
+__all__ = ["BodyDecoder", "Caps", "Reply", "Timeouts", "Transport", "check_seconds"]
 
 _BODY_MATTERS = frozenset({200, 400, 403})
 """A 401 or 429 says what it says, whatever its body is like."""
@@ -54,6 +56,10 @@ class Timeouts:
     read_s: float = 30.0
     total_s: float = 60.0
 
+    def __post_init__(self) -> None:
+        for name in ("connect_s", "read_s", "total_s"):
+            check_seconds(f"Timeouts.{name}", getattr(self, name))
+
 
 @dataclass(frozen=True, slots=True)
 class Caps:
@@ -66,10 +72,22 @@ class Caps:
     decoded_bytes: int = 64 * 2**20
     json_depth: int = 32
 
+    def __post_init__(self) -> None:
+        for name in ("wire_bytes", "decoded_bytes", "json_depth"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UsageError(f"Caps.{name} is a whole number from 1 on, not {value!r}")
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Raises `UsageError` for what is no span of time."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise UsageError(f"{name} is a number of seconds above 0, not {value!r}")
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back, whole: the status, the headers (names in lower case) and the decoded body."""
+    """What came back, whole: the status, the headers (looked up by lower case names) and the decoded body."""
 
     status: int
     headers: Mapping[str, str]
@@ -145,6 +163,8 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
+        if self._session is not None:
+            raise UsageError("the client is open already: make another EngagementClient for another `async with`")
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=self._concurrency, ssl=True if self._tls is None else self._tls, ttl_dns_cache=60
@@ -157,7 +177,6 @@ class Transport:
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
-            skip_auto_headers=("User-Agent",),
         )
         return self
 
@@ -174,8 +193,8 @@ class Transport:
         Raises `NotSentError` when the request provably never left, another `AttemptError` when it may have, and
         `ServerRefusedError` for a certificate that cannot be trusted.
         """
-        if self._session is None:
-            raise RuntimeError("the transport is closed")
+        if self._session is None or self._session.closed:
+            raise UsageError("the client was closed while a call was running: await the call inside of `async with`")
         # Raised outside of the except clauses: an aiohttp error would stay as the context, and it holds the headers.
         failure: AttemptError | ServerRefusedError
         try:
@@ -197,12 +216,12 @@ class Transport:
         response = await session.post(url, data=body, headers=headers, allow_redirects=False)
         try:
             on_headers()
-            reply = Reply(response.status, _lowered(response.headers), await self._body(response))
+            reply = Reply(response.status, response.headers, await self._body(response))
         except (AttemptError, aiohttp.ClientError, OSError):
             response.close()
             if response.status in _BODY_MATTERS:
                 raise
-            return Reply(response.status, _lowered(response.headers), b"")
+            return Reply(response.status, response.headers, b"")
         except BaseException:
             response.close()  # the rest of the body is on the way: the connection is of no more use
             raise
@@ -217,10 +236,6 @@ class Transport:
             if data:
                 decoder.feed(data)
         return decoder.finish()
-
-
-def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
 
 
 def _translated(error: Exception) -> AttemptError | ServerRefusedError:

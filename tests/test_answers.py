@@ -284,7 +284,6 @@ def test_other_refusals_name_ids_or_do_not(status: int, text: str, named: tuple[
         (200, [], AnswerError),
         (200, {"g": []}, AnswerError),
         (200, {"g": {"1": "5"}}, AnswerError),
-        (200, {"g": {"1": {"favorites": None}}}, AnswerError),
         (200, {"g": {"1": {"favorites": True}}}, AnswerError),
         (200, {"g": {"1": {"favorites": [1]}}}, AnswerError),
         (200, {"g": {"1": {"favorites": "many"}}}, AnswerError),
@@ -301,6 +300,36 @@ def test_each_status_and_text_has_its_error(status: int, body: Any, kind: type[S
 def test_what_is_no_json_is_no_answer(body: bytes) -> None:
     with pytest.raises(AnswerError):
         totals().read(0, ("1",), 200, {}, body)
+
+
+def test_a_null_makes_its_tweet_missing_and_no_other() -> None:
+    reader = totals("favorites", "replies", a=["tweet.id", "engagement.type"], b=["engagement.type", "tweet.id"])
+    body = {
+        "a": {"1": {"favorites": "1", "replies": "2"}, "2": {"favorites": None, "replies": "2"}},
+        "b": {"favorites": {"1": "1", "2": None}, "replies": {"1": "2", "2": "2"}},
+    }
+
+    reading = read(reader, ["1", "2"], body)
+
+    assert reading.missing == ("2",)
+    assert reading.answer.groupings == {
+        "a": {"1": {"favorites": 1, "replies": 2}},
+        "b": {"favorites": {"1": 1}, "replies": {"1": 2}},
+    }
+
+
+def test_a_null_among_sums_is_no_answer() -> None:
+    reader = totals("favorites", by_tweet=["tweet.id"], total=["engagement.type"])
+
+    with pytest.raises(AnswerError, match="null among its sums"):
+        read(reader, ["1"], {"by_tweet": {"1": "5"}, "total": {"favorites": None}})
+
+
+def test_a_tweet_without_any_value_is_missing() -> None:
+    reading = read(totals(), ["1", "2"], {"g": {"1": {"favorites": "1"}, "2": {}}})
+
+    assert reading.missing == ("2",)
+    assert reading.answer.groupings == {"g": {"1": {"favorites": 1}}}
 
 
 def test_a_summed_grouping_that_is_left_out_is_no_zero() -> None:
