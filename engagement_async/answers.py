@@ -37,7 +37,7 @@ __all__ = [
     "RefusedIdsError",
     "Window",
     "leaf_dicts",
-    "minute_remaining",
+    "per_minute",
 ]
 
 Grouping = dict[str, Any]
@@ -129,9 +129,10 @@ class RateHeaders:
         )
 
 
-def minute_remaining(headers: Mapping[str, str]) -> int | None:
-    """`x-per-minute-remaining` alone: looked at in every answer, so nothing else is parsed for it."""
-    return _count(headers.get("x-per-minute-remaining"))
+def per_minute(headers: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """`x-per-minute-remaining` and `-limit` alone: looked at in every answer, so nothing else is parsed for it."""
+    remaining = headers.get("x-per-minute-remaining")
+    return (None, None) if remaining is None else (_count(remaining), _count(headers.get("x-per-minute-limit")))
 
 
 _ID_LISTS = ("unavailable_tweet_ids", *UNSUPPORTED_KEYS)

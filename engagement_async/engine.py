@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 from yarl import URL
 
-from engagement_async.answers import Answer, AnswerReader, RateHeaders, Reading, RefusedIdsError, minute_remaining
+from engagement_async.answers import Answer, AnswerReader, RateHeaders, Reading, RefusedIdsError, per_minute
 from engagement_async.chunker import Batch
 from engagement_async.credentials import Credentials, Signer
 from engagement_async.errors import (
@@ -138,7 +138,7 @@ class Engine:
         self._wall_clock = wall_clock
         self._clock_error_s = 0.0
         self._shared_until = -math.inf
-        self._minute = _minute_limit(scheduler.limits)
+        self._minute_limits: dict[tuple[str, int | None], RateLimit] = {}
         self._retrying = AsyncRetrying(
             retry=retry_if_exception_type(AttemptError),
             stop=stop_after_attempt(ATTEMPTS),
@@ -203,7 +203,7 @@ class Engine:
                 raise
             else:
                 self._note_answer()
-                self._look_for_sharers(reply.headers)
+                self._look_for_sharers(reply.headers, ask.reader.query.endpoint.name)
                 return reading
 
     def _correct_clock(self, said: RateHeaders, signed_with: float) -> bool:
@@ -288,24 +288,31 @@ class Engine:
             logger.warning("the API refused for the rate: holding the contract for %.1f s", seconds)
             self.scheduler.hold(seconds)
 
-    def _look_for_sharers(self, headers: Mapping[str, str]) -> None:
+    def _look_for_sharers(self, headers: Mapping[str, str], endpoint: str) -> None:
         """Fewer requests left than this engine's own account has: somebody else spends the same contract."""
-        remaining = minute_remaining(headers)
+        remaining, told = per_minute(headers)
         if remaining is None:
             return
+        limit = self._minute_limits.get((endpoint, told))
+        if limit is None:
+            limit = _minute_limit(self.scheduler.limits, endpoint, told)
+            if limit is None:
+                return
+            if len(self._minute_limits) < 100:
+                self._minute_limits[endpoint, told] = limit
         now = self.now()
         is_shared = now < self._shared_until
         # What is in flight may not be counted yet. That is no proof of somebody else, but once there is one, it matters.
         left = max(0, remaining - self.in_flight) if is_shared else remaining
-        if left >= self.scheduler.free(self._minute):
+        if left >= self.scheduler.free(limit):
             return
         reset_s = RateHeaders.from_headers(headers).minute_reset_s
-        for_s = self._minute.period if reset_s is None else min(reset_s + 1.0, self._minute.period)
+        for_s = limit.period if reset_s is None else min(reset_s + 1.0, limit.period)
         if not is_shared:
-            foreign = self.scheduler.free(self._minute) - left
+            foreign = self.scheduler.free(limit) - left
             logger.warning("somebody else spends this contract too (%d requests): yielding to them", foreign)
-        self.scheduler.cap(self._minute, left, for_s)
-        self._shared_until = now + self._minute.period
+        self.scheduler.cap(limit, left, for_s)
+        self._shared_until = now + limit.period
 
 
 def _said(reply: Reply | None) -> RateHeaders:
@@ -369,8 +376,9 @@ class AnswerStream:
         self._engine = engine
         self._readers = [AnswerReader(part, json_depth=engine.json_depth) for part in query.parts()]
         self._source = source
-        self._source_lock = asyncio.Lock()
         self._source_ended = False
+        self._reading: asyncio.Future[Batch | None] | None = None
+        self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lane = engine.scheduler.lane(query.endpoint.name)
         self._suspicion = Suspicion()
         self._doubt = asyncio.Lock()
@@ -396,9 +404,12 @@ class AnswerStream:
     async def __aexit__(self, *_: object) -> None:
         _COLLECTIONS.make_usual()
         self.stop()
-        workers = list(self._workers)
+        workers: list[asyncio.Future[Any]] = list(self._workers)
         for worker in workers:
             worker.cancel()
+        if self._reading is not None:
+            self._reading.cancel()
+            workers.append(self._reading)
         await asyncio.gather(*workers, return_exceptions=True)
         if isinstance(self._source, AsyncGenerator):
             await self._source.aclose()
@@ -406,6 +417,8 @@ class AnswerStream:
     def stop(self) -> None:
         """Take no more work. Answers to what is in flight still come; then the stream ends."""
         self._is_stopping = True
+        if not self._stopped.done():
+            self._stopped.set_result(None)
 
     def __aiter__(self) -> AnswerStream:
         return self
@@ -456,14 +469,7 @@ class AnswerStream:
 
     def _dismiss(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
-        error: BaseException | None
-        if worker.cancelled():
-            # Nobody here cancelled it: the source's own await did, and its input did not end there.
-            error = (
-                None if self._is_stopping else EngagementError("the source of tweet_ids was cancelled before its end")
-            )
-        else:
-            error = worker.exception()
+        error = None if worker.cancelled() else worker.exception()
         if error is not None and self._error is None:
             self._error = error
             self.stop()
@@ -495,36 +501,45 @@ class AnswerStream:
 
     async def _next_work(self) -> _Work | None:
         """New work first, then what was put off; None when nothing is left."""
-        if self._is_stopping:
-            return None
-        if self._ready:
-            return self._ready.popleft()
-        if len(self._put_off) < 4 * self._engine.concurrency:
-            batch = await self._next_batch()
-            if batch is not None:
-                collected = _Collected(batch, len(self._readers))
-                works = [_Work(collected, deque([_Ask(batch.tweet_ids, reader)])) for reader in self._readers]
-                self._ready.extend(works[1:])
-                return works[0]
+        while not self._is_stopping:
             if self._ready:
                 return self._ready.popleft()
-        if not self._put_off:
-            return None
-        work = self._put_off.popleft()
-        await asyncio.sleep(max(0.0, work.not_before - self._engine.now()))
-        return None if self._is_stopping else work
+            is_crowded = len(self._put_off) >= 4 * self._engine.concurrency
+            if not self._source_ended and not is_crowded and self._take_batch():
+                continue
+            due_s = self._put_off[0].not_before - self._engine.now() if self._put_off else math.inf
+            if due_s <= 0:
+                return self._put_off.popleft()
+            if self._source_ended and not self._put_off:
+                return None
+            # Whichever comes first: the source's next batch, the time of what was put off, the end.
+            waits: set[asyncio.Future[Any]] = {self._stopped}
+            if self._reading is not None:
+                waits.add(self._reading)
+            await asyncio.wait(waits, timeout=None if due_s == math.inf else due_s, return_when=asyncio.FIRST_COMPLETED)
+        return None
 
-    async def _next_batch(self) -> Batch | None:
-        if self._source_ended:
-            return None
-        if isinstance(self._source, AsyncIterator):
-            async with self._source_lock:  # an async generator serves one at a time
-                batch = None if self._source_ended else await anext(self._source, None)
-        else:
+    def _take_batch(self) -> bool:
+        """Makes work of the source's next batch. False when there is none yet."""
+        if not isinstance(self._source, AsyncIterator):
             batch = next(self._source, None)
+        elif self._reading is None:
+            # A task of its own, so that no worker stands in a source that pauses.
+            self._reading = asyncio.ensure_future(anext(self._source, None))
+            return False
+        elif not self._reading.done():
+            return False
+        else:
+            reading, self._reading = self._reading, None
+            if reading.cancelled():
+                raise EngagementError("the source of tweet_ids was cancelled before its end")
+            batch = reading.result()
         if batch is None:
             self._source_ended = True
-        return batch
+            return True
+        collected = _Collected(batch, len(self._readers))
+        self._ready.extend(_Work(collected, deque([_Ask(batch.tweet_ids, reader)])) for reader in self._readers)
+        return True
 
     async def _resolve(self, work: _Work) -> None:
         """Asks until every ID of this work has its place."""
@@ -591,7 +606,13 @@ class AnswerStream:
         work.asks.clear()
 
 
-def _minute_limit(limits: tuple[RateLimit, ...]) -> RateLimit:
-    """The limit that `x-per-minute-*` speaks of: that of the whole contract, by the minute where there is one."""
-    whole = [limit for limit in limits if limit.endpoint is None] or list(limits)
-    return min(whole, key=lambda limit: abs(limit.period - 60.0))
+def _minute_limit(limits: tuple[RateLimit, ...], endpoint: str, told: int | None) -> RateLimit | None:
+    """The limit that the `x-per-minute-*` headers of this endpoint's answers speak of; None when that is unclear."""
+    counting = [limit for limit in limits if limit.endpoint in (None, endpoint)]
+    nearest = min(abs(limit.period - 60.0) for limit in counting)
+    by_minute = [limit for limit in counting if abs(limit.period - 60.0) == nearest]
+    same = [limit for limit in by_minute if limit.requests == told]
+    for found in (same, by_minute):
+        if len(found) == 1:
+            return found[0]
+    return None

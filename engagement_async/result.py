@@ -200,7 +200,7 @@ def _reader(levels: tuple[str, ...], column: str) -> Callable[[tuple[str, ...]],
         return lambda keys: hour_at(keys[day], keys[hour])
     if column == "engagement_hour_of_day":
         hour = at["engagement.hour"]
-        return lambda keys: int(keys[hour])
+        return lambda keys: hour_at("1970-01-01", keys[hour]).hour
     if column == "engagement_day":
         day = at["engagement.day"]
         return lambda keys: day_at(keys[day])

@@ -77,9 +77,10 @@ def _dictionary(types: list[str]) -> pa.Array:
 def _hours(by_level: dict[str, list[str]]) -> tuple[str, pa.Array]:
     hours = by_level["engagement.hour"]
     if "engagement.day" not in by_level:
-        return "engagement_hour_of_day", pa.array([int(hour) for hour in hours], TYPES["engagement_hour_of_day"])
+        of_day = {hour: hour_at("1970-01-01", hour).hour for hour in set(hours)}
+        return "engagement_hour_of_day", pa.array([of_day[hour] for hour in hours], TYPES["engagement_hour_of_day"])
     days = by_level["engagement.day"]
-    into_day = {hour: int(hour) * 3600 for hour in set(hours)}
+    into_day = {hour: hour_at("1970-01-01", hour).hour * 3600 for hour in set(hours)}
     midnight = {day: timegm(hour_at(day, "0").timetuple()) for day in set(days)}
     seconds = [midnight[day] + into_day[hour] for day, hour in zip(days, hours, strict=True)]
     return "engagement_hour", pa.array(seconds, pa.int64()).cast(TYPES["engagement_hour"])
