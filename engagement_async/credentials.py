@@ -112,13 +112,8 @@ class _BearerSigner(_Secret):
         return _Header(f"Bearer {self._reveal()[0]}")
 
 
-_NONCE = "NONCE"
-_TIMESTAMP = "TIMESTAMP"
-_SIGNATURE = "SIGNATURE"
-
-
 class _OAuth1Signer(_Secret):
-    """authlib renders base string and header once, with placeholders; each attempt fills them in and signs.
+    """authlib renders base string and header once, around placeholders; each attempt fills those in and signs.
 
     The body takes no part in the signature: it is JSON, and the API's documented header has no `oauth_body_hash`.
     Only nonce and timestamp change between two attempts, and neither needs escaping; rendering anew each time would
@@ -129,34 +124,31 @@ class _OAuth1Signer(_Secret):
 
     def __init__(self, url: str, consumer_key: str, consumer_secret: str, token: str, token_secret: str) -> None:
         client = ClientAuth(consumer_key, consumer_secret, token=token, token_secret=token_secret)
-        params = client.get_oauth_params(_NONCE, _TIMESTAMP)
+        params = client.get_oauth_params("NONCE", "TIMESTAMP")
         base = construct_base_string("POST", url, [(name, escape(value)) for name, value in params])
-        header = prepare_headers([*params, ("oauth_signature", _SIGNATURE)], {})["Authorization"]
-        # The placeholders stand behind their own names alone, whatever the keys are.
-        for name, placeholder, slot in (
-            ("oauth_nonce", _NONCE, "%(nonce)s"),
-            ("oauth_timestamp", _TIMESTAMP, "%(at)s"),
-        ):
-            base = _with_slot(base, f"{name}%3D{placeholder}", f"{name}%3D", slot)
-            header = _with_slot(header, f'{name}="{placeholder}"', f'{name}="', slot, '"')
-        header = _with_slot(header, f'oauth_signature="{_SIGNATURE}"', 'oauth_signature="', "%(signature)s", '"')
-        super().__init__(base=base, header=header, consumer_secret=consumer_secret, token_secret=token_secret)
+        header = prepare_headers([*params, ("oauth_signature", "SIGNATURE")], {})["Authorization"]
+        super().__init__(
+            base=_template(base, "{}%3D{}%26", oauth_nonce="NONCE", oauth_timestamp="TIMESTAMP"),
+            header=_template(
+                header, '{}="{}"', oauth_nonce="NONCE", oauth_timestamp="TIMESTAMP", oauth_signature="SIGNATURE"
+            ),
+            consumer_secret=consumer_secret,
+            token_secret=token_secret,
+        )
 
     def authorization(self, timestamp: int) -> str:
         base, header, consumer_secret, token_secret = self._reveal()
-        values = {"nonce": secrets.token_hex(16), "at": timestamp}
-        signature = hmac_sha1_signature(_fill(base, values), consumer_secret, token_secret)
-        return _Header(_fill(header, {**values, "signature": escape(signature)}))
+        values = {"oauth_nonce": secrets.token_hex(16), "oauth_timestamp": timestamp}
+        signature = hmac_sha1_signature(base % values, consumer_secret, token_secret)
+        return _Header(header % {**values, "oauth_signature": escape(signature)})
 
 
-def _with_slot(text: str, found: str, before: str, slot: str, after: str = "") -> str:
-    head, match, tail = text.partition(found)
-    if not match:
-        raise RuntimeError("authlib renders OAuth 1.0a parameters differently than this release expects")
-    return head + before + slot + after + tail
-
-
-def _fill(template: str, values: dict[str, object]) -> str:
-    for name, value in values.items():
-        template = template.replace(f"%({name})s", str(value), 1)
+def _template(rendered: str, form: str, **placeholders: str) -> str:
+    """A %-template of what authlib rendered. A placeholder is known by the name before it, whatever the keys are."""
+    template = rendered.replace("%", "%%")
+    for name, placeholder in placeholders.items():
+        head, found, tail = template.partition(form.format(name, placeholder).replace("%", "%%"))
+        if not found:
+            raise RuntimeError("authlib renders OAuth 1.0a parameters differently than this release expects")
+        template = head + form.format(name, f"\0({name})s").replace("%", "%%").replace("\0", "%") + tail
     return template

@@ -53,6 +53,8 @@ __all__ = ["AnswerStream", "Engine", "Poster"]
 
 logger = logging.getLogger("engagement_async")
 
+_CANCELLED = "the source of tweet_ids was cancelled before its end"
+
 Source = Iterator[Batch] | AsyncIterator[Batch]
 
 
@@ -470,6 +472,8 @@ class AnswerStream:
     def _dismiss(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
         error = None if worker.cancelled() else worker.exception()
+        if worker.cancelled() and not self._is_stopping:  # by its source, whose input did not end there
+            error = EngagementError(_CANCELLED)
         if error is not None and self._error is None:
             self._error = error
             self.stop()
@@ -532,7 +536,7 @@ class AnswerStream:
         else:
             reading, self._reading = self._reading, None
             if reading.cancelled():
-                raise EngagementError("the source of tweet_ids was cancelled before its end")
+                raise EngagementError(_CANCELLED)
             batch = reading.result()
         if batch is None:
             self._source_ended = True
