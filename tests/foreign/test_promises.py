@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import gc
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -16,11 +17,13 @@ from engagement_async import (
     EngagementClient,
     EngagementError,
     Query,
+    RateLimit,
     Timeouts,
     UsageError,
 )
 from tests.foreign.asking import AMPLE, BY_TWEET, OAUTH, client_of, random_ids
-from tests.foreign.server import Asked, Reply, Server
+from tests.foreign.server import Asked, Reply, Send, Server
+from tests.foreign.test_faults import plain
 from tests.virtual import run_virtual
 
 FAVORITES = Query(TOTALS, engagement_types=["favorites"], groupings=BY_TWEET)
@@ -85,6 +88,88 @@ async def test_a_client_that_is_closed_under_a_call_is_an_error_of_the_tree() ->
                 await asyncio.sleep(0.001)
         with pytest.raises(EngagementError):
             await call
+
+
+def test_work_that_was_put_off_does_not_wait_for_a_source_that_pauses() -> None:
+    async def main() -> None:
+        answered = asyncio.Event()
+
+        async def ids() -> AsyncIterator[int]:
+            for n in range(1, 51):
+                yield n
+            await answered.wait()
+            yield 51
+
+        async def breaking(asked: Asked, reply: Reply, send: Send) -> bool:
+            if "7" in asked.tweet_ids and asked.at < 100:
+                await send(plain(500, b""))
+            return True
+
+        numbers: list[int] = []
+        async with (
+            Server(breaking=breaking) as server,
+            client_of(server, concurrency=4) as client,
+            asyncio.timeout(10_000),
+            client.stream(HOURS, ids()) as answers,
+        ):
+            async for answer in answers:
+                numbers.append(answer.number)
+                if answer.number == 0:
+                    answered.set()
+        assert sorted(numbers) == [0, 1, 2]
+
+    run_virtual(main())
+
+
+def test_stop_ends_a_stream_whose_source_is_silent() -> None:
+    async def main() -> None:
+        async def ids() -> AsyncIterator[int]:
+            for n in range(1, 51):
+                yield n
+            await asyncio.sleep(10**6)
+            yield 51
+
+        numbers: list[int] = []
+        async with (
+            Server() as server,
+            client_of(server, concurrency=4) as client,
+            asyncio.timeout(1_000),
+            client.stream(HOURS, ids()) as answers,
+        ):
+            async for answer in answers:
+                numbers.append(answer.number)
+                if len(numbers) == 2:
+                    answers.stop()
+        assert sorted(numbers) == [0, 1]
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("first", ["totals", "28hr"])
+def test_each_endpoints_own_limit_is_compared_with_its_own_headers(first: str) -> None:
+    limits = {"totals": 300, "28hr": 10}
+
+    async def main() -> None:
+        async def breaking(asked: Asked, reply: Reply, send: Send) -> bool:
+            used = sum(other.endpoint == asked.endpoint and other.at > asked.at - 60 for other in server.asked)
+            assert used <= limits[asked.endpoint]
+            reply.headers["x-per-minute-remaining"] = str(limits[asked.endpoint] - used)
+            return True
+
+        given = [RateLimit(limits[name], endpoint=name) for name in sorted(limits, key=lambda name: name != first)]
+        async with (
+            Server(breaking=breaking, latency=lambda: 0.1) as server,
+            client_of(server, rate_limit=given) as client,
+        ):
+            await asyncio.gather(
+                client.totals(range(1, 62_500), engagement_types=["favorites"], groupings={"g": ["tweet.id"]}),
+                client.last_28_hours(range(1, 500), engagement_types=["favorites"], groupings={"g": ["tweet.id"]}),
+            )
+        totals = [asked.at for asked in server.asked if asked.endpoint == "totals"]
+        assert len(totals) == 250
+        assert totals[-1] - totals[0] < 60  # they fit into the first minute's 300
+
+    run_virtual(main())
 
 
 async def test_a_tweet_that_failed_in_one_part_of_a_long_span_has_no_partial_value() -> None:
@@ -152,3 +237,5 @@ async def test_days_and_hours_that_are_none_are_an_error_of_the_tree(day: str, h
         )
     with pytest.raises(EngagementError):
         list(result.rows("g"))
+    with pytest.raises(EngagementError):
+        result.to_arrow("g")
