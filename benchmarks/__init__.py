@@ -1,0 +1,1 @@
+"""Measurements, each a module that runs alone (`python -m benchmarks.throughput`); `python -m benchmarks` runs them all."""
