@@ -41,6 +41,17 @@ def test_every_distinct_id_is_in_one_batch_in_input_order(ids: list[int | str], 
     assert all(0 < len(batch.tweet_ids) <= size for batch in batches)
 
 
+def test_many_ids_are_still_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a million IDs on they are remembered in another way: here from a hundred on."""
+    monkeypatch.setattr("engagement_async.chunker._SMALL", 100)
+    source = [*range(1, 2_000), *range(1_000, 3_000), *map(str, range(1, 500)), 5_000]
+
+    for ids in (iter(source), source):
+        batches = batches_of(ids, 30)
+
+        assert [i for batch in batches for i in batch.tweet_ids] == [*map(str, range(1, 3_000)), "5000"]
+
+
 def test_it_takes_no_more_than_it_was_asked_for() -> None:
     taken = 0
 

@@ -12,7 +12,19 @@ import pytest
 import engagement_async
 
 PACKAGE = Path(engagement_async.__file__).parent
-PURE = {"errors", "endpoints", "query", "chunker", "ledger", "answers", "retrying", "merger", "result", "tables"}
+PURE = {
+    "errors",
+    "endpoints",
+    "query",
+    "chunker",
+    "idset",
+    "ledger",
+    "answers",
+    "retrying",
+    "merger",
+    "result",
+    "tables",
+}
 ADAPTERS = {"scheduler", "credentials", "transport"}
 IMPURE_MODULES = {"asyncio", "aiohttp", "time", "socket", "ssl", "threading", "random", "os", "subprocess", "tenacity"}
 FOLDERS = {"backfill", "series", "distributed", "cli"}

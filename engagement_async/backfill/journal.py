@@ -28,7 +28,7 @@ from engagement_async.backfill.errors import (
     disk_errors,
     sqlite_errors,
 )
-from engagement_async.backfill.idset import IdSet
+from engagement_async.idset import IdSet
 from engagement_async.backfill.stored import (
     Counts,
     StoredAnswer,

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Protocol
 import orjson
 
 from engagement_async.backfill.errors import OtherJobError, disk_errors
-from engagement_async.backfill.idset import IdSet
+from engagement_async.idset import IdSet
 from engagement_async.backfill.journal import Fingerprint, Folder, Input, Journal, Tally, file_stamp
 from engagement_async.backfill.sources import Reject, read_id_chunks
 from engagement_async.chunker import check_tweet_ids

@@ -44,6 +44,10 @@ class IdSet:
                     self._grow(part)
         return new
 
+    def add_new_texts(self, tweet_ids: Iterable[str]) -> list[str]:
+        """The same for IDs as strings."""
+        return list(map(str, self.add_new(map(int, tweet_ids))))
+
     def _grow(self, part: int) -> None:
         old = self._tables[part]
         size = len(old) * 4 // 3 | 1
