@@ -7,8 +7,8 @@ import tracemalloc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engagement_async.idset import IdSet
 from engagement_async.chunker import MAX_TWEET_ID
+from engagement_async.idset import IdSet
 
 IDS = st.integers(1, MAX_TWEET_ID) | st.integers(1, 50).map(lambda i: i * 1021) | st.integers(1, 200)
 
