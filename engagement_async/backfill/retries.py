@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from engagement_async.answers import Answer, Grouping
+from engagement_async.backfill.shaping import answered_levels
 from engagement_async.chunker import Batch
 from engagement_async.merger import fold
 from engagement_async.query import Query
-from engagement_async.result import answered_levels
 
 __all__ = ["Again", "pack_failed", "patched", "retries_whole_batches", "without_ids"]
 
