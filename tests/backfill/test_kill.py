@@ -76,9 +76,8 @@ def command(server: Emulator, *args: object, file_size: int | None = None) -> su
 
 
 def run(server: Emulator, job: Path, *args: object, file_size: int | None = None) -> subprocess.Popen[bytes]:
-    return command(
-        server, "run", job, *args, "--concurrency", CONCURRENCY, "--period", PERIOD_S, "--auth", "bearer", **options
-    )
+    contract = ("--concurrency", CONCURRENCY, "--period", PERIOD_S, "--auth", "bearer")
+    return command(server, "run", job, *args, *contract, file_size=file_size)
 
 
 def ended(process: subprocess.Popen[bytes], code: int) -> str:
