@@ -38,10 +38,12 @@ from engagement_async.merger import unite
 from engagement_async.query import Query
 from engagement_async.retrying import (
     ATTEMPTS,
+    PUT_OFF_BEFORE_SPLIT,
     Outage,
     Suspicion,
     backoff_s,
     clock_error_s,
+    halves,
     hold_s,
     missing_answer,
     narrow,
@@ -94,6 +96,8 @@ class _Work:
     asks: deque[_Ask]
     first_fault_at: float = math.inf
     not_before: float = -math.inf
+    put_off: int = 0
+    """How often."""
 
 
 class _PutOffError(Exception):
@@ -598,7 +602,14 @@ class AnswerStream:
         if now - work.first_fault_at > self._engine.deadline_s:
             self._fail(work, f"given up after {self._engine.deadline_s:.0f} s: {error.__cause__}")
             return
-        work.not_before = now + backoff_s(work.asks[0].faults, error.__cause__, self._engine.draw())
+        work.put_off += 1
+        ask = work.asks.popleft()
+        if work.put_off >= PUT_OFF_BEFORE_SPLIT and len(ask.tweet_ids) > 1:
+            # Others are answered, this one never is: one of its Tweets may be what the API fails at.
+            work.asks.extend(_Ask(ids, ask.reader, ask.is_second_look) for ids in halves(ask.tweet_ids))
+        else:
+            work.asks.append(ask)
+        work.not_before = now + backoff_s(ask.faults, error.__cause__, self._engine.draw())
         self._put_off.append(work)
 
     def _fail(self, work: _Work, reason: str) -> None:

@@ -17,11 +17,13 @@ from engagement_async.ledger import RateLimit
 
 __all__ = [
     "ATTEMPTS",
+    "PUT_OFF_BEFORE_SPLIT",
     "Narrowed",
     "Outage",
     "Suspicion",
     "backoff_s",
     "clock_error_s",
+    "halves",
     "hold_s",
     "missing_answer",
     "narrow",
@@ -29,6 +31,8 @@ __all__ = [
 
 ATTEMPTS = 5
 """Attempts in a row at one request; then it goes to the back of the queue."""
+PUT_OFF_BEFORE_SPLIT = 2
+"""So often may a request go to the back of the queue, while others are answered, before it is halved."""
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 20.0
 CLOCK_TOLERANCE_S = 30.0
@@ -83,8 +87,13 @@ def narrow(number: int, tweet_ids: tuple[str, ...], error: RefusedIdsError) -> N
         left = tuple(i for i in tweet_ids if i not in frozenset(named))
         out = Answer(number, named, failed_tweet_ids=dict.fromkeys(named, str(error)))
         return Narrowed(out, (left,) if left else ())
+    return Narrowed(None, halves(tweet_ids))
+
+
+def halves(tweet_ids: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The two halves of a request of two IDs or more."""
     middle = len(tweet_ids) // 2
-    return Narrowed(None, (tweet_ids[:middle], tweet_ids[middle:]))
+    return tweet_ids[:middle], tweet_ids[middle:]
 
 
 def missing_answer(number: int, tweet_ids: tuple[str, ...]) -> Answer:

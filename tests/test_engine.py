@@ -243,7 +243,7 @@ def test_an_api_that_refuses_connections_for_90_s_costs_nothing_of_the_contract(
 
 
 def test_a_batch_that_used_up_its_attempts_goes_to_the_back_of_the_queue() -> None:
-    refusals = 12
+    refusals = 8
 
     def moody(model: Model, asked: list[str]) -> Reply | BaseException | None:
         nonlocal refusals
@@ -257,7 +257,18 @@ def test_a_batch_that_used_up_its_attempts_goes_to_the_back_of_the_queue() -> No
     result = run(model, 25_000, RateLimit(200))
 
     check(result, 25_000)
-    assert len(model.requests) == 100 + 12
+    assert len(model.requests) == 100 + 8
+
+
+def test_a_tweet_that_the_api_fails_at_takes_no_other_with_it() -> None:
+    poison = str(10**18 + 7 * 100)
+    model = Model(lambda model, asked: reply(500) if poison in asked else None)
+
+    result = run(model, 25_000, RateLimit(600))
+
+    check(result, 25_000, out=frozenset([poison]))
+    assert "given up after 900 s" in result.failed_tweet_ids[poison]
+    assert len(model.requests) <= 100 + 16 * 16
 
 
 def test_a_third_of_all_answers_is_broken_and_nothing_is_lost() -> None:
