@@ -134,13 +134,22 @@ for _each in FAULTS.values():
 
 @case(TRANSPORT, "third-broken", "a third of all answers is broken, in every way but the slow ones")
 async def _third_broken(bench: Bench) -> None:
+    await _survives_a_third_broken(bench, LIMIT)
+
+
+async def _survives_a_third_broken(bench: Bench, limit: int) -> None:
     ids = bench.ids()
-    async with bench.emulator(faults=random_faults(1 / 3, bench.seed)) as emulator:
+    async with bench.emulator(faults=random_faults(1 / 3, bench.seed), requests_per_minute=limit) as emulator:
         async with client_of(emulator) as client:
             result = await bench.fetch(client, ids)
         check_values(result, emulator, ids)
         check_contract(emulator)
         assert not result.failed_tweet_ids
+
+
+@case(TRANSPORT, "third-broken-uvloop", "the same on uvloop, in real time", clock="uvloop", share=0.2)
+async def _third_broken_uvloop(bench: Bench) -> None:
+    await _survives_a_third_broken(bench, 60_000)
 
 
 @case(TRANSPORT, "refused-90-s", "nothing listens on the port for 90 s")

@@ -1,7 +1,7 @@
 """How a case is played: one event loop, one emulator or more on real sockets, the real client, and what must hold after.
 
 Most cases run under virtual time: their sockets are real, and hours of waiting pass in milliseconds. A clock that jumps
-cannot wait for threads, so cases with a thread in them (DNS, the making of a bomb) run in real time.
+cannot wait for threads, so cases with a thread in them (DNS, the making of a bomb) run in real time, and one on uvloop.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Bench:
         return stopped_with
 
 
-Clock = Literal["virtual", "real"]
+Clock = Literal["virtual", "real", "uvloop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +206,8 @@ def check_rules(emulator: Emulator, *, provoked: tuple[str, ...] = ()) -> None:
     assert not breaches, f"rules broken: {breaches[:3]}"
 
 
-def play(case: Case, seed: int, size: int) -> Played:
-    """Runs a case in a loop of its own, and looks for what it left behind."""
+def play(case: Case, seed: int, size: int, *, debug: bool = False) -> Played:
+    """Runs a case in a loop of its own, and looks for what it left behind. `debug`: asyncio's own debug mode."""
     bench = Bench(seed, max(1, int(size * case.share)))
     random.seed(seed)  # the jitter of the client
     loop_errors: list[str] = []
@@ -218,17 +218,22 @@ def play(case: Case, seed: int, size: int) -> Played:
     root.setLevel(logging.DEBUG)
 
     async def main() -> None:
+        asyncio.get_running_loop().set_debug(debug)
         collect_loop_errors(loop_errors)
         await case.run(bench)
         await assert_no_tasks()
 
     problem = ""
+    factory = _uvloop() if case.clock == "uvloop" else None
+    if factory is not None:
+        factory().close()  # its first loop opens a pipe for all that follow
     try:
         with nothing_left():
             if case.clock == "virtual":
                 run_virtual(main())
             else:
-                asyncio.run(main())
+                with asyncio.Runner(loop_factory=factory) as runner:
+                    runner.run(main())
         assert not loop_errors, f"errors that nobody took: {loop_errors[:3]}"
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"
@@ -236,6 +241,15 @@ def play(case: Case, seed: int, size: int) -> Played:
         root.removeHandler(logged)
         root.setLevel(level)
     return Played(case, bench, problem, "\n".join(logged.lines))
+
+
+def _uvloop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """asyncio's own loop where the extra [speed] is not installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 class _Kept(logging.Handler):
