@@ -28,7 +28,7 @@ from engagement_async.backfill.errors import (
     disk_errors,
     sqlite_errors,
 )
-from engagement_async.idset import IdSet
+from engagement_async.backfill.known import KnownIds
 from engagement_async.backfill.stored import (
     Counts,
     StoredAnswer,
@@ -334,7 +334,7 @@ class Journal:
 
     # --- inputs ---
 
-    def add_ids(self, chunks: Iterable[Iterable[int]], known: IdSet) -> tuple[str, int, int]:
+    def add_ids(self, chunks: Iterable[Iterable[int]], known: KnownIds) -> tuple[str, int, int]:
         """Adds the IDs that `known` does not hold, as batches. In a transaction of the caller's.
 
         Returns their fingerprint, how many were read, and how many were new.
@@ -376,9 +376,9 @@ class Journal:
         """All that was read into this job."""
         return [Input(**value) for value in self.documents("input ")]
 
-    def known_ids(self) -> IdSet:
+    def known_ids(self) -> KnownIds:
         """All IDs of the job, to add to them."""
-        known = IdSet()
+        known = KnownIds()
         for batch in self.batches():
             known.add_new(map(int, batch.tweet_ids))
         return known

@@ -91,7 +91,12 @@ class Shape:
     def _order(self, grouping: Grouping, level: int, levels: _Keys, tweet_ids: _Keys) -> Grouping:
         keys = tuple(grouping)
         if levels[level] == "tweet.id":
-            order = tuple(i for i in tweet_ids if i in grouping)
+            order = keys if keys == tweet_ids else tuple(i for i in tweet_ids if i in grouping)
+            if level == len(levels) - 2:
+                # The usual grouping, and most of the time: all Tweets have the same metrics, and in order.
+                kinds = set(map(tuple, grouping.values()))
+                if all(kind == (self._known.get(kind) or self._sorted(kind, levels[-1])) for kind in kinds):
+                    return grouping if order == keys else {key: grouping[key] for key in order}
         else:
             order = self._known.get(keys) or self._sorted(keys, levels[level])
         if level < len(levels) - 1:

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, Protocol
 import orjson
 
 from engagement_async.backfill.errors import OtherJobError, disk_errors
-from engagement_async.idset import IdSet
 from engagement_async.backfill.journal import Fingerprint, Folder, Input, Journal, Tally, file_stamp
+from engagement_async.backfill.known import KnownIds
 from engagement_async.backfill.sources import Reject, read_id_chunks
 from engagement_async.chunker import check_tweet_ids
 from engagement_async.errors import UsageError
@@ -148,7 +148,7 @@ class Starting:
                 _Rejects(self._folder.rejects, self._on_reject, at=0) as rejects,
                 Journal.create(self._folder, self._query) as journal,
             ):
-                told = self._add(journal, IdSet(), stamps, rejects)
+                told = self._add(journal, KnownIds(), stamps, rejects)
                 if not told.new_ids:
                     raise UsageError("there is no Tweet ID in the input")
                 journal.publish()
@@ -185,7 +185,7 @@ class Starting:
     def _add(
         self,
         journal: Journal,
-        known: IdSet,
+        known: KnownIds,
         stamps: list[dict[str, Any]],
         rejects: _Rejects,
         inputs: Sequence[Input] = (),

@@ -6,7 +6,6 @@ An answer is JSON under zlib, so that a journal can be read with nothing but SQL
 from __future__ import annotations
 
 import sys
-import zlib
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ import orjson
 from engagement_async.answers import Answer, Window
 
 try:
-    from isal.isal_zlib import compress as _compress
+    from isal import isal_zlib as _zlib
 except ImportError:  # pragma: no cover - the same format, slower
-    from zlib import compress as _compress
+    import zlib as _zlib  # type: ignore[no-redef]
 
 __all__ = [
     "Counts",
@@ -79,7 +78,8 @@ def checksum(name: bytes, value: bytes) -> bytes:
 
 def pack_ids(tweet_ids: Iterable[str] | Iterable[int]) -> bytes:
     """8 bytes each, the lowest first."""
-    return _little(array("q", map(int, tweet_ids))).tobytes()
+    ids = tweet_ids if isinstance(tweet_ids, array) else array("q", map(int, tweet_ids))
+    return _little(ids).tobytes()
 
 
 def unpack_ids(packed: bytes) -> tuple[str, ...]:
@@ -91,6 +91,7 @@ def unpack_ids(packed: bytes) -> tuple[str, ...]:
 
 def _little(ids: array[int]) -> array[int]:
     if sys.byteorder != "little":  # pragma: no cover - a journal may move to another machine
+        ids = ids[:]
         ids.byteswap()
     return ids
 
@@ -130,13 +131,13 @@ def encode_answer(answer: Answer, engagement_types: Iterable[str]) -> StoredAnsw
         reason = "a value does not fit into 64 bits"
         failed = Answer(answer.number, answer.tweet_ids, failed_tweet_ids=dict.fromkeys(answer.tweet_ids, reason))
         return encode_answer(failed, engagement_types)
-    return StoredAnswer(answer.number, counts_of(answer, engagement_types), len(raw), _compress(raw, _LEVEL))
+    return StoredAnswer(answer.number, counts_of(answer, engagement_types), len(raw), _zlib.compress(raw, _LEVEL))
 
 
 def decode_answer(stored: StoredAnswer, tweet_ids: tuple[str, ...]) -> Answer:
     """The answer again. `ValueError` when the bytes are none."""
     try:
-        value = orjson.loads(zlib.decompress(stored.body))
+        value = orjson.loads(_zlib.decompress(stored.body))
         return Answer(
             stored.number,
             tweet_ids,
@@ -148,7 +149,7 @@ def decode_answer(stored: StoredAnswer, tweet_ids: tuple[str, ...]) -> Answer:
             failed_tweet_ids=value.get("failed", {}),
             notes=tuple(value.get("notes", ())),
         )
-    except (zlib.error, KeyError, TypeError, AttributeError) as error:
+    except (_zlib.error, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not an answer: {type(error).__name__}") from None
 
 

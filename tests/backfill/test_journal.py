@@ -103,7 +103,7 @@ class JournalMachine(RuleBasedStateMachine):
     def extend(self, count: int) -> None:
         self.journal.close()
         new = self.ids[self.given : self.given + count]
-        Starting(self.folder, None, GivenIds(self.ids[:10] + new), extend=True)()
+        Starting(self.folder, None, GivenIds(self.ids[: min(10, self.given)] + new), extend=True)()
         self.given += len(new)
         self.batches += [tuple(new[at : at + 250]) for at in range(0, len(new), 250)]
         self.journal = Journal.open(self.folder)
