@@ -227,7 +227,7 @@ TRACES = [
             ((200, {"by_tweet": {"1": GOOD["1"]}}), ("ask again for", ("2", "3"))),
             ((200, {"by_tweet": {"9": GOOD["1"]}}), ("ask again for", ("1", "2", "3"))),
             ((200, {"by_tweet": {**GOOD, "2": {"favorites": None, "impressions": "1"}}}), ("ask again for", ("2",))),
-            ((200, {"by_tweet": {"1": {"favorites": -1, "impressions": 2}, "2": {}, "3": {}}, "new": [{}]}), "answer"),
+            ((200, {"by_tweet": {**GOOD, "2": {"favorites": -1, "impressions": 2}, "9": {}}, "new": [{}]}), "answer"),
             # the request, or where it goes
             ((403, {"errors": ["Forbidden to access metrics: retweets"]}), "stop"),
             ((400, {"errors": [NO_GROUP]}), "stop"),
