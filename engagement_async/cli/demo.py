@@ -1,11 +1,17 @@
-"""`engagement demo`: a local API, two fetches through the real client, and what came of them. Ends by itself.
+"""`engagement demo`: a local API, two fetches through the real client, a job that is killed and goes on. Ends by itself.
 
 The demonstration is a list of steps, each a method of `Demo`; another one is another entry of `STEPS`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import csv
+import os
+import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +44,9 @@ __all__ = ["demo"]
 LIMIT: Final = RateLimit(20, period=2.0)
 """600 a minute, told in a period so short that the contract is met and felt within a demonstration."""
 FRESH, OLD, LATEST, SHOWN = 9_400, 600, 500, 10
+HALF_WAY = 22
+"""Of the job's 40 requests and more."""
+OK_STATUS = 200
 DAY_S: Final = 86_400.0
 
 _SNOWFLAKE_EPOCH_S: Final = 1288834974.657
@@ -58,9 +67,9 @@ _BARS: Final = "▁▂▃▄▅▆▇█"
 )
 @click.pass_obj
 def demo(session: Session, output: Path) -> int:
-    """Start a local API, fetch 10,000 Tweets' totals and 500 Tweets' last 28 hours, and show what came of it.
+    """Start a local API, fetch 10,000 Tweets' totals and 500 Tweets' last 28 hours, kill a job and go on with it.
 
-    Needs no credentials and no network, and takes some ten seconds.
+    Needs no credentials and no network, and takes some twenty seconds.
     """
     output.mkdir(parents=True, exist_ok=True)
     run_async(lambda: _run(output, Reporter.of(session, as_json=False, quiet=False)))
@@ -209,6 +218,56 @@ class Demo:
             f"of which at most {peak} arrived in any {LIMIT.period:g} s (contract: {LIMIT.requests})"
         )
 
+    async def killed_job(self) -> None:
+        """A backfill in a process of its own, killed without a warning and started again."""
+        self.console.print(f"\n[bold]3  The same {len(self.tweet_ids):,} Tweets as a durable job, killed half way[/]")
+        await asyncio.sleep(LIMIT.period)  # another process: the requests of this one must be out of the window
+        first = len(self.emulator.log.entries)
+        with tempfile.TemporaryDirectory() as folder:
+            job, ids, table = Path(folder, "job"), Path(folder, "ids.txt"), self.folder / "backfill.csv"
+            with atomic_file(ids) as file:
+                file.write("\n".join(self.tweet_ids).encode())
+            contract = ("--requests-per-minute", str(LIMIT.requests), "--period", f"{LIMIT.period:g}")
+            run = ("run", str(job), "totals", "--ids", str(ids), *contract, "--quiet")
+
+            process = await self._backfill(*run)
+            # The other process knows no event of this one: its requests are seen in the emulator's log alone.
+            while process.returncode is None and len(self.emulator.log.entries) - first < HALF_WAY:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            process.kill()
+            await process.wait()
+            at_kill = len(self.emulator.log.entries) - first
+            self.console.print(f"   after {count(at_kill, 'request')}: [red]SIGKILL[/]")
+
+            process = await self._backfill(*run)
+            finished = await process.wait() == OK
+            export = await self._backfill("export", str(job), "--output", str(table), "--quiet")
+            finished = await export.wait() == OK and finished
+        entries = list(self.emulator.log.entries)[first:]
+        asked = Counter(entry.tweet_ids for entry in entries if entry.status == OK_STATUS)
+        twice = sum(times - 1 for times in asked.values())
+        self.console.print(f"   started again: it went on, and repeated {count(twice, 'answered request')}")
+        with table.open(newline="") as file:
+            exported = {(row["tweet_id"], row["engagement_type"]): int(row["value"]) for row in csv.DictReader(file)}
+        same = finished and exported == _leaves(self.results["totals"].groupings["by_tweet"])
+        peak = self.emulator.peak()
+        self.console.print(
+            f"{_tick(same)} {len(exported):,} exported values {'equal' if same else 'differ from'} those of step 1\n"
+            f"{_tick(peak <= LIMIT.requests)} still at most {peak} requests arrived in any {LIMIT.period:g} s, "
+            "across the kill too"
+        )
+
+    async def _backfill(self, *arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "engagement_async",
+            "backfill",
+            *arguments,
+            env={**os.environ, **self.emulator.environment},
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+
     async def files(self) -> None:
         """The merged results, as JSON in the API's own shape and as CSV."""
         self.console.print()
@@ -219,8 +278,11 @@ class Demo:
             with atomic_file(self.folder / f"{name}.csv") as file:
                 write_csv(file, result.rows(grouping), result.columns(grouping))
             for suffix in ("json", "csv"):
-                path = self.folder / f"{name}.{suffix}"
-                self.console.print(f"  wrote [bold]{path}[/] ({path.stat().st_size / 1000:,.0f} kB)")
+                self._wrote(self.folder / f"{name}.{suffix}")
+        self._wrote(self.folder / "backfill.csv")
+
+    def _wrote(self, path: Path) -> None:
+        self.console.print(f"  wrote [bold]{path}[/] ({path.stat().st_size / 1000:,.0f} kB)")
 
     async def _fetch(self, title: str, name: str, query: Query, ids: Sequence[str]) -> None:
         self.console.print(f"\n[bold]{title}[/]")
@@ -253,6 +315,7 @@ STEPS: Sequence[Callable[[Demo], Awaitable[None]]] = (
     Demo.last_28_hours,
     Demo.pictures,
     Demo.proof,
+    Demo.killed_job,
     Demo.files,
 )
 

@@ -24,6 +24,7 @@ def test_demo(tmp_path: Path) -> None:
     assert "values compared with the emulator's own: none differ" in done.stdout
     assert "✗" not in done.stdout
     assert "given" in done.stdout
+    assert "exported values equal those of step 1" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
     for name in ("totals", "last-28-hours"):
         result = json.loads((tmp_path / "results" / f"{name}.json").read_bytes())
