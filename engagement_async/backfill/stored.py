@@ -22,6 +22,8 @@ try:
 except ImportError:  # pragma: no cover - the same format, slower
     import zlib as _zlib  # type: ignore[no-redef]
 
+_Broken: Any = _zlib.error  # isal's stubs make an instance of it
+
 __all__ = [
     "Counts",
     "StoredAnswer",
@@ -149,7 +151,7 @@ def decode_answer(stored: StoredAnswer, tweet_ids: tuple[str, ...]) -> Answer:
             failed_tweet_ids=value.get("failed", {}),
             notes=tuple(value.get("notes", ())),
         )
-    except (_zlib.error, KeyError, TypeError, AttributeError) as error:
+    except (_Broken, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not an answer: {type(error).__name__}") from None
 
 
