@@ -1,0 +1,71 @@
+"""Runs all benchmarks, keeps their results as JSON, and makes the tables of docs/performance.md from them.
+
+`python -m benchmarks` runs them all in under ten minutes; `python -m benchmarks throughput imports` those; with
+`--tables` nothing is run, and the tables are made from the results that are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from benchmarks import arrow, costs, imports, limiters, report, simulate, throughput
+
+
+class Benchmark(NamedTuple):
+    measure: Callable[[], dict[str, Any]]
+    tables: Callable[[dict[str, Any]], dict[str, str]]
+
+
+BENCHMARKS = {
+    "throughput": Benchmark(throughput.measure, throughput.tables),
+    "limiters": Benchmark(limiters.measure, limiters.tables),
+    "simulate": Benchmark(simulate.measure, simulate.tables),
+    "costs": Benchmark(costs.measure, costs.tables),
+    "arrow": Benchmark(arrow.measure, arrow.tables),
+    "imports": Benchmark(imports.measure, imports.tables),
+}
+
+
+def _machine_table(machine: dict[str, Any]) -> str:
+    libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
+    return report.table(
+        ("machine", ""),
+        [
+            ("processor", f"{machine['cpu']}, {machine['cores']} cores"),
+            ("Python", f"{machine['python']}, {machine['system']}"),
+            ("libraries", libraries),
+        ],
+    ).replace("---:", "---")
+
+
+def _write_tables(names: list[str]) -> None:
+    for name in names:
+        results = report.load(name)
+        for section, text in BENCHMARKS[name].tables(results).items():
+            report.write_section(section, text)
+        if name == "costs":
+            costs.draw_curve(results)
+        report.write_section("machine", _machine_table(results["machine"]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--tables", action="store_true", help="make the tables from the results that are there")
+    given = parser.parse_args()
+    names = given.names or list(BENCHMARKS)
+    if not given.tables:
+        for name in names:
+            print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
+            began = time.perf_counter()
+            report.save(name, BENCHMARKS[name].measure())
+            print(f"{time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    _write_tables(names)
+
+
+if __name__ == "__main__":
+    main()
