@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement_async import TOTALS, Query, RateLimit
-from engagement_async.answers import AnswerReader, RateHeaders, RefusedIdsError
+from engagement_async.answers import AnswerReader, RefusedIdsError
 from engagement_async.errors import (
     AnswerError,
     AttemptError,
@@ -30,6 +30,7 @@ from engagement_async.errors import (
     ServerError,
     ServerRefusedError,
 )
+from engagement_async.rate_headers import RateHeaders
 from engagement_async.retrying import Outage, Suspicion, backoff_s, clock_error_s, hold_s, missing_answer, narrow
 
 QUERY = Query(
