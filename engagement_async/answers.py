@@ -6,12 +6,10 @@ decoder is built for exactly the groupings of one query.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -26,22 +24,10 @@ from engagement_async.errors import (
     ServerRefusedError,
     StatusError,
 )
+from engagement_async.groupings import Grouping, leaf_dicts
 from engagement_async.query import UNSUPPORTED_KEYS, Query
 
-__all__ = [
-    "Answer",
-    "AnswerReader",
-    "Grouping",
-    "RateHeaders",
-    "Reading",
-    "RefusedIdsError",
-    "Window",
-    "leaf_dicts",
-    "per_minute",
-]
-
-Grouping = dict[str, Any]
-"""Nested dicts in the order of a `group_by`, with integer leaves."""
+__all__ = ["Answer", "AnswerReader", "Grouping", "Reading", "RefusedIdsError", "Window", "check_depth"]
 
 
 class Window(NamedTuple):
@@ -101,82 +87,7 @@ class RefusedIdsError(StatusError):
         self.named = named
 
 
-@dataclass(frozen=True, slots=True)
-class RateHeaders:
-    """What the headers say of the contract. None where absent or nonsense; seconds are from the answer's own `Date`."""
-
-    retry_after_s: float | None = None
-    minute_remaining: int | None = None
-    minute_reset_s: float | None = None
-    second_remaining: int | None = None
-    second_reset_s: float | None = None
-    date: datetime | None = None
-
-    @classmethod
-    def from_headers(cls, headers: Mapping[str, str]) -> RateHeaders:
-        """Reads `Retry-After` (seconds or a date) and `x-per-minute-*`, `x-per-second-*` (resets are epoch seconds).
-
-        Resets are taken relative to the answer's own `Date`: the local clock may be wrong.
-        """
-        date = _http_date(headers.get("date"))
-        return cls(
-            retry_after_s=_retry_after(headers.get("retry-after"), date),
-            minute_remaining=_count(headers.get("x-per-minute-remaining")),
-            minute_reset_s=_until(headers.get("x-per-minute-reset"), date),
-            second_remaining=_count(headers.get("x-per-second-remaining")),
-            second_reset_s=_until(headers.get("x-per-second-reset"), date),
-            date=date,
-        )
-
-
-def per_minute(headers: Mapping[str, str]) -> tuple[int | None, int | None]:
-    """`x-per-minute-remaining` and `-limit` alone: looked at in every answer, so nothing else is parsed for it."""
-    remaining = headers.get("x-per-minute-remaining")
-    return (None, None) if remaining is None else (_count(remaining), _count(headers.get("x-per-minute-limit")))
-
-
 _ID_LISTS = ("unavailable_tweet_ids", *UNSUPPORTED_KEYS)
-
-LONGEST_WAIT_S = 15 * 60.0
-"""A server that names a longer wait than this, for a limit by the minute, is not believed."""
-
-
-def _http_date(text: str | None) -> datetime | None:
-    if not text:
-        return None
-    try:
-        parsed = parsedate_to_datetime(text)
-        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def _count(text: str | None) -> int | None:
-    if text and text.isascii() and text.isdigit() and len(text) <= 9:
-        return int(text)
-    return None
-
-
-def _sane_wait(seconds: float) -> float | None:
-    return seconds if math.isfinite(seconds) and 0 <= seconds <= LONGEST_WAIT_S else None
-
-
-def _until(text: str | None, date: datetime | None) -> float | None:
-    try:
-        return _sane_wait(float(text) - date.timestamp()) if text and date else None
-    except ValueError:
-        return None
-
-
-def _retry_after(text: str | None, date: datetime | None) -> float | None:
-    if not text:
-        return None
-    try:
-        return _sane_wait(float(text))
-    except ValueError:
-        at = _http_date(text)
-        return _sane_wait((at - date).total_seconds()) if at and date else None
-
 
 _RATE_LIMIT = re.compile(r"rate.?limit|too many requests", re.IGNORECASE)
 _AUTHENTICATED = re.compile(r"could not be authenticated|could not authenticate|application id is not authorized", re.I)
@@ -484,15 +395,6 @@ def _is_whole(grouping: Grouping, depth: int, is_leaf: bool, tweet_ids: tuple[st
     if not is_leaf and not all(grouping.values()):
         return False
     return tuple(grouping) == tweet_ids or grouping.keys() == frozenset(tweet_ids)
-
-
-def leaf_dicts(grouping: Grouping, depth: int, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Grouping]]:
-    """The innermost dicts of a grouping, each with the keys that lead to it."""
-    if depth == 0:
-        yield path, grouping
-        return
-    for key, inner in grouping.items():
-        yield from leaf_dicts(inner, depth - 1, (*path, key))
 
 
 def _windows(raw: Any) -> tuple[Window, ...]:

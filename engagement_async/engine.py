@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 from yarl import URL
 
-from engagement_async.answers import Answer, AnswerReader, RateHeaders, Reading, RefusedIdsError, per_minute
+from engagement_async.answers import Answer, AnswerReader, Reading, RefusedIdsError
 from engagement_async.chunker import Batch
 from engagement_async.credentials import Credentials, Signer
 from engagement_async.errors import (
@@ -36,6 +36,7 @@ from engagement_async.errors import (
 from engagement_async.ledger import RateLimit
 from engagement_async.merger import unite
 from engagement_async.query import Query
+from engagement_async.rate_headers import RateHeaders, per_minute
 from engagement_async.retrying import (
     ATTEMPTS,
     PUT_OFF_BEFORE_SPLIT,

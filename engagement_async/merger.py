@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Set
 from typing import Any
 
-from engagement_async.answers import Answer, Grouping, Window
+from engagement_async.answers import Answer, Window
+from engagement_async.groupings import Grouping
 from engagement_async.query import Query
 from engagement_async.result import Account, EngagementResult
 

@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from engagement_async.answers import Answer, RateHeaders, RefusedIdsError
+from engagement_async.answers import Answer, RefusedIdsError
 from engagement_async.errors import AttemptError, DisconnectedError
 from engagement_async.ledger import RateLimit
+from engagement_async.rate_headers import RateHeaders
 
 __all__ = [
     "ATTEMPTS",

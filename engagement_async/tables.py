@@ -5,9 +5,8 @@ from __future__ import annotations
 from calendar import timegm
 from collections.abc import Sequence
 
-from engagement_async.answers import Grouping
 from engagement_async.errors import UsageError
-from engagement_async.result import day_at, hour_at
+from engagement_async.groupings import Grouping, day_at, hour_at
 
 try:
     import pyarrow as pa

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engagement_async import LAST_28_HOURS, TOTALS, Query
-from engagement_async.answers import Answer, AnswerReader, RateHeaders, Reading, RefusedIdsError, check_depth
+from engagement_async.answers import Answer, AnswerReader, Reading, RefusedIdsError, check_depth
 from engagement_async.errors import (
     AnswerError,
     AuthError,
@@ -21,6 +21,7 @@ from engagement_async.errors import (
     StatusError,
 )
 from engagement_async.merger import Merger
+from engagement_async.rate_headers import RateHeaders
 from engagement_async.result import EngagementResult
 
 SAMPLES = Path(__file__).parent / "samples"

@@ -15,8 +15,8 @@ import orjson
 from engagement_async.answers import Answer, Grouping
 from engagement_async.backfill.errors import JobError
 from engagement_async.backfill.writers import write_csv
+from engagement_async.groupings import hour_at
 from engagement_async.query import Query
-from engagement_async.result import hour_at
 
 __all__ = ["RowText", "Shape", "answered_levels", "columns_of"]
 
