@@ -6,6 +6,8 @@ import asyncio
 import csv
 import json
 import random
+import sqlite3
+import zlib
 from datetime import UTC, date, datetime
 from io import BytesIO
 from pathlib import Path
@@ -435,3 +437,15 @@ def test_failed_ids_that_are_answered_later_make_the_answer_that_would_have_been
     assert actual.result().groupings == expected.result().groupings
     assert actual.result().account == expected.result().account
     assert actual.result().unavailable_tweet_ids == expected.result().unavailable_tweet_ids
+
+
+def test_a_journal_can_be_read_without_this_package(tmp_path: Path) -> None:
+    folder = started(tmp_path / "job", 300)
+    fill(folder)
+    found: dict[str, Any] = {}
+    connection = sqlite3.connect(folder.journal)
+    for _, body in connection.execute("SELECT number, body FROM answer"):
+        found |= json.loads(zlib.decompress(body))["groupings"]["by_tweet"]
+    connection.close()
+
+    assert found == merged(folder).groupings["by_tweet"]
