@@ -1,4 +1,4 @@
-"""A quick play of every case of the matrix; `python -m tests.matrix` plays them with ten times the Tweets."""
+"""A quick play of every case of the matrix; `python -m tests.matrix` plays them with 16 times the Tweets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECRETS = (*vars(CANARIES).values(), "oauth_signature")
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_case(case: Case) -> None:
-    played = play(case, SEED, 2_000)
+    played = play(case, SEED, 1_250)
 
     assert not played.problem
     assert not [secret for secret in SECRETS if secret in played.logged], "a secret was logged"
