@@ -208,7 +208,7 @@ def check_rules(emulator: Emulator, *, provoked: tuple[str, ...] = ()) -> None:
 
 def play(case: Case, seed: int, size: int, *, debug: bool = False) -> Played:
     """Runs a case in a loop of its own, and looks for what it left behind. `debug`: asyncio's own debug mode."""
-    bench = Bench(seed, max(1, int(size * case.share)))
+    bench = Bench(seed, max(501, int(size * case.share)))  # three requests at least, or no fault would be due
     random.seed(seed)  # the jitter of the client
     loop_errors: list[str] = []
     logged = _Kept()
