@@ -157,6 +157,7 @@ class RowText:
         self._columns = columns[:-1]
         self.header = b"" if self._is_json else (",".join(columns) + "\n").encode()
         self._known: dict[_Keys, str] = {}
+        self._leaves: dict[tuple[_Keys, _Keys, _Keys], list[str]] = {}
 
     def lines(self, grouping: Grouping, levels: _Keys) -> bytes:
         """All rows of a grouping, in its order."""
@@ -183,10 +184,13 @@ class RowText:
         at_leaf = places[slot].index(depth)
         head = (self._columns[slot], *(path[at] for at in places[slot][:at_leaf]))
         tail = tuple(path[at] for at in places[slot][at_leaf + 1 :])
-        known = self._known
-        for key, value in grouping.items():
-            place = (*head, key, *tail)
-            out.append(f"{before}{known.get(place) or self._cell(place)}{after}{value}{end}")
+        keys = tuple(grouping)
+        leaves = self._leaves.get((head, keys, tail))
+        if leaves is None:
+            leaves = [self._cell((*head, key, *tail)) for key in keys]
+            if head[0] != "tweet_id" and len(self._leaves) < _KNOWN:
+                self._leaves[head, keys, tail] = leaves
+        out += [f"{before}{leaf}{after}{value}{end}" for leaf, value in zip(leaves, grouping.values(), strict=True)]
 
     def _cell(self, place: _Keys) -> str:
         column, *keys = place
