@@ -85,6 +85,23 @@ def test_rows_are_lazy() -> None:
     assert iter(rows) is rows
 
 
+@pytest.mark.parametrize(
+    "grouping",
+    [
+        {},
+        {"17": {}},
+        {"17": {}, "5": {"replies": {}}, "6": {"replies": {"2026-03-01": {"23": 1}}}, "7": {}},
+        {"17": {"replies": {"2026-03-01": {"23": 1}, "2026-03-02": {}}, "likes": {"2026-03-01": {"00": 2, "01": 3}}}},
+    ],
+)
+def test_arrow_passes_over_empty_dicts_as_rows_do(grouping: Any) -> None:
+    merger = Merger(Query(LAST_28_HOURS, engagement_types=["replies"], groupings={"g": FULL_ORDERS[0]}))
+    merger.add(Answer(0, ("17",), {"g": grouping}))
+    result = merger.result()
+
+    assert result.to_arrow("g").to_pylist() == list(result.rows("g"))
+
+
 def test_an_unknown_grouping_is_told_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match="no grouping 'h' in this result: it has g"):
         result_of(("tweet.id",)).to_arrow("h")
