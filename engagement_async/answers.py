@@ -100,25 +100,36 @@ _ID = re.compile(r"\d{1,19}", re.ASCII)
 _TRANSIENT = frozenset({408, 500, 502, 503, 504})
 
 
+_NOTHING = msgspec.Raw()
+MAX_ERRORS_BYTES = 2**20
+"""A refusal that names all of 250 IDs has 5 kB. Whatever is longer is not built."""
+
+
 class _Errors(msgspec.Struct):
     """The parts of an answer that are about errors, in every shape that was seen."""
 
-    errors: Any = None
-    error: Any = None
-    message: Any = None
+    errors: msgspec.Raw = _NOTHING
+    error: msgspec.Raw = _NOTHING
+    message: msgspec.Raw = _NOTHING
 
 
 def error_texts(body: bytes) -> tuple[str, ...]:
     """The texts of `errors`: an array of strings, or of objects with a `message`."""
     try:
         found = msgspec.json.decode(body, type=_Errors)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return _texts(found.errors) or _texts(found.error) or _texts(found.message)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, AnswerError):
         return ()
-    return _texts(found.errors) or _texts(found.error) or _texts(found.message)
 
 
-def _texts(errors: Any) -> tuple[str, ...]:
-    items = errors if isinstance(errors, list) else [errors]
+def _texts(errors: msgspec.Raw) -> tuple[str, ...]:
+    size = memoryview(errors).nbytes
+    if not size:
+        return ()
+    if size > MAX_ERRORS_BYTES:
+        raise AnswerError("the answer's errors are too long to be any")
+    found = msgspec.json.decode(errors)
+    items = found if isinstance(found, list) else [found]
     texts = (item.get("message") if isinstance(item, dict) else item for item in items)
     return tuple(text for text in texts if isinstance(text, str) and text)
 
@@ -292,7 +303,7 @@ class AnswerReader:
                 raw: Any = shape.exact.decode(body)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
-            if raw.errors is None:
+            if not memoryview(raw.errors).nbytes:
                 return shape, raw, frozenset()
         # There is more in it than was asked for, or something is wrong with it. Types bound the depth of what was asked
         # for; whatever else there is must be looked at before it is parsed.
@@ -344,7 +355,7 @@ class _Shape:
 
     def _decoder(self, leaf: Any, *, forbid_unknown_fields: bool) -> msgspec.json.Decoder[Any]:
         fields: list[tuple[str, Any, Any]] = [(key, list[str | int] | None, None) for key in _ID_LISTS]
-        fields += [("errors", Any, None), ("start", str | None, None), ("end", str | None, None)]
+        fields += [("errors", msgspec.Raw, _NOTHING), ("start", str | None, None), ("end", str | None, None)]
         for name, field_name in self._fields.items():
             kind: Any = leaf
             for _ in self.group_by[name]:

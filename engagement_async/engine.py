@@ -13,11 +13,12 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+from tenacity.stop import stop_base
 from yarl import URL
 
 from engagement_async.answers import Answer, AnswerReader, Reading, RefusedIdsError
@@ -78,6 +79,11 @@ class _Ask:
     is_second_look: bool = False
     """Whether an answer left these IDs out before."""
     faults: int = 0
+    first_fault_at: float = math.inf
+
+    def narrowed(self, tweet_ids: tuple[str, ...]) -> _Ask:
+        """A request for some of these IDs, that inherits how long they have been waiting."""
+        return _Ask(tweet_ids, self.reader, self.is_second_look, first_fault_at=self.first_fault_at)
 
 
 @dataclass(slots=True)
@@ -95,7 +101,6 @@ class _Work:
 
     collected: _Collected
     asks: deque[_Ask]
-    first_fault_at: float = math.inf
     not_before: float = -math.inf
     put_off: int = 0
     """How often."""
@@ -148,7 +153,7 @@ class Engine:
         self._minute_limits: dict[tuple[str, int | None], RateLimit] = {}
         self._retrying = AsyncRetrying(
             retry=retry_if_exception_type(AttemptError),
-            stop=stop_after_attempt(ATTEMPTS),
+            stop=stop_after_attempt(ATTEMPTS) | _StopWhenLate(self),
             wait=self._wait,
             sleep=asyncio.sleep,
             reraise=True,
@@ -175,6 +180,10 @@ class Engine:
         error = state.outcome.exception() if state.outcome is not None else None
         retry_after_s = error.retry_after_s if isinstance(error, StatusError) else None
         return max(backoff_s(state.args[0].faults, error, self.draw()), retry_after_s or 0.0)
+
+    def is_too_late(self, ask: _Ask, wait_s: float) -> bool:
+        """Whether waiting so long would pass the deadline of this request."""
+        return self.now() + wait_s > ask.first_fault_at + self.deadline_s
 
     async def _attempt(self, ask: _Ask, lane: Lane, number: int, turn: Callable[[], Awaitable[None]]) -> Reading:
         """One attempt that counts: waits that the contract asks for, and a wrong clock, cost none."""
@@ -276,6 +285,7 @@ class Engine:
         self.outage.answered()
 
     def _note_fault(self, ask: _Ask, error: AttemptError, is_probe: bool) -> None:
+        ask.first_fault_at = min(ask.first_fault_at, self.now())
         was_open = self.outage.is_open
         if not was_open:
             ask.faults += 1  # a probe of an outage is not held against the request that makes it
@@ -324,6 +334,16 @@ class Engine:
 
 def _said(reply: Reply | None) -> RateHeaders:
     return RateHeaders() if reply is None else RateHeaders.from_headers(reply.headers)
+
+
+class _StopWhenLate(stop_base):
+    """tenacity's own stop by delay reads the machine's clock; this one asks the engine, which has the loop's."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return self._engine.is_too_late(retry_state.args[0], retry_state.upcoming_sleep)
 
 
 class _GivenUpError(Exception):
@@ -494,7 +514,8 @@ class AnswerStream:
             except _PutOffError as error:
                 self._put_off_or_fail(work, error)
             except _GivenUpError as error:
-                self._fail(work, str(error))
+                self._fail(work, work.asks, str(error))
+                work.asks.clear()
             if not work.asks:
                 collected = work.collected
                 collected.open_parts -= 1
@@ -569,7 +590,7 @@ class AnswerStream:
                 if narrowed.out is not None:
                     answers.append(narrowed.out)
                 # Both halves are asked before either is split again: one that is answered clears the request.
-                work.asks.extend(_Ask(ids, ask.reader, ask.is_second_look) for ids in narrowed.rest)
+                work.asks.extend(ask.narrowed(ids) for ids in narrowed.rest)
             else:
                 self._suspicion.clear()
                 work.asks.popleft()
@@ -582,8 +603,8 @@ class AnswerStream:
         async with self._doubt:
             ask = asks[0]
             if self._suspicion.in_doubt and len(ask.tweet_ids) > 1:
-                asks[0] = _Ask(ask.tweet_ids[:1], ask.reader, ask.is_second_look)
-                asks.insert(1, _Ask(ask.tweet_ids[1:], ask.reader, ask.is_second_look))
+                asks[0] = ask.narrowed(ask.tweet_ids[:1])
+                asks.insert(1, ask.narrowed(ask.tweet_ids[1:]))
             return asks[0], await self._engine.ask(asks[0], self._lane, number, self._turn)
 
     def _take(self, reading: Reading, ask: _Ask, answers: list[Answer], number: int) -> list[_Ask]:
@@ -598,28 +619,27 @@ class AnswerStream:
         return again
 
     def _put_off_or_fail(self, work: _Work, error: _PutOffError) -> None:
-        now = self._engine.now()
-        work.first_fault_at = min(work.first_fault_at, now)
-        if now - work.first_fault_at > self._engine.deadline_s:
-            self._fail(work, f"given up after {self._engine.deadline_s:.0f} s: {error.__cause__}")
-            return
-        work.put_off += 1
+        engine = self._engine
         ask = work.asks.popleft()
-        if work.put_off >= PUT_OFF_BEFORE_SPLIT and len(ask.tweet_ids) > 1:
+        wait_s = backoff_s(ask.faults, error.__cause__, engine.draw())
+        work.put_off += 1
+        if engine.is_too_late(ask, wait_s):
+            self._fail(work, [ask], f"given up after {engine.deadline_s:.0f} s: {error.__cause__}")
+            wait_s = 0.0
+        elif work.put_off >= PUT_OFF_BEFORE_SPLIT and len(ask.tweet_ids) > 1:
             # Others are answered, this one never is: one of its Tweets may be what the API fails at.
-            work.asks.extend(_Ask(ids, ask.reader, ask.is_second_look) for ids in halves(ask.tweet_ids))
+            work.asks.extend(map(ask.narrowed, halves(ask.tweet_ids)))
         else:
             work.asks.append(ask)
-        work.not_before = now + backoff_s(ask.faults, error.__cause__, self._engine.draw())
-        self._put_off.append(work)
+        if work.asks:
+            work.not_before = engine.now() + wait_s
+            self._put_off.append(work)
 
-    def _fail(self, work: _Work, reason: str) -> None:
+    def _fail(self, work: _Work, asks: Iterable[_Ask], reason: str) -> None:
         number = work.collected.batch.number
-        for ask in work.asks:
-            work.collected.answers.append(
-                Answer(number, ask.tweet_ids, failed_tweet_ids=dict.fromkeys(ask.tweet_ids, reason))
-            )
-        work.asks.clear()
+        work.collected.answers += [
+            Answer(number, ask.tweet_ids, failed_tweet_ids=dict.fromkeys(ask.tweet_ids, reason)) for ask in asks
+        ]
 
 
 def _minute_limit(limits: tuple[RateLimit, ...], endpoint: str, told: int | None) -> RateLimit | None:

@@ -147,6 +147,7 @@ class Outage:
     deadline_s: float
     budget: int = 50
     in_a_row: int = 0
+    failing_since: float = math.inf
     opened_at: float = math.inf
     probe_at: float = math.inf
     probes: int = 0
@@ -186,6 +187,8 @@ class Outage:
     def fault(self, error: AttemptError, now: float, draw: float, *, was_probe: bool) -> None:
         """An attempt failed. `draw` is uniform in [0, 1)."""
         self.last_error = error
+        if not self.in_a_row:
+            self.failing_since = now
         self.in_a_row += 1
         self.budget = max(0, self.budget - 1)
         if was_probe:
@@ -195,7 +198,7 @@ class Outage:
         elif self.is_open:
             return
         elif self.in_a_row >= self.FAULTS_IN_A_ROW or not self.budget:
-            self.opened_at = now
+            self.opened_at = self.failing_since
             self.probe_at = now + self._probe_delay_s(draw)
 
     def release(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -395,3 +396,17 @@ def test_rate_headers_parse_themselves_and_ignore_nonsense(headers: dict[str, st
     actual = RateHeaders.from_headers(headers)
 
     assert actual == expected
+
+
+@pytest.mark.parametrize("status", [200, 400, 503])
+def test_a_huge_errors_field_is_not_built(status: int) -> None:
+    body = b'{"errors":[' + b"[]," * 1_000_000 + b"[]]}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(StatusError):
+            totals().read(0, ("1",), status, {}, body)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 4 * len(body)

@@ -229,6 +229,20 @@ def test_a_total_outage_ends_at_the_deadline_with_every_id_failed() -> None:
     assert "internal server error" in result.failed_tweet_ids[str(10**18)]
 
 
+@pytest.mark.parametrize("deadline_s", [0.3, 5.0, 60.0])
+def test_a_small_call_is_given_up_at_its_deadline_too(deadline_s: float) -> None:
+    asked_at: list[float] = []
+
+    def gone(model: Model, asked: list[str]) -> BaseException:
+        asked_at.append(model.now)
+        return NotSentError("no connection")
+
+    result = run(Model(gone), 10, deadline_s=deadline_s)
+
+    assert result.account["failed"] == 10
+    assert asked_at[-1] <= deadline_s + 1.0
+
+
 def test_an_api_that_refuses_connections_for_90_s_costs_nothing_of_the_contract() -> None:
     model = Model(lambda model, asked: NotSentError("no connection") if model.now < 90 else None)
 
