@@ -40,22 +40,33 @@ WAYS = {
     "job": "**a job**: start and run",
     "job, Parquet": "**a job**: start, run and Parquet export",
 }
+CONTRACT = 6_000
+CONTRACT_WAYS = {
+    "bare, contract": "bare aiohttp loop, paced, raw answers appended to JSONL",
+    "job, contract": "**a job**: start, run and Parquet export",
+}
+"""The same at a contract of that many requests a minute, which is more than most: then nothing but the contract counts."""
 MEMORY = ("nothing", "start", "run", "export parquet", "export jsonl", "export duckdb")
 SIZES = (50_000, 500_000, 5_000_000)
 
 
-async def _bare(ids: Path, out: Path, base_url: str) -> None:
+async def _bare(ids: Path, out: Path, base_url: str, a_minute: int | None = None) -> None:
     import aiohttp
 
     tweet_ids = ids.read_text().split()
     waiting = [tweet_ids[at : at + 250] for at in range(0, len(tweet_ids), 250)][::-1]
+    began_at, sent = time.perf_counter(), 0
     headers = {"Authorization": f"Bearer {BEARER}", "Content-Type": "application/json", "Accept-Encoding": "gzip"}
     with (out / "answers.jsonl").open("ab") as file:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONCURRENCY)) as session:
 
             async def work() -> None:
+                nonlocal sent
                 while waiting:
                     body = orjson.dumps(LOAD.request(waiting.pop()))
+                    if a_minute:
+                        sent += 1
+                        await asyncio.sleep(began_at + sent * 60 / a_minute - time.perf_counter())
                     async with session.post(base_url + LOAD.path, data=body, headers=headers) as response:
                         response.raise_for_status()
                         file.write(await response.read() + b"\n")
@@ -81,9 +92,9 @@ async def _fetch(ids: Path, out: Path, base_url: str, *, parquet: bool) -> None:
             write_parquet(file, [result.to_arrow("by_tweet")])
 
 
-async def _job(ids: Path, out: Path, base_url: str, *, parquet: bool) -> None:
+async def _job(ids: Path, out: Path, base_url: str, *, parquet: bool, a_minute: int = LOOSE_LIMIT) -> None:
     await _start(ids, out)
-    await _run(out, base_url)
+    await _run(out, base_url, a_minute)
     if parquet:
         await _export(out, "parquet")
 
@@ -98,12 +109,12 @@ async def _start(ids: Path, out: Path, name: str = "totals") -> None:
     await BackfillJob(out / "job").start(query, files=[ids])
 
 
-async def _run(out: Path, base_url: str) -> None:
+async def _run(out: Path, base_url: str, a_minute: int = LOOSE_LIMIT) -> None:
     from engagement_async import OAuth1Credentials, RateLimit
     from engagement_async.backfill import BackfillJob
 
     progress = await BackfillJob(out / "job").run(
-        OAuth1Credentials(*OAUTH), rate_limit=RateLimit(LOOSE_LIMIT), concurrency=CONCURRENCY, base_url=base_url
+        OAuth1Credentials(*OAUTH), rate_limit=RateLimit(a_minute), concurrency=CONCURRENCY, base_url=base_url
     )
     if progress.counts.answered != progress.ids_total:
         raise RuntimeError(f"not all was answered: {progress}")
@@ -126,6 +137,8 @@ def _way(name: str, ids: Path, out: Path, base_url: str) -> Callable[[], Corouti
         "fetch, Parquet": lambda: _fetch(ids, out, base_url, parquet=True),
         "job": lambda: _job(ids, out, base_url, parquet=False),
         "job, Parquet": lambda: _job(ids, out, base_url, parquet=True),
+        "bare, contract": lambda: _bare(ids, out, base_url, CONTRACT),
+        "job, contract": lambda: _job(ids, out, base_url, parquet=True, a_minute=CONTRACT),
         "nothing": _nothing,
         "start": lambda: _start(ids, out),
         "start 28hr": lambda: _start(ids, out, "28hr"),
@@ -178,14 +191,16 @@ def _ask(name: str, ids: Path, out: Path, base_url: str, core: int | None, *, fa
 def measure(rounds: int = 5, sizes: tuple[int, ...] = SIZES, hourly: int = 200_000) -> dict[str, Any]:
     """Seconds and CPU of each way by setup and round; megabytes of each step by the number of IDs."""
     cores = report.cores()
-    times: dict[str, Any] = {setup: {way: {"wall_s": [], "cpu_s": []} for way in WAYS} for setup in SETUPS}
+    times: dict[str, Any] = {
+        setup: {way: {"wall_s": [], "cpu_s": []} for way in (*WAYS, *CONTRACT_WAYS)} for setup in SETUPS
+    }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ids = folder / "ids.txt"
         ids.write_text("\n".join(LOAD.tweet_ids))
         with serving(["totals"], cores[-1]) as base_url:
             for number in range(rounds):
-                plan = [(setup, way) for setup in SETUPS for way in WAYS]
+                plan = [(setup, way) for setup in SETUPS for way in (*WAYS, *CONTRACT_WAYS)]
                 turn = number * len(plan) // rounds
                 for setup, way in plan[turn:] + plan[:turn]:
                     out = folder / "out"
@@ -222,19 +237,27 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
     requests = results["ids"] // LOAD.ids_per_request
     parts = []
     for setup, what in SETUPS.items():
-        times = results["times"][setup]
-        rows = [
-            (
-                label,
-                f"{requests / median(times[way]['wall_s']):,.0f}",
-                f"{report.median_ratio(times['bare']['wall_s'], times[way]['wall_s']):.2f}",
-                f"{median(times[way]['cpu_s']) / requests * 1e6:,.0f}",
-                f"{report.median_ratio(times['bare']['cpu_s'], times[way]['cpu_s']):.2f}",
+        for ways, limit in ((WAYS, ""), (CONTRACT_WAYS, f", {CONTRACT:,} requests a minute")):
+            times = results["times"][setup]
+            bare = times[next(iter(ways))]
+            rows = [
+                (
+                    label,
+                    f"{requests / median(times[way]['wall_s']):,.0f}",
+                    f"{report.median_ratio(bare['wall_s'], times[way]['wall_s']):.2f}",
+                    f"{median(times[way]['cpu_s']) / requests * 1e6:,.0f}",
+                    f"{report.median_ratio(bare['cpu_s'], times[way]['cpu_s']):.2f}",
+                )
+                for way, label in ways.items()
+            ]
+            head = (
+                f"{results['ids']:,} IDs ({what}{limit})",
+                "requests/s",
+                "ratio",
+                "CPU µs a request",
+                "ratio of CPU",
             )
-            for way, label in WAYS.items()
-        ]
-        head = (f"{results['ids']:,} IDs ({what})", "requests/s", "ratio", "CPU µs a request", "ratio of CPU")
-        parts.append(report.table(head, rows))
+            parts.append(report.table(head, rows))
     memory = [
         (
             f"{int(size.split()[0]):,}{size[len(size.split()[0]) :]}",

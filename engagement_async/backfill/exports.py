@@ -33,8 +33,8 @@ PART_IDS: Final = 100_000
 """IDs of one part, in a folder of parts."""
 _PLACE: Final = "{grouping}"
 _SUFFIXES = {"ndjson": "jsonl", "pq": "parquet", "db": "duckdb", "ddb": "duckdb"}
-_CHUNK_BYTES = 2 * 1024 * 1024
-"""Of answers' JSON that become one row group of Parquet, or one insert: some 100,000 rows."""
+_CHUNK_BYTES = 1024 * 1024
+"""Of answers' JSON that become one row group of Parquet, or one insert: some 50,000 to 100,000 rows."""
 _JSON_BYTES = 256 * 1024 * 1024
 """Of answers' JSON, above which they are not merged in memory: as Python's dicts they take five times as much."""
 _LOOK_EVERY_S = 1.0
