@@ -181,7 +181,9 @@ async def test_a_deadline_stops_even_who_waits_for_the_contract(tmp_path: Path) 
         await job.start(BY_TWEET, make_ids(5000))
         progress = await run(job, server, rate_limit=RateLimit(3, period=3600), deadline_s=0.4)
 
-        assert (progress.outcome, progress.requests, progress.pending) == ("deadline", 2, 4500)  # the pacer grants two
+        assert progress.outcome == "deadline"
+        assert 1 <= progress.requests == len(server.log) <= 3
+        assert progress.pending == 5000 - 250 * progress.requests
 
 
 async def test_the_next_run_counts_what_the_last_one_spent(tmp_path: Path) -> None:
