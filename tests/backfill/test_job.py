@@ -206,7 +206,7 @@ async def test_an_outage_leaves_ids_pending_not_failed(tmp_path: Path, monkeypat
         await job.start(BY_TWEET, make_ids(5000))
         await run(job, server, max_requests=5)
         server.set_faults({"503": 1})
-        progress = await run(job, server)
+        progress = await run(job, server, concurrency=12)  # ten faults in a row are an outage
         assert (progress.outcome, progress.counts.failed, progress.pending) == ("outage", 0, 3750)
 
         server.set_faults(None)
