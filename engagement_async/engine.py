@@ -396,7 +396,7 @@ _COLLECTIONS = _Collections()
 class AnswerStream:
     """The answers to one query, one a batch, in order of arrival. An async context manager: leaving it ends all workers.
 
-    Memory is bounded: workers wait with their replies, still compressed, while an answer lies untaken.
+    Memory is bounded: workers wait, their replies still compressed, while `concurrency` answers lie untaken.
     """
 
     def __init__(self, engine: Engine, query: Query, source: Source) -> None:
@@ -465,18 +465,14 @@ class AnswerStream:
         return answer
 
     async def _turn(self) -> None:
-        """Waits until the answer before was taken. A reply that waits here is still compressed, and small.
-
-        Decoded answers that pile up would cost more than memory: the next one is decoded fastest into what the last one
-        left in the processor's cache.
-        """
-        while self._out:
+        """Waits while as many answers lie untaken as there are workers. A reply that waits here is still compressed."""
+        while len(self._out) >= self._engine.concurrency:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._turns.append(turn)
             await turn
 
     def _next_turn(self) -> None:
-        while self._turns and not self._out:
+        while self._turns and len(self._out) < self._engine.concurrency:
             turn = self._turns.popleft()
             if not turn.done():
                 turn.set_result(None)
