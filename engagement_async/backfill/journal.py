@@ -426,7 +426,8 @@ class Journal:
                 with self._errors():
                     self._db.execute("DELETE FROM answer WHERE number = ?", (answer.number,))
             self._insert(answers)
-            self.tally = replace(self.tally, counts=counts, size=size, revision=self.tally.revision + 1)
+            revision = self.tally.revision + bool(answers)
+            self.tally = replace(self.tally, counts=counts, size=size, revision=revision)
             for name, value in documents.items():
                 self._write_document(name, value)
 

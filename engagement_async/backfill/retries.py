@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from engagement_async.answers import Answer, Grouping
-from engagement_async.backfill.shaping import answered_levels
 from engagement_async.chunker import Batch
+from engagement_async.groupings import answered_levels
 from engagement_async.merger import fold
 from engagement_async.query import Query
 

@@ -140,6 +140,8 @@ class Run:
                 if timer is not None:
                     timer.cancel()
             outcome = self._outcome or "done"
+            if not again and self._journal.tally.pending == sum(len(answer.tweet_ids) for answer in self._taken):
+                outcome = "done"  # stopped at the very end
             await self._commit_rest(outcome)
             return self._told(on_progress, outcome)
 

@@ -15,29 +15,14 @@ import orjson
 from engagement_async.answers import Answer, Grouping
 from engagement_async.backfill.errors import JobError
 from engagement_async.backfill.writers import write_csv
-from engagement_async.groupings import hour_at
+from engagement_async.groupings import answered_levels, hour_at
 from engagement_async.query import Query
 
-__all__ = ["RowText", "Shape", "answered_levels", "columns_of"]
+__all__ = ["RowText", "Shape", "columns_of"]
 
 _Keys = tuple[str, ...]
 _KNOWN = 10_000
 """Orders and texts of cells that are remembered."""
-
-
-def answered_levels(group_by: _Keys, grouping: Grouping) -> _Keys:
-    """`group_by`, with `engagement.day` put in where the API nested hours under days that were not asked for."""
-    if "engagement.hour" not in group_by or "engagement.day" in group_by:
-        return group_by
-    at = group_by.index("engagement.hour")
-    key = _first_key(grouping, at)
-    return group_by if key is not None and len(key) <= 2 else (*group_by[:at], "engagement.day", *group_by[at:])
-
-
-def _first_key(grouping: Grouping, depth: int) -> str | None:
-    if not depth:
-        return next(iter(grouping), None)
-    return next((key for inner in grouping.values() if (key := _first_key(inner, depth - 1)) is not None), None)
 
 
 class Shape:

@@ -160,9 +160,9 @@ def new_file(path: str) -> Iterator[Path]:
 
 
 def _table(shape: Shape, grouping: Grouping, levels: tuple[str, ...]) -> pa.Table:
-    from engagement_async.backfill.grids import grid_table
+    from engagement_async.tables import grouping_table
 
-    return grid_table(grouping, levels).select(list(columns_of(shape.levels)))
+    return grouping_table(grouping, levels).select(list(columns_of(shape.levels)))
 
 
 def _quoted(name: str) -> str:

@@ -268,19 +268,19 @@ class _Running:
                         f"stopping: what is on its way is waited for, {DRAIN_S:.0f} s at most; a second signal ends it now"
                     )
                     job.stop()
-                    self._tell(await asking, None)
+                    self._tell(await asking, None, again)
                     raise
 
         progress = run_async(main)
         exit_code = OK
-        if progress.pending:
+        if progress.outcome != "done":
             exit_code = INCOMPLETE
         elif progress.counts.failed or progress.rejected:
             exit_code = SOME_FAILED
-        self._tell(progress, exit_code)
+        self._tell(progress, exit_code, again)
         return exit_code
 
-    def _tell(self, progress: Progress, exit_code: int | None) -> None:
+    def _tell(self, progress: Progress, exit_code: int | None, again: bool) -> None:
         counts = progress.counts._asdict()
         account = {**counts, "pending": progress.pending, "rejected": progress.rejected}
         reporter = self._reporter
@@ -298,9 +298,10 @@ class _Running:
         path = self._folder.path
         if progress.rejected:
             reporter.note(f"lines that are no IDs: {self._folder.rejects}")
-        if progress.pending:
+        if progress.outcome != "done":
             why = _TOLD_OUTCOMES.get(progress.outcome or "", "it was stopped")
-            reporter.note(f"not done: {why}. Go on with: engagement backfill run {path}")
+            name = "retry-failed" if again else "run"
+            reporter.note(f"not done: {why}. Go on with: engagement backfill {name} {path}")
         elif counts["failed"]:
             reporter.note(f"ask the failed ones again with: engagement backfill retry-failed {path}")
 

@@ -158,6 +158,15 @@ def texts_of_response(response: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+async def test_a_budget_that_is_just_enough_is_enough(tmp_path: Path) -> None:
+    async with emulator() as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, make_ids(1000))
+        progress = await run(job, server, max_requests=4)
+
+        assert (progress.outcome, progress.requests, progress.pending) == ("done", 4, 0)
+
+
 async def test_stop_lets_what_is_on_its_way_come_home(tmp_path: Path) -> None:
     ids = make_ids(5000)
     async with emulator(latency_s=0.1) as server:
