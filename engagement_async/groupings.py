@@ -11,7 +11,7 @@ from typing import Any
 
 from engagement_async.errors import AnswerError
 
-__all__ = ["Grouping", "answered_shapes", "columns_of", "day_at", "hour_at", "leaf_dicts", "rows_of"]
+__all__ = ["Grouping", "answered_levels", "answered_shapes", "columns_of", "day_at", "hour_at", "leaf_dicts", "rows_of"]
 
 Grouping = dict[str, Any]
 """Nested dicts in the order of a `group_by`, with integer leaves."""
@@ -40,6 +40,11 @@ def answered_shapes(group_by: tuple[str, ...], grouping: Grouping) -> list[tuple
         bare, nested = (_only(grouping, at, days=days) for days in (False, True))
         return [(group_by, bare), (with_days, nested)]
     return [(group_by, grouping)] if are_days == {False} else [(with_days, grouping)]
+
+
+def answered_levels(group_by: tuple[str, ...], grouping: Grouping) -> tuple[str, ...]:
+    """The levels of a grouping that has one shape throughout, as one answer's has."""
+    return answered_shapes(group_by, grouping)[0][0]
 
 
 def _only(grouping: Grouping, depth: int, *, days: bool) -> Grouping:

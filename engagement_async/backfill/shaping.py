@@ -12,6 +12,7 @@ from io import BytesIO
 
 import orjson
 
+from engagement_async import groupings
 from engagement_async.answers import Answer, Grouping
 from engagement_async.backfill.errors import JobError
 from engagement_async.backfill.writers import write_csv
@@ -110,11 +111,7 @@ def _lifted(grouping: Grouping, depth: int) -> Grouping:
 
 def columns_of(levels: Sequence[str]) -> tuple[str, ...]:
     """The columns of a table with these levels, `value` last: as `EngagementResult.columns` has them."""
-    names = {"tweet.id": "tweet_id", "engagement.type": "engagement_type", "engagement.day": "engagement_day"}
-    if "engagement.hour" in levels:
-        names["engagement.hour"] = "engagement_hour" if "engagement.day" in levels else "engagement_hour_of_day"
-        del names["engagement.day"]
-    return (*(names[level] for level in levels if level in names), "value")
+    return (*groupings.columns_of(tuple(levels)), "value")
 
 
 _LEVELS_OF = {
