@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format faults nightly bench audit clean
+.PHONY: help demo test check format faults nightly bench jobs audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,8 +32,12 @@ faults: $(STAMP) ## every fault of the matrix over real sockets; writes the tabl
 nightly: $(STAMP) ## the property tests, looking fifty times harder
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -n 2 tests/test_ledger.py tests/test_scheduler.py tests/test_chunker.py tests/test_query.py tests/test_merger.py
 
-bench: $(VENV)/.bench ## all benchmarks; writes the tables in docs/performance.md
+bench: $(VENV)/.bench ## all benchmarks but the jobs'; writes the tables in docs/performance.md
 	$(BIN)/python -m benchmarks
+
+jobs: $(VENV)/.bench ## benchmarks of durable jobs: speed, memory, a hundred kills (ten minutes)
+	$(BIN)/python -m benchmarks backfill
+	$(BIN)/python -m benchmarks.kill
 
 audit: $(STAMP) ## known holes in what is installed
 	$(BIN)/pip-audit --strict --skip-editable
