@@ -6,7 +6,7 @@ A batch is made when it is asked for and not before, so the source is never read
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Collection, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -132,12 +132,16 @@ def _chunk_sync(ids: Iterable[str | int], size: int) -> Iterator[Batch]:
 
 async def _chunk_async(ids: AsyncIterable[str | int], size: int) -> AsyncIterator[Batch]:
     distinct = _Distinct(size)
-    async for value in ids:
-        distinct.add([value])
-        if not distinct.wanted and (batch := distinct.batch()):
+    try:
+        async for value in ids:
+            distinct.add([value])
+            if not distinct.wanted and (batch := distinct.batch()):
+                yield batch
+        if batch := distinct.batch():
             yield batch
-    if batch := distinct.batch():
-        yield batch
+    finally:
+        if isinstance(ids, AsyncGenerator):  # a generator that is left to the garbage collector closes too late
+            await ids.aclose()
 
 
 def chunk(ids: TweetIds, size: int) -> Iterator[Batch] | AsyncIterator[Batch]:

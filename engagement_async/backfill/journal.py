@@ -618,7 +618,11 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         connection = sqlite3.connect(
             address, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=64
         )
-        connection.executescript("PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; PRAGMA cache_size=-4000;")
+        try:
+            connection.executescript("PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; PRAGMA cache_size=-4000;")
+        except BaseException:
+            connection.close()
+            raise
     return connection
 
 
