@@ -102,7 +102,7 @@ class EngagementClient:
             if limit.endpoint not in (None, *ENDPOINTS):
                 raise UsageError(f"RateLimit has no endpoint {limit.endpoint!r}: name one of {', '.join(ENDPOINTS)}")
         self._caps = caps or Caps()
-        self._transport = Transport(concurrency=concurrency, timeouts=timeouts, caps=self._caps, tls=tls)
+        self._transport = Transport(timeouts=timeouts, caps=self._caps, tls=tls)
         self._running: Engine | None = None
 
     def __repr__(self) -> str:

@@ -34,7 +34,7 @@ from engagement_async.errors import (
     StatusError,
     UsageError,
 )
-from engagement_async.ledger import RateLimit
+from engagement_async.ledger import RateLimit, Token
 from engagement_async.merger import unite
 from engagement_async.query import Query
 from engagement_async.rate_headers import RateHeaders, per_minute
@@ -84,6 +84,17 @@ class _Ask:
     def narrowed(self, tweet_ids: tuple[str, ...]) -> _Ask:
         """A request for some of these IDs, that inherits how long they have been waiting."""
         return _Ask(tweet_ids, self.reader, self.is_second_look, first_fault_at=self.first_fault_at)
+
+
+@dataclass(slots=True)
+class _Call:
+    """What the requests of one call have in common."""
+
+    lane: Lane
+    turn: Callable[[], Awaitable[None]]
+    """Waited for before an answer is decoded."""
+    began_at: float
+    in_flight: int = 0
 
 
 @dataclass(slots=True)
@@ -160,18 +171,18 @@ class Engine:
         )
         self.now = loop_clock()
 
-    async def ask(self, ask: _Ask, lane: Lane, number: int, turn: Callable[[], Awaitable[None]]) -> Reading:
+    async def ask(self, ask: _Ask, call: _Call, number: int) -> Reading:
         """Asks until there is an answer, which is decoded when it is its turn.
 
         Raises `_PutOffError` when the attempts are used up, and what stops or narrows.
         """
         try:
-            return await self._attempt(ask, lane, number, turn)
+            return await self._attempt(ask, call, number)
         except AttemptError as error:
             first = error
         # tenacity takes over from the first fault on: its bookkeeping costs 16 µs, which good requests need not pay.
         try:
-            return await self._retrying.copy()(_Resumed(self._attempt, first), ask, lane, number, turn)
+            return await self._retrying.copy()(_Resumed(self._attempt, first), ask, call, number)
         except AttemptError as error:
             last = error
         raise _PutOffError from last
@@ -185,17 +196,19 @@ class Engine:
         """Whether waiting so long would pass the deadline of this request."""
         return self.now() + wait_s > ask.first_fault_at + self.deadline_s
 
-    async def _attempt(self, ask: _Ask, lane: Lane, number: int, turn: Callable[[], Awaitable[None]]) -> Reading:
+    async def _attempt(self, ask: _Ask, call: _Call, number: int) -> Reading:
         """One attempt that counts: waits that the contract asks for, and a wrong clock, cost none."""
         clock_was_corrected = False
         while True:
-            is_probe = await self._pass_outage()
+            is_probe = await self._pass_outage(call)
             reply: Reply | None = None
             signed_with = self._clock_error_s
             try:
-                reply = await self._post(ask, lane)
+                reply = await self._post(ask, call)
                 if reply.status == 200:
-                    await turn()
+                    self._look_for_sharers(reply.headers, ask.reader.query.endpoint.name)
+                    if not is_probe:  # for a probe's outcome every other call waits too
+                        await call.turn()
                 reading = ask.reader.read(number, ask.tweet_ids, reply.status, reply.headers, reply.body)
             except RateLimitedError as error:
                 self._note_answer()
@@ -219,7 +232,6 @@ class Engine:
                 raise
             else:
                 self._note_answer()
-                self._look_for_sharers(reply.headers, ask.reader.query.endpoint.name)
                 return reading
 
     def _correct_clock(self, said: RateHeaders, signed_with: float) -> bool:
@@ -233,40 +245,53 @@ class Engine:
         logger.warning("this machine's clock is %.0f s off the API's: signing with the API's time", error_s)
         return True
 
-    async def _post(self, ask: _Ask, lane: Lane) -> Reply:
+    async def _post(self, ask: _Ask, call: _Call) -> Reply:
         endpoint = ask.reader.query.endpoint
         url, signer = self._signers.get(endpoint.name) or self._sign_for(endpoint.name, endpoint.path)
         body = ask.reader.query.body(ask.tweet_ids)
-        async with self._slots:
+        # Every call may have one request in flight, whatever the others do: behind their workers it would not even reach
+        # its lane.
+        takes_slot = call.in_flight > 0
+        if takes_slot:
+            await self._slots.acquire()
+        call.in_flight += 1
+        try:
             # The token is taken last, so that it is not out while something else is waited for.
-            token = await self.scheduler.acquire(lane, retry=ask.faults > 0)
-            self.requests += 1
-            self.in_flight += 1
-            try:
-                # Signed after the wait: a timestamp ages, and a nonce is for one attempt.
-                header = signer.authorization(int(self._wall_clock() + self._clock_error_s))
-                return await self._transport.post(
-                    url, {**self._headers, "Authorization": header}, body, lambda: self.scheduler.settle(token)
-                )
-            except NotSentError:
-                self.requests -= 1
-                self.scheduler.refund(token)
-                raise
-            except BaseException:
-                self.scheduler.abandon(token)  # unless the headers had come
-                raise
-            finally:
-                self.in_flight -= 1
+            token = await self.scheduler.acquire(call.lane, retry=ask.faults > 0)
+            return await self._send(url, signer, body, token)
+        finally:
+            call.in_flight -= 1
+            if takes_slot:
+                self._slots.release()
+
+    async def _send(self, url: URL, signer: Signer, body: bytes, token: Token) -> Reply:
+        self.requests += 1
+        self.in_flight += 1
+        try:
+            # Signed after the wait: a timestamp ages, and a nonce is for one attempt.
+            header = signer.authorization(int(self._wall_clock() + self._clock_error_s))
+            return await self._transport.post(
+                url, {**self._headers, "Authorization": header}, body, lambda: self.scheduler.settle(token)
+            )
+        except NotSentError:
+            self.requests -= 1
+            self.scheduler.refund(token)
+            raise
+        except BaseException:
+            self.scheduler.abandon(token)  # unless the headers had come
+            raise
+        finally:
+            self.in_flight -= 1
 
     def _sign_for(self, name: str, path: str) -> tuple[URL, Signer]:
         url = self._base_url.joinpath(path.lstrip("/"))
         self._signers[name] = (url, self._credentials.signer(str(url)))
         return self._signers[name]
 
-    async def _pass_outage(self) -> bool:
+    async def _pass_outage(self, call: _Call) -> bool:
         """Waits while the circuit is open. Whether the next attempt is its probe."""
         while True:
-            if self.outage.is_over_deadline(self.now()):
+            if self.outage.is_over_deadline(self.now(), call.began_at):
                 raise _GivenUpError(f"given up: no answer for {self.deadline_s:.0f} s; last: {self.outage.last_error}")
             wait_s = self.outage.admit(self.now())
             if not wait_s:
@@ -293,7 +318,9 @@ class Engine:
         logger.debug("attempt failed: %s", error)
         if self.outage.is_open:
             if not was_open:
-                logger.warning("the API does not answer (%s): probing until it does", error)
+                logger.warning(
+                    "the API does not answer (%s): probing until it does, for %.0f s at most", error, self.deadline_s
+                )
             self._wake()
 
     def _wake(self) -> None:
@@ -327,7 +354,11 @@ class Engine:
         for_s = limit.period if reset_s is None else min(reset_s + 1.0, limit.period)
         if not is_shared:
             foreign = self.scheduler.free(limit) - left
-            logger.warning("somebody else spends this contract too (%d requests): yielding to them", foreign)
+            logger.warning(
+                "somebody else spends this contract too (%d of this window's requests): an earlier run, or another program; "
+                "yielding to them",
+                foreign,
+            )
         self.scheduler.cap(limit, left, for_s)
         self._shared_until = now + limit.period
 
@@ -406,7 +437,7 @@ class AnswerStream:
         self._source_ended = False
         self._reading: asyncio.Future[Batch | None] | None = None
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._lane = engine.scheduler.lane(query.endpoint.name)
+        self._call = _Call(engine.scheduler.lane(query.endpoint.name), self._turn, engine.now())
         self._suspicion = Suspicion()
         self._doubt = asyncio.Lock()
         self._ready: deque[_Work] = deque()
@@ -424,7 +455,6 @@ class AnswerStream:
             raise UsageError("a stream is entered once: call client.stream(...) again")
         self._is_open = True
         _COLLECTIONS.make_rare()
-        self._engine.outage.begin_call(self._engine.now())
         self._hire()
         return self
 
@@ -540,7 +570,7 @@ class AnswerStream:
                 return None
             # Whichever comes first: the source's next batch, the time of what was put off, the end.
             waits: set[asyncio.Future[Any]] = {self._stopped}
-            if self._reading is not None:
+            if self._reading is not None and not is_crowded:
                 waits.add(self._reading)
             await asyncio.wait(waits, timeout=None if due_s == math.inf else due_s, return_when=asyncio.FIRST_COMPLETED)
         return None
@@ -595,13 +625,13 @@ class AnswerStream:
     async def _ask(self, asks: deque[_Ask], number: int) -> tuple[_Ask, Reading]:
         """Asks the first of these requests. In doubt, it is cut down to a single ID, and others wait for its outcome."""
         if not self._suspicion.in_doubt:
-            return asks[0], await self._engine.ask(asks[0], self._lane, number, self._turn)
+            return asks[0], await self._engine.ask(asks[0], self._call, number)
         async with self._doubt:
             ask = asks[0]
             if self._suspicion.in_doubt and len(ask.tweet_ids) > 1:
                 asks[0] = ask.narrowed(ask.tweet_ids[:1])
                 asks.insert(1, ask.narrowed(ask.tweet_ids[1:]))
-            return asks[0], await self._engine.ask(asks[0], self._lane, number, self._turn)
+            return asks[0], await self._engine.ask(asks[0], self._call, number)
 
     def _take(self, reading: Reading, ask: _Ask, answers: list[Answer], number: int) -> list[_Ask]:
         """Files the answer; returns what must still be asked."""

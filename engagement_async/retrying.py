@@ -161,9 +161,9 @@ class Outage:
     def is_open(self) -> bool:
         return self.opened_at < math.inf
 
-    def is_over_deadline(self, now: float) -> bool:
-        """Whether there was no answer for so long that everything left is given up."""
-        return now - self.opened_at > self.deadline_s
+    def is_over_deadline(self, now: float, began_at: float = -math.inf) -> bool:
+        """Whether there was no answer for so long that a call which began at that instant gives up what is left of it."""
+        return now - max(self.opened_at, began_at) > self.deadline_s
 
     def admit(self, now: float) -> float:
         """0 to go ahead; else how many seconds to wait, `inf` until another request's outcome is known."""
@@ -204,11 +204,6 @@ class Outage:
     def release(self) -> None:
         """The probe was cancelled: another may go."""
         self.is_probing = False
-
-    def begin_call(self, now: float) -> None:
-        """A new call has the whole deadline before it."""
-        if self.is_open:
-            self.opened_at = now
 
     def _probe_delay_s(self, draw: float) -> float:
         return (0.5 + 0.5 * draw) * min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(self.probes, 10))

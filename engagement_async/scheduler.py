@@ -139,13 +139,13 @@ class LocalScheduler:
     def settle(self, token: Token) -> None:
         """The response headers are here."""
         self._ledger.settle(token, self._now())
-        if self._waiting and self._timer_at == math.inf:
+        if self._waiting:
             self._pump()
 
     def abandon(self, token: Token) -> None:
         """The request was aborted, and may still arrive."""
         self._ledger.abandon(token, self._now())
-        if self._waiting and self._timer_at == math.inf:
+        if self._waiting:
             self._pump()
 
     def refund(self, token: Token) -> None:
@@ -215,8 +215,9 @@ class LocalScheduler:
         future = lane.first()
         assert future is not None  # noqa: S101 - the pump looks at waiting lanes alone
         (lane.retries if lane.retries and lane.retries[0] is future else lane.waiters).popleft()
+        # The time of all lanes never goes back: a lane that its own limit held up must not date a newcomer.
+        self._passed = max(self._passed, lane.passed)
         lane.passed += lane.stride
-        self._passed = lane.passed
         future.set_result(token)
 
     def _set_timer(self, at: float, now: float) -> None:

@@ -151,12 +151,10 @@ class Transport:
     def __init__(
         self,
         *,
-        concurrency: int,
         timeouts: Timeouts,
         caps: Caps,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._concurrency = concurrency
         self._timeouts = timeouts
         self._caps = caps
         self._tls = tls
@@ -167,7 +165,9 @@ class Transport:
             raise UsageError("the client is open already: make another EngagementClient for another `async with`")
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=self._concurrency, ssl=True if self._tls is None else self._tls, ttl_dns_cache=60
+                limit=0,  # the engine's workers are the limit: nobody waits for a connection with a token out
+                ssl=True if self._tls is None else self._tls,
+                ttl_dns_cache=60,
             ),
             timeout=aiohttp.ClientTimeout(
                 total=self._timeouts.total_s,

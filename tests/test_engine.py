@@ -631,3 +631,98 @@ def test_a_run_cancelled_at_any_await_leaves_nothing_behind() -> None:
             assert engine.scheduler.free(limit) == limit.requests
 
     run_virtual(main())
+
+
+def test_a_probe_s_answer_that_nobody_takes_does_not_hold_other_calls() -> None:
+    sent = 0
+
+    def failing(model: Model, asked: list[str]) -> Reply | None:
+        nonlocal sent
+        sent += 1
+        return reply(503) if sent >= 4 and model.now < 60 else None
+
+    async def main() -> int:
+        engine = engine_for(Model(failing), RateLimit(100_000), concurrency=2)
+        inner = 0
+        async with AnswerStream(engine, QUERY, chunk(ids(2_500), 250)) as answers:
+            async for _ in answers:
+                await asyncio.sleep(200)  # the outage ends meanwhile
+                inner += (await fetch(engine, 10)).account["answered"]
+        return inner
+
+    assert run_virtual(main()) == 100
+
+
+def test_a_blip_is_not_dated_by_the_faults_of_an_earlier_call() -> None:
+    gone = Model(lambda model, asked: reply(503) if model.now < 10 or 7_200 <= model.now < 7_201 else None)
+
+    async def main() -> EngagementResult:
+        engine = engine_for(gone, RateLimit(100_000))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2):
+                await fetch(engine, 10)
+        await asyncio.sleep(7_200 - gone.now)
+        return await fetch(engine, 25_000)
+
+    check(run_virtual(main()), 25_000)
+
+
+def test_a_call_keeps_its_deadline_when_others_begin() -> None:
+    async def main() -> float:
+        engine = engine_for(Model(lambda model, asked: reply(503)), RateLimit(100_000))
+
+        async def first() -> float:
+            await fetch(engine, 5_000)
+            return asyncio.get_running_loop().time()
+
+        running = asyncio.create_task(first())
+        others = []
+        for _ in range(3):
+            await asyncio.sleep(600)
+            others.append(asyncio.create_task(fetch(engine, 10)))
+        await asyncio.gather(*others)
+        return await running
+
+    assert run_virtual(main()) <= 950
+
+
+def test_a_small_call_is_not_stuck_behind_the_workers_of_large_ones() -> None:
+    async def main() -> float:
+        engine = engine_for(Model(), RateLimit(60))
+        large = [asyncio.create_task(fetch(engine, 250 * 60)) for _ in range(3)]
+        await asyncio.sleep(10)
+        began_at = asyncio.get_running_loop().time()
+        await fetch(engine, 10)
+        took_s = asyncio.get_running_loop().time() - began_at
+        for task in large:
+            task.cancel()
+        await asyncio.gather(*large, return_exceptions=True)
+        return took_s
+
+    assert run_virtual(main()) <= 5
+
+
+def test_answers_that_were_not_taken_for_long_are_no_sign_of_somebody_else(caplog: pytest.LogCaptureFixture) -> None:
+    epoch = 1_767_225_600
+
+    def telling(model: Model, asked: list[str]) -> Reply:
+        used = sum(at >= model.now // 60 * 60 for at in model.arrived_at)
+        return reply(
+            200,
+            good(asked),
+            x_per_minute_remaining=str(60 - used),
+            x_per_minute_reset=str(epoch + int(model.now) // 60 * 60 + 60),
+            date=format_datetime(datetime.fromtimestamp(epoch + int(model.now), UTC), usegmt=True),
+        )
+
+    async def main() -> None:
+        async with AnswerStream(engine_for(Model(telling), RateLimit(60)), QUERY, chunk(ids(15_000), 250)) as answers:
+            taken = 0
+            async for _ in answers:
+                taken += 1
+                if taken == 20:
+                    await asyncio.sleep(300)
+
+    run_virtual(main())
+
+    assert "somebody else" not in caplog.text

@@ -143,11 +143,13 @@ def outlasting(deadline_s: float = 900.0, budget: int = Outage.BUDGET) -> Callab
 
     def policy() -> Callable[[Any], Any]:
         outage = Outage(deadline_s, budget)
+        began_at = -math.inf
 
         def happen(event: tuple[float, str]) -> Any:
+            nonlocal began_at
             now, what = event
             if what == "ask":
-                if outage.is_over_deadline(now):
+                if outage.is_over_deadline(now, began_at):
                     return "give up"
                 wait_s = outage.admit(now)
                 return wait_s or ("probe" if outage.is_open else "go")
@@ -158,7 +160,7 @@ def outlasting(deadline_s: float = 900.0, budget: int = Outage.BUDGET) -> Callab
             elif what == "answer":
                 outage.answered()
             else:
-                outage.begin_call(now)
+                began_at = now
             return "open" if outage.is_open else "closed", outage.budget
 
         return happen

@@ -120,6 +120,69 @@ def test_an_endpoint_at_its_own_limit_does_not_block_the_others() -> None:
     assert run_virtual(main()) < 1.0
 
 
+def test_a_token_that_comes_back_sooner_than_the_timer_is_not_slept_through() -> None:
+    async def main() -> float:
+        scheduler = LocalScheduler(RateLimit(2, period=60), quarantine_s=60)
+        lane = scheduler.lane()
+        aborted, good = await scheduler.acquire(lane), await scheduler.acquire(lane)
+        scheduler.abandon(aborted)  # back after the window and the quarantine
+        waiter = asyncio.create_task(scheduler.acquire(lane))
+        await asyncio.sleep(1)
+        scheduler.settle(good)  # back after the window
+        await waiter
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(main()) == pytest.approx(61 + CLOCK_MARGIN_S)
+
+
+def test_another_endpoint_s_timer_is_not_slept_through() -> None:
+    async def main() -> float:
+        scheduler = LocalScheduler([RateLimit(1, 1, "totals"), RateLimit(1, 60, "28hr")])
+        quick, slow = scheduler.lane("totals"), scheduler.lane("28hr")
+        first = await scheduler.acquire(quick)
+        scheduler.settle(await scheduler.acquire(slow))
+        waiting = [asyncio.create_task(scheduler.acquire(lane)) for lane in (quick, slow)]
+        await asyncio.sleep(0.2)
+        scheduler.settle(first)
+        await waiting[0]
+        at = asyncio.get_running_loop().time()
+        waiting[1].cancel()
+        return at
+
+    assert run_virtual(main()) == pytest.approx(1.2 + CLOCK_MARGIN_S)
+
+
+def test_a_lane_that_its_own_limit_held_up_does_not_date_a_newcomer() -> None:
+    granted: Counter[str] = Counter()
+
+    async def take(scheduler: LocalScheduler, lane: Lane, name: str) -> None:
+        while True:
+            token = await scheduler.acquire(lane)
+            granted[name] += 1
+            await asyncio.sleep(0.01)
+            scheduler.settle(token)
+
+    async def main() -> None:
+        scheduler = LocalScheduler([RateLimit(600, 1), RateLimit(1, 10, "28hr")])
+        takers = [asyncio.create_task(take(scheduler, scheduler.lane("28hr"), "slow"))]
+        old, new = scheduler.lane("totals"), scheduler.lane("totals")
+        takers += [asyncio.create_task(take(scheduler, old, "old")) for _ in range(64)]
+        await asyncio.sleep(25)
+        slow = granted["slow"]
+        while granted["slow"] == slow:
+            await asyncio.sleep(0.001)
+        granted.clear()
+        takers += [asyncio.create_task(take(scheduler, new, "new")) for _ in range(64)]
+        await asyncio.sleep(5)
+        for taker in takers:
+            taker.cancel()
+        await asyncio.gather(*takers, return_exceptions=True)
+
+    run_virtual(main())
+
+    assert granted["old"] == pytest.approx(granted["new"], rel=0.05)
+
+
 def test_cancelled_at_the_moment_of_its_grant_gives_the_token_back() -> None:
     async def main() -> None:
         scheduler = LocalScheduler(RateLimit(1, period=10))

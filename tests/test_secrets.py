@@ -183,7 +183,7 @@ async def test_an_attempt_s_error_tells_nothing(
     timeouts = Timeouts(connect_s=5, read_s=0.1, total_s=5)
     async with (
         RawServer(ATTEMPTS[name]) as server,
-        Transport(concurrency=1, timeouts=timeouts, caps=Caps()) as transport,
+        Transport(timeouts=timeouts, caps=Caps()) as transport,
     ):
         header = credentials.signer(server.url).authorization(1_700_000_000)
         with pytest.raises(EngagementError) as caught:
@@ -196,7 +196,7 @@ async def test_an_attempt_s_error_tells_nothing(
 async def test_an_untrusted_certificate_s_error_tells_nothing(credentials: Credentials) -> None:
     async with (
         RawServer(ATTEMPTS["garbage"], tls=server_context("127.0.0.1")) as server,
-        Transport(concurrency=1, timeouts=Timeouts(), caps=Caps()) as transport,
+        Transport(timeouts=Timeouts(), caps=Caps()) as transport,
     ):
         header = credentials.signer(server.url).authorization(1_700_000_000)
         with pytest.raises(EngagementError) as caught:
@@ -219,7 +219,7 @@ async def test_a_call_that_is_cancelled_or_timed_out_tells_nothing(credentials: 
 async def test_an_attempt_that_is_cancelled_tells_nothing(credentials: Credentials) -> None:
     async with (
         RawServer(ATTEMPTS["hanging"]) as server,
-        Transport(concurrency=1, timeouts=Timeouts(), caps=Caps()) as transport,
+        Transport(timeouts=Timeouts(), caps=Caps()) as transport,
     ):
         header = credentials.signer(server.url).authorization(1_700_000_000)
         asking = asyncio.create_task(transport.post(URL(server.url), {"Authorization": header}, b"{}", lambda: None))

@@ -200,7 +200,7 @@ async def attempt(
         nonlocal headers_came
         headers_came += 1
 
-    async with Transport(concurrency=concurrency, timeouts=timeouts, caps=caps or Caps(), tls=tls) as transport:
+    async with Transport(timeouts=timeouts, caps=caps or Caps(), tls=tls) as transport:
         for _ in range(times):
             reply = await transport.post(URL(url), {"Authorization": AUTHORIZATION}, b"{}", count_headers)
     return reply, headers_came
@@ -384,7 +384,7 @@ async def test_after_a_broken_answer_the_connection_is_not_used_again() -> None:
 
     async with (
         RawServer(answer) as server,
-        Transport(concurrency=1, timeouts=SHORT, caps=Caps()) as transport,
+        Transport(timeouts=SHORT, caps=Caps()) as transport,
     ):
         with pytest.raises(BodyError):
             await transport.post(URL(server.url), {}, b"{}", Mock())
@@ -424,7 +424,7 @@ async def test_headers_are_told_before_the_body_is_read() -> None:
         await told.wait()
         await exchange.send(b"{}")
 
-    async with RawServer(answer) as server, Transport(concurrency=1, timeouts=Timeouts(), caps=Caps()) as transport:
+    async with RawServer(answer) as server, Transport(timeouts=Timeouts(), caps=Caps()) as transport:
         reply = await transport.post(URL(server.url), {}, b"{}", told.set)
 
     assert reply.body == b"{}"
@@ -494,7 +494,7 @@ async def test_plain_http_where_tls_was_expected_was_never_asked() -> None:
 
 
 async def test_a_closed_transport_says_so() -> None:
-    transport = Transport(concurrency=1, timeouts=SHORT, caps=Caps())
+    transport = Transport(timeouts=SHORT, caps=Caps())
 
     with pytest.raises(UsageError, match="closed"):
         await transport.post(URL("https://data-api.example"), {}, b"", Mock())
