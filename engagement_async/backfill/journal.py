@@ -128,10 +128,9 @@ class Folder:
             raise OtherJobError(f"{self.path}: holds {others[0]!r}, which is no part of a job: name an empty folder")
 
     def make(self) -> None:
-        """Makes the folder, mode 0700; its parent must be there."""
+        """Makes the folder, mode 0700, and the folders above it."""
         with disk_errors(self.path):
-            if not self.path.parent.is_dir():
-                raise UsageError(f"{self.path}: there is no folder {self.path.parent}: make it first")
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileExistsError):
                 self.path.mkdir(mode=0o700)
 

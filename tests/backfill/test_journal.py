@@ -301,10 +301,13 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
         Starting(Folder(tmp_path), BY_TWEET, GivenIds(["1"]))()
     with pytest.raises(OtherJobError, match="is a file"):
         Starting(Folder(tmp_path / "thesis.tex"), BY_TWEET, GivenIds(["1"]))()
-    with pytest.raises(UsageError, match="no folder"):
-        Starting(Folder(tmp_path / "a" / "b"), BY_TWEET, GivenIds(["1"]))()
-
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_folders_above_a_job_are_made(tmp_path: Path) -> None:
+    Starting(Folder(tmp_path / "a" / "b"), BY_TWEET, GivenIds(["1"]))()
+
+    assert (tmp_path / "a" / "b" / "journal.sqlite").is_file()
 
 
 # --- starting -----------------------------------------------------------------------------------------------------

@@ -132,7 +132,6 @@ def test_events_for_machines(engagement: Engagement) -> None:
         (("run", ".", "totals", "--ids", "good.txt"), 2, "name the job's folder itself"),
         (("run", "taken", "totals", "--ids", "good.txt"), 12, "holds 'thesis.tex'"),
         (("run", "good.txt", "totals", "--ids", "good.txt"), 12, "is a file"),
-        (("run", "a/b", "totals", "--ids", "good.txt"), 2, "no folder a"),
         (("run", "job", "totals", "--ids", "good.txt", "--deadline", "soon"), 2, "90s, 30m, 2h"),
         (("run", "job", "totals", "--ids", "good.txt", "--base-url", "http://u:p@127.0.0.1"), 2, "user or password"),
         (("run", "job", "totals", "--ids", "good.txt", "--max-requests", "0"), 2, "x>=1"),
