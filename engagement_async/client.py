@@ -58,7 +58,8 @@ class EngagementClient:
     ...     )
 
     `rate_limit` is what the contract says, one limit or several; it has no default, because a guess costs money. Give a
-    `scheduler` instead to share one contract between clients. `concurrency` is how many requests may be in flight.
+    `scheduler` instead to share one contract between clients. `concurrency` is how many requests may be in flight; calls
+    that run at the same time share them, and each has one of its own beside them.
     `deadline_s` is how long an API that does not answer is waited for before Tweets are reported as failed.
 
     The methods take `tweet_ids` as any iterable or async iterable of `str` or `int`, ask each distinct ID once, and raise
