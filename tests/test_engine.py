@@ -726,3 +726,25 @@ def test_answers_that_were_not_taken_for_long_are_no_sign_of_somebody_else(caplo
     run_virtual(main())
 
     assert "somebody else" not in caplog.text
+
+
+def test_calls_at_the_same_time_share_the_concurrency_and_one_that_is_cancelled_gives_its_slots_back() -> None:
+    model = Model(latency_s=1.0)
+
+    async def main() -> list[EngagementResult]:
+        engine = engine_for(model, RateLimit(100_000), concurrency=4)
+        calls = [asyncio.create_task(fetch(engine, 10_000)) for _ in range(4)]
+        for call in calls[:2]:
+            await asyncio.sleep(2)
+            call.cancel()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert [isinstance(result, asyncio.CancelledError) for result in results] == [True, True, False, False]
+        alone = Model(latency_s=1.0)
+        engine._transport = alone
+        rest = await fetch(engine, 10_000)
+        assert alone.most_in_flight == 4, "a slot was lost, or one too many was given back"
+        return [result for result in (*results, rest) if isinstance(result, EngagementResult)]
+
+    for result in run_virtual(main()):
+        check(result, 10_000)
+    assert model.most_in_flight <= 4 + 4

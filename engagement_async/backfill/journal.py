@@ -42,7 +42,7 @@ from engagement_async.endpoints import ENDPOINTS
 from engagement_async.errors import UsageError
 from engagement_async.query import Query
 
-__all__ = ["SCHEMA", "Folder", "Input", "Journal", "Tally"]
+__all__ = ["SCHEMA", "Folder", "Input", "Journal", "Tally", "query_document"]
 
 SCHEMA = 1
 """Raised by every change that an older or newer reader would misread."""
@@ -214,7 +214,7 @@ class Journal:
             journal._db.executescript(f"PRAGMA application_id={_APPLICATION}; PRAGMA user_version={SCHEMA};{_TABLES}")
             journal._db.execute("BEGIN")
         journal.query = query
-        journal._write_document("query", _query_document(query))
+        journal._write_document("query", query_document(query))
         return journal
 
     def publish(self) -> None:
@@ -625,7 +625,8 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     return connection
 
 
-def _query_document(query: Query) -> dict[str, Any]:
+def query_document(query: Query) -> dict[str, Any]:
+    """A query as the journal keeps it, and as events show it."""
     return {
         "endpoint": query.endpoint.name,
         "engagement_types": query.engagement_types,

@@ -26,7 +26,7 @@ from engagement_async.backfill.errors import (
 )
 from engagement_async.backfill.exports import FORMATS, PART_IDS, Exporter
 from engagement_async.backfill.job import BackfillJob, JobStatus, job_options, job_status, verified
-from engagement_async.backfill.journal import Folder, Tally
+from engagement_async.backfill.journal import Folder, Tally, query_document
 from engagement_async.backfill.progress import Progress
 from engagement_async.backfill.running import DRAIN_S
 from engagement_async.backfill.sources import Reject
@@ -50,7 +50,6 @@ from engagement_async.cli.running import run_async
 from engagement_async.client import DEFAULT_BASE_URL, check_query, checked_base_url
 from engagement_async.endpoints import ENDPOINTS
 from engagement_async.errors import UsageError
-from engagement_async.query import Query
 
 __all__ = ["backfill"]
 
@@ -362,7 +361,7 @@ def status(job: Path, as_json: bool) -> None:
                 {
                     "job": str(job),
                     "state": state,
-                    "query": _described(found.query),
+                    "query": query_document(found.query),
                     "ids": tally.ids,
                     "pending": tally.pending,
                     "account": tally.counts._asdict(),
@@ -406,16 +405,6 @@ def _status_lines(job: Path, found: JobStatus, state: str) -> list[tuple[str, st
         if now["waiting_for"]:
             lines.append(("waiting", f"{duration(now['waiting_s'])} for {now['waiting_for']}"))
     return lines
-
-
-def _described(query: Query) -> dict[str, Any]:
-    return {
-        "endpoint": query.endpoint.name,
-        "engagement_types": query.engagement_types,
-        "groupings": query.groupings,
-        "start": query.start,
-        "end": query.end,
-    }
 
 
 @backfill.command()
