@@ -14,7 +14,7 @@ import orjson
 from benchmarks import report
 from benchmarks.canned import LOADS
 from engagement_async import LAST_28_HOURS, Merger, Query
-from engagement_async.answers import AnswerReader
+from engagement_async._core.parsing import AnswerReader
 
 __all__ = ["measure", "tables"]
 

@@ -78,8 +78,8 @@ async def _bare(ids: Path, out: Path, base_url: str, a_minute: int | None = None
 
 async def _fetch(ids: Path, out: Path, base_url: str, *, parquet: bool) -> None:
     from engagement_async import EngagementClient, OAuth1Credentials, RateLimit
-    from engagement_async.backfill.sources import read_ids
-    from engagement_async.backfill.writers import atomic_file, write_parquet
+    from engagement_async._export.files import atomic_file, write_parquet
+    from engagement_async._ids.reading import read_ids
 
     async with EngagementClient(
         OAuth1Credentials(*OAUTH), rate_limit=RateLimit(LOOSE_LIMIT), concurrency=CONCURRENCY, base_url=base_url
@@ -101,8 +101,8 @@ async def _job(ids: Path, out: Path, base_url: str, *, parquet: bool, a_minute: 
 
 async def _start(ids: Path, out: Path, name: str = "totals") -> None:
     from engagement_async import Query
+    from engagement_async._core.endpoints import ENDPOINTS
     from engagement_async.backfill import BackfillJob
-    from engagement_async.endpoints import ENDPOINTS
 
     load = LOADS[name]
     query = Query(ENDPOINTS[name], engagement_types=load.engagement_types, groupings={"by_tweet": load.group_by})
@@ -157,9 +157,6 @@ def _child(name: str, ids: Path, out: Path, base_url: str, *, fast: bool) -> Non
     import aiohttp  # noqa: F401
     import pyarrow.compute
     import pyarrow.parquet  # noqa: F401
-
-    import engagement_async.backfill.job
-    import engagement_async.tables  # noqa: F401
 
     if name == "export duckdb":
         import duckdb  # noqa: F401

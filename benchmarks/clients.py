@@ -193,7 +193,7 @@ async def _requests(base_url: str, load: Load) -> Any:
 
 
 def _ours(*, merged: bool, oauth: bool = True) -> Client:
-    """EngagementClient with everything on: checks, signing, the ledger, integers, the account of every ID."""
+    """EngagementClient with everything on: checks, signing, the ledger, integers, the outcomes of every ID."""
 
     @asynccontextmanager
     async def client(base_url: str, load: Load) -> Any:

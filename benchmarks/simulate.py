@@ -1,7 +1,7 @@
 """The future, simulated: the real engine asks for 100 million Tweets under virtual time, of a modelled server on bad days.
 
 Real are the engine, its workers, scheduler and ledger, retries, signing, request bodies, the decoding of every answer and
-the account of every ID. Modelled are the network and the server: delays, outages, refusals, its own count of the
+the outcomes of every ID. Modelled are the network and the server: delays, outages, refusals, its own count of the
 contract. Left out: sockets, HTTP and gzip; searching the input for duplicates (batches are made as they are asked for);
 all metrics but one, which a Tweet's ID decides.
 
@@ -27,9 +27,9 @@ from yarl import URL
 from benchmarks import report
 from benchmarks.virtual import run_virtual
 from engagement_async import TOTALS, AnswerStream, Batch, LocalScheduler, OAuth1Credentials, Query, RateLimit
-from engagement_async.engine import Engine
+from engagement_async._engine.stream import Engine
+from engagement_async._engine.transport import Reply
 from engagement_async.errors import AttemptTimeoutError, DisconnectedError, NotSentError
-from engagement_async.transport import Reply
 
 __all__ = ["measure", "simulate", "tables"]
 
@@ -180,7 +180,7 @@ async def _run(tweets: int, seed: int) -> dict[str, Any]:
         credentials=OAuth1Credentials("consumer-key", "consumer-secret", "token", "token-secret"),
         base_url=URL("https://data-api.twitter.com"),
         concurrency=16,
-        deadline_s=15 * 60.0,
+        outage_timeout_s=15 * 60.0,
         user_agent="simulation",
         draw=draw.random,
         wall_clock=lambda: EPOCH_S + loop.time(),

@@ -29,7 +29,7 @@ STAGES = {
     "token": "acquire and settle, nobody waiting",
     "inflate": "gunzip, caps, end of stream and checksum",
     "decode": "typed JSON: integers, shape",
-    "account": "every ID in its place",
+    "outcomes": "every ID in its place",
     "merge": "into the one result, and its share of the end",
 }
 ROUNDS = 9
@@ -43,16 +43,16 @@ def pure_stages(load: Load, *, isal: bool) -> dict[str, float]:
     from engagement_async import (
         LAST_28_HOURS,
         TOTALS,
-        Caps,
         LocalScheduler,
         Merger,
         OAuth1Credentials,
         Query,
         RateLimit,
+        SizeLimits,
     )
-    from engagement_async.answers import AnswerReader
-    from engagement_async.chunker import chunk
-    from engagement_async.transport import BodyDecoder
+    from engagement_async._core.batches import chunk
+    from engagement_async._core.parsing import AnswerReader
+    from engagement_async._engine.transport import BodyDecoder
 
     endpoint = LAST_28_HOURS if load.path.endswith("28hr") else TOTALS
     query = Query(endpoint, engagement_types=load.engagement_types, groupings={"by_tweet": load.group_by})
@@ -65,7 +65,7 @@ def pure_stages(load: Load, *, isal: bool) -> dict[str, float]:
     signer = OAuth1Credentials("key", "secret", "token", "token-secret").signer(
         "https://data-api.twitter.com" + load.path
     )
-    caps = Caps()
+    caps = SizeLimits()
     decoder = _typed_decoder(load)
 
     def inflate() -> None:
@@ -105,7 +105,7 @@ def pure_stages(load: Load, *, isal: bool) -> dict[str, float]:
         "sign": lambda: [signer.authorization(1_790_000_000) for _ in batches],
         "inflate": inflate,
         "decode": lambda: drop_each(decoder.decode),
-        "account": read_each,  # less decode, below
+        "outcomes": read_each,  # less decode, below
         "merge": merge,
         "orjson.loads": lambda: drop_each(orjson.loads),
     }
@@ -116,7 +116,7 @@ def pure_stages(load: Load, *, isal: bool) -> dict[str, float]:
             stage()
             spent[name].append((time.process_time() - began) / len(batches))
     found = {name: median(each) for name, each in spent.items()}
-    found["account"] -= found["decode"]
+    found["outcomes"] -= found["decode"]
     tokens()
     began = time.process_time()
     tokens()

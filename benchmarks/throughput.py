@@ -30,16 +30,16 @@ ISAL = ", isal in aiohttp too"
 LABELS = {
     "bare": "bare aiohttp + orjson, strings, each answer dropped",
     "bare, integers": "the same, integers",
-    "ours, stream": "**ours, `stream`**: OAuth 1.0a, checks, integers, account",
-    "ours, Bearer, stream": "**ours, `stream`**: Bearer, checks, integers, account",
+    "ours, stream": "**ours, `stream`**: OAuth 1.0a, checks, integers, outcomes",
+    "ours, Bearer, stream": "**ours, `stream`**: Bearer, checks, integers, outcomes",
     "bare, merged": "bare aiohttp + orjson, strings, one merged dict",
     "bare, merged" + ISAL: "the same, isal set as aiohttp's zlib",
     "bare, integers, merged": "the same, integers",
     "aiolimiter + tenacity": "aiohttp + aiolimiter + tenacity + gather, integers, merged",
     "httpx": "httpx + orjson, strings, merged",
     "requests": "requests + 16 threads + orjson, strings, merged",
-    "ours, result": "**ours, one result**: OAuth 1.0a, checks, integers, account, merged",
-    "ours, Bearer, result": "**ours, one result**: Bearer, checks, integers, account, merged",
+    "ours, result": "**ours, one result**: OAuth 1.0a, checks, integers, outcomes, merged",
+    "ours, Bearer, result": "**ours, one result**: Bearer, checks, integers, outcomes, merged",
 }
 
 

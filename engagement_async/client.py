@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from yarl import URL
-
 from engagement_async import __version__
-from engagement_async.chunker import TweetIds, chunk
+from engagement_async._core.batches import TweetIds, chunk
+from engagement_async._core.endpoints import ENDPOINTS, HISTORICAL, LAST_28_HOURS, TOTALS
+from engagement_async._core.merging import Merger
+from engagement_async._core.query import Bound, Query
+from engagement_async._core.rate_limit import RateLimit
+from engagement_async._core.result import EngagementResult
+from engagement_async._engine.scheduler import LocalScheduler, Scheduler
+from engagement_async._engine.stream import AnswerStream, Engine, Source
+from engagement_async._engine.transport import Transport
+from engagement_async.config import (
+    DEFAULT_BASE_URL,
+    DEFAULT_OUTAGE_TIMEOUT_S,
+    SizeLimits,
+    Timeouts,
+    check_seconds,
+    checked_base_url,
+)
 from engagement_async.credentials import Credentials
-from engagement_async.endpoints import ENDPOINTS, HISTORICAL, LAST_28_HOURS, TOTALS
-from engagement_async.engine import AnswerStream, Engine, Source
 from engagement_async.errors import UsageError
-from engagement_async.ledger import RateLimit
-from engagement_async.merger import Merger
-from engagement_async.query import Bound, Query
-from engagement_async.result import EngagementResult
-from engagement_async.scheduler import LocalScheduler, Scheduler
-from engagement_async.transport import Caps, Timeouts, Transport, check_seconds
 
-__all__ = ["EngagementClient", "Status"]
+__all__ = ["ClientStatus", "EngagementClient"]
 
-DEFAULT_BASE_URL = "https://data-api.twitter.com"
-DEFAULT_DEADLINE_S = 15 * 60.0
-"""How long an outage is waited out: reference pages of the API speak of retries, not of how long; a storm of ten minutes
-must be survived."""
 
 Groupings = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class ClientStatus:
     """What the client is doing at this moment."""
 
     requests: int
@@ -60,7 +61,7 @@ class EngagementClient:
     `rate_limit` is what the contract says, one limit or several; it has no default, because a guess costs money. Give a
     `scheduler` instead to share one contract between clients. `concurrency` is how many requests may be in flight; calls
     that run at the same time share them, and each has one of its own beside them.
-    `deadline_s` is how long an API that does not answer is waited for before Tweets are reported as failed.
+    `outage_timeout_s` is how long an API that does not answer is waited for before Tweets are reported as failed.
 
     The methods take `tweet_ids` as any iterable or async iterable of `str` or `int`, ask each distinct ID once, and raise
     `UsageError` before the first request when a rule of the API is broken, `AuthError` when the credentials are refused.
@@ -74,9 +75,9 @@ class EngagementClient:
         concurrency: int = 16,
         base_url: str = DEFAULT_BASE_URL,
         scheduler: Scheduler | None = None,
-        deadline_s: float = DEFAULT_DEADLINE_S,
+        outage_timeout_s: float = DEFAULT_OUTAGE_TIMEOUT_S,
         timeouts: Timeouts | None = None,
-        caps: Caps | None = None,
+        size_limits: SizeLimits | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         if not hasattr(credentials, "signer"):
@@ -87,14 +88,18 @@ class EngagementClient:
             )
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise UsageError(f"concurrency is a whole number from 1 on, not {concurrency!r}")
-        check_seconds("deadline_s", deadline_s)
-        for name, value, kind in (("timeouts", timeouts, Timeouts), ("caps", caps, Caps), ("tls", tls, ssl.SSLContext)):
+        check_seconds("outage_timeout_s", outage_timeout_s)
+        for name, value, kind in (
+            ("timeouts", timeouts, Timeouts),
+            ("caps", size_limits, SizeLimits),
+            ("tls", tls, ssl.SSLContext),
+        ):
             if value is not None and not isinstance(value, kind):
                 raise UsageError(f"{name} is a {kind.__name__}(...), not {value!r}")
         self._credentials = credentials
         self._base_url = checked_base_url(base_url)
         self._concurrency = concurrency
-        self._deadline_s = deadline_s
+        self._outage_timeout_s = outage_timeout_s
         timeouts = timeouts or Timeouts()
         self._scheduler: Scheduler = scheduler or LocalScheduler(
             () if rate_limit is None else rate_limit, quarantine_s=timeouts.total_s
@@ -102,8 +107,8 @@ class EngagementClient:
         for limit in self._scheduler.limits:
             if limit.endpoint not in (None, *ENDPOINTS):
                 raise UsageError(f"RateLimit has no endpoint {limit.endpoint!r}: name one of {', '.join(ENDPOINTS)}")
-        self._caps = caps or Caps()
-        self._transport = Transport(timeouts=timeouts, caps=self._caps, tls=tls)
+        self._size_limits = size_limits or SizeLimits()
+        self._transport = Transport(timeouts=timeouts, size_limits=self._size_limits, tls=tls)
         self._running: Engine | None = None
 
     def __repr__(self) -> str:
@@ -117,8 +122,8 @@ class EngagementClient:
             credentials=self._credentials,
             base_url=self._base_url,
             concurrency=self._concurrency,
-            deadline_s=self._deadline_s,
-            json_depth=self._caps.json_depth,
+            outage_timeout_s=self._outage_timeout_s,
+            json_depth=self._size_limits.json_depth,
             user_agent=f"engagement-async/{__version__}",
         )
         return self
@@ -178,7 +183,7 @@ class EngagementClient:
             raise UsageError(f"rate_limit has no limit for {query.endpoint.name}: add what the contract says of it")
         return AnswerStream(self._engine, query, batches)
 
-    def status(self) -> Status:
+    def status(self) -> ClientStatus:
         """What the client is doing at this moment: for a progress line."""
         engine = self._engine
         waiting_s = self._scheduler.waiting_s
@@ -190,7 +195,7 @@ class EngagementClient:
             reason = "the API's rate limit"
         elif waiting_s:
             reason = "the contract"
-        return Status(engine.requests, engine.in_flight, max(waiting_s, held_s), reason)
+        return ClientStatus(engine.requests, engine.in_flight, max(waiting_s, held_s), reason)
 
     @property
     def _engine(self) -> Engine:
@@ -218,29 +223,3 @@ def check_query(query: Query, credentials: Credentials) -> None:
             f"a Bearer token may ask public metrics alone, not {', '.join(private)}: take them out, or give "
             f"OAuth1Credentials of the Tweets' owner (public: {', '.join(query.endpoint.public_metrics)})"
         )
-
-
-def checked_base_url(text: str) -> URL:
-    """The address, if credentials may be sent there: https, or http to this machine itself; no userinfo."""
-    try:
-        url = URL(text)
-    except (ValueError, TypeError):
-        raise UsageError("base_url is no address: write https://data-api.twitter.com") from None
-    if url.user is not None or url.password is not None:
-        raise UsageError("base_url has a user or password in it: credentials are given apart from it")
-    if url.scheme not in ("http", "https") or not url.host:
-        raise UsageError("base_url is no web address: write https://data-api.twitter.com")
-    if url.scheme == "http" and not _is_loopback(url.host):
-        raise UsageError(f"base_url is http to {url.host}, which would show the credentials to the network: use https")
-    if url.query_string or url.fragment:
-        raise UsageError("base_url has a query or fragment: leave them out")
-    return url
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -6,12 +6,18 @@
     ├── RequestRefusedError              the API refuses the request itself, whatever the IDs; the run stopped
     ├── ServerRefusedError               404, 406, redirect, certificate: address or set-up is wrong; the run stopped
     ├── RateLimitedError                 429; the engine holds the contract and asks again
+    ├── JobError                         what may be wrong with a job's folder
+    │   ├── JobLockedError               another process runs this job
+    │   ├── OtherJobError                the folder, its query or its IDs are not those of this job
+    │   ├── JobCorruptError              a checksum, or SQLite itself, says that the journal is damaged
+    │   ├── JobDiskError                 full, read-only or failing disk; the job can go on once that is fixed
+    │   └── JobIncompleteError           IDs are still to be asked
     └── AttemptError                     one attempt gave no usable answer; the engine asks again
         ├── NotSentError                 it provably never left (DNS, connect, TLS): costs nothing of the contract
         ├── DisconnectedError            the connection broke; the request may have arrived
         ├── AttemptTimeoutError          no answer in time; the request may have arrived
         ├── BodyError                    cut, corrupt, too large, of an unknown encoding
-        ├── AnswerError                  whole, but not an answer: not JSON, or of a wrong shape
+        ├── InvalidAnswerError                  whole, but not an answer: not JSON, or of a wrong shape
         └── ServerError                  500, 502, 503, 504, 408, or their text beside a 200
 
 Catch them all with::
@@ -27,19 +33,25 @@ No error of this tree holds a header or a secret.
 from __future__ import annotations
 
 __all__ = [
-    "AnswerError",
+    "APIError",
     "AttemptError",
     "AttemptTimeoutError",
     "AuthError",
     "BodyError",
     "DisconnectedError",
     "EngagementError",
+    "InvalidAnswerError",
+    "JobCorruptError",
+    "JobDiskError",
+    "JobError",
+    "JobIncompleteError",
+    "JobLockedError",
     "NotSentError",
+    "OtherJobError",
     "RateLimitedError",
     "RequestRefusedError",
     "ServerError",
     "ServerRefusedError",
-    "StatusError",
     "UsageError",
 ]
 
@@ -52,7 +64,7 @@ class UsageError(EngagementError, ValueError):
     """A documented rule is broken by what the caller gave. Raised before any request; names the rule and the mend."""
 
 
-class StatusError(EngagementError):
+class APIError(EngagementError):
     """The API answered with an error. Carries the evidence: the HTTP `status`, the API's own `texts`, and `Retry-After`."""
 
     def __init__(self, message: str, *, status: int | None = None, texts: tuple[str, ...] = ()) -> None:
@@ -62,23 +74,23 @@ class StatusError(EngagementError):
         self.retry_after_s: float | None = None
 
 
-class AuthError(StatusError):
+class AuthError(APIError):
     """The credentials were refused (401). Nothing more was asked."""
 
 
-class RequestRefusedError(StatusError):
+class RequestRefusedError(APIError):
     """The API refuses the request itself (400, 403), whatever the IDs. Nothing more was asked."""
 
 
-class ServerRefusedError(StatusError):
+class ServerRefusedError(APIError):
     """The address or the set-up is wrong (404, 406, 3xx, a bad certificate). Nothing more was asked."""
 
 
-class RateLimitedError(StatusError):
+class RateLimitedError(APIError):
     """429, or "rate limit" in an answer's `errors`. The engine holds the contract; callers do not see this one."""
 
 
-class AttemptError(StatusError):
+class AttemptError(APIError):
     """One attempt gave no usable answer, and another may. Seen by callers only as the reason of a failed ID."""
 
 
@@ -98,9 +110,33 @@ class BodyError(AttemptError):
     """The body was cut, corrupt, too large, or of an encoding that was not asked for."""
 
 
-class AnswerError(AttemptError):
+class InvalidAnswerError(AttemptError):
     """The body was whole, but is no answer: not JSON, or JSON of a wrong shape."""
 
 
 class ServerError(AttemptError):
     """The API failed: 500, 502, 503, 504, 408, or their text beside a 200."""
+
+
+class JobError(EngagementError):
+    """The base of every error about a job's folder."""
+
+
+class JobLockedError(JobError):
+    """Another process runs this job."""
+
+
+class OtherJobError(JobError):
+    """The folder holds something else, or a job of another query, of other IDs or of another version of the journal."""
+
+
+class JobCorruptError(JobError):
+    """The journal is damaged: nothing in it is to be trusted unseen."""
+
+
+class JobDiskError(JobError):
+    """The disk is full, read-only or failing. What was committed is safe; the job goes on once that is mended."""
+
+
+class JobIncompleteError(JobError):
+    """IDs are still to be asked: run the job again."""

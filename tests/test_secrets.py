@@ -37,13 +37,14 @@ from engagement_async import (
     RateLimit,
     Timeouts,
 )
+from engagement_async._engine.transport import Transport
+from engagement_async.config import SizeLimits
 from engagement_async.credentials import Credentials
 from engagement_async.emulator import Emulator
-from engagement_async.transport import Caps, Transport
 from tests.matrix.cases import CASES
-from tests.matrix.certificates import server_context
-from tests.matrix.playing import CANARIES, GROUPINGS, METRICS, Case, oauth, play
-from tests.matrix.raw import Exchange, RawServer, head, plain, zipped
+from tests.support.cases import CANARIES, GROUPINGS, METRICS, Case, oauth, play
+from tests.support.certificates import server_context
+from tests.support.raw_http import Exchange, RawServer, head, plain, zipped
 
 SECRETS = tuple(vars(CANARIES).values())
 FORMS = (
@@ -183,7 +184,7 @@ async def test_an_attempt_s_error_tells_nothing(
     timeouts = Timeouts(connect_s=5, read_s=0.1, total_s=5)
     async with (
         RawServer(ATTEMPTS[name]) as server,
-        Transport(timeouts=timeouts, caps=Caps()) as transport,
+        Transport(timeouts=timeouts, size_limits=SizeLimits()) as transport,
     ):
         header = credentials.signer(server.url).authorization(1_700_000_000)
         with pytest.raises(EngagementError) as caught:
@@ -196,7 +197,7 @@ async def test_an_attempt_s_error_tells_nothing(
 async def test_an_untrusted_certificate_s_error_tells_nothing(credentials: Credentials) -> None:
     async with (
         RawServer(ATTEMPTS["garbage"], tls=server_context("127.0.0.1")) as server,
-        Transport(timeouts=Timeouts(), caps=Caps()) as transport,
+        Transport(timeouts=Timeouts(), size_limits=SizeLimits()) as transport,
     ):
         header = credentials.signer(server.url).authorization(1_700_000_000)
         with pytest.raises(EngagementError) as caught:
@@ -219,7 +220,7 @@ async def test_a_call_that_is_cancelled_or_timed_out_tells_nothing(credentials: 
 async def test_an_attempt_that_is_cancelled_tells_nothing(credentials: Credentials) -> None:
     async with (
         RawServer(ATTEMPTS["hanging"]) as server,
-        Transport(timeouts=Timeouts(), caps=Caps()) as transport,
+        Transport(timeouts=Timeouts(), size_limits=SizeLimits()) as transport,
     ):
         header = credentials.signer(server.url).authorization(1_700_000_000)
         asking = asyncio.create_task(transport.post(URL(server.url), {"Authorization": header}, b"{}", lambda: None))

@@ -8,22 +8,41 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engagement_async.backfill.errors import JobLockedError
-from engagement_async.backfill.exports import PART_IDS, Exported, Exporter
+from engagement_async._core.query import Query
+from engagement_async._core.rate_limit import RateLimit
+from engagement_async._engine.scheduler import Scheduler
+from engagement_async._ids.reading import Reject
+from engagement_async.backfill.create import FileIds, GivenIds, Source, Started, Starting
+from engagement_async.backfill.exporter import PART_IDS, Exported, Exporter
+from engagement_async.backfill.job_progress import Progress
 from engagement_async.backfill.journal import Folder, Journal, Tally
-from engagement_async.backfill.progress import Progress
-from engagement_async.backfill.running import Run
-from engagement_async.backfill.sources import Reject
-from engagement_async.backfill.starting import FileIds, GivenIds, Source, Started, Starting
-from engagement_async.client import DEFAULT_BASE_URL
+from engagement_async.backfill.runner import Run
+from engagement_async.config import DEFAULT_BASE_URL, SizeLimits, Timeouts
 from engagement_async.credentials import Credentials
-from engagement_async.errors import UsageError
-from engagement_async.ledger import RateLimit
-from engagement_async.query import Query
-from engagement_async.scheduler import Scheduler
-from engagement_async.transport import Caps, Timeouts
+from engagement_async.errors import (
+    JobCorruptError,
+    JobDiskError,
+    JobError,
+    JobIncompleteError,
+    JobLockedError,
+    OtherJobError,
+    UsageError,
+)
 
-__all__ = ["BackfillJob", "JobStatus", "RunReport", "job_options", "job_status", "verified"]
+__all__ = [
+    "BackfillJob",
+    "JobCorruptError",
+    "JobDiskError",
+    "JobError",
+    "JobIncompleteError",
+    "JobLockedError",
+    "JobStatus",
+    "OtherJobError",
+    "RunReport",
+    "job_options",
+    "job_status",
+    "verified",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +90,7 @@ class BackfillJob:
     >>> progress.outcome, progress.counts
     >>> await job.export("totals.parquet")
 
-    Raises `JobError`s (see `engagement_async.backfill.errors`) for what is wrong with the folder, and the client's errors
+    Raises `JobError`s (see `engagement_async.errors`) for what is wrong with the folder, and the client's errors
     for what is wrong with the request.
     """
 
@@ -127,21 +146,21 @@ class BackfillJob:
         concurrency: int = 16,
         base_url: str = DEFAULT_BASE_URL,
         max_requests: int | None = None,
-        deadline_s: float | None = None,
+        max_duration_s: float | None = None,
         on_progress: Callable[[Progress], object] | None = None,
         every_s: float = 1.0,
         timeouts: Timeouts | None = None,
-        caps: Caps | None = None,
+        size_limits: SizeLimits | None = None,
     ) -> Progress:
-        """Asks what is still to be asked, until all is answered, `max_requests` are sent, `deadline_s` are over or
+        """Asks what is still to be asked, until all is answered, `max_requests` are sent, `max_duration_s` are over or
         `stop` is called. `on_progress` is called every `every_s`, and once more at the end.
 
         Requests of a run before this one that the contract still counts are not spent again; with a `scheduler` of your
         own, that is its affair. When the API does not answer for a quarter of an hour, the run ends with the outcome
         "outage" and leaves the IDs pending.
         """
-        run = Run(self.folder, credentials, rate_limit, scheduler, concurrency, base_url, timeouts, caps)
-        return await self._running(run, False, max_requests, deadline_s, on_progress, every_s)
+        run = Run(self.folder, credentials, rate_limit, scheduler, concurrency, base_url, timeouts, size_limits)
+        return await self._running(run, False, max_requests, max_duration_s, on_progress, every_s)
 
     async def retry_failed(
         self,
@@ -152,34 +171,34 @@ class BackfillJob:
         concurrency: int = 16,
         base_url: str = DEFAULT_BASE_URL,
         max_requests: int | None = None,
-        deadline_s: float | None = None,
+        max_duration_s: float | None = None,
         on_progress: Callable[[Progress], object] | None = None,
         every_s: float = 1.0,
         timeouts: Timeouts | None = None,
-        caps: Caps | None = None,
+        size_limits: SizeLimits | None = None,
     ) -> Progress:
         """Asks the IDs that failed once more, in as few requests as hold them. As `run`."""
-        run = Run(self.folder, credentials, rate_limit, scheduler, concurrency, base_url, timeouts, caps)
-        return await self._running(run, True, max_requests, deadline_s, on_progress, every_s)
+        run = Run(self.folder, credentials, rate_limit, scheduler, concurrency, base_url, timeouts, size_limits)
+        return await self._running(run, True, max_requests, max_duration_s, on_progress, every_s)
 
     async def _running(
         self,
         run: Run,
         again: bool,
         max_requests: int | None,
-        deadline_s: float | None,
+        max_duration_s: float | None,
         on_progress: Callable[[Progress], object] | None,
         every_s: float,
     ) -> Progress:
         if max_requests is not None and (isinstance(max_requests, bool) or max_requests < 1):
             raise UsageError(f"max_requests is a whole number from 1 on, not {max_requests!r}")
-        if deadline_s is not None and not deadline_s > 0:
-            raise UsageError(f"deadline_s is a number of seconds above 0, not {deadline_s!r}")
+        if max_duration_s is not None and not max_duration_s > 0:
+            raise UsageError(f"max_duration_s is a number of seconds above 0, not {max_duration_s!r}")
         if self._run is not None:
             raise JobLockedError(f"{self.folder.path}: this object runs the job already")
         self._run = run
         try:
-            return await run(again, max_requests, deadline_s, on_progress, every_s)
+            return await run(again, max_requests, max_duration_s, on_progress, every_s)
         finally:
             self._run = None
 
@@ -195,7 +214,7 @@ class BackfillJob:
         output: str | Path,
         *,
         format: str | None = None,  # noqa: A002 - the word of the command line
-        accounts: str | Path | None = None,
+        outcomes: str | Path | None = None,
         partial: bool = False,
         part_ids: int = PART_IDS,
         follow: bool = False,
@@ -206,7 +225,7 @@ class BackfillJob:
             self.folder,
             output,
             format=format,
-            accounts=accounts,
+            outcomes=outcomes,
             partial=partial,
             part_ids=part_ids,
             on_file=on_file,

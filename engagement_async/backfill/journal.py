@@ -20,27 +20,21 @@ from typing import Any, Self
 
 import orjson
 
-from engagement_async.answers import Answer
-from engagement_async.backfill.errors import (
-    JobCorruptError,
-    JobLockedError,
-    OtherJobError,
-    disk_errors,
-    sqlite_errors,
-)
-from engagement_async.backfill.known import KnownIds
-from engagement_async.backfill.stored import (
-    Counts,
+from engagement_async._core.batches import Batch
+from engagement_async._core.endpoints import ENDPOINTS
+from engagement_async._core.parsing import Answer
+from engagement_async._core.query import Query
+from engagement_async.backfill.codec import (
+    Outcomes,
     StoredAnswer,
     checksum,
     decode_answer,
     pack_ids,
     unpack_ids,
 )
-from engagement_async.chunker import Batch
-from engagement_async.endpoints import ENDPOINTS
-from engagement_async.errors import UsageError
-from engagement_async.query import Query
+from engagement_async.backfill.known_unavailable import KnownIds
+from engagement_async.backfill.storage_errors import disk_errors, sqlite_errors
+from engagement_async.errors import JobCorruptError, JobLockedError, OtherJobError, UsageError
 
 __all__ = ["SCHEMA", "Folder", "Input", "Journal", "Tally", "query_document"]
 
@@ -71,7 +65,7 @@ class Tally:
     ids: int = 0
     answers: int = 0
     """Batches that are answered."""
-    counts: Counts = field(default_factory=Counts)
+    counts: Outcomes = field(default_factory=Outcomes)
     size: int = 0
     """Bytes of all answers' JSON."""
     rejected: int = 0
@@ -310,7 +304,7 @@ class Journal:
         return orjson.loads(value)
 
     def _write_document(self, name: str, value: Any) -> None:
-        raw = orjson.dumps(value, default=tuple)  # Counts is a tuple of a class of its own
+        raw = orjson.dumps(value, default=tuple)  # Outcomes is a tuple of a class of its own
         with self._errors():
             self._db.execute(
                 "INSERT OR REPLACE INTO document VALUES (?, ?, ?)", (name, raw, checksum(name.encode(), raw))
@@ -324,7 +318,7 @@ class Journal:
             answers, failed = self._db.execute("SELECT count(*), total(failed) FROM answer").fetchone()
         if value is None:
             raise self._corrupt("its tally is missing")
-        self.tally = Tally(**{**value, "counts": Counts(*value["counts"])})
+        self.tally = Tally(**{**value, "counts": Outcomes(*value["counts"])})
         if batches != (self.tally.batches, 0, self.tally.batches - 1):
             raise self._corrupt(f"{self.tally.batches:,} batches were written, {batches[0]:,} are there")
         if (answers, failed) != (self.tally.answers, self.tally.counts.failed):
@@ -525,7 +519,7 @@ class Journal:
 
     def _stored(self, row: tuple[Any, ...]) -> StoredAnswer:
         number, *counts, size, digest, body = row
-        stored = StoredAnswer(number, Counts(*counts), size, body)
+        stored = StoredAnswer(number, Outcomes(*counts), size, body)
         if not isinstance(body, bytes) or stored.checksum != digest:
             raise self._corrupt(f"the checksum of the answer to batch {number} is wrong")
         return stored
@@ -541,14 +535,14 @@ class Journal:
         tally = self.refresh()
         self.documents("")
         ids = answers = size = 0
-        counts = Counts()
+        counts = Outcomes()
         for batch, stored in self.answers():
             ids += len(batch.tweet_ids)
             if stored is None:
                 continue
             self.decoded(stored, batch)
             if sum(stored.counts) != len(batch.tweet_ids):
-                raise self._corrupt(f"the account of batch {batch.number} does not add up")
+                raise self._corrupt(f"the outcomes of batch {batch.number} does not add up")
             answers += 1
             size += stored.size
             counts += stored.counts

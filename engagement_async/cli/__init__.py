@@ -9,7 +9,7 @@ __all__ = ["main"]
 
 
 def main() -> NoReturn:
-    """Runs the command line of this process and exits with one of the codes of `engagement_async.cli.exits`."""
+    """Runs the command line of this process and exits with one of the codes of `engagement_async.cli.exit_codes`."""
     try:
         from engagement_async.cli.app import run
     except ModuleNotFoundError as error:

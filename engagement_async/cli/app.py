@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
-from engagement_async.cli.exits import OK, TERMINATED, Interrupted, exit_code_of, message_of
+from engagement_async.cli.exit_codes import OK, TERMINATED, Interrupted, exit_code_of, message_of
 
 __all__ = ["Session", "engagement", "run"]
 

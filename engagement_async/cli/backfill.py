@@ -16,25 +16,18 @@ import click
 import orjson
 from click.core import ParameterSource
 
-from engagement_async.backfill.errors import (
-    JobCorruptError,
-    JobDiskError,
-    JobError,
-    JobIncompleteError,
-    JobLockedError,
-    OtherJobError,
-)
-from engagement_async.backfill.exports import FORMATS, PART_IDS, Exporter
+from engagement_async._core.endpoints import ENDPOINTS
+from engagement_async._ids.reading import Reject
+from engagement_async.backfill.create import FileIds, Started, Starting
+from engagement_async.backfill.exporter import FORMATS, PART_IDS, Exporter
 from engagement_async.backfill.job import BackfillJob, JobStatus, job_options, job_status, verified
+from engagement_async.backfill.job_progress import Progress
 from engagement_async.backfill.journal import Folder, Tally, query_document
-from engagement_async.backfill.progress import Progress
-from engagement_async.backfill.running import DRAIN_S
-from engagement_async.backfill.sources import Reject
-from engagement_async.backfill.starting import FileIds, Started, Starting
+from engagement_async.backfill.runner import DRAIN_S
 from engagement_async.cli import options
 from engagement_async.cli.app import Session
 from engagement_async.cli.config import Auth, Settings
-from engagement_async.cli.exits import (
+from engagement_async.cli.exit_codes import (
     CORRUPT,
     INCOMPLETE,
     LOCKED,
@@ -46,10 +39,18 @@ from engagement_async.cli.exits import (
 )
 from engagement_async.cli.progress import Snapshot, count, duration
 from engagement_async.cli.report import Reporter
-from engagement_async.cli.running import run_async
-from engagement_async.client import DEFAULT_BASE_URL, check_query, checked_base_url
-from engagement_async.endpoints import ENDPOINTS
-from engagement_async.errors import UsageError
+from engagement_async.cli.signals import run_async
+from engagement_async.client import check_query
+from engagement_async.config import DEFAULT_BASE_URL, checked_base_url
+from engagement_async.errors import (
+    JobCorruptError,
+    JobDiskError,
+    JobError,
+    JobIncompleteError,
+    JobLockedError,
+    OtherJobError,
+    UsageError,
+)
 
 __all__ = ["backfill"]
 
@@ -65,7 +66,7 @@ _CODES: tuple[tuple[type[JobError], int], ...] = (
 _UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _TOLD_OUTCOMES = {
     "max_requests": "the requests of --max-requests are used up",
-    "deadline": "the time of --deadline is over",
+    "max_duration": "the time of --max-duration is over",
     "outage": "the API does not answer",
 }
 
@@ -112,7 +113,7 @@ def _run_options(command: _Command) -> _Command:
                 metavar="N",
                 help="Stop after so many requests of this run.",
             ),
-            click.option("--deadline", callback=_seconds, metavar="TIME", help="Stop after 90s, 30m, 2h or 1d."),
+            click.option("--max-duration", callback=_seconds, metavar="TIME", help="Stop after 90s, 30m, 2h or 1d."),
             options.report_options,
         )
     ):
@@ -218,7 +219,7 @@ class _Running:
         self._folder = folder
         self._reporter = reporter
         self._max_requests: int | None = contract.pop("max_requests")
-        self._deadline_s: float | None = contract.pop("deadline")
+        self._max_duration_s: float | None = contract.pop("max_duration")
         self.flags = {
             name: value
             for name, value in contract.items()
@@ -253,7 +254,7 @@ class _Running:
                     concurrency=self._concurrency,
                     base_url=self._base_url,
                     max_requests=self._max_requests,
-                    deadline_s=self._deadline_s,
+                    max_duration_s=self._max_duration_s,
                     on_progress=remember,
                     every_s=0.2 if self._reporter.mode == "terminal" else 1.0,
                 )
@@ -281,17 +282,17 @@ class _Running:
 
     def _tell(self, progress: Progress, exit_code: int | None, again: bool) -> None:
         counts = progress.counts._asdict()
-        account = {**counts, "pending": progress.pending, "rejected": progress.rejected}
+        outcomes = {**counts, "pending": progress.pending, "rejected": progress.rejected}
         reporter = self._reporter
         reporter.event(
-            "finished", outcome=progress.outcome, requests=progress.requests, account=account, exit_code=exit_code
+            "finished", outcome=progress.outcome, requests=progress.requests, outcomes=outcomes, exit_code=exit_code
         )
         reporter.note(
             f"{count(progress.requests, 'request')} · {duration(progress.elapsed_s)} · "
             f"{progress.ids_done:,} of {progress.ids_total:,} IDs are done"
         )
-        width = max(len(f"{number:,}") for number in account.values())
-        for state, number in account.items():
+        width = max(len(f"{number:,}") for number in outcomes.values())
+        for state, number in outcomes.items():
             if number or state == "answered":
                 reporter.note(f"  {state:<12}{number:>{width},}")
         path = self._folder.path
@@ -364,7 +365,7 @@ def status(job: Path, as_json: bool) -> None:
                     "query": query_document(found.query),
                     "ids": tally.ids,
                     "pending": tally.pending,
-                    "account": tally.counts._asdict(),
+                    "outcomes": tally.counts._asdict(),
                     "rejected": tally.rejected,
                     "requests": sum(run.requests for run in found.runs),
                     "runs": len(found.runs),
@@ -412,7 +413,7 @@ def _status_lines(job: Path, found: JobStatus, state: str) -> list[tuple[str, st
 @click.option("--output", "-o", required=True, metavar="FILE|FOLDER/|-", help="A file, or a folder of parts.")
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="Default: the suffix's; of parts, parquet.")
 @click.option(
-    "--accounts", metavar="FILE", help="Also every ID without all its values, and why: .csv, .jsonl, .parquet."
+    "--outcomes", metavar="FILE", help="Also every ID without all its values, and why: .csv, .jsonl, .parquet."
 )
 @click.option("--partial", is_flag=True, help="Export what is there of a job that is not complete.")
 @click.option("--follow", is_flag=True, help="Write parts as they become complete, until the job is.")
@@ -425,7 +426,7 @@ def export(
     job: Path,
     output: str,
     format_: str | None,
-    accounts: str | None,
+    outcomes: str | None,
     partial: bool,
     follow: bool,
     part_ids: int,
@@ -435,7 +436,7 @@ def export(
     """Write the tables of JOB: one row a value, sorted by the input's order.
 
     \b
-    engagement backfill export jobs/may --output may.parquet --accounts gone.csv
+    engagement backfill export jobs/may --output may.parquet --outcomes gone.csv
     engagement backfill export jobs/may --output parts/ --format jsonl --follow
 
     {grouping} in a file's name makes a file of each grouping; DuckDB and JSON hold all of them.
@@ -450,7 +451,7 @@ def export(
         Folder(job),
         output,
         format=format_,
-        accounts=accounts,
+        outcomes=outcomes,
         partial=partial,
         part_ids=part_ids,
         stdout=sys.stdout.buffer,

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from engagement_async._core.rate_limit import RateLimit
 from engagement_async.credentials import BearerCredentials, OAuth1Credentials
 from engagement_async.errors import UsageError
-from engagement_async.ledger import RateLimit
 
 __all__ = ["SETTINGS", "Settings"]
 

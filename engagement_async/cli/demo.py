@@ -24,20 +24,20 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from engagement_async.backfill.writers import atomic_file, write_csv
+from engagement_async._core.endpoints import LAST_28_HOURS, TOTALS
+from engagement_async._core.merging import Merger
+from engagement_async._core.query import Query
+from engagement_async._core.rate_limit import RateLimit
+from engagement_async._core.result import EngagementResult
+from engagement_async._export.files import atomic_file, write_csv
 from engagement_async.cli.app import Session
-from engagement_async.cli.exits import OK
+from engagement_async.cli.exit_codes import OK
 from engagement_async.cli.progress import Meter, Snapshot, count
 from engagement_async.cli.report import Reporter
-from engagement_async.cli.running import run_async
+from engagement_async.cli.signals import run_async
 from engagement_async.client import EngagementClient
 from engagement_async.credentials import OAuth1Credentials
 from engagement_async.emulator import Emulator, tweet_ids
-from engagement_async.endpoints import LAST_28_HOURS, TOTALS
-from engagement_async.ledger import RateLimit
-from engagement_async.merger import Merger
-from engagement_async.query import Query
-from engagement_async.result import EngagementResult
 
 __all__ = ["demo"]
 
@@ -174,19 +174,19 @@ class Demo:
         self.console.print()
         self.console.print(table)
 
-        account = _table("Every ID is accounted for")
-        account.add_column("")
+        outcomes = _table("Every ID is accounted for")
+        outcomes.add_column("")
         for name in self.results:
-            account.add_column(name, justify="right")
+            outcomes.add_column(name, justify="right")
         styles = {"answered": "green", "unavailable": "yellow", "failed": "red", "forbidden": "yellow"}
-        for state in self.results["totals"].account:
-            numbers = [result.account[state] for result in self.results.values()]
-            account.add_row(Text(state, styles.get(state, "")), *(f"{number:,}" for number in numbers))
-        account.add_row(
-            "given", *(f"{sum(result.account.values()):,}" for result in self.results.values()), style="bold"
+        for state in self.results["totals"].outcomes:
+            numbers = [result.outcomes[state] for result in self.results.values()]
+            outcomes.add_row(Text(state, styles.get(state, "")), *(f"{number:,}" for number in numbers))
+        outcomes.add_row(
+            "given", *(f"{sum(result.outcomes.values()):,}" for result in self.results.values()), style="bold"
         )
         self.console.print()
-        self.console.print(account)
+        self.console.print(outcomes)
         too_old: dict[int, list[str]] = {}
         for metric, ids in self.results["totals"].unsupported_tweet_ids.items():
             too_old.setdefault(len(ids), []).append(metric)

@@ -1,4 +1,4 @@
-"""`engagement fetch`: any number of IDs in, one grouped result out, and the account of every ID."""
+"""`engagement fetch`: any number of IDs in, one grouped result out, and the outcomes of every ID."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from typing import BinaryIO, Final
 import click
 import orjson
 
-from engagement_async.backfill.writers import TABLE_FORMATS, atomic_file, write_csv, write_jsonl, write_parquet
+from engagement_async._core.endpoints import ENDPOINTS
+from engagement_async._core.merging import Merger
+from engagement_async._core.query import Query
+from engagement_async._core.rate_limit import RateLimit
+from engagement_async._core.result import EngagementResult
+from engagement_async._export.files import TABLE_FORMATS, atomic_file, write_csv, write_jsonl, write_parquet
 from engagement_async.cli import options
 from engagement_async.cli.app import Session
 from engagement_async.cli.config import Auth, Settings
-from engagement_async.cli.exits import OK, SOME_FAILED, Interrupted
+from engagement_async.cli.exit_codes import OK, SOME_FAILED, Interrupted
 from engagement_async.cli.progress import Meter, Snapshot, count, duration
 from engagement_async.cli.report import Reporter
-from engagement_async.cli.running import run_async
-from engagement_async.client import DEFAULT_BASE_URL, EngagementClient, check_query
+from engagement_async.cli.signals import run_async
+from engagement_async.client import EngagementClient, check_query
+from engagement_async.config import DEFAULT_BASE_URL
 from engagement_async.credentials import BearerCredentials, OAuth1Credentials
-from engagement_async.endpoints import ENDPOINTS
 from engagement_async.errors import UsageError
-from engagement_async.ledger import RateLimit
-from engagement_async.merger import Merger
-from engagement_async.query import Query
-from engagement_async.result import EngagementResult
 
-__all__ = ["Outputs", "fetch", "gather", "tell_account"]
+__all__ = ["Outputs", "fetch", "gather", "report_outcomes"]
 
 FORMATS: Final = ("json", *TABLE_FORMATS)
 _PLACE: Final = "{grouping}"
@@ -110,7 +111,7 @@ def fetch(
         )
         result = gather(query, distinct, credentials, limit, base_url, concurrency, reporter)
         outputs.write(result)
-    tell_account(result, rejected, reporter)
+    report_outcomes(result, rejected, reporter)
     return SOME_FAILED if result.failed_tweet_ids or rejected else OK
 
 
@@ -233,20 +234,20 @@ class Outputs:
             file.flush()
 
 
-def tell_account(result: EngagementResult, rejected: int, reporter: Reporter) -> None:
+def report_outcomes(result: EngagementResult, rejected: int, reporter: Reporter) -> None:
     """Where every ID ended up, on stderr; those that failed or are forbidden one by one, with the reason."""
-    account = {**result.account, **({"rejected": rejected} if rejected else {})}
+    outcomes = {**result.outcomes, **({"rejected": rejected} if rejected else {})}
     reporter.event(
         "finished",
-        account=account,
+        outcomes=outcomes,
         unavailable=result.unavailable_tweet_ids,
         forbidden=result.forbidden_tweet_ids,
         unsupported=result.unsupported_tweet_ids,
         failed=result.failed_tweet_ids,
         exit_code=SOME_FAILED if result.failed_tweet_ids or rejected else OK,
     )
-    width = max(len(f"{number:,}") for number in account.values())
-    for state, number in account.items():
+    width = max(len(f"{number:,}") for number in outcomes.values())
+    for state, number in outcomes.items():
         if number or state == "answered":
             reporter.note(f"  {state:<12}{number:>{width},}")
     for metric, ids in result.unsupported_tweet_ids.items():

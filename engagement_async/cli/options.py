@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 import click
 
-from engagement_async.backfill import sources
+from engagement_async._core.endpoints import ENDPOINTS, Endpoint
+from engagement_async._core.query import FULL_ORDERS, Query
+from engagement_async._ids import reading
 from engagement_async.cli.report import Reporter
-from engagement_async.endpoints import ENDPOINTS, Endpoint
 from engagement_async.errors import UsageError
-from engagement_async.query import FULL_ORDERS, Query
 
 __all__ = [
     "contract_options",
@@ -49,7 +49,7 @@ id_options = _all(
         help="Tweet IDs: text (one a line), CSV, JSONL or Parquet, each also .gz or .zst; - is stdin. May be repeated.",
     ),
     click.option("--id-column", metavar="NAME", help="Their column, if not tweet_id, id_str, id or the only one."),
-    click.option("--ids-format", type=click.Choice(sources.FORMATS), help="Their format, if the suffix does not tell."),
+    click.option("--ids-format", type=click.Choice(reading.FORMATS), help="Their format, if the suffix does not tell."),
 )
 
 query_options = _all(
@@ -139,20 +139,20 @@ def read_distinct(
     A bad argument is a `UsageError`, and so is a bad line if `strict`; others are told.
     """
     for tweet_id in given:
-        reason = sources.why_not_an_id(tweet_id)
+        reason = reading.why_not_an_id(tweet_id)
         if reason:
             raise UsageError(f"{tweet_id[:80]!r} {reason}")
     if not given and not files:
         raise UsageError("which Tweets? Give IDs as arguments, --ids FILE, or --ids - for stdin")
     rejected = 0
 
-    def told(reject: sources.Reject) -> None:
+    def told(reject: reading.Reject) -> None:
         nonlocal rejected
         rejected += 1
         reporter.rejected(reject, show=rejected <= LISTED_REJECTS)
 
     distinct = dict.fromkeys(given)
-    for chunk in sources.read_id_chunks(
+    for chunk in reading.read_id_chunks(
         files,
         id_column=id_column,
         format=ids_format,

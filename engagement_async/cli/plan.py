@@ -13,16 +13,16 @@ from typing import Final
 import click
 import orjson
 
-from engagement_async.backfill import sources
+from engagement_async._core.endpoints import ENDPOINTS
+from engagement_async._core.query import Query
+from engagement_async._core.rate_limit import RateLimit
+from engagement_async._ids import reading
 from engagement_async.cli import options
 from engagement_async.cli.app import Session
 from engagement_async.cli.config import Settings
 from engagement_async.cli.progress import duration
 from engagement_async.cli.report import Reporter
-from engagement_async.endpoints import ENDPOINTS
 from engagement_async.errors import UsageError
-from engagement_async.ledger import RateLimit
-from engagement_async.query import Query
 
 __all__ = ["Distinct", "Plan", "answer_bytes", "make_plan", "plan"]
 
@@ -33,7 +33,7 @@ _HOURS_OF_28: Final = 29
 
 
 class Distinct:
-    """Counts distinct IDs in some nine bytes each: they lie in many small arrays, and one at a time becomes a set."""
+    """Outcomes distinct IDs in some nine bytes each: they lie in many small arrays, and one at a time becomes a set."""
 
     _PARTS: Final = 509  # a prime: IDs of one machine share their last bits
 
@@ -153,12 +153,12 @@ def plan(
     ids_read = rejected = 0
     distinct = Distinct()
 
-    def told(reject: sources.Reject) -> None:
+    def told(reject: reading.Reject) -> None:
         nonlocal rejected
         rejected += 1
         reporter.rejected(reject, show=rejected <= options.LISTED_REJECTS)
 
-    for chunk in sources.read_id_chunks(
+    for chunk in reading.read_id_chunks(
         files, id_column=id_column, format=ids_format, on_reject=told, on_warning=reporter.warn
     ):
         ids_read += len(chunk)

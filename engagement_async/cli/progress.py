@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from engagement_async.answers import Answer
-from engagement_async.ledger import RateLimit
+from engagement_async._core.parsing import Answer
+from engagement_async._core.rate_limit import RateLimit
 
 __all__ = ["Meter", "Snapshot", "count", "duration"]
 
@@ -61,7 +61,7 @@ class Snapshot:
 
 
 class Meter:
-    """Counts answers, and makes snapshots of them. The clock is passed in: seconds, and never back."""
+    """Outcomes answers, and makes snapshots of them. The clock is passed in: seconds, and never back."""
 
     def __init__(self, ids_total: int, limit: RateLimit, clock: Callable[[], float]) -> None:
         self.ids_total = ids_total

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 import orjson
 
-from engagement_async.backfill.sources import Reject
+from engagement_async._ids.reading import Reject
 from engagement_async.cli.app import Session
 from engagement_async.cli.progress import Snapshot, count, duration
 

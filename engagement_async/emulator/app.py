@@ -15,15 +15,15 @@ from weakref import WeakSet
 
 from aiohttp import web
 
-from engagement_async.endpoints import ENDPOINTS
+from engagement_async._core.endpoints import ENDPOINTS
 
 from .auth import Authority
-from .contract import DOCUMENTED, Refusal, Request, check_request
+from .encoding import Answer, encode, respond
 from .faults import Exchange, FaultPlan, perform
 from .limit import Limit
 from .log import Entry, RequestLog
 from .replies import Readings, Reply, World, reply_to
-from .wire import Answer, encode, respond
+from .request_rules import DOCUMENTED, Refusal, Request, check_request
 
 __all__ = ["Service", "make_app"]
 

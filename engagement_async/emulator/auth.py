@@ -16,7 +16,7 @@ from urllib.request import parse_http_list, parse_keqv_list
 
 from authlib.oauth1.rfc5849.signature import verify_hmac_sha1
 
-from .contract import DOCUMENTED, Refusal
+from .request_rules import DOCUMENTED, Refusal
 
 __all__ = ["TIMESTAMP_TOLERANCE_S", "Authority", "Credentials"]
 

@@ -23,9 +23,9 @@ from typing import Any, Literal
 import orjson
 from aiohttp import web
 
-from .contract import DOCUMENTED
-from .numbers import mix
-from .wire import CONTENT_TYPE, Answer, respond
+from .encoding import CONTENT_TYPE, Answer, respond
+from .metrics import mix
+from .request_rules import DOCUMENTED
 
 __all__ = ["FAULTS", "Exchange", "Fault", "FaultPlan", "FaultSettings", "Faults", "parse_fault", "random_faults"]
 

@@ -40,7 +40,7 @@ class Entry:
 
 
 class RequestLog:
-    """Counts of all requests, and the last `size` in full (None: all).
+    """Outcomes of all requests, and the last `size` in full (None: all).
 
     `statuses`, `faults`: how often each. `refusals`: the texts with which the emulator itself refused requests, faults left
     out: empty when no rule was broken. `ids_asked`, `duplicates`: IDs in checked requests, and how many

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Literal
 
-from .contract import DOCUMENTED, MAX_SPAN_HOURS, Refusal, Request
-from .numbers import HOUR_S, born_at_ms, life, mix
+from .metrics import HOUR_S, born_at_ms, life, mix
+from .request_rules import DOCUMENTED, MAX_SPAN_HOURS, Refusal, Request
 
 __all__ = ["NoneLeft", "Readings", "Reply", "World", "reply_to"]
 

@@ -15,16 +15,16 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from engagement_async.endpoints import ENDPOINTS
+from engagement_async._core.endpoints import ENDPOINTS
 
 from .app import Latency, Service, make_app
 from .auth import Authority, Credentials
-from .contract import Request, hour_of
 from .faults import FaultPlan, Faults, FaultSettings
 from .limit import Limit, WindowKind
 from .log import RequestLog
-from .numbers import mix
+from .metrics import mix
 from .replies import Readings, World, reply_to
+from .request_rules import Request, hour_of
 
 __all__ = ["Emulator"]
 

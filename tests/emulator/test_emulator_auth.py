@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from oauthlib.oauth1 import SIGNATURE_HMAC_SHA256, SIGNATURE_PLAINTEXT
 
 from engagement_async.emulator.auth import Authority, Credentials
-from engagement_async.emulator.contract import Refusal
-
-from .emulator_asking import sign
+from engagement_async.emulator.request_rules import Refusal
+from tests.support.emulator_requests import sign
 
 URL = "http://127.0.0.1:8080/insights/engagement/totals"
 CREDENTIALS = Credentials.new(7)

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engagement_async.emulator.contract import Refusal, Request, check_request, hour_of
-from engagement_async.endpoints import ENDPOINTS, HISTORICAL, LAST_28_HOURS, TOTALS, Endpoint
-
-from .emulator_asking import query
+from engagement_async._core.endpoints import ENDPOINTS, HISTORICAL, LAST_28_HOURS, TOTALS, Endpoint
+from engagement_async.emulator.request_rules import Refusal, Request, check_request, hour_of
+from tests.support.emulator_requests import query
 
 FOUR = ["tweet.id", "engagement.type", "engagement.day", "engagement.hour"]
 FOUR_TOO = ["engagement.type", "tweet.id", "engagement.day", "engagement.hour"]

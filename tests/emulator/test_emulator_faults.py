@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from engagement_async.emulator import FAULTS, Emulator, FaultSettings, random_faults
 from engagement_async.emulator.faults import FaultPlan, parse_fault
-
-from .emulator_asking import BY_TWEET, IDS, BrokenError, an_emulator, ask, query, read_strictly, sign
+from tests.support.emulator_requests import BY_TWEET, IDS, BrokenError, an_emulator, ask, query, read_strictly, sign
 
 GOOD = query(IDS, ["favorites", "impressions"], BY_TWEET)
 QUICK = FaultSettings(hang_s=0.4, drip_s=0.02, slow_s=0.01, bomb_bytes=4 << 20)

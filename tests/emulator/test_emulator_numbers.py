@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engagement_async.emulator.numbers import LIFE_HOURS, born_at_ms, life, tweet_ids, value
-from engagement_async.endpoints import HISTORICAL, TOTALS
+from engagement_async._core.endpoints import HISTORICAL, TOTALS
+from engagement_async.emulator.metrics import LIFE_HOURS, born_at_ms, life, tweet_ids, value
 
 METRICS = sorted({*HISTORICAL.metrics, *TOTALS.metrics})
 PARTS_OF_ENGAGEMENTS = sorted(set(HISTORICAL.metrics) - {"impressions", "engagements", "media_views", "video_views"})

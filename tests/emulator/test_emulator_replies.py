@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engagement_async._core.endpoints import ENDPOINTS
 from engagement_async.emulator import Readings, Refusal, World, tweet_ids
-from engagement_async.emulator.contract import Request
-from engagement_async.emulator.numbers import life, value
+from engagement_async.emulator.metrics import life, value
 from engagement_async.emulator.replies import reply_to
-from engagement_async.endpoints import ENDPOINTS
-
-from .emulator_asking import NOW
+from engagement_async.emulator.request_rules import Request
+from tests.support.emulator_requests import NOW
 
 IDS = tweet_ids(6, newest_at=NOW, oldest_at=NOW - 40 * 3600)
 OLD = tweet_ids(2, 1, newest_at=NOW - 91 * 86400, oldest_at=NOW - 200 * 86400)

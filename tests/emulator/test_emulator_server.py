@@ -25,10 +25,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from engagement_async._core.endpoints import ENDPOINTS
 from engagement_async.emulator import Credentials, Emulator, Readings, Refusal, tweet_ids
-from engagement_async.endpoints import ENDPOINTS
-
-from .emulator_asking import BY_TWEET, HOURLY, IDS, NOW, an_emulator, ask, query, sign
+from tests.support.emulator_requests import BY_TWEET, HOURLY, IDS, NOW, an_emulator, ask, query, sign
 
 GOOD = query(IDS, ["favorites", "impressions"], BY_TWEET)
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.matrix.cases import CASES
-from tests.matrix.mutations import LIBRARIES, bodies, count
-from tests.matrix.playing import Played, play
+from tests.support.cases import Played, play
+from tests.support.mutations import LIBRARIES, bodies, count
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 START = "<!-- matrix: written by `make faults` -->"

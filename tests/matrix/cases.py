@@ -1,6 +1,6 @@
 """The table of all cases: what the transport may do to an answer, and what the API itself may say.
 
-Each case asks the real client for Tweets of an emulator that misbehaves, and checks values, account, contract and cost.
+Each case asks the real client for Tweets of an emulator that misbehaves, and checks values, outcomes, contract and cost.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ from engagement_async import (
     ServerRefusedError,
     Timeouts,
 )
-from engagement_async.chunker import chunk
+from engagement_async._core.batches import chunk
+from engagement_async._engine.scheduler import LocalScheduler
 from engagement_async.emulator import FAULTS, Emulator, Fault, FaultSettings, Readings, random_faults
-from engagement_async.scheduler import LocalScheduler
-from tests.matrix.certificates import server_context, trusting_client
-from tests.matrix.playing import (
+from tests.support.cases import (
     CONCURRENCY,
     GROUPINGS,
     LIMIT,
@@ -42,7 +41,8 @@ from tests.matrix.playing import (
     check_values,
     client_of,
 )
-from tests.matrix.raw import RawServer, plain
+from tests.support.certificates import server_context, trusting_client
+from tests.support.raw_http import RawServer, plain
 
 __all__ = ["CASES"]
 
@@ -215,7 +215,7 @@ async def _tls(bench: Bench) -> None:
 @case(TRANSPORT, "dns-failure", "the host's name is not found until the deadline", clock="real", share=0.1)
 async def _dns(bench: Bench) -> None:
     ids = bench.ids()
-    async with client_of(Emulator(LIMIT), base_url="https://data-api.invalid", deadline_s=0.3) as client:
+    async with client_of(Emulator(LIMIT), base_url="https://data-api.invalid", outage_timeout_s=0.3) as client:
         result = await bench.fetch_by_ten(client, ids)
         assert client.status().requests == 0, "what never left was counted"
     assert set(result.failed_tweet_ids) == set(ids)

@@ -7,7 +7,7 @@ import pytest
 from engagement_async.emulator import FAULTS
 from tests.matrix.__main__ import END, PAGE, START, table
 from tests.matrix.cases import CASES
-from tests.matrix.playing import CANARIES, Bench, Case, Played, play
+from tests.support.cases import CANARIES, Bench, Case, Played, play
 
 SEED = 20_261_122
 SECRETS = (*vars(CANARIES).values(), "oauth_signature")

@@ -1,0 +1,86 @@
+from ._core.batches import Batch as Batch
+from ._core.endpoints import HISTORICAL as HISTORICAL
+from ._core.endpoints import LAST_28_HOURS as LAST_28_HOURS
+from ._core.endpoints import TOTALS as TOTALS
+from ._core.endpoints import Endpoint as Endpoint
+from ._core.merging import Merger as Merger
+from ._core.parsing import Answer as Answer
+from ._core.parsing import Window as Window
+from ._core.query import Query as Query
+from ._core.rate_limit import RateLimit as RateLimit
+from ._core.result import EngagementResult as EngagementResult
+from ._engine.scheduler import LocalScheduler as LocalScheduler
+from ._engine.scheduler import Scheduler as Scheduler
+from ._engine.stream import AnswerStream as AnswerStream
+from .client import ClientStatus as ClientStatus
+from .client import EngagementClient as EngagementClient
+from .config import SizeLimits as SizeLimits
+from .config import Timeouts as Timeouts
+from .credentials import BearerCredentials as BearerCredentials
+from .credentials import Credentials as Credentials
+from .credentials import OAuth1Credentials as OAuth1Credentials
+from .errors import APIError as APIError
+from .errors import AttemptError as AttemptError
+from .errors import AttemptTimeoutError as AttemptTimeoutError
+from .errors import AuthError as AuthError
+from .errors import BodyError as BodyError
+from .errors import DisconnectedError as DisconnectedError
+from .errors import EngagementError as EngagementError
+from .errors import InvalidAnswerError as InvalidAnswerError
+from .errors import JobCorruptError as JobCorruptError
+from .errors import JobDiskError as JobDiskError
+from .errors import JobError as JobError
+from .errors import JobIncompleteError as JobIncompleteError
+from .errors import JobLockedError as JobLockedError
+from .errors import NotSentError as NotSentError
+from .errors import OtherJobError as OtherJobError
+from .errors import RateLimitedError as RateLimitedError
+from .errors import RequestRefusedError as RequestRefusedError
+from .errors import ServerError as ServerError
+from .errors import ServerRefusedError as ServerRefusedError
+from .errors import UsageError as UsageError
+
+__all__ = [
+    "HISTORICAL",
+    "LAST_28_HOURS",
+    "TOTALS",
+    "APIError",
+    "Answer",
+    "AnswerStream",
+    "AttemptError",
+    "AttemptTimeoutError",
+    "AuthError",
+    "Batch",
+    "BearerCredentials",
+    "BodyError",
+    "ClientStatus",
+    "Credentials",
+    "DisconnectedError",
+    "Endpoint",
+    "EngagementClient",
+    "EngagementError",
+    "EngagementResult",
+    "InvalidAnswerError",
+    "JobCorruptError",
+    "JobDiskError",
+    "JobError",
+    "JobIncompleteError",
+    "JobLockedError",
+    "LocalScheduler",
+    "Merger",
+    "NotSentError",
+    "OAuth1Credentials",
+    "OtherJobError",
+    "Query",
+    "RateLimit",
+    "RateLimitedError",
+    "RequestRefusedError",
+    "Scheduler",
+    "ServerError",
+    "ServerRefusedError",
+    "SizeLimits",
+    "Timeouts",
+    "UsageError",
+    "Window",
+]
+__version__: str

@@ -1,0 +1,155 @@
+"""A grouping as an Arrow table. Needs pyarrow (extra `[arrow]`); nothing else imports it before it is asked for.
+
+Keys repeat for many leaves: each different one is converted once, and rows refer to it by number.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from calendar import timegm
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, islice
+from typing import Any
+
+from engagement_async._core.groupings import Grouping, day_at, hour_at
+from engagement_async.errors import UsageError
+
+try:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+except ImportError as error:  # pragma: no cover - the tests have it
+    raise UsageError("Arrow tables and Parquet need pyarrow: pip install 'engagement-async[arrow]'") from error
+
+__all__ = ["TYPES", "concatenated", "grouping_table"]
+
+TYPES: dict[str, pa.DataType] = {
+    "tweet_id": pa.string(),
+    "engagement_type": pa.dictionary(pa.int32(), pa.string()),
+    "engagement_day": pa.date32(),
+    "engagement_hour": pa.timestamp("s", tz="UTC"),
+    "engagement_hour_of_day": pa.int8(),
+    "value": pa.int64(),
+}
+
+_AT_ONCE = 10_000
+"""Innermost dicts whose values are packed at once."""
+
+
+def grouping_table(grouping: Grouping, levels: Sequence[str]) -> pa.Table:
+    """One row a value, in the grouping's own order. `levels` are its `group_by` values, as they were answered."""
+    gathered = _Gathered(levels)
+    gathered.take(grouping, 0)
+    columns: dict[str, pa.Array] = {}
+    for level in levels:
+        if level == "tweet.id":
+            columns["tweet_id"] = gathered.column(level, pa.string())
+        elif level == "engagement.type":
+            codes, names = gathered.codes(level)
+            columns["engagement_type"] = pa.DictionaryArray.from_arrays(codes, pa.array(names, pa.string()))
+        elif level == "engagement.hour":
+            if tuple(levels[-2:]) == ("engagement.day", "engagement.hour"):
+                columns["engagement_hour"] = gathered.hours_of_days()
+                continue
+            seconds = gathered.column(level, pa.int64(), _second_of_day)
+            if "engagement.day" in levels:
+                midnights = gathered.column("engagement.day", pa.int64(), _midnight)
+                columns["engagement_hour"] = pc.add(midnights, seconds).cast(TYPES["engagement_hour"])
+            else:
+                columns["engagement_hour_of_day"] = pc.divide(seconds, 3600).cast(TYPES["engagement_hour_of_day"])
+        elif "engagement.hour" not in levels:
+            columns["engagement_day"] = gathered.column(level, pa.date32(), day_at)
+    columns["value"] = gathered.values()
+    return pa.table(columns)
+
+
+def concatenated(tables: list[pa.Table]) -> pa.Table:
+    """One table of several; a column that some lack is null there."""
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default")
+
+
+class _Gathered:
+    """The innermost dicts of a grouping, in order; and of each level above them its keys, each with how many of those
+    dicts lie under it."""
+
+    def __init__(self, levels: Sequence[str]) -> None:
+        self._levels = list(levels)
+        self._last = len(levels) - 1
+        self._keys: list[list[str]] = [[] for _ in range(self._last)]
+        self._spans: list[list[int]] = [[] for _ in range(self._last)]
+        self._leaves: list[Grouping] = []
+
+    def take(self, grouping: Grouping, level: int) -> None:
+        """Takes a part of the grouping in, from that level down."""
+        leaves = self._leaves
+        if level == self._last:
+            leaves.append(grouping)
+        elif level == self._last - 1:
+            self._keys[level] += grouping
+            leaves += grouping.values()
+        else:
+            keys, spans = self._keys[level], self._spans[level]
+            for key, inner in grouping.items():
+                before = len(leaves)
+                self.take(inner, level + 1)
+                keys.append(key)
+                spans.append(len(leaves) - before)
+
+    def values(self) -> pa.Array:
+        """The leaves, one a row."""
+        packed = bytearray()
+        for at in range(0, len(self._leaves), _AT_ONCE):
+            values = tuple(chain.from_iterable(map(dict.values, self._leaves[at : at + _AT_ONCE])))
+            try:
+                packed += struct.pack(f"{len(values)}q", *values)
+            except struct.error:
+                raise UsageError("a value does not fit into 64 bits: take rows() or to_response() instead") from None
+        return pa.Array.from_buffers(pa.int64(), len(packed) // 8, [None, pa.py_buffer(packed)])
+
+    def column(self, level: str, kind: pa.DataType, convert: Callable[[str], Any] | None = None) -> pa.Array:
+        """A level's keys, one a row. Each different key is converted once."""
+        codes, keys = self.codes(level)
+        return pa.array(keys if convert is None else list(map(convert, keys)), kind).take(codes)
+
+    def codes(self, level: str) -> tuple[pa.Array, list[str]]:
+        """A level's keys, one a row, as numbers; and the different keys in the order of those."""
+        at = self._levels.index(level)
+        numbers: dict[str, int] = {}
+        rows = array("i")
+        if at == self._last:
+            # The innermost dicts have few different series of keys, as the hours of a day.
+            known: dict[tuple[str, ...], array[int]] = {}
+            for leaves in self._leaves:
+                series = tuple(leaves)
+                if series not in known:
+                    known[series] = array("i", [numbers.setdefault(key, len(numbers)) for key in series])
+                rows += known[series]
+        else:
+            for key, count in zip(self._keys[at], self._counts(at), strict=True):
+                rows += array("i", (numbers.setdefault(key, len(numbers)),)) * count
+        return pa.Array.from_buffers(pa.int32(), len(rows), [None, pa.py_buffer(rows)]), list(numbers)
+
+    def hours_of_days(self) -> pa.Array:
+        """The usual case of hours right under days: instants, one a row. Each series of hours of a day is made once."""
+        known: dict[tuple[str, ...], array[int]] = {}
+        rows = array("q")
+        for day, leaves in zip(self._keys[-1], self._leaves, strict=True):
+            series = (day, *leaves)
+            if series not in known:
+                midnight = _midnight(day)
+                known[series] = array("q", [midnight + _second_of_day(hour) for hour in leaves])
+            rows += known[series]
+        return pa.Array.from_buffers(TYPES["engagement_hour"], len(rows), [None, pa.py_buffer(rows)])
+
+    def _counts(self, at: int) -> Iterable[int]:
+        """How many rows each key of an outer level has."""
+        sizes = map(len, self._leaves)
+        return sizes if at == self._last - 1 else (sum(islice(sizes, span)) for span in self._spans[at])
+
+
+def _second_of_day(hour: str) -> int:
+    return hour_at("1970-01-01", hour).hour * 3600
+
+
+def _midnight(day: str) -> int:
+    return timegm(hour_at(day, "0").timetuple())

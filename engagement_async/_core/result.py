@@ -1,0 +1,154 @@
+"""EngagementResult, what a call returns, and its faces: API-shaped JSON, tidy rows, an Arrow table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from engagement_async._core.groupings import Grouping, answered_shapes, columns_of, rows_of
+from engagement_async._core.parsing import Answer, Window
+from engagement_async._core.query import UNSUPPORTED_KEYS, Query
+from engagement_async.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["BatchOutcomes", "EngagementResult"]
+
+
+class BatchOutcomes(NamedTuple):
+    """Where the IDs of one batch ended up: an `Answer` without its values."""
+
+    tweet_ids: tuple[str, ...]
+    unavailable: tuple[str, ...]
+    forbidden: tuple[str, ...]
+    unsupported: dict[str, tuple[str, ...]]
+    failed: dict[str, str]
+
+    @classmethod
+    def of(cls, answer: Answer) -> BatchOutcomes:
+        return cls(
+            answer.tweet_ids,
+            answer.unavailable_tweet_ids,
+            answer.forbidden_tweet_ids,
+            answer.unsupported_tweet_ids,
+            answer.failed_tweet_ids,
+        )
+
+
+@dataclass(eq=False, repr=False)
+class EngagementResult:
+    """One grouped result for all IDs, and the outcomes of every one of them.
+
+    `groupings[name]` is nested in the order of its `group_by`, with `int` leaves. The lists of IDs are in input order.
+    """
+
+    query: Query
+    groupings: dict[str, Grouping]
+    windows: tuple[Window, ...]
+    """The distinct windows that the batches answered for, by `start`. More than one: the batches differ in time, as in a
+    28 hour run that crosses a full hour, or the span was asked for in parts."""
+    unavailable_tweet_ids: list[str]
+    forbidden_tweet_ids: list[str]
+    unsupported_tweet_ids: dict[str, list[str]]
+    """Metric to the IDs for which the API has no value of it."""
+    failed_tweet_ids: dict[str, str]
+    """ID to the reason."""
+    tweet_ids: list[str]
+    """All distinct IDs that were given."""
+    notes: tuple[str, ...] = field(default=())
+    """Texts of the API's `errors` that stood beside data."""
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{count} {state}" for state, count in self.outcomes.items() if count)
+        return f"<EngagementResult {self.query.endpoint.name}: {told or 'no IDs'}>"
+
+    @property
+    def start(self) -> datetime | None:
+        """The beginning of the union of all windows (aware, UTC); None for totals."""
+        return min((window.start for window in self.windows), default=None)
+
+    @property
+    def end(self) -> datetime | None:
+        """The end of the union of all windows (aware, UTC), left out itself; None for totals."""
+        return max((window.end for window in self.windows), default=None)
+
+    @cached_property
+    def _wholly_unsupported(self) -> frozenset[str]:
+        lists = [frozenset(self.unsupported_tweet_ids.get(metric, ())) for metric in self.query.engagement_types]
+        return frozenset.intersection(*lists)
+
+    @cached_property
+    def answered_tweet_ids(self) -> list[str]:
+        """IDs with at least one value."""
+        out = self._wholly_unsupported.union(
+            self.unavailable_tweet_ids, self.forbidden_tweet_ids, self.failed_tweet_ids
+        )
+        return [i for i in self.tweet_ids if i not in out] if out else list(self.tweet_ids)
+
+    @cached_property
+    def outcomes(self) -> dict[str, int]:
+        """How many IDs ended where; the numbers add up to the distinct IDs given.
+
+        `unsupported` counts IDs without a value of any metric asked.
+        """
+        return {
+            "answered": len(self.answered_tweet_ids),
+            "unavailable": len(self.unavailable_tweet_ids),
+            "unsupported": len(self._wholly_unsupported),
+            "forbidden": len(self.forbidden_tweet_ids),
+            "failed": len(self.failed_tweet_ids),
+        }
+
+    def to_response(self) -> dict[str, Any]:
+        """The result as the API itself would write it: leaves are strings, lists of IDs are there when not empty."""
+        response: dict[str, Any] = {}
+        if self.start is not None and self.end is not None:
+            response["start"] = _api_time(self.start)
+            response["end"] = _api_time(self.end)
+        if self.unavailable_tweet_ids:
+            response["unavailable_tweet_ids"] = list(self.unavailable_tweet_ids)
+        for key, metrics in UNSUPPORTED_KEYS.items():
+            ids = dict.fromkeys(i for metric in metrics for i in self.unsupported_tweet_ids.get(metric, ()))
+            if ids:
+                response[key] = list(ids)
+        for name, grouping in self.groupings.items():
+            response[name] = _stringified(grouping)
+        return response
+
+    def columns(self, grouping: str) -> tuple[str, ...]:
+        """The names of `rows`' keys, in order: a data engineer's names for the API's `group_by` values."""
+        columns = dict.fromkeys(name for levels, _ in self._shapes(grouping) for name in columns_of(levels))
+        return (*columns, "value")
+
+    def rows(self, grouping: str) -> Iterator[dict[str, Any]]:
+        """Tidy rows, one a value, lazily: `tweet_id`, `engagement_type`, `engagement_day` (a date) or `engagement_hour`
+        (an aware UTC datetime; it takes the day in), `value` (int), as the grouping has them.
+
+        Hours that the API gave without days are `engagement_hour_of_day` (0 to 23).
+        """
+        return (row for levels, part in self._shapes(grouping) for row in rows_of(levels, part))
+
+    def to_arrow(self, grouping: str) -> pa.Table:
+        """The rows as a `pyarrow.Table` (extra `[arrow]`): `tweet_id` string, `engagement_type` dictionary,
+        `engagement_day` date32 or `engagement_hour` timestamp in UTC, `value` int64."""
+        shapes = self._shapes(grouping)
+        from engagement_async._core.arrow import concatenated, grouping_table
+
+        return concatenated([grouping_table(part, levels) for levels, part in shapes])
+
+    def _shapes(self, name: str) -> list[tuple[tuple[str, ...], Grouping]]:
+        if name not in self.groupings:
+            raise UsageError(f"no grouping {name!r} in this result: it has {', '.join(self.groupings)}")
+        return answered_shapes(self.query.groupings[name], self.groupings[name])
+
+
+def _api_time(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _stringified(grouping: Grouping) -> Grouping:
+    return {k: _stringified(v) if isinstance(v, dict) else str(v) for k, v in grouping.items()}

@@ -1,0 +1,1 @@
+"""Tables out of answers: formats, files, and the order of rows."""

@@ -1,0 +1,1 @@
+"""Tweet IDs out of files."""

@@ -1,0 +1,69 @@
+"""What the tests of jobs share: IDs, queries, answers that are functions of them, an emulator whose world is fixed."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+from engagement_async import LAST_28_HOURS, TOTALS, Answer, BearerCredentials, Query
+from engagement_async.backfill.codec import encode_answer
+from engagement_async.backfill.create import GivenIds, Starting
+from engagement_async.backfill.journal import Folder, Journal
+from engagement_async.emulator import Emulator, tweet_ids
+
+NOW = 1_767_225_600.0
+TYPES = ("favorites", "replies")
+BY_TWEET = Query(TOTALS, engagement_types=TYPES, groupings={"by_tweet": ["tweet.id", "engagement.type"]})
+MIXED = Query(
+    TOTALS,
+    engagement_types=TYPES,
+    groupings={
+        "by_tweet": ["tweet.id", "engagement.type"],
+        "by_type": ["engagement.type", "tweet.id"],
+        "all": ["engagement.type"],
+    },
+)
+HOURLY = Query(
+    LAST_28_HOURS,
+    engagement_types=["impressions", "favorites"],
+    groupings={
+        "hours": ["tweet.id", "engagement.type", "engagement.day", "engagement.hour"],
+        "days": ["engagement.day"],
+    },
+)
+
+
+def make_ids(count: int, seed: int = 0) -> list[str]:
+    return tweet_ids(count, seed, newest_at=NOW)
+
+
+def emulator(**options: object) -> Emulator:
+    """Without a limit and with a clock that stands, unless the options say otherwise."""
+    return Emulator(**{"requests_per_minute": None, "now": lambda: NOW, "log_size": None, **options})  # type: ignore[arg-type]
+
+
+def bearer(server: Emulator) -> BearerCredentials:
+    return BearerCredentials(server.bearer_token)
+
+
+def started(path: Path, count: int = 1000, query: Query = BY_TWEET) -> Folder:
+    folder = Folder(path)
+    Starting(folder, query, GivenIds(make_ids(count)))()
+    return folder
+
+
+def answer_to(number: int, ids: tuple[str, ...], **more: object) -> Answer:
+    values = {i: {"favorites": int(i) % 97, "replies": int(i) % 7} for i in ids}
+    return Answer(number, ids, {"by_tweet": values}, **more)  # type: ignore[arg-type]
+
+
+def fill(folder: Folder, count: int | None = None) -> None:
+    """Answers the next batches, without a network."""
+    with Journal.open(folder) as journal:
+        for batch in journal.pending(-1, count or 10**6):
+            answer = answer_to(batch.number, batch.tweet_ids)
+            journal.write([encode_answer(answer, TYPES)], {})
+
+
+def digest(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()

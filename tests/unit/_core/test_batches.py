@@ -1,0 +1,112 @@
+"""IDs of any iterable become checked, distinct, full batches, lazily."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engagement_async import UsageError
+from engagement_async._core.batches import MAX_TWEET_ID, Batch, check_tweet_ids, chunk
+
+tweet_ids = st.integers(1, MAX_TWEET_ID)
+mixed = st.lists(st.one_of(tweet_ids, tweet_ids.map(str), st.integers(1, 30), st.integers(1, 30).map(str)))
+
+
+def batches_of(ids: Any, size: int) -> list[Batch]:
+    async def gather() -> list[Batch]:
+        source = chunk(ids, size)
+        if isinstance(source, AsyncIterator):
+            return [batch async for batch in source]
+        return list(source)
+
+    return asyncio.run(gather())
+
+
+@given(mixed, st.integers(1, 30), st.booleans())
+def test_every_distinct_id_is_in_one_batch_in_input_order(ids: list[int | str], size: int, is_async: bool) -> None:
+    async def later() -> AsyncIterator[int | str]:
+        for tweet_id in ids:
+            yield tweet_id
+
+    batches = batches_of(later() if is_async else iter(ids), size)
+
+    assert [i for batch in batches for i in batch.tweet_ids] == list(dict.fromkeys(str(i) for i in ids))
+    assert [batch.number for batch in batches] == list(range(len(batches)))
+    assert all(len(batch.tweet_ids) == size for batch in batches[:-1])
+    assert all(0 < len(batch.tweet_ids) <= size for batch in batches)
+
+
+def test_many_ids_are_still_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From half a million IDs on they are remembered in another way: here from a hundred on."""
+    monkeypatch.setattr("engagement_async._core.batches._SMALL", 100)
+    monkeypatch.setattr("engagement_async._core.batches._QUICK", 100)
+    source = [*range(1, 2_000), *range(1_000, 3_000), *map(str, range(1, 500)), 5_000]
+
+    for ids in (iter(source), source):
+        batches = batches_of(ids, 30)
+
+        assert [i for batch in batches for i in batch.tweet_ids] == [*map(str, range(1, 3_000)), "5000"]
+
+
+def test_it_takes_no_more_than_it_was_asked_for() -> None:
+    taken = 0
+
+    def endless() -> Iterator[int]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield 10**18 + taken
+
+    source = chunk(endless(), 250)
+    assert isinstance(source, Iterator)
+    next(source)
+
+    assert taken == 250
+
+
+@given(st.text(alphabet="0123456789 ,.eE+-_\n٣²", max_size=22))
+def test_only_digits_without_a_leading_zero_are_ids(text: str) -> None:
+    well = text.isascii() and text.isdigit() and not text.startswith("0") and int(text) <= MAX_TWEET_ID
+
+    for given_ids in ([text], ["123", text], [text, "123"]):
+        if well:
+            assert check_tweet_ids(list(given_ids)) == given_ids
+        else:
+            with pytest.raises(UsageError, match="no Tweet ID"):
+                check_tweet_ids(list(given_ids))
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        (1.7e18, r"tweet_ids\[1\] is a float"),
+        (True, r"tweet_ids\[1\] is a bool"),
+        (None, "is a NoneType"),
+        (b"12", "is a bytes"),
+        (0, "no Tweet ID"),
+        (-5, "no Tweet ID"),
+        (2**63, "no Tweet ID"),
+        pytest.param(10**5000, "no Tweet ID", id="huge"),
+        (str(2**63), "no Tweet ID"),
+        ("", "no Tweet ID"),
+        ("007", "no Tweet ID"),
+        ("1,2", "no Tweet ID"),
+        ("12\n", "no Tweet ID"),
+    ],
+)
+def test_what_is_no_id_is_told_by_its_place(bad: object, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        batches_of(["1", bad], 250)
+
+
+@pytest.mark.parametrize(
+    ("ids", "told"), [("123", "one string"), (b"123", "one string"), (123, "is a int"), (None, "NoneType")]
+)
+def test_what_is_no_list_of_ids_is_refused(ids: object, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        batches_of(ids, 250)

@@ -1,0 +1,750 @@
+"""The engine under virtual time, against a modelled server: hours of storms in milliseconds, every ID accounted for."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any
+
+import orjson
+import pytest
+from yarl import URL
+
+from engagement_async import (
+    TOTALS,
+    AuthError,
+    BearerCredentials,
+    LocalScheduler,
+    Merger,
+    Query,
+    RateLimit,
+    RequestRefusedError,
+    UsageError,
+)
+from engagement_async._core.batches import chunk
+from engagement_async._core.parsing import Answer
+from engagement_async._core.result import EngagementResult
+from engagement_async._engine.stream import AnswerStream, Engine
+from engagement_async._engine.transport import Reply
+from engagement_async.errors import AttemptTimeoutError, DisconnectedError, NotSentError
+from tests.support.virtual_loop import run_virtual
+from tests.unit._core.test_rate_limit import peak
+
+QUERY = Query(
+    TOTALS,
+    engagement_types=["favorites", "replies"],
+    groupings={"by_tweet": ["tweet.id", "engagement.type"], "sum": ["engagement.type"]},
+)
+Behave = Callable[["Model", list[str]], "Reply | BaseException | None"]
+
+
+def truth(tweet_id: str, metric: str) -> int:
+    return (int(tweet_id) * 2654435761 + len(metric)) % 1000
+
+
+class Model:
+    """A server as a function: what `behave` does not decide, it answers well. Outcomes everything."""
+
+    def __init__(self, behave: Behave | None = None, *, latency_s: float = 0.2, seed: int = 1) -> None:
+        self.behave = behave
+        self.latency_s = latency_s
+        self.random = random.Random(seed)
+        self.arrived_at: list[float] = []
+        self.asked: Counter[str] = Counter()
+        self.requests: list[list[str]] = []
+        self.answered = 0
+        self.in_flight = 0
+        self.most_in_flight = 0
+
+    @property
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def post(self, url: URL, headers: Mapping[str, str], body: bytes, on_headers: Callable[[], None]) -> Reply:
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(self.latency_s * self.random.random())
+            asked = orjson.loads(body)["tweet_ids"]
+            self.arrived_at.append(self.now)
+            self.requests.append(asked)
+            outcome = self.behave(self, asked) if self.behave else None
+            await asyncio.sleep(self.latency_s * self.random.random())
+            if isinstance(outcome, BaseException):
+                raise outcome
+            on_headers()
+            if outcome is None:
+                self.answered += 1
+                self.asked.update(asked)
+                outcome = reply(200, good(asked))
+            return outcome
+        finally:
+            self.in_flight -= 1
+
+
+def good(tweet_ids: list[str]) -> dict[str, Any]:
+    return {
+        "by_tweet": {i: {m: str(truth(i, m)) for m in QUERY.engagement_types} for i in tweet_ids},
+        "sum": {m: str(sum(truth(i, m) for i in tweet_ids)) for m in QUERY.engagement_types},
+    }
+
+
+def reply(status: int, body: Any = None, **headers: str) -> Reply:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Reply(status, named, orjson.dumps(body or {}))
+
+
+def engine_for(model: Model, limit: RateLimit, **options: Any) -> Engine:
+    return Engine(
+        transport=model,
+        scheduler=LocalScheduler(limit, quarantine_s=60),
+        credentials=BearerCredentials("token"),
+        base_url=URL("https://data-api.example"),
+        user_agent="tests",
+        **{"concurrency": 16, "outage_timeout_s": 900.0, "draw": random.Random(7).random, **options},
+    )
+
+
+def ids(count: int) -> Iterator[str]:
+    return (str(10**18 + 7 * n) for n in range(count))
+
+
+async def fetch(engine: Engine, count: int) -> EngagementResult:
+    merger = Merger(QUERY)
+    async with AnswerStream(engine, QUERY, chunk(ids(count), TOTALS.ids_per_request)) as answers:
+        async for answer in answers:
+            merger.add(answer)
+    return merger.result()
+
+
+def run(model: Model, count: int, limit: RateLimit | None = None, **options: Any) -> EngagementResult:
+    async def main() -> EngagementResult:
+        result = await fetch(engine_for(model, limit or RateLimit(100_000), **options), count)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not others, "a task was left behind"
+        return result
+
+    return run_virtual(main())
+
+
+def check(result: EngagementResult, count: int, *, out: frozenset[str] = frozenset()) -> None:
+    """Every value is right, and every ID is in one place."""
+    answered = [i for i in ids(count) if i not in out]
+    assert result.tweet_ids == list(ids(count))
+    assert result.answered_tweet_ids == answered
+    assert sum(result.outcomes.values()) == count
+    assert result.groupings["by_tweet"] == {i: {m: truth(i, m) for m in QUERY.engagement_types} for i in answered}
+    assert result.groupings["sum"] == {m: sum(truth(i, m) for i in answered) for m in QUERY.engagement_types}
+
+
+def test_a_good_day() -> None:
+    model = Model()
+
+    result = run(model, 10_100)
+
+    check(result, 10_100)
+    assert len(model.requests) == 41
+    assert set(model.asked.values()) == {1}
+    assert model.most_in_flight <= 16
+
+
+def test_no_ids_cost_no_request() -> None:
+    model = Model()
+
+    result = run(model, 0)
+
+    assert result.outcomes == {"answered": 0, "unavailable": 0, "unsupported": 0, "forbidden": 0, "failed": 0}
+    assert not model.requests
+
+
+def test_a_small_call_hires_few_workers() -> None:
+    async def main() -> int:
+        stream = AnswerStream(engine_for(Model(), RateLimit(100)), QUERY, chunk(ids(10), 250))
+        async with stream as answers:
+            await asyncio.sleep(0.01)
+            hired = len(stream._workers)
+            async for _ in answers:
+                pass
+        return hired
+
+    assert run_virtual(main()) <= 2
+
+
+def test_the_source_is_read_no_further_than_the_workers_need() -> None:
+    taken = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal taken
+        for n in range(10**9):
+            taken += 1
+            yield str(10**18 + n)
+
+    async def main() -> None:
+        async with AnswerStream(engine_for(Model(), RateLimit(100_000)), QUERY, chunk(endless(), 250)) as answers:
+            await anext(answers)
+            await asyncio.sleep(1_000)  # nobody takes answers: the workers must stop
+
+    run_virtual(main())
+
+    assert taken <= (2 * 16 + 2) * 250
+
+
+def test_a_ten_minute_outage_is_survived_at_a_tenth_of_the_requests() -> None:
+    """20,000 batches at 1,000 a minute; the API is gone from the fifth minute to the fifteenth."""
+
+    def gone(model: Model, asked: list[str]) -> Reply | BaseException | None:
+        return reply(503) if 300 <= model.now < 900 else None
+
+    model = Model(gone)
+    limit = RateLimit(1_000)
+
+    async def main() -> tuple[int, int]:
+        answered = failed = 0
+        batches = chunk(ids(20_000 * 10), 10)
+        async with AnswerStream(engine_for(model, limit, concurrency=32), QUERY, batches) as answers:
+            async for answer in answers:
+                answered += len(answer.tweet_ids)
+                failed += len(answer.failed_tweet_ids)
+        return answered, failed
+
+    assert run_virtual(main()) == (200_000, 0)
+    assert set(model.asked.values()) == {1}
+    assert len(model.requests) <= 1.10 * 20_000
+    assert len(model.requests) <= 20_000 + 200  # in truth far fewer: one probe at a time
+    assert peak(model.arrived_at, limit.period) <= limit.requests
+
+
+def test_a_total_outage_ends_at_the_deadline_with_every_id_failed() -> None:
+    model = Model(lambda model, asked: reply(503, {"errors": ["internal server error"]}))
+
+    result = run(model, 250_000)
+
+    assert result.outcomes["failed"] == 250_000
+    assert len(model.requests) <= 1.10 * 1_000
+    assert "given up: no answer for 900 s" in result.failed_tweet_ids[str(10**18)]
+    assert "internal server error" in result.failed_tweet_ids[str(10**18)]
+
+
+@pytest.mark.parametrize("outage_timeout_s", [0.3, 5.0, 60.0])
+def test_a_small_call_is_given_up_at_its_deadline_too(outage_timeout_s: float) -> None:
+    asked_at: list[float] = []
+
+    def gone(model: Model, asked: list[str]) -> BaseException:
+        asked_at.append(model.now)
+        return NotSentError("no connection")
+
+    result = run(Model(gone), 10, outage_timeout_s=outage_timeout_s)
+
+    assert result.outcomes["failed"] == 10
+    assert asked_at[-1] <= outage_timeout_s + 1.0
+
+
+def test_an_api_that_refuses_connections_for_90_s_costs_nothing_of_the_contract() -> None:
+    model = Model(lambda model, asked: NotSentError("no connection") if model.now < 90 else None)
+
+    async def main() -> tuple[EngagementResult, int]:
+        engine = engine_for(model, RateLimit(100))
+        return await fetch(engine, 2_500), engine.requests
+
+    result, requests = run_virtual(main())
+
+    check(result, 2_500)
+    assert requests == 10
+
+
+def test_a_batch_that_used_up_its_attempts_goes_to_the_back_of_the_queue() -> None:
+    refusals = 8
+
+    def moody(model: Model, asked: list[str]) -> Reply | BaseException | None:
+        nonlocal refusals
+        if asked[0] == str(10**18) and refusals:
+            refusals -= 1
+            return reply(502)
+        return None
+
+    model = Model(moody)
+
+    result = run(model, 25_000, RateLimit(200))
+
+    check(result, 25_000)
+    assert len(model.requests) == 100 + 8
+
+
+def test_a_tweet_that_the_api_fails_at_takes_no_other_with_it() -> None:
+    poison = str(10**18 + 7 * 100)
+    model = Model(lambda model, asked: reply(500) if poison in asked else None)
+
+    result = run(model, 25_000, RateLimit(600))
+
+    check(result, 25_000, out=frozenset([poison]))
+    assert "given up after 900 s" in result.failed_tweet_ids[poison]
+    assert len(model.requests) <= 100 + 16 * 16
+
+
+def test_a_third_of_all_answers_is_broken_and_nothing_is_lost() -> None:
+    faults: list[Callable[[], Reply | BaseException]] = [
+        lambda: reply(500),
+        lambda: reply(503, None, retry_after="1"),
+        lambda: reply(408),
+        lambda: Reply(200, {}, b""),
+        lambda: Reply(200, {}, b"<html>maintenance</html>"),
+        lambda: Reply(200, {}, b'{"by_tweet": {'),
+        lambda: reply(200, {"by_tweet": [1, 2]}),
+        lambda: reply(200, {"by_tweet": {"1": {"favorites": None}}}),
+        lambda: reply(200, {"errors": ["internal server error"]}),
+        lambda: DisconnectedError("reset"),
+        lambda: AttemptTimeoutError("hang"),
+        lambda: reply(429, {"errors": ["rate limit"]}, retry_after="1"),
+    ]
+
+    def broken(model: Model, asked: list[str]) -> Reply | BaseException | None:
+        return model.random.choice(faults)() if model.random.random() < 1 / 3 else None
+
+    model = Model(broken)
+    limit = RateLimit(600)
+
+    result = run(model, 50_000, limit)
+
+    check(result, 50_000)
+    assert peak(model.arrived_at, limit.period) <= limit.requests
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry_after": "20"},
+        {"retry_after": "Thu, 01 Jan 2026 00:00:20 GMT", "date": "Thu, 01 Jan 2026 00:00:00 GMT"},
+        {"x_per_minute_reset": "1767225620", "date": "Thu, 01 Jan 2026 00:00:00 GMT"},
+    ],
+)
+def test_a_429_holds_the_whole_contract_for_as_long_as_it_says(headers: dict[str, str]) -> None:
+    def limited(model: Model, asked: list[str]) -> Reply | None:
+        return reply(429, {"errors": ["Rate limit exceeded"]}, **headers) if len(model.requests) == 5 else None
+
+    model = Model(limited, latency_s=0.01)
+
+    result = run(model, 25_000, RateLimit(600))
+
+    check(result, 25_000)
+    refused_at = model.arrived_at[4]
+    later = [at for at in model.arrived_at if at > refused_at + 0.05]
+    assert 20 <= later[0] - refused_at <= 21.5
+    assert len(model.requests) == 101
+
+
+@pytest.mark.parametrize("value", ["soon", "nan", "-5", "1e9", "inf", "", "9" * 400])
+def test_a_429_that_says_nonsense_is_waited_out_for_one_window(value: str) -> None:
+    def limited(model: Model, asked: list[str]) -> Reply | None:
+        refuse = len(model.requests) == 1
+        return reply(429, None, retry_after=value, x_per_minute_reset=value, date=value) if refuse else None
+
+    model = Model(limited, latency_s=0.01)
+
+    result = run(model, 500, RateLimit(600))
+
+    check(result, 500)
+    assert 60 <= model.arrived_at[-1] - model.arrived_at[0] <= 61.5
+
+
+def test_rate_limit_texts_beside_a_200_hold_the_contract_too() -> None:
+    def limited(model: Model, asked: list[str]) -> Reply | None:
+        return reply(200, {"errors": ["Rate limit exceeded"]}, retry_after="9") if len(model.requests) == 1 else None
+
+    model = Model(limited)
+
+    check(run(model, 250), 250)
+    assert model.arrived_at[1] - model.arrived_at[0] >= 9
+
+
+def test_another_consumer_of_the_contract_is_yielded_to(caplog: pytest.LogCaptureFixture) -> None:
+    """The other one spends 60 of 100 at the start of each minute; together they never exceed it."""
+    limit = RateLimit(100)
+
+    def shared(model: Model, asked: list[str]) -> Reply | None:
+        window = int(model.now // 60)
+        ours = sum(int(at // 60) == window for at in model.arrived_at)
+        assert ours + 60 <= 100, "the two of them exceed the contract"
+        date = format_datetime(datetime.fromtimestamp(1_767_225_600 + int(model.now), UTC), usegmt=True)
+        return reply(
+            200,
+            good(asked),
+            x_per_minute_remaining=str(100 - 60 - ours),
+            x_per_minute_reset=str(1_767_225_600 + (window + 1) * 60),
+            date=date,
+        )
+
+    model = Model(shared, latency_s=0.05)
+
+    result = run(model, 50_000, limit, concurrency=4)
+
+    assert result.outcomes["answered"] == 50_000
+    assert "somebody else spends this contract too" in caplog.text
+
+
+def test_a_wrong_credential_stops_the_run_at_once() -> None:
+    model = Model(lambda model, asked: reply(401, {"errors": ["Your account could not be authenticated."]}))
+
+    with pytest.raises(AuthError, match="could not be authenticated"):
+        run(model, 100_000)
+
+    assert len(model.requests) <= 16
+
+
+def test_a_clock_ten_minutes_wrong_is_corrected_by_the_api_s_own_date() -> None:
+    stamps: list[int] = []
+    epoch = 1_767_225_600
+
+    class Signer:
+        def authorization(self, timestamp: int) -> str:
+            stamps.append(timestamp)
+            return "signed"
+
+    class Signed:
+        is_app_only = False
+
+        def signer(self, url: str) -> Signer:
+            return Signer()
+
+    def strict(model: Model, asked: list[str]) -> Reply | None:
+        date = format_datetime(datetime.fromtimestamp(epoch + model.now, UTC), usegmt=True)
+        late = abs(stamps[-1] - (epoch + model.now)) > 300
+        return reply(401, {"errors": ["Timestamp out of bounds"]}, date=date) if late else None
+
+    model = Model(strict)
+
+    async def main() -> EngagementResult:
+        loop = asyncio.get_running_loop()
+        engine = engine_for(
+            model, RateLimit(100), credentials=Signed(), wall_clock=lambda: epoch - 600 + loop.time(), concurrency=1
+        )
+        return await fetch(engine, 2_500)
+
+    def engine_for(model: Model, limit: RateLimit, **options: Any) -> Engine:
+        return Engine(
+            transport=model,
+            scheduler=LocalScheduler(limit),
+            base_url=URL("https://data-api.example"),
+            user_agent="tests",
+            outage_timeout_s=900.0,
+            **options,
+        )
+
+    check(run_virtual(main()), 2_500)
+    assert len(model.requests) == 11
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Forbidden to access tweets: {0},{1}",
+        "Forbidden to access tweets for author id 18435372: {0}, {1}",
+    ],
+)
+def test_forbidden_ids_that_are_named_cost_one_request_more(text: str) -> None:
+    foreign = [str(10**18 + 7 * n) for n in (3, 249)]
+
+    def owned(model: Model, asked: list[str]) -> Reply | None:
+        found = set(foreign) & set(asked)
+        return reply(403, {"errors": [text.format(*foreign)]}) if found else None
+
+    model = Model(owned)
+
+    result = run(model, 500)
+
+    check(result, 500, out=frozenset(foreign))
+    assert result.forbidden_tweet_ids == foreign
+    assert len(model.requests) == 3
+
+
+@pytest.mark.parametrize("bad", [0, 1, 124, 125, 249])
+@pytest.mark.parametrize("status", [400, 403])
+def test_one_bad_id_that_is_not_named_is_found_by_halving(bad: int, status: int) -> None:
+    poison = str(10**18 + 7 * bad)
+    model = Model(lambda model, asked: reply(status, {"errors": ["Bad request"]}) if poison in asked else None)
+
+    result = run(model, 250)
+
+    check(result, 250, out=frozenset([poison]))
+    assert "Bad request" in result.failed_tweet_ids[poison]
+    assert len(model.requests) <= 1 + 16
+
+
+def test_many_bad_ids_are_all_found() -> None:
+    poison = frozenset(random.Random(5).sample(list(ids(5_000)), 60))
+    model = Model(lambda model, asked: reply(400, {"errors": ["Bad request"]}) if poison & set(asked) else None)
+
+    result = run(model, 5_000)
+
+    check(result, 5_000, out=poison)
+    assert set(result.failed_tweet_ids) == poison
+
+
+@pytest.mark.parametrize(("count", "concurrency", "most"), [(250, 16, 6), (25_000, 1, 6), (25_000, 16, 21)])
+def test_a_request_that_is_wrong_itself_stops_early(count: int, concurrency: int, most: int) -> None:
+    model = Model(lambda model, asked: reply(400, {"errors": ["engagement_types is strange"]}))
+
+    with pytest.raises(RequestRefusedError, match="engagement_types is strange"):
+        run(model, count, concurrency=concurrency)
+
+    assert len(model.requests) <= most
+
+
+def test_ids_that_an_answer_leaves_out_are_asked_once_more_and_then_failed() -> None:
+    never, late = str(10**18), str(10**18 + 7)
+
+    def forgetful(model: Model, asked: list[str]) -> Reply | None:
+        told = [i for i in asked if i != never and not (i == late and len(asked) == 250)]
+        return reply(200, good(told))
+
+    model = Model(forgetful)
+
+    result = run(model, 250)
+
+    check(result, 250, out=frozenset([never]))
+    assert model.requests[1:] == [[never, late]]
+    assert result.failed_tweet_ids == {never: "missing: the API's answers leave this Tweet out"}
+
+
+def test_unsupported_ids_of_a_400_are_asked_for_their_other_metrics() -> None:
+    query = Query(
+        TOTALS,
+        engagement_types=["favorites", "impressions"],
+        groupings={"by_tweet": ["tweet.id", "engagement.type"]},
+    )
+    old = list(ids(2))
+
+    class Old(Model):
+        async def post(
+            self, url: URL, headers: Mapping[str, str], body: bytes, on_headers: Callable[[], None]
+        ) -> Reply:
+            on_headers()
+            asked = orjson.loads(body)
+            self.requests.append(asked["tweet_ids"])
+            refused = [i for i in asked["tweet_ids"] if i in old]
+            if "impressions" in asked["engagement_types"] and refused:
+                text = "Impressions & engagements for tweets older than 90 days (TIME_PERIOD) are not supported"
+                key = "unsupported_for_impressions_engagements_tweet_ids"
+                return reply(400, {"errors": [text], key: refused})
+            values = {i: dict.fromkeys(asked["engagement_types"], "5") for i in asked["tweet_ids"]}
+            return reply(200, {"by_tweet": values})
+
+    model = Old()
+
+    async def main() -> EngagementResult:
+        merger = Merger(query)
+        async with AnswerStream(engine_for(model, RateLimit(100)), query, chunk(ids(4), 250)) as answers:
+            async for answer in answers:
+                merger.add(answer)
+        return merger.result()
+
+    result = run_virtual(main())
+
+    young = [i for i in ids(4) if i not in old]
+    assert result.groupings["by_tweet"] == {
+        **{i: {"favorites": 5} for i in old},
+        **{i: {"favorites": 5, "impressions": 5} for i in young},
+    }
+    assert result.unsupported_tweet_ids == {"impressions": old}
+    assert result.outcomes["answered"] == 4
+
+
+def test_leaving_the_stream_early_ends_the_workers_and_holds_their_tokens() -> None:
+    model = Model(latency_s=5)
+    limit = RateLimit(300)
+
+    async def main() -> int:
+        engine = engine_for(model, limit)
+        async with AnswerStream(engine, QUERY, chunk(ids(50_000), 250)) as answers:
+            await anext(answers)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert engine.in_flight == 0
+        await asyncio.sleep(200)  # the window and the quarantine
+        return engine.scheduler.free(limit)
+
+    assert run_virtual(main()) == 300
+
+
+def test_stopping_lets_what_is_in_flight_come_home() -> None:
+    model = Model(latency_s=5)
+
+    async def main() -> list[Answer]:
+        async with AnswerStream(engine_for(model, RateLimit(100_000)), QUERY, chunk(ids(50_000), 250)) as answers:
+            got = [await anext(answers)]
+            answers.stop()
+            async for answer in answers:
+                got.append(answer)  # noqa: PERF401
+            return got
+
+    got = run_virtual(main())
+
+    assert len(got) == len(model.requests) == model.answered
+
+
+def test_an_error_of_the_source_comes_out_and_ends_the_workers() -> None:
+    async def failing() -> AsyncIterator[str]:
+        for i in ids(600):
+            yield i
+        raise OSError("the disk is gone")
+
+    async def main() -> None:
+        async with AnswerStream(engine_for(Model(), RateLimit(100)), QUERY, chunk(failing(), 250)) as answers:
+            async for _ in answers:
+                pass
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        run_virtual(main())
+
+
+def test_a_bad_id_in_a_stream_is_told_by_its_place() -> None:
+    async def main() -> None:
+        source = [*ids(300), "12a"]
+        async with AnswerStream(engine_for(Model(), RateLimit(100)), QUERY, chunk(iter(source), 250)) as answers:
+            async for _ in answers:
+                pass
+
+    with pytest.raises(UsageError, match=r"tweet_ids\[300\] is '12a'"):
+        run_virtual(main())
+
+
+def test_a_run_cancelled_at_any_await_leaves_nothing_behind() -> None:
+    """1,000 runs, each cancelled at another moment."""
+    limit = RateLimit(20, period=1)
+
+    async def main() -> None:
+        chance = random.Random(11)
+        for _ in range(1_000):
+            model = Model(latency_s=0.2, seed=chance.randrange(10**9))
+            engine = engine_for(model, limit, concurrency=4)
+            task = asyncio.create_task(fetch(engine, 50_000))
+            for _ in range(chance.randrange(6)):
+                await asyncio.sleep(chance.choice([0, 0, 0.05, 0.3]))
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            assert engine.in_flight == model.in_flight == 0
+            await asyncio.sleep(70)
+            assert engine.scheduler.free(limit) == limit.requests
+
+    run_virtual(main())
+
+
+def test_a_probe_s_answer_that_nobody_takes_does_not_hold_other_calls() -> None:
+    sent = 0
+
+    def failing(model: Model, asked: list[str]) -> Reply | None:
+        nonlocal sent
+        sent += 1
+        return reply(503) if sent >= 4 and model.now < 60 else None
+
+    async def main() -> int:
+        engine = engine_for(Model(failing), RateLimit(100_000), concurrency=2)
+        inner = 0
+        async with AnswerStream(engine, QUERY, chunk(ids(2_500), 250)) as answers:
+            async for _ in answers:
+                await asyncio.sleep(200)  # the outage ends meanwhile
+                inner += (await fetch(engine, 10)).outcomes["answered"]
+        return inner
+
+    assert run_virtual(main()) == 100
+
+
+def test_a_blip_is_not_dated_by_the_faults_of_an_earlier_call() -> None:
+    gone = Model(lambda model, asked: reply(503) if model.now < 10 or 7_200 <= model.now < 7_201 else None)
+
+    async def main() -> EngagementResult:
+        engine = engine_for(gone, RateLimit(100_000))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2):
+                await fetch(engine, 10)
+        await asyncio.sleep(7_200 - gone.now)
+        return await fetch(engine, 25_000)
+
+    check(run_virtual(main()), 25_000)
+
+
+def test_a_call_keeps_its_deadline_when_others_begin() -> None:
+    async def main() -> float:
+        engine = engine_for(Model(lambda model, asked: reply(503)), RateLimit(100_000))
+
+        async def first() -> float:
+            await fetch(engine, 5_000)
+            return asyncio.get_running_loop().time()
+
+        running = asyncio.create_task(first())
+        others = []
+        for _ in range(3):
+            await asyncio.sleep(600)
+            others.append(asyncio.create_task(fetch(engine, 10)))
+        await asyncio.gather(*others)
+        return await running
+
+    assert run_virtual(main()) <= 950
+
+
+def test_a_small_call_is_not_stuck_behind_the_workers_of_large_ones() -> None:
+    async def main() -> float:
+        engine = engine_for(Model(), RateLimit(60))
+        large = [asyncio.create_task(fetch(engine, 250 * 60)) for _ in range(3)]
+        await asyncio.sleep(10)
+        began_at = asyncio.get_running_loop().time()
+        await fetch(engine, 10)
+        took_s = asyncio.get_running_loop().time() - began_at
+        for task in large:
+            task.cancel()
+        await asyncio.gather(*large, return_exceptions=True)
+        return took_s
+
+    assert run_virtual(main()) <= 5
+
+
+def test_answers_that_were_not_taken_for_long_are_no_sign_of_somebody_else(caplog: pytest.LogCaptureFixture) -> None:
+    epoch = 1_767_225_600
+
+    def telling(model: Model, asked: list[str]) -> Reply:
+        used = sum(at >= model.now // 60 * 60 for at in model.arrived_at)
+        return reply(
+            200,
+            good(asked),
+            x_per_minute_remaining=str(60 - used),
+            x_per_minute_reset=str(epoch + int(model.now) // 60 * 60 + 60),
+            date=format_datetime(datetime.fromtimestamp(epoch + int(model.now), UTC), usegmt=True),
+        )
+
+    async def main() -> None:
+        async with AnswerStream(engine_for(Model(telling), RateLimit(60)), QUERY, chunk(ids(15_000), 250)) as answers:
+            taken = 0
+            async for _ in answers:
+                taken += 1
+                if taken == 20:
+                    await asyncio.sleep(300)
+
+    run_virtual(main())
+
+    assert "somebody else" not in caplog.text
+
+
+def test_calls_at_the_same_time_share_the_concurrency_and_one_that_is_cancelled_gives_its_slots_back() -> None:
+    model = Model(latency_s=1.0)
+
+    async def main() -> list[EngagementResult]:
+        engine = engine_for(model, RateLimit(100_000), concurrency=4)
+        calls = [asyncio.create_task(fetch(engine, 10_000)) for _ in range(4)]
+        for call in calls[:2]:
+            await asyncio.sleep(2)
+            call.cancel()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert [isinstance(result, asyncio.CancelledError) for result in results] == [True, True, False, False]
+        alone = Model(latency_s=1.0)
+        engine._transport = alone
+        rest = await fetch(engine, 10_000)
+        assert alone.most_in_flight == 4, "a slot was lost, or one too many was given back"
+        return [result for result in (*results, rest) if isinstance(result, EngagementResult)]
+
+    for result in run_virtual(main()):
+        check(result, 10_000)
+    assert model.most_in_flight <= 4 + 4

@@ -1,0 +1,377 @@
+"""BackfillJob against a real server: it goes on, stops in good order, asks nothing twice, and remembers what it spent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engagement_async import (
+    AuthError,
+    BearerCredentials,
+    Merger,
+    OAuth1Credentials,
+    Query,
+    RateLimit,
+    RequestRefusedError,
+    UsageError,
+)
+from engagement_async.backfill import (
+    BackfillJob,
+    JobDiskError,
+    JobIncompleteError,
+    JobLockedError,
+    OtherJobError,
+    Progress,
+)
+from engagement_async.backfill.journal import Journal
+from engagement_async.emulator import Emulator
+from tests.support.jobs import BY_TWEET, HOURLY, MIXED, TYPES, bearer, emulator, make_ids
+
+FAST = RateLimit(100_000, period=1)
+
+
+def owner(server: Emulator) -> OAuth1Credentials:
+    return OAuth1Credentials(
+        server.consumer_key, server.consumer_secret, server.access_token, server.access_token_secret
+    )
+
+
+async def run(job: BackfillJob, server: Emulator, **options: Any) -> Progress:
+    options = {"rate_limit": FAST, "base_url": server.base_url, "concurrency": 4, **options}
+    return await job.run(options.pop("credentials", bearer(server)), **options)
+
+
+def asked(server: Emulator) -> list[str]:
+    return [tweet_id for entry in server.log for tweet_id in entry.tweet_ids]
+
+
+async def result(job: BackfillJob, tmp_path: Path, **options: Any) -> dict[str, Any]:
+    await job.export(tmp_path / "result.json", **options)
+    found: dict[str, Any] = json.loads((tmp_path / "result.json").read_text())
+    return found
+
+
+def texts(value: Any) -> Any:
+    return {key: texts(inner) for key, inner in value.items()} if isinstance(value, dict) else str(value)
+
+
+def truth(server: Emulator, query: Query, ids: list[str]) -> dict[str, Any]:
+    app_only = query.endpoint.name == "totals"
+    found = server.expected(query.endpoint.name, ids, query.engagement_types, query.groupings, app_only=app_only)
+    return {name: texts(found[name]) for name in query.groupings}
+
+
+async def test_a_job_in_many_runs_asks_every_id_once_and_adds_up(tmp_path: Path) -> None:
+    ids = make_ids(3100)
+    async with emulator(unavailable_fraction=0.05) as server:
+        job = BackfillJob(tmp_path / "job")
+        assert (await job.start(MIXED, ids + ids[:500])).new_ids == 3100
+        seen = []
+        while True:
+            progress = await run(job, server, max_requests=3)
+            seen.append(progress)
+            if progress.outcome == "done":
+                break
+        assert [progress.outcome for progress in seen] == ["max_requests"] * 4 + ["done"]
+        assert [progress.pending for progress in seen] == [2350, 1600, 850, 100, 0]
+        assert sorted(asked(server)) == sorted(ids)
+        assert (await run(job, server)).requests == 0
+
+        found = await result(job, tmp_path)
+        status = await job.status()
+        assert {name: found[name] for name in MIXED.groupings} == truth(server, MIXED, ids)
+        assert len(found["unavailable_tweet_ids"]) == progress.counts.unavailable > 50
+        assert (await job.verify()).counts == progress.counts == status.tally.counts
+        assert sum(spent.requests for spent in status.runs) == 13 == len(server.log)
+        assert status.is_complete
+        assert not status.is_running
+
+
+async def test_hours_and_sums_of_hours_are_exact(tmp_path: Path) -> None:
+    ids = make_ids(90)
+    async with emulator() as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(HOURLY, ids)
+        await run(job, server, credentials=owner(server), max_requests=1)
+        await run(job, server, credentials=owner(server))
+
+        assert {name: (await result(job, tmp_path))[name] for name in HOURLY.groupings} == truth(server, HOURLY, ids)
+
+
+async def test_what_is_unavailable_is_never_asked_again(tmp_path: Path) -> None:
+    ids = make_ids(300)
+    async with emulator(unavailable=ids[:40], unavailable_fraction=0) as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, ids)
+        await run(job, server)
+        more = await job.start(BY_TWEET, [*ids[:100], "5", "6"], extend=True)
+        await run(job, server)
+        await job.retry_failed(bearer(server), rate_limit=FAST, base_url=server.base_url)
+
+        assert more.new_ids == 2
+        assert sorted(asked(server)) == sorted([*ids, "5", "6"])
+
+
+async def test_failed_ids_are_asked_again_together_and_all_adds_up(tmp_path: Path) -> None:
+    ids = make_ids(2000)
+    bad = ids[3::200]
+    async with emulator(rejected=bad, unavailable_fraction=0.02) as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(MIXED, ids)
+        progress = await run(job, server)
+        assert progress.counts.failed == len(bad) == 10
+        again = await job.retry_failed(bearer(server), rate_limit=FAST, base_url=server.base_url)
+        assert again.counts.failed == 10  # still refused
+
+        server._service.world.rejected.clear()
+        before = len(server.log)
+        mended = await job.retry_failed(bearer(server), rate_limit=FAST, base_url=server.base_url)
+
+        assert mended.counts.failed == 0
+        assert len(server.log) == before + 1
+        assert {name: (await result(job, tmp_path))[name] for name in MIXED.groupings} == truth(server, MIXED, ids)
+        assert (await job.verify()).counts == mended.counts
+
+
+async def test_an_export_equals_the_merger(tmp_path: Path) -> None:
+    ids = make_ids(1200)
+    async with emulator(unavailable_fraction=0.05) as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(MIXED, ids)
+        await run(job, server)
+        merger = Merger(MIXED)
+        with Journal.open(job.folder) as journal:
+            for batch, stored in journal.answers():
+                assert stored is not None
+                merger.add(journal.decoded(stored, batch))
+
+        assert await result(job, tmp_path) == texts_of_response(merger.result().to_response())
+
+
+def texts_of_response(response: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(response))
+    return found
+
+
+async def test_a_budget_that_is_just_enough_is_enough(tmp_path: Path) -> None:
+    async with emulator() as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, make_ids(1000))
+        progress = await run(job, server, max_requests=4)
+
+        assert (progress.outcome, progress.requests, progress.pending) == ("done", 4, 0)
+
+
+async def test_stop_lets_what_is_on_its_way_come_home(tmp_path: Path) -> None:
+    ids = make_ids(5000)
+    async with emulator(latency_s=0.1) as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, ids)
+        running = asyncio.create_task(run(job, server))
+        while len(server.log) < 6:
+            await asyncio.sleep(0.01)
+        job.stop()
+        progress = await running
+
+        assert progress.outcome == "stopped"
+        assert progress.requests == len(server.log) == progress.ids_done // 250
+        assert (await run(job, server)).outcome == "done"
+        assert sorted(asked(server)) == sorted(ids)
+
+
+async def test_a_deadline_stops_even_who_waits_for_the_contract(tmp_path: Path) -> None:
+    async with emulator() as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, make_ids(5000))
+        progress = await run(job, server, rate_limit=RateLimit(3, period=3600), max_duration_s=0.4)
+
+        assert progress.outcome == "max_duration"
+        assert 1 <= progress.requests == len(server.log) <= 3
+        assert progress.pending == 5000 - 250 * progress.requests
+
+
+async def test_the_next_run_counts_what_the_last_one_spent(tmp_path: Path) -> None:
+    async with emulator(requests_per_minute=20, period=2.0) as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, make_ids(9000))
+        limit = RateLimit(20, period=2.0)
+        for budget in (9, 4, 13, 100):
+            await run(job, server, rate_limit=limit, max_requests=budget)
+
+        assert (await job.status()).is_complete
+        assert set(server.log.statuses) == {200}
+        assert server.peak() <= 20
+
+
+async def test_an_outage_leaves_ids_pending_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engagement_async.backfill.runner.OUTAGE_S", 0.5)
+    async with emulator() as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, make_ids(5000))
+        await run(job, server, max_requests=5)
+        server.set_faults({"503": 1})
+        progress = await run(job, server, concurrency=12)  # ten faults in a row are an outage
+        assert (progress.outcome, progress.counts.failed, progress.pending) == ("outage", 0, 3750)
+
+        server.set_faults(None)
+        assert (await run(job, server)).outcome == "done"
+
+
+async def test_wrong_credentials_end_the_run_and_lose_nothing(tmp_path: Path) -> None:
+    async with emulator() as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, make_ids(5000))
+        await run(job, server, max_requests=3)
+        with pytest.raises(AuthError):
+            await run(job, server, credentials=BearerCredentials("stale"))
+
+        status = await job.status()
+        assert status.tally.answers == 3
+        assert [spent.outcome for spent in status.runs] == ["max_requests", "AuthError"]
+
+
+async def test_a_refused_request_ends_the_run(tmp_path: Path) -> None:
+    ids = make_ids(1000)
+    async with emulator(rejected=ids) as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, ids)
+        with pytest.raises(RequestRefusedError):
+            await run(job, server)
+
+        assert (await job.status()).tally.answers == 0
+
+
+async def test_a_full_disk_stops_the_run_and_there_being_room_again_lets_it_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = make_ids(9000)
+    opened = Journal.open
+
+    def small(*args: Any, **options: Any) -> Journal:
+        journal = opened(*args, **options)
+        pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+        journal._db.execute(f"PRAGMA max_page_count={pages + 9}")
+        return journal
+
+    async with emulator() as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, ids)
+        monkeypatch.setattr(Journal, "open", small)
+        with pytest.raises(JobDiskError, match="no space"):
+            await run(job, server)
+        monkeypatch.undo()
+        committed = (await job.verify()).answers
+        assert 0 < committed < 36
+        lost = len(server.log) - committed
+        await run(job, server)
+
+        assert len(asked(server)) == len(ids) + lost * 250
+        assert lost <= 4 + 1  # those that were in flight
+
+
+async def test_two_runs_of_one_job(tmp_path: Path) -> None:
+    async with emulator(latency_s=0.05) as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, make_ids(5000))
+        running = asyncio.create_task(run(job, server))
+        while not len(server.log):
+            await asyncio.sleep(0.01)
+        for other in (job, BackfillJob(tmp_path / "job")):
+            with pytest.raises(JobLockedError):
+                await run(other, server)
+        status = await BackfillJob(tmp_path / "job").status()
+        assert status.is_running
+        assert (await running).outcome == "done"
+
+
+async def test_progress_is_told(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    async with emulator(latency_s=0.02) as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, make_ids(5000))
+        await run(job, server, max_requests=4)
+        last = await run(job, server, on_progress=told.append, every_s=0.01)
+
+    assert len(told) > 3
+    assert told[-1] == last
+    assert [progress.ids_done for progress in told] == sorted(progress.ids_done for progress in told)
+    assert told[-1].ids_done == told[-1].ids_total == 5000
+    assert told[-1].requests == 16
+    assert told[-1].eta_s == 0
+
+
+async def test_what_cannot_be_asked_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    async with emulator() as server:
+        job = BackfillJob(tmp_path / "job")
+        with pytest.raises(UsageError, match="no job was started"):
+            await run(job, server)
+        with pytest.raises(UsageError, match="say what"):
+            await job.start()
+        with pytest.raises(UsageError, match="one string"):
+            await job.start(BY_TWEET, "123")
+        with pytest.raises(UsageError, match="not both"):
+            await job.start(BY_TWEET, ["1"], files=["x"])
+        await job.start(HOURLY, ["1"])
+        with pytest.raises(UsageError, match=r"OAuth 1.0a"):
+            await run(job, server)
+        with pytest.raises(OtherJobError, match="this job asks"):
+            await job.start(BY_TWEET, ["1"])
+        with pytest.raises(UsageError, match="rate_limit"):
+            await job.run(bearer(server))
+        with pytest.raises(UsageError, match="max_duration_s"):
+            await run(job, server, max_duration_s=0)
+        with pytest.raises(UsageError, match="max_requests"):
+            await run(job, server, max_requests=0)
+        with pytest.raises(JobIncompleteError, match="1 of 1 IDs"):
+            await job.export(tmp_path / "x.csv", format="json")
+
+        assert not len(server.log)
+
+
+async def test_files_are_known_again_without_being_read(tmp_path: Path) -> None:
+    ids = make_ids(50)
+    path = tmp_path / "ids.txt"
+    path.write_text("\n".join([*ids, "nonsense", *ids]))
+    job = BackfillJob(tmp_path / "job")
+    first = await job.start(BY_TWEET, files=[path])
+    again = await job.start(BY_TWEET, files=[path])
+    path.touch()
+    touched = await job.start(BY_TWEET, files=[path])
+    path.write_text("\n".join([*ids, "77"]))
+    with pytest.raises(OtherJobError):
+        await job.start(files=[path])
+    extended = await job.start(files=[path], extend=True)
+
+    assert (first.new_ids, first.ids_read, first.rejected) == (50, 100, 1)
+    assert (again.ids_read, touched.ids_read, extended.new_ids) == (0, 100, 1)
+    assert json.loads(job.folder.rejects.read_text())["line"] == 51
+
+
+async def test_a_strict_start_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "ids.txt"
+    path.write_text("1\n2\nnonsense\n3")
+    with pytest.raises(UsageError, match=r"ids.txt:3: 'nonsense'"):
+        await BackfillJob(tmp_path / "job").start(BY_TWEET, files=[path], strict=True)
+
+    assert not (tmp_path / "job").exists()
+
+
+async def test_no_secret_reaches_the_folder(tmp_path: Path) -> None:
+    async with emulator() as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(MIXED, make_ids(600))
+        await run(job, server, credentials=owner(server))
+        await job.start(MIXED, ["7"], extend=True)
+        with pytest.raises(AuthError):
+            await run(job, server, credentials=BearerCredentials("canary-token"))
+        await result(job, tmp_path, partial=True)
+        held = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+    secrets = [server.consumer_key, server.consumer_secret, server.access_token, server.access_token_secret]
+    for secret in [*secrets, server.bearer_token, "canary-token", "oauth_signature"]:
+        assert secret.encode() not in held
+    assert TYPES[0].encode() in held
