@@ -4,6 +4,8 @@ from ._core.endpoints import LAST_28_HOURS as LAST_28_HOURS
 from ._core.endpoints import TOTALS as TOTALS
 from ._core.endpoints import Endpoint as Endpoint
 from ._core.merging import Merger as Merger
+from ._core.outcomes import Failure as Failure
+from ._core.outcomes import FailureKind as FailureKind
 from ._core.parsing import Answer as Answer
 from ._core.parsing import Window as Window
 from ._core.query import Query as Query
@@ -12,6 +14,7 @@ from ._core.result import EngagementResult as EngagementResult
 from ._engine.scheduler import LocalScheduler as LocalScheduler
 from ._engine.scheduler import Scheduler as Scheduler
 from ._engine.stream import AnswerStream as AnswerStream
+from ._progress import WaitReason as WaitReason
 from .client import ClientStatus as ClientStatus
 from .client import EngagementClient as EngagementClient
 from .config import SizeLimits as SizeLimits
@@ -60,6 +63,8 @@ __all__ = [
     "EngagementClient",
     "EngagementError",
     "EngagementResult",
+    "Failure",
+    "FailureKind",
     "InvalidAnswerError",
     "JobCorruptError",
     "JobDiskError",
@@ -81,6 +86,7 @@ __all__ = [
     "SizeLimits",
     "Timeouts",
     "UsageError",
+    "WaitReason",
     "Window",
 ]
 __version__: str

@@ -1,0 +1,18 @@
+"""How far a run is, and what it waits for: the one module that says so for clients, jobs and series."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["WaitReason"]
+
+
+class WaitReason(StrEnum):
+    """What a client waits for."""
+
+    CONTRACT = "contract"
+    """The next token of the rate limit."""
+    RATE_LIMITED = "rate_limited"
+    """The end of a pause that the API demanded with a 429."""
+    OUTAGE = "outage"
+    """An API that does not answer: single probes ask until it does."""
