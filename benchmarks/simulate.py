@@ -173,7 +173,7 @@ async def _run(tweets: int, seed: int) -> dict[str, Any]:
     horizon_s = batches / REQUESTS_PER_MINUTE * 60
     episodes = _episodes(draw, horizon_s) if horizon_s > 4 * 3600 else []
     server = ModelServer(draw, episodes, loop.time)
-    scheduler = LocalScheduler(RateLimit(REQUESTS_PER_MINUTE), quarantine_s=TIMEOUT_S)
+    scheduler = LocalScheduler(RateLimit(REQUESTS_PER_MINUTE))
     engine = Engine(
         transport=server,
         scheduler=scheduler,

@@ -15,6 +15,7 @@ from engagement_async._core.merging import Merger
 from engagement_async._core.query import Bound, Query
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.result import EngagementResult
+from engagement_async._engine.contracts import scheduler_for
 from engagement_async._engine.scheduler import LocalScheduler, Scheduler
 from engagement_async._engine.stream import AnswerStream, Engine, Source
 from engagement_async._engine.transport import Transport
@@ -100,15 +101,14 @@ class EngagementClient:
         self._base_url = checked_base_url(base_url)
         self._concurrency = concurrency
         self._outage_timeout_s = outage_timeout_s
-        timeouts = timeouts or Timeouts()
-        self._scheduler: Scheduler = scheduler or LocalScheduler(
-            () if rate_limit is None else rate_limit, quarantine_s=timeouts.total_s
-        )
+        self._timeouts = timeouts or Timeouts()
+        self._scheduler: Scheduler = scheduler or LocalScheduler(() if rate_limit is None else rate_limit)
+        self._shares_contract = scheduler is None
         for limit in self._scheduler.limits:
             if limit.endpoint not in (None, *ENDPOINTS):
                 raise UsageError(f"RateLimit has no endpoint {limit.endpoint!r}: name one of {', '.join(ENDPOINTS)}")
         self._size_limits = size_limits or SizeLimits()
-        self._transport = Transport(timeouts=timeouts, size_limits=self._size_limits, tls=tls)
+        self._transport = Transport(timeouts=self._timeouts, size_limits=self._size_limits, tls=tls)
         self._running: Engine | None = None
 
     def __repr__(self) -> str:
@@ -116,6 +116,8 @@ class EngagementClient:
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
+        if self._shares_contract:
+            self._scheduler = scheduler_for(self._scheduler.limits, self._base_url, self._credentials)
         self._running = Engine(
             transport=self._transport,
             scheduler=self._scheduler,
@@ -123,6 +125,7 @@ class EngagementClient:
             base_url=self._base_url,
             concurrency=self._concurrency,
             outage_timeout_s=self._outage_timeout_s,
+            quarantine_s=self._timeouts.total_s,
             json_depth=self._size_limits.json_depth,
             user_agent=f"engagement-async/{__version__}",
         )

@@ -23,10 +23,11 @@ from yarl import URL
 
 from engagement_async._core.batches import Batch
 from engagement_async._core.merging import unite
+from engagement_async._core.other_consumers import OtherConsumerDetector
 from engagement_async._core.parsing import Answer, AnswerReader, Reading, RefusedIdsError
 from engagement_async._core.query import Query
-from engagement_async._core.rate_headers import RateHeaders, per_minute
-from engagement_async._core.rate_limit import RateLimit, Token
+from engagement_async._core.rate_headers import RateHeaders
+from engagement_async._core.rate_limit import Token
 from engagement_async._core.recovery import (
     ATTEMPTS,
     PUT_OFF_BEFORE_SPLIT,
@@ -134,6 +135,7 @@ class Engine:
         concurrency: int,
         outage_timeout_s: float,
         user_agent: str,
+        quarantine_s: float = 60.0,
         json_depth: int = 32,
         draw: Callable[[], float] = random.random,
         wall_clock: Callable[[], float] = time.time,
@@ -160,8 +162,8 @@ class Engine:
         self._outage_changed = asyncio.Event()
         self._wall_clock = wall_clock
         self._clock_error_s = 0.0
-        self._shared_until = -math.inf
-        self._minute_limits: dict[tuple[str, int | None], RateLimit] = {}
+        self._quarantine_s = quarantine_s
+        self._other_consumers = OtherConsumerDetector(scheduler.limits)
         self._retrying = AsyncRetrying(
             retry=retry_if_exception_type(AttemptError),
             stop=stop_after_attempt(ATTEMPTS) | _StopWhenLate(self),
@@ -205,10 +207,8 @@ class Engine:
             signed_with = self._clock_error_s
             try:
                 reply = await self._post(ask, call)
-                if reply.status == 200:
-                    self._look_for_sharers(reply.headers, ask.reader.query.endpoint.name)
-                    if not is_probe:  # for a probe's outcome every other call waits too
-                        await call.turn()
+                if reply.status == 200 and not is_probe:  # for a probe's outcome every other call waits too
+                    await call.turn()
                 reading = ask.reader.read(number, ask.tweet_ids, reply.status, reply.headers, reply.body)
             except RateLimitedError as error:
                 self._note_answer()
@@ -258,27 +258,29 @@ class Engine:
         try:
             # The token is taken last, so that it is not out while something else is waited for.
             token = await self.scheduler.acquire(call.lane, retry=ask.faults > 0)
-            return await self._send(url, signer, body, token)
+            return await self._send(url, signer, body, token, endpoint.name)
         finally:
             call.in_flight -= 1
             if takes_slot:
                 self._slots.release()
 
-    async def _send(self, url: URL, signer: Signer, body: bytes, token: Token) -> Reply:
+    async def _send(self, url: URL, signer: Signer, body: bytes, token: Token, endpoint: str) -> Reply:
         self.requests += 1
         self.in_flight += 1
         try:
             # Signed after the wait: a timestamp ages, and a nonce is for one attempt.
             header = signer.authorization(int(self._wall_clock() + self._clock_error_s))
-            return await self._transport.post(
+            reply = await self._transport.post(
                 url, {**self._headers, "Authorization": header}, body, lambda: self.scheduler.settle(token)
             )
+            self._yield_to_others(reply.headers, endpoint, token)
+            return reply
         except NotSentError:
             self.requests -= 1
             self.scheduler.refund(token)
             raise
         except BaseException:
-            self.scheduler.abandon(token)  # unless the headers had come
+            self.scheduler.abandon(token, within_s=self._quarantine_s)  # unless the headers had come
             raise
         finally:
             self.in_flight -= 1
@@ -336,35 +338,16 @@ class Engine:
             logger.warning("the API refused for the rate: holding the contract for %.1f s", seconds)
             self.scheduler.hold(seconds)
 
-    def _look_for_sharers(self, headers: Mapping[str, str], endpoint: str) -> None:
-        """Fewer requests left than this engine's own outcomes has: somebody else spends the same contract."""
-        remaining, told = per_minute(headers)
-        if remaining is None:
-            return
-        limit = self._minute_limits.get((endpoint, told))
-        if limit is None:
-            limit = _minute_limit(self.scheduler.limits, endpoint, told)
-            if limit is None:
-                return
-            if len(self._minute_limits) < 100:
-                self._minute_limits[endpoint, told] = limit
-        now = self.now()
-        is_shared = now < self._shared_until
-        # What is in flight may not be counted yet. That is no proof of somebody else, but once there is one, it matters.
-        left = max(0, remaining - self.in_flight) if is_shared else remaining
-        if left >= self.scheduler.free(limit):
-            return
-        reset_s = RateHeaders.from_headers(headers).minute_reset_s
-        for_s = limit.period if reset_s is None else min(reset_s + 1.0, limit.period)
-        if not is_shared:
-            foreign = self.scheduler.free(limit) - left
-            logger.warning(
-                "somebody else spends this contract too (%d of this window's requests): an earlier run, or another program; "
-                "yielding to them",
-                foreign,
-            )
-        self.scheduler.cap(limit, left, for_s)
-        self._shared_until = now + limit.period
+    def _yield_to_others(self, headers: Mapping[str, str], endpoint: str, token: Token) -> None:
+        cap = self._other_consumers.observe(
+            headers,
+            endpoint,
+            now=self.now(),
+            in_flight=self.in_flight - 1,
+            available=lambda limit: self.scheduler.available(limit, since=token),
+        )
+        if cap is not None:
+            self.scheduler.cap(cap.limit, cap.remaining, cap.for_s)
 
 
 def _said(reply: Reply | None) -> RateHeaders:
@@ -670,15 +653,3 @@ class AnswerStream:
         work.collected.answers += [
             Answer(number, ask.tweet_ids, failed_tweet_ids=dict.fromkeys(ask.tweet_ids, reason)) for ask in asks
         ]
-
-
-def _minute_limit(limits: tuple[RateLimit, ...], endpoint: str, told: int | None) -> RateLimit | None:
-    """The limit that the `x-per-minute-*` headers of this endpoint's answers speak of; None when that is unclear."""
-    counting = [limit for limit in limits if limit.endpoint in (None, endpoint)]
-    nearest = min(abs(limit.period - 60.0) for limit in counting)
-    by_minute = [limit for limit in counting if abs(limit.period - 60.0) == nearest]
-    same = [limit for limit in by_minute if limit.requests == told]
-    for found in (same, by_minute):
-        if len(found) == 1:
-            return found[0]
-    return None

@@ -65,7 +65,7 @@ class Run:
         self._credentials = credentials
         self._concurrency = concurrency
         self._withholds = scheduler is None
-        inner = scheduler or LocalScheduler(rate_limit or (), quarantine_s=timeouts.total_s)
+        inner = scheduler or LocalScheduler(rate_limit or ())
         self._spending = SpendingScheduler(
             inner,
             allowance=4 * concurrency,

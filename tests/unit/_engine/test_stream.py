@@ -101,7 +101,7 @@ def reply(status: int, body: Any = None, **headers: str) -> Reply:
 def engine_for(model: Model, limit: RateLimit, **options: Any) -> Engine:
     return Engine(
         transport=model,
-        scheduler=LocalScheduler(limit, quarantine_s=60),
+        scheduler=LocalScheduler(limit),
         credentials=BearerCredentials("token"),
         base_url=URL("https://data-api.example"),
         user_agent="tests",
@@ -563,7 +563,7 @@ def test_leaving_the_stream_early_ends_the_workers_and_holds_their_tokens() -> N
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert engine.in_flight == 0
         await asyncio.sleep(200)  # the window and the quarantine
-        return engine.scheduler.free(limit)
+        return engine.scheduler.available(limit)
 
     assert run_virtual(main()) == 300
 
@@ -628,7 +628,7 @@ def test_a_run_cancelled_at_any_await_leaves_nothing_behind() -> None:
             assert asyncio.all_tasks() == {asyncio.current_task()}
             assert engine.in_flight == model.in_flight == 0
             await asyncio.sleep(70)
-            assert engine.scheduler.free(limit) == limit.requests
+            assert engine.scheduler.available(limit) == limit.requests
 
     run_virtual(main())
 
