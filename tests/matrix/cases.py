@@ -331,8 +331,8 @@ async def _second_consumer(bench: Bench) -> None:
     try:
         async with (
             bench.emulator(requests_per_minute=limit) as emulator,
-            client_of(emulator) as ours,
-            client_of(emulator) as theirs,
+            client_of(emulator, scheduler=LocalScheduler(RateLimit(limit))) as ours,
+            client_of(emulator, scheduler=LocalScheduler(RateLimit(limit))) as theirs,
         ):
             half = len(ids) // 2
             results = await asyncio.gather(bench.fetch(ours, ids[:half]), bench.fetch(theirs, ids[half:]))
