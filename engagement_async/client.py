@@ -17,7 +17,7 @@ from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.result import EngagementResult
 from engagement_async._engine.scheduler import LocalScheduler, Scheduler
 from engagement_async._engine.stream import AnswerStream, Engine, Source
-from engagement_async._engine.transport import Transport
+from engagement_async._engine.transport import AiohttpTransport
 from engagement_async.config import (
     DEFAULT_BASE_URL,
     DEFAULT_OUTAGE_TIMEOUT_S,
@@ -108,7 +108,7 @@ class EngagementClient:
             if limit.endpoint not in (None, *ENDPOINTS):
                 raise UsageError(f"RateLimit has no endpoint {limit.endpoint!r}: name one of {', '.join(ENDPOINTS)}")
         self._size_limits = size_limits or SizeLimits()
-        self._transport = Transport(timeouts=timeouts, size_limits=self._size_limits, tls=tls)
+        self._transport = AiohttpTransport(timeouts=timeouts, size_limits=self._size_limits, tls=tls)
         self._running: Engine | None = None
 
     def __repr__(self) -> str:

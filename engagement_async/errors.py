@@ -3,6 +3,7 @@
     EngagementError
     ├── UsageError (also a ValueError)   the request breaks a documented rule; nothing was sent
     ├── AuthError                        the credentials were refused (401); the run stopped
+    ├── AccessRefusedError               the API refuses this application or account, whatever the request (402, 403)
     ├── RequestRefusedError              the API refuses the request itself, whatever the IDs; the run stopped
     ├── ServerRefusedError               404, 406, redirect, certificate: address or set-up is wrong; the run stopped
     ├── RateLimitedError                 429; the engine holds the contract and asks again
@@ -34,6 +35,7 @@ from __future__ import annotations
 
 __all__ = [
     "APIError",
+    "AccessRefusedError",
     "AttemptError",
     "AttemptTimeoutError",
     "AuthError",
@@ -76,6 +78,11 @@ class APIError(EngagementError):
 
 class AuthError(APIError):
     """The credentials were refused (401). Nothing more was asked."""
+
+
+class AccessRefusedError(APIError):
+    """The API refuses this application or account, whatever the request: no access level, credits used up, suspended, or
+    a 400 or 403 that is no JSON, as proxies and firewalls write it. The message has the API's own words."""
 
 
 class RequestRefusedError(APIError):

@@ -11,9 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from engagement_async._core.parsing import Answer, RefusedIdsError
+from engagement_async._core.answer import Answer
+from engagement_async._core.outcomes import Failure, FailureKind
 from engagement_async._core.rate_headers import RateHeaders
 from engagement_async._core.rate_limit import RateLimit
+from engagement_async._core.refusals import RefusedIdsError
 from engagement_async.errors import AttemptError, DisconnectedError
 
 __all__ = [
@@ -86,7 +88,8 @@ def narrow(number: int, tweet_ids: tuple[str, ...], error: RefusedIdsError) -> N
     named = error.named or (tweet_ids if len(tweet_ids) == 1 else ())
     if named:
         left = tuple(i for i in tweet_ids if i not in frozenset(named))
-        out = Answer(number, named, failed_tweet_ids=dict.fromkeys(named, str(error)))
+        failure = Failure(str(error), kind=FailureKind.REFUSED)
+        out = Answer(number, named, failed_tweet_ids=dict.fromkeys(named, failure))
         return Narrowed(out, (left,) if left else ())
     return Narrowed(None, halves(tweet_ids))
 
@@ -99,9 +102,8 @@ def halves(tweet_ids: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]
 
 def missing_answer(number: int, tweet_ids: tuple[str, ...]) -> Answer:
     """The outcomes of IDs that two answers left out."""
-    return Answer(
-        number, tweet_ids, failed_tweet_ids=dict.fromkeys(tweet_ids, "missing: the API's answers leave this Tweet out")
-    )
+    failure = Failure("missing: the API's answers leave this Tweet out", kind=FailureKind.MISSING)
+    return Answer(number, tweet_ids, failed_tweet_ids=dict.fromkeys(tweet_ids, failure))
 
 
 class Suspicion:

@@ -15,15 +15,17 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 from tenacity.stop import stop_base
 from yarl import URL
 
+from engagement_async._core.answer import Answer
 from engagement_async._core.batches import Batch
-from engagement_async._core.merging import unite
-from engagement_async._core.parsing import Answer, AnswerReader, Reading, RefusedIdsError
+from engagement_async._core.merging import merge_parts
+from engagement_async._core.outcomes import Failure, FailureKind
+from engagement_async._core.parsing import ParsedResponse, ResponseParser
 from engagement_async._core.query import Query
 from engagement_async._core.rate_headers import RateHeaders, per_minute
 from engagement_async._core.rate_limit import RateLimit, Token
@@ -39,8 +41,9 @@ from engagement_async._core.recovery import (
     missing_answer,
     narrow,
 )
+from engagement_async._core.refusals import RefusedIdsError
 from engagement_async._engine.scheduler import Lane, Scheduler, loop_clock
-from engagement_async._engine.transport import Reply
+from engagement_async._engine.transport import Response, Transport
 from engagement_async.credentials import Credentials, Signer
 from engagement_async.errors import (
     APIError,
@@ -53,7 +56,7 @@ from engagement_async.errors import (
     UsageError,
 )
 
-__all__ = ["AnswerStream", "Engine", "Poster"]
+__all__ = ["AnswerStream", "Engine"]
 
 logger = logging.getLogger("engagement_async")
 
@@ -62,20 +65,12 @@ _CANCELLED = "the source of tweet_ids was cancelled before its end"
 Source = Iterator[Batch] | AsyncIterator[Batch]
 
 
-class Poster(Protocol):
-    """What the engine wants of a transport: see `Transport.post`."""
-
-    async def post(
-        self, url: URL, headers: Mapping[str, str], body: bytes, on_headers: Callable[[], None]
-    ) -> Reply: ...
-
-
 @dataclass(slots=True)
 class _Ask:
     """One request to be made, until it is answered or given up."""
 
     tweet_ids: tuple[str, ...]
-    reader: AnswerReader
+    reader: ResponseParser
     is_second_look: bool = False
     """Whether an answer left these IDs out before."""
     faults: int = 0
@@ -127,7 +122,7 @@ class Engine:
     def __init__(
         self,
         *,
-        transport: Poster,
+        transport: Transport,
         scheduler: Scheduler,
         credentials: Credentials,
         base_url: URL,
@@ -171,7 +166,7 @@ class Engine:
         )
         self.now = loop_clock()
 
-    async def ask(self, ask: _Ask, call: _Call, number: int) -> Reading:
+    async def ask(self, ask: _Ask, call: _Call, number: int) -> ParsedResponse:
         """Asks until there is an answer, which is decoded when it is its turn.
 
         Raises `_PutOffError` when the attempts are used up, and what stops or narrows.
@@ -196,12 +191,12 @@ class Engine:
         """Whether waiting so long would pass the deadline of this request."""
         return self.now() + wait_s > ask.first_fault_at + self.outage_timeout_s
 
-    async def _attempt(self, ask: _Ask, call: _Call, number: int) -> Reading:
+    async def _attempt(self, ask: _Ask, call: _Call, number: int) -> ParsedResponse:
         """One attempt that counts: waits that the contract asks for, and a wrong clock, cost none."""
         clock_was_corrected = False
         while True:
             is_probe = await self._pass_outage(call)
-            reply: Reply | None = None
+            reply: Response | None = None
             signed_with = self._clock_error_s
             try:
                 reply = await self._post(ask, call)
@@ -209,7 +204,14 @@ class Engine:
                     self._look_for_sharers(reply.headers, ask.reader.query.endpoint.name)
                     if not is_probe:  # for a probe's outcome every other call waits too
                         await call.turn()
-                reading = ask.reader.read(number, ask.tweet_ids, reply.status, reply.headers, reply.body)
+                reading = ask.reader.parse(
+                    number,
+                    ask.tweet_ids,
+                    reply.status,
+                    reply.headers,
+                    reply.body,
+                    accept_incomplete=ask.is_second_look,
+                )
             except RateLimitedError as error:
                 self._note_answer()
                 self._hold(_said(reply), error)
@@ -245,7 +247,7 @@ class Engine:
         logger.warning("this machine's clock is %.0f s off the API's: signing with the API's time", error_s)
         return True
 
-    async def _post(self, ask: _Ask, call: _Call) -> Reply:
+    async def _post(self, ask: _Ask, call: _Call) -> Response:
         endpoint = ask.reader.query.endpoint
         url, signer = self._signers.get(endpoint.name) or self._sign_for(endpoint.name, endpoint.path)
         body = ask.reader.query.body(ask.tweet_ids)
@@ -264,14 +266,14 @@ class Engine:
             if takes_slot:
                 self._slots.release()
 
-    async def _send(self, url: URL, signer: Signer, body: bytes, token: Token) -> Reply:
+    async def _send(self, url: URL, signer: Signer, body: bytes, token: Token) -> Response:
         self.requests += 1
         self.in_flight += 1
         try:
             # Signed after the wait: a timestamp ages, and a nonce is for one attempt.
             header = signer.authorization(int(self._wall_clock() + self._clock_error_s))
             return await self._transport.post(
-                url, {**self._headers, "Authorization": header}, body, lambda: self.scheduler.settle(token)
+                url, {**self._headers, "Authorization": header}, body, lambda *_: self.scheduler.settle(token)
             )
         except NotSentError:
             self.requests -= 1
@@ -367,7 +369,7 @@ class Engine:
         self._shared_until = now + limit.period
 
 
-def _said(reply: Reply | None) -> RateHeaders:
+def _said(reply: Response | None) -> RateHeaders:
     return RateHeaders() if reply is None else RateHeaders.from_headers(reply.headers)
 
 
@@ -436,7 +438,7 @@ class AnswerStream:
 
     def __init__(self, engine: Engine, query: Query, source: Source) -> None:
         self._engine = engine
-        self._readers = [AnswerReader(part, json_depth=engine.json_depth) for part in query.parts()]
+        self._readers = [ResponseParser(part, json_depth=engine.json_depth) for part in query.parts()]
         self._source = source
         self._source_ended = False
         self._reading: asyncio.Future[Batch | None] | None = None
@@ -544,7 +546,7 @@ class AnswerStream:
             except _PutOffError as error:
                 self._put_off_or_fail(work, error)
             except _GivenUpError as error:
-                self._fail(work, work.asks, str(error))
+                self._fail(work, work.asks, str(error), FailureKind.OUTAGE)
                 work.asks.clear()
             if not work.asks:
                 collected = work.collected
@@ -557,7 +559,7 @@ class AnswerStream:
 
     def _united(self, collected: _Collected) -> Answer:
         number, tweet_ids = collected.batch
-        return unite(number, tweet_ids, collected.answers, self._readers[0].query)
+        return merge_parts(number, tweet_ids, collected.answers, self._readers[0].query)
 
     async def _next_work(self) -> _Work | None:
         """New work first, then what was put off; None when nothing is left."""
@@ -626,7 +628,7 @@ class AnswerStream:
                 work.asks.popleft()
                 work.asks.extend(self._take(reading, ask, answers, number))
 
-    async def _ask(self, asks: deque[_Ask], number: int) -> tuple[_Ask, Reading]:
+    async def _ask(self, asks: deque[_Ask], number: int) -> tuple[_Ask, ParsedResponse]:
         """Asks the first of these requests. In doubt, it is cut down to a single ID, and others wait for its outcome."""
         if not self._suspicion.in_doubt:
             return asks[0], await self._engine.ask(asks[0], self._call, number)
@@ -637,15 +639,21 @@ class AnswerStream:
                 asks.insert(1, ask.narrowed(ask.tweet_ids[1:]))
             return asks[0], await self._engine.ask(asks[0], self._call, number)
 
-    def _take(self, reading: Reading, ask: _Ask, answers: list[Answer], number: int) -> list[_Ask]:
+    def _take(self, reading: ParsedResponse, ask: _Ask, answers: list[Answer], number: int) -> list[_Ask]:
         """Files the answer; returns what must still be asked."""
         again: list[_Ask] = []
         answers.append(reading.answer)
-        if reading.missing and ask.is_second_look and not reading.is_refusal:
+        if reading.missing and ask.is_second_look and not reading.from_error_status:
             answers.append(missing_answer(number, reading.missing))
         elif reading.missing:
-            again.append(_Ask(reading.missing, ask.reader, is_second_look=ask.is_second_look or not reading.is_refusal))
-        again += [_Ask(ids, AnswerReader(query, json_depth=self._engine.json_depth)) for query, ids in reading.reduced]
+            was_looked_at = ask.is_second_look or not reading.from_error_status
+            again.append(_Ask(reading.missing, ask.reader, is_second_look=was_looked_at))
+        if reading.incomplete:
+            again.append(_Ask(reading.incomplete, ask.reader, is_second_look=True))
+        if reading.ask_apart:
+            again.append(_Ask(reading.ask_apart, ask.reader, is_second_look=ask.is_second_look))
+        for query, ids in reading.retry_without_metrics:
+            again.append(_Ask(ids, ResponseParser(query, json_depth=self._engine.json_depth)))
         return again
 
     def _put_off_or_fail(self, work: _Work, error: _PutOffError) -> None:
@@ -654,7 +662,9 @@ class AnswerStream:
         wait_s = backoff_s(ask.faults, error.__cause__, engine.draw())
         work.put_off += 1
         if engine.is_too_late(ask, wait_s):
-            self._fail(work, [ask], f"given up after {engine.outage_timeout_s:.0f} s: {error.__cause__}")
+            self._fail(
+                work, [ask], f"given up after {engine.outage_timeout_s:.0f} s: {error.__cause__}", FailureKind.SERVER
+            )
             wait_s = 0.0
         elif work.put_off >= PUT_OFF_BEFORE_SPLIT and len(ask.tweet_ids) > 1:
             # Others are answered, this one never is: one of its Tweets may be what the API fails at.
@@ -665,10 +675,11 @@ class AnswerStream:
             work.not_before = engine.now() + wait_s
             self._put_off.append(work)
 
-    def _fail(self, work: _Work, asks: Iterable[_Ask], reason: str) -> None:
+    def _fail(self, work: _Work, asks: Iterable[_Ask], reason: str, kind: FailureKind) -> None:
         number = work.collected.batch.number
+        failure = Failure(reason, kind=kind)
         work.collected.answers += [
-            Answer(number, ask.tweet_ids, failed_tweet_ids=dict.fromkeys(ask.tweet_ids, reason)) for ask in asks
+            Answer(number, ask.tweet_ids, failed_tweet_ids=dict.fromkeys(ask.tweet_ids, failure)) for ask in asks
         ]
 
 

@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
+from engagement_async._core.answer import Answer
 from engagement_async._core.batches import Batch
-from engagement_async._core.parsing import Answer
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._engine.scheduler import LocalScheduler, Scheduler
 from engagement_async._engine.stream import AnswerStream
@@ -209,13 +209,13 @@ class Run:
         changed: dict[int, Answer] = {}
         for answer in answers:
             with_sums = True
-            for number, ids in self._retried[answer.number].homes:
+            for number, ids in self._retried[answer.batch_number].homes:
                 old = changed.get(number) or self._journal.answer(number)
                 changed[number] = patched(old, answer, ids, query, with_sums=with_sums)
                 with_sums = False
         self._journal.rewrite([encode_answer(answer, types) for answer in changed.values()], documents)
         for answer in answers:
-            del self._retried[answer.number]
+            del self._retried[answer.batch_number]
 
     # --- asking ---
 
@@ -254,7 +254,7 @@ class Run:
         after, number = -1, 0
         query = self._journal.query
         while page := await self._in_thread(self._journal.failed, after, _PAGE):
-            after = page[-1].number
+            after = page[-1].batch_number
             for packed in pack_failed(page, query):
                 await self._room()
                 self._retried[number] = packed

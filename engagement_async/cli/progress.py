@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from engagement_async._core.parsing import Answer
+from engagement_async._core.answer import Answer
 from engagement_async._core.rate_limit import RateLimit
 
 __all__ = ["Meter", "Snapshot", "count", "duration"]

@@ -213,9 +213,9 @@ async def test_a_stream_gives_each_batch_once_with_all_of_its_ids() -> None:
         query = Query(TOTALS, engagement_types=["favorites", "impressions"], groupings=BY_TWEET)
         async with client.stream(query, ids) as answers:
             async for answer in answers:
-                numbers.append(answer.number)
+                numbers.append(answer.batch_number)
                 told += answer.tweet_ids
-                assert answer.tweet_ids == tuple(ids[answer.number * 250 : answer.number * 250 + 250])
+                assert answer.tweet_ids == tuple(ids[answer.batch_number * 250 : answer.batch_number * 250 + 250])
     assert sorted(numbers) == list(range(20))
     assert sorted(told) == sorted(ids)
 

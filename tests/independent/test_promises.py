@@ -115,8 +115,8 @@ def test_work_that_was_put_off_does_not_wait_for_a_source_that_pauses() -> None:
             client.stream(HOURS, ids()) as answers,
         ):
             async for answer in answers:
-                numbers.append(answer.number)
-                if answer.number == 0:
+                numbers.append(answer.batch_number)
+                if answer.batch_number == 0:
                     answered.set()
         assert sorted(numbers) == [0, 1, 2]
 
@@ -139,7 +139,7 @@ def test_stop_ends_a_stream_whose_source_is_silent() -> None:
             client.stream(HOURS, ids()) as answers,
         ):
             async for answer in answers:
-                numbers.append(answer.number)
+                numbers.append(answer.batch_number)
                 if len(numbers) == 2:
                     answers.stop()
         assert sorted(numbers) == [0, 1]

@@ -16,10 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement_async import TOTALS, Query, RateLimit
-from engagement_async._core.parsing import AnswerReader, RefusedIdsError
+from engagement_async._core.parsing import ResponseParser
 from engagement_async._core.rate_headers import RateHeaders
 from engagement_async._core.recovery import Outage, Suspicion, backoff_s, clock_error_s, hold_s, missing_answer, narrow
+from engagement_async._core.refusals import RefusedIdsError
 from engagement_async.errors import (
+    AccessRefusedError,
     AttemptError,
     AttemptTimeoutError,
     AuthError,
@@ -55,11 +57,12 @@ class Trace(NamedTuple):
 
 def deciding() -> Callable[[Any], Any]:
     """(status, body) of a reply to a request for "1", "2", "3" -> the row of the retry table that it falls into."""
-    reader = AnswerReader(QUERY)
+    reader = ResponseParser(QUERY)
     rows = {
         AttemptError: "again",
         RateLimitedError: "hold",
         AuthError: "check the clock, else stop",
+        AccessRefusedError: "stop",
         RefusedIdsError: "narrow",
         RequestRefusedError: "stop",
         ServerRefusedError: "stop",
@@ -69,11 +72,15 @@ def deciding() -> Callable[[Any], Any]:
         status, body = event
         body = body if isinstance(body, bytes) else orjson.dumps(body)
         try:
-            reading = reader.read(0, ("1", "2", "3"), status, {}, body)
+            reading = reader.parse(0, ("1", "2", "3"), status, {}, body)
         except Exception as error:
             return next(row for kind, row in rows.items() if isinstance(error, kind))
-        if reading.reduced:
-            return "ask for less", reading.reduced[0][0].engagement_types, reading.reduced[0][1]
+        if reading.retry_without_metrics:
+            return (
+                "ask for less",
+                reading.retry_without_metrics[0][0].engagement_types,
+                reading.retry_without_metrics[0][1],
+            )
         return ("ask again for", reading.missing) if reading.missing else "answer"
 
     return decide
@@ -220,7 +227,6 @@ TRACES = [
             ((403, {"errors": ["Forbidden to access tweets: 1,2"]}), ("ask again for", ("3",))),
             ((403, {"errors": ["Forbidden to access tweets for author id 18435372: 1, 2"]}), ("ask again for", ("3",))),
             ((400, {"errors": ["Bad request"]}), "narrow"),
-            ((403, b""), "narrow"),
             ((400, {"errors": ["3 Tweet ID(s) are unavailable"], "unavailable_tweet_ids": ["1", "2", "3"]}), "answer"),
             ((400, {"errors": ["gone"], "unavailable_tweet_ids": ["1"]}), ("ask again for", ("2", "3"))),
             (
@@ -231,7 +237,9 @@ TRACES = [
             ((200, {"by_tweet": {"9": GOOD["1"]}}), ("ask again for", ("1", "2", "3"))),
             ((200, {"by_tweet": {**GOOD, "2": {"favorites": None, "impressions": "1"}}}), ("ask again for", ("2",))),
             ((200, {"by_tweet": {**GOOD, "2": {"favorites": -1, "impressions": 2}, "9": {}}, "new": [{}]}), "answer"),
-            # the request, or where it goes
+            # the request, who makes it, or where it goes
+            ((403, b""), "stop"),
+            ((403, b"<html>Forbidden</html>"), "stop"),
             ((403, {"errors": ["Forbidden to access metrics: retweets"]}), "stop"),
             ((400, {"errors": [NO_GROUP]}), "stop"),
             ((404, {"errors": [{"message": "Sorry, that page does not exist", "code": 34}]}), "stop"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engagement_async._core.parsing import Answer
+from engagement_async._core.answer import Answer
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async.cli.progress import Meter, duration
 
