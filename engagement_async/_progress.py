@@ -16,3 +16,15 @@ class WaitReason(StrEnum):
     """The end of a pause that the API demanded with a 429."""
     OUTAGE = "outage"
     """An API that does not answer: single probes ask until it does."""
+
+    @property
+    def text(self) -> str:
+        """What is waited for, in words for a progress line: "waiting 3 s for ..."."""
+        return _TEXTS[self]
+
+
+_TEXTS = {
+    WaitReason.CONTRACT: "the contract",
+    WaitReason.RATE_LIMITED: "the API's rate limit",
+    WaitReason.OUTAGE: "the API to answer again",
+}

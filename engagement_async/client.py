@@ -15,9 +15,13 @@ from engagement_async._core.merging import Merger
 from engagement_async._core.query import Bound, Query
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.result import EngagementResult
+from engagement_async._engine.contracts import scheduler_for
 from engagement_async._engine.scheduler import LocalScheduler, Scheduler
-from engagement_async._engine.stream import AnswerStream, Engine, Source
-from engagement_async._engine.transport import Transport
+from engagement_async._engine.sender import Sender
+from engagement_async._engine.source import Batches
+from engagement_async._engine.stream import AnswerStream
+from engagement_async._engine.transport import AiohttpTransport
+from engagement_async._progress import WaitReason
 from engagement_async.config import (
     DEFAULT_BASE_URL,
     DEFAULT_OUTAGE_TIMEOUT_S,
@@ -44,8 +48,7 @@ class ClientStatus:
     in_flight: int
     waiting_s: float
     """Seconds until the contract grants the next request, while somebody waits for one; else 0."""
-    waiting_for: str | None
-    """"the contract", "the API's rate limit", "the API to answer again", or None."""
+    waiting_for: WaitReason | None
 
 
 class EngagementClient:
@@ -100,29 +103,31 @@ class EngagementClient:
         self._base_url = checked_base_url(base_url)
         self._concurrency = concurrency
         self._outage_timeout_s = outage_timeout_s
-        timeouts = timeouts or Timeouts()
-        self._scheduler: Scheduler = scheduler or LocalScheduler(
-            () if rate_limit is None else rate_limit, quarantine_s=timeouts.total_s
-        )
+        self._timeouts = timeouts or Timeouts()
+        self._scheduler: Scheduler = scheduler or LocalScheduler(() if rate_limit is None else rate_limit)
+        self._shares_contract = scheduler is None
         for limit in self._scheduler.limits:
             if limit.endpoint not in (None, *ENDPOINTS):
                 raise UsageError(f"RateLimit has no endpoint {limit.endpoint!r}: name one of {', '.join(ENDPOINTS)}")
         self._size_limits = size_limits or SizeLimits()
-        self._transport = Transport(timeouts=timeouts, size_limits=self._size_limits, tls=tls)
-        self._running: Engine | None = None
+        self._transport = AiohttpTransport(timeouts=self._timeouts, size_limits=self._size_limits, tls=tls)
+        self._sender: Sender | None = None
 
     def __repr__(self) -> str:
         return f"EngagementClient({str(self._base_url)!r}, concurrency={self._concurrency})"
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
-        self._running = Engine(
+        if self._shares_contract:
+            self._scheduler = scheduler_for(self._scheduler.limits, self._base_url, self._credentials)
+        self._sender = Sender(
             transport=self._transport,
             scheduler=self._scheduler,
             credentials=self._credentials,
             base_url=self._base_url,
             concurrency=self._concurrency,
             outage_timeout_s=self._outage_timeout_s,
+            quarantine_s=self._timeouts.total_s,
             json_depth=self._size_limits.json_depth,
             user_agent=f"engagement-async/{__version__}",
         )
@@ -131,7 +136,7 @@ class EngagementClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._running = None
+        self._sender = None
         await self._transport.__aexit__(kind, error, trace)
 
     async def totals(
@@ -176,32 +181,32 @@ class EngagementClient:
         check_query(query, self._credentials)
         return self.stream_batches(query, chunk(tweet_ids, query.endpoint.ids_per_request))
 
-    def stream_batches(self, query: Query, batches: Source) -> AnswerStream:
+    def stream_batches(self, query: Query, batches: Batches) -> AnswerStream:
         """The same for batches that were made before, as a durable job has them."""
         check_query(query, self._credentials)
         if all(limit.endpoint not in (None, query.endpoint.name) for limit in self._scheduler.limits):
             raise UsageError(f"rate_limit has no limit for {query.endpoint.name}: add what the contract says of it")
-        return AnswerStream(self._engine, query, batches)
+        return AnswerStream(self._opened, query, batches)
 
     def status(self) -> ClientStatus:
-        """What the client is doing at this moment: for a progress line."""
-        engine = self._engine
+        """Return what the client is doing at this moment: for a progress line."""
+        sender = self._opened
         waiting_s = self._scheduler.waiting_s
         held_s = self._scheduler.held_s
         reason = None
-        if engine.outage.is_open:
-            reason = "the API to answer again"
+        if sender.is_any_circuit_open:
+            reason = WaitReason.OUTAGE
         elif held_s:
-            reason = "the API's rate limit"
+            reason = WaitReason.RATE_LIMITED
         elif waiting_s:
-            reason = "the contract"
-        return ClientStatus(engine.requests, engine.in_flight, max(waiting_s, held_s), reason)
+            reason = WaitReason.CONTRACT
+        return ClientStatus(sender.requests, sender.in_flight, max(waiting_s, held_s), reason)
 
     @property
-    def _engine(self) -> Engine:
-        if self._running is None:
+    def _opened(self) -> Sender:
+        if self._sender is None:
             raise UsageError("the client is not open: use it in `async with EngagementClient(...) as client:`")
-        return self._running
+        return self._sender
 
     async def _fetch(self, query: Query, tweet_ids: TweetIds) -> EngagementResult:
         merger = Merger(query)

@@ -7,6 +7,7 @@ metric availability table of the Engagement API's overview.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 
 __all__ = ["ENDPOINTS", "HISTORICAL", "LAST_28_HOURS", "TOTALS", "Endpoint"]
 
@@ -28,6 +29,9 @@ class Endpoint:
     """Whether its answers carry `start` and `end`."""
     takes_bounds: bool
     """Whether its requests may carry `start` and `end`."""
+    uncounted_metrics: tuple[str, ...] = ()
+    """Metrics of which its answers show zero, whatever happened, for the time before `counted_since`."""
+    counted_since: date | None = None
 
 
 _PUBLIC = ("favorites", "retweets", "quote_tweets", "replies", "video_views")
@@ -82,5 +86,7 @@ HISTORICAL = Endpoint(
     group_by=_TIMED,
     has_window=True,
     takes_bounds=True,
+    uncounted_metrics=("favorites", "replies", "retweets"),
+    counted_since=date(2015, 9, 15),
 )
 ENDPOINTS = {endpoint.name: endpoint for endpoint in (TOTALS, LAST_28_HOURS, HISTORICAL)}

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from engagement_async._core.parsing import Grouping
+from engagement_async._core.groupings import Grouping
 from engagement_async._export.files import Row
 from engagement_async._export.ordering import RowText, Shape, columns_of
 from engagement_async.errors import UsageError

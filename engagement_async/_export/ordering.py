@@ -13,8 +13,8 @@ from io import BytesIO
 import orjson
 
 from engagement_async._core import groupings
-from engagement_async._core.groupings import answered_levels, hour_at
-from engagement_async._core.parsing import Answer, Grouping
+from engagement_async._core.answer import Answer
+from engagement_async._core.groupings import Grouping, answered_levels, hour_at
 from engagement_async._core.query import Query
 from engagement_async._export.files import write_csv
 from engagement_async.errors import JobError

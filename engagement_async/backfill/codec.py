@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from engagement_async._core.parsing import Answer, Window
+from engagement_async._core.answer import Answer, Window
 
 try:
     from isal import isal_zlib as _zlib
@@ -131,9 +131,9 @@ def encode_answer(answer: Answer, engagement_types: Iterable[str]) -> StoredAnsw
         raw = orjson.dumps(value, default=tuple)  # a Window is a tuple of a class of its own
     except TypeError:  # a number beyond 64 bits: JSON readers would round it, and no Tweet counts that far
         reason = "a value does not fit into 64 bits"
-        failed = Answer(answer.number, answer.tweet_ids, failed_tweet_ids=dict.fromkeys(answer.tweet_ids, reason))
+        failed = Answer(answer.batch_number, answer.tweet_ids, failed_tweet_ids=dict.fromkeys(answer.tweet_ids, reason))
         return encode_answer(failed, engagement_types)
-    return StoredAnswer(answer.number, counts_of(answer, engagement_types), len(raw), _zlib.compress(raw, _LEVEL))
+    return StoredAnswer(answer.batch_number, counts_of(answer, engagement_types), len(raw), _zlib.compress(raw, _LEVEL))
 
 
 def decode_answer(stored: StoredAnswer, tweet_ids: tuple[str, ...]) -> Answer:

@@ -17,8 +17,9 @@ from typing import BinaryIO, Final
 
 import orjson
 
-from engagement_async._core.merging import Merger, fold
-from engagement_async._core.parsing import Answer, Grouping
+from engagement_async._core.answer import Answer
+from engagement_async._core.groupings import Grouping
+from engagement_async._core.merging import Merger, merge_into
 from engagement_async._export.files import Row, atomic_file, write_csv, write_jsonl, write_parquet
 from engagement_async._export.formats import Add, duckdb_sinks, new_file, parquet_sink, text_sink
 from engagement_async._export.ordering import Shape
@@ -183,7 +184,7 @@ class Exporter:
                     if shape.is_by_tweet
                 }
                 for name, grouping in self._feed(journal, shapes, sinks, first, end).items():
-                    fold(sums.setdefault(name, {}), grouping)
+                    merge_into(sums.setdefault(name, {}), grouping)
             self._tell()
         with ExitStack() as stack:
             sinks = {name: self._sink(stack, self._part(name, 0), shapes[name]) for name in sums}
@@ -201,7 +202,7 @@ class Exporter:
             for name, shape in shapes.items():
                 if name in sums:
                     for answer in answers:
-                        fold(sums[name], answer.groupings.get(name, {}))
+                        merge_into(sums[name], answer.groupings.get(name, {}))
                     continue
                 chunk: Grouping = {}
                 for answer in answers:

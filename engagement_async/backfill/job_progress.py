@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from engagement_async._progress import WaitReason
 from engagement_async.backfill.codec import Outcomes
 from engagement_async.backfill.journal import Tally
 from engagement_async.client import ClientStatus
@@ -38,7 +39,7 @@ class Progress:
     eta_s: float | None
     """At this run's own rate; None until an ID is done."""
     waiting_s: float
-    waiting_for: str | None
+    waiting_for: WaitReason | None
     outcome: Outcome | None = None
     """None while it runs."""
 

@@ -20,9 +20,9 @@ from typing import Any, Self
 
 import orjson
 
+from engagement_async._core.answer import Answer
 from engagement_async._core.batches import Batch
 from engagement_async._core.endpoints import ENDPOINTS
-from engagement_async._core.parsing import Answer
 from engagement_async._core.query import Query
 from engagement_async.backfill.codec import (
     Outcomes,

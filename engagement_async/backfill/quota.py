@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from engagement_async._core.rate_limit import CLOCK_MARGIN_S, RateLimit, Token
+from engagement_async._core.rate_limit import RateLimit, Token
 from engagement_async._engine.scheduler import Lane, Scheduler
 
 __all__ = ["SpendingScheduler"]
@@ -51,7 +51,7 @@ class SpendingScheduler:
         self._want_record = want_record
         self._on_spent = on_spent
         self._wall_clock = wall_clock
-        self._remembered_s = max(60.0, *(limit.period for limit in inner.limits)) + CLOCK_MARGIN_S
+        self._remembered_s = max(60.0, *(limit.window_s for limit in inner.limits))
         self._answered: deque[list[float]] = deque()  # [instant, count]
         self._earlier: list[list[float]] = []
         self._one_by_one = asyncio.Lock()
@@ -68,7 +68,7 @@ class SpendingScheduler:
     def lane(self, endpoint: str | None = None, *, weight: float = 1.0) -> Lane:
         return self._inner.lane(endpoint, weight=weight)
 
-    async def acquire(self, lane: Lane, *, retry: bool = False) -> Token:
+    async def acquire(self, lane: Lane, *, retry: bool = False) -> Any:
         while self._unrecorded >= self._allowance and not self._is_closed:
             self._has_room.clear()
             self._want_record()
@@ -98,10 +98,10 @@ class SpendingScheduler:
         if token in self._out:
             self._note(token, 0.0)
 
-    def abandon(self, token: Token) -> None:
-        self._inner.abandon(token)
+    def abandon(self, token: Token, *, within_s: float) -> None:
+        self._inner.abandon(token, within_s=within_s)
         if token in self._out:
-            self._note(token, self._quarantine_s)
+            self._note(token, within_s)
 
     def refund(self, token: Token) -> None:
         self._inner.refund(token)
@@ -112,11 +112,11 @@ class SpendingScheduler:
     def hold(self, seconds: float) -> None:
         self._inner.hold(seconds)
 
-    def free(self, limit: RateLimit) -> int:
-        return max(0, self._inner.free(limit) - self._counting(limit))
+    def available(self, limit: RateLimit, *, since: Token | None = None) -> int:
+        return max(0, self._inner.available(limit, since=since) - self._counting(limit))
 
-    def cap(self, limit: RateLimit, left: int, for_s: float) -> None:
-        self._inner.cap(limit, left, for_s)
+    def cap(self, limit: RateLimit, remaining: int, for_s: float) -> None:
+        self._inner.cap(limit, remaining, for_s)
 
     @property
     def limits(self) -> tuple[RateLimit, ...]:
@@ -169,7 +169,7 @@ class SpendingScheduler:
         self._unrecorded -= mark
         self._has_room.set()
 
-    async def _granted(self, lane: Lane, retry: bool) -> Token:
+    async def _granted(self, lane: Lane, retry: bool) -> Any:
         if not self._earlier:
             return await self._inner.acquire(lane, retry=retry)
         async with self._one_by_one:  # so that nobody else takes the token that was seen to be free
@@ -182,7 +182,7 @@ class SpendingScheduler:
 
     def _has_free(self, limit: RateLimit) -> bool:
         """Whether that limit has a token beyond those that earlier runs took."""
-        return self._inner.free(limit) > self._counting(limit)
+        return self._inner.available(limit) > self._counting(limit)
 
     def _counting(self, limit: RateLimit) -> int:
         """How many requests of earlier runs that limit still counts."""
@@ -190,7 +190,7 @@ class SpendingScheduler:
             return 0
         now = self._wall_clock()
         self._earlier = [pair for pair in self._earlier if pair[0] > now - self._remembered_s]
-        return int(sum(number for at, number in self._earlier if at > now - limit.period - CLOCK_MARGIN_S))
+        return int(sum(number for at, number in self._earlier if at > now - limit.window_s))
 
     @property
     def _is_spent(self) -> bool:

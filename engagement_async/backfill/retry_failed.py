@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
+from engagement_async._core.answer import Answer
 from engagement_async._core.batches import Batch
-from engagement_async._core.groupings import answered_levels
-from engagement_async._core.merging import fold
-from engagement_async._core.parsing import Answer, Grouping
+from engagement_async._core.groupings import Grouping, answered_levels
+from engagement_async._core.merging import merge_into
 from engagement_async._core.query import Query
 
 __all__ = ["Again", "pack_failed", "patched", "retries_whole_batches", "without_ids"]
@@ -28,7 +28,7 @@ class Again(NamedTuple):
 
 def retries_whole_batches(query: Query) -> bool:
     """Whether failed IDs must be asked with their whole batch: when a sum may already hold a part of their span."""
-    return len(query.parts()) > 1 and any("tweet.id" not in group_by for group_by in query.groupings.values())
+    return len(query.spans()) > 1 and any("tweet.id" not in group_by for group_by in query.groupings.values())
 
 
 def pack_failed(answers: Iterable[Answer], query: Query) -> Iterator[Again]:
@@ -39,14 +39,14 @@ def pack_failed(answers: Iterable[Answer], query: Query) -> Iterator[Again]:
     number = 0
     for answer in answers:
         if retries_whole_batches(query):
-            yield Again(Batch(number, answer.tweet_ids), ((answer.number, frozenset(answer.tweet_ids)),))
+            yield Again(Batch(number, answer.tweet_ids), ((answer.batch_number, frozenset(answer.tweet_ids)),))
             number += 1
             continue
         failed = list(answer.failed_tweet_ids)
         while failed:
             taken, failed = failed[: size - len(ids)], failed[size - len(ids) :]
             ids += taken
-            homes.append((answer.number, frozenset(taken)))
+            homes.append((answer.batch_number, frozenset(taken)))
             if len(ids) == size:
                 yield Again(Batch(number, tuple(ids)), tuple(homes))
                 ids, homes = [], []
@@ -63,13 +63,13 @@ def patched(old: Answer, new: Answer, ids: frozenset[str], query: Query, *, with
         mine, its = old.groupings.get(name, {}), new.groupings.get(name, {})
         if "tweet.id" in group_by:
             merged = _chosen(mine, _depth(group_by, mine), ids, keep=False)
-            fold(merged, _chosen(its, _depth(group_by, its), ids, keep=True))
+            merge_into(merged, _chosen(its, _depth(group_by, its), ids, keep=True))
         else:
             merged = {}
             if not (is_whole and retries_whole_batches(query)):
-                fold(merged, mine)
+                merge_into(merged, mine)
             if with_sums:
-                fold(merged, its)
+                merge_into(merged, its)
         if merged or name in old.groupings or name in new.groupings:
             groupings[name] = merged
     metrics = dict.fromkeys((*old.unsupported_tweet_ids, *new.unsupported_tweet_ids))
@@ -84,7 +84,7 @@ def patched(old: Answer, new: Answer, ids: frozenset[str], query: Query, *, with
     }
     failed = {**old.failed_tweet_ids, **new.failed_tweet_ids}
     return Answer(
-        old.number,
+        old.batch_number,
         old.tweet_ids,
         groupings,
         windows=tuple(dict.fromkeys((*old.windows, *new.windows))),

@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
+from engagement_async._core.answer import Answer
 from engagement_async._core.batches import Batch
-from engagement_async._core.parsing import Answer
+from engagement_async._core.outcomes import is_outage
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._engine.scheduler import LocalScheduler, Scheduler
 from engagement_async._engine.stream import AnswerStream
@@ -65,7 +66,7 @@ class Run:
         self._credentials = credentials
         self._concurrency = concurrency
         self._withholds = scheduler is None
-        inner = scheduler or LocalScheduler(rate_limit or (), quarantine_s=timeouts.total_s)
+        inner = scheduler or LocalScheduler(rate_limit or ())
         self._spending = SpendingScheduler(
             inner,
             allowance=4 * concurrency,
@@ -209,13 +210,13 @@ class Run:
         changed: dict[int, Answer] = {}
         for answer in answers:
             with_sums = True
-            for number, ids in self._retried[answer.number].homes:
+            for number, ids in self._retried[answer.batch_number].homes:
                 old = changed.get(number) or self._journal.answer(number)
                 changed[number] = patched(old, answer, ids, query, with_sums=with_sums)
                 with_sums = False
         self._journal.rewrite([encode_answer(answer, types) for answer in changed.values()], documents)
         for answer in answers:
-            del self._retried[answer.number]
+            del self._retried[answer.batch_number]
 
     # --- asking ---
 
@@ -254,7 +255,7 @@ class Run:
         after, number = -1, 0
         query = self._journal.query
         while page := await self._in_thread(self._journal.failed, after, _PAGE):
-            after = page[-1].number
+            after = page[-1].batch_number
             for packed in pack_failed(page, query):
                 await self._room()
                 self._retried[number] = packed
@@ -271,8 +272,8 @@ class Run:
         try:
             async for answer in stream:
                 self._is_taking = True
-                if answer.failed_tweet_ids and self._client.status().waiting_for == "the API to answer again":
-                    self.stop("outage")  # given up for the outage alone: these IDs stay pending
+                if any(is_outage(failure) for failure in answer.failed_tweet_ids.values()):
+                    self.stop("outage")  # the API answered nobody: these IDs stay pending
                     continue
                 self._taken.append(answer)
                 self._wake.set()

@@ -18,6 +18,7 @@ from click.core import ParameterSource
 
 from engagement_async._core.endpoints import ENDPOINTS
 from engagement_async._ids.reading import Reject
+from engagement_async._progress import WaitReason
 from engagement_async.backfill.create import FileIds, Started, Starting
 from engagement_async.backfill.exporter import FORMATS, PART_IDS, Exporter
 from engagement_async.backfill.job import BackfillJob, JobStatus, job_options, job_status, verified
@@ -404,7 +405,7 @@ def _status_lines(job: Path, found: JobStatus, state: str) -> list[tuple[str, st
         if now["eta_s"] is not None:
             lines.append(("left", duration(now["eta_s"])))
         if now["waiting_for"]:
-            lines.append(("waiting", f"{duration(now['waiting_s'])} for {now['waiting_for']}"))
+            lines.append(("waiting", f"{duration(now['waiting_s'])} for {WaitReason(now['waiting_for']).text}"))
     return lines
 
 

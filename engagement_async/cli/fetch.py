@@ -172,7 +172,7 @@ def gather(
 
 def requests_for(query: Query, ids: int) -> int:
     """How many requests so many distinct IDs take, when none has to be asked twice."""
-    return -(-ids // query.endpoint.ids_per_request) * len(query.parts())
+    return -(-ids // query.endpoint.ids_per_request) * len(query.spans())
 
 
 class Outputs:

@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from engagement_async._core.parsing import Answer
+from engagement_async._core.answer import Answer
 from engagement_async._core.rate_limit import RateLimit
+from engagement_async._progress import WaitReason
 
 __all__ = ["Meter", "Snapshot", "count", "duration"]
 
@@ -30,7 +31,7 @@ class Snapshot:
     unavailable: int
     failed: int
     waiting_s: float
-    waiting_for: str | None
+    waiting_for: WaitReason | None
 
     def line(self) -> str:
         """For people, without a terminal."""
@@ -53,7 +54,7 @@ class Snapshot:
         """What the run waits for, or nothing."""
         if not self.waiting_for:
             return ""
-        return f"waiting {duration(self.waiting_s)} for {self.waiting_for}" if self.waiting_s >= 1 else ""
+        return f"waiting {duration(self.waiting_s)} for {self.waiting_for.text}" if self.waiting_s >= 1 else ""
 
     def event(self) -> dict[str, object]:
         """For machines; seconds and rates to a tenth."""
@@ -79,7 +80,7 @@ class Meter:
         self.unavailable += len(answer.unavailable_tweet_ids)
         self.failed += len(answer.failed_tweet_ids)
 
-    def snapshot(self, requests: int, waiting_s: float = 0.0, waiting_for: str | None = None) -> Snapshot:
+    def snapshot(self, requests: int, waiting_s: float = 0.0, waiting_for: WaitReason | None = None) -> Snapshot:
         """The run now. `requests` is how many were sent since it began. Made once a second, so that a minute is known."""
         now = self._clock()
         self._samples.append((now, requests))

@@ -501,7 +501,9 @@ def _each_leaf(x: Exchange, change: Callable[[int, str], Any]) -> web.Response:
 
 @_fault("missing-ids", "a third of the Tweets is in no place of the answer", needs="data")
 async def _missing_ids(x: Exchange) -> web.StreamResponse:
-    victims = set(sorted(set(x.tweet_ids))[x.random % 3 :: 3]) or {x.tweet_ids[0]}
+    victims = {i for i in x.tweet_ids if zlib.crc32(i.encode()) % 3 == 0}  # the same ones every time
+    if victims.issuperset(x.tweet_ids):
+        return _changed(x, {name: {} for name in x.answer.groupings})
     return respond(x.answer_without(victims))
 
 

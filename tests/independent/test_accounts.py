@@ -213,9 +213,9 @@ async def test_a_stream_gives_each_batch_once_with_all_of_its_ids() -> None:
         query = Query(TOTALS, engagement_types=["favorites", "impressions"], groupings=BY_TWEET)
         async with client.stream(query, ids) as answers:
             async for answer in answers:
-                numbers.append(answer.number)
+                numbers.append(answer.batch_number)
                 told += answer.tweet_ids
-                assert answer.tweet_ids == tuple(ids[answer.number * 250 : answer.number * 250 + 250])
+                assert answer.tweet_ids == tuple(ids[answer.batch_number * 250 : answer.batch_number * 250 + 250])
     assert sorted(numbers) == list(range(20))
     assert sorted(told) == sorted(ids)
 
@@ -229,7 +229,7 @@ async def break_within(stream: AnswerStream) -> None:
 def test_a_stream_left_early_leaves_nothing_behind() -> None:
     async def main() -> None:
         limit = RateLimit(50, period=10)
-        scheduler = LocalScheduler(limit, quarantine_s=SHORT.total_s)
+        scheduler = LocalScheduler(limit)
         before = asyncio.all_tasks()
         draw = random.Random(2)
         async with Server(latency=lambda: draw.random()) as server:
@@ -246,7 +246,7 @@ def test_a_stream_left_early_leaves_nothing_behind() -> None:
                 with pytest.raises(SourceBrokeError):
                     await break_within(client.stream(FAVORITES, random_ids(2_000, 1)))
                 await asyncio.sleep(30)
-                assert scheduler.free(limit) == 50
+                assert scheduler.available(limit) == 50
                 assert len(asyncio.all_tasks() - before) <= 1 + server.open_connections
             await asyncio.sleep(1)
             assert server.open_connections == 0
@@ -295,7 +295,7 @@ def test_a_slow_consumer_holds_the_workers_back() -> None:
 def test_a_call_cancelled_at_any_step_leaves_no_task_no_connection_and_no_token() -> None:
     async def main() -> None:
         limit = RateLimit(100_000, period=5)
-        scheduler = LocalScheduler(limit, quarantine_s=SHORT.total_s)
+        scheduler = LocalScheduler(limit)
         ids = random_ids(3_000, 1)
         world = mixed_world(ids, 1, bad_share=0.02)
         draw = random.Random(3)
@@ -323,7 +323,7 @@ def test_a_call_cancelled_at_any_step_leaves_no_task_no_connection_and_no_token(
                 result = await client.totals(ids, engagement_types=["favorites"], groupings={"g": ["tweet.id"]})
                 account_adds_up(result, ids)
                 await asyncio.sleep(60)
-                assert scheduler.free(limit) == limit.requests
+                assert scheduler.available(limit) == limit.requests
             await asyncio.sleep(1)
             assert server.open_connections == 0
         assert asyncio.all_tasks() == before

@@ -65,7 +65,7 @@ def test_never_more_arrivals_than_the_contract_says(
 def test_cancelled_calls_keep_to_the_contract_and_give_back_every_token() -> None:
     async def main() -> None:
         limit = RateLimit(20, period=10)
-        scheduler = LocalScheduler(limit, quarantine_s=QUICK.total_s)
+        scheduler = LocalScheduler(limit)
         draw = random.Random(5)
         ids = random_ids(2_500, 1)
         everything = asyncio.all_tasks()
@@ -84,7 +84,7 @@ def test_cancelled_calls_keep_to_the_contract_and_give_back_every_token() -> Non
                 result = await client.totals(ids[:300], engagement_types=["favorites"], groupings=BY_TWEET)
                 assert result.outcomes["answered"] == 300
                 await asyncio.sleep(limit.period + QUICK.total_s + 1)
-                assert scheduler.free(limit) == limit.requests
+                assert scheduler.available(limit) == limit.requests
             assert most_in_a_window(server.arrivals, limit.period) <= limit.requests
             await asyncio.sleep(5)
             assert server.open_connections == 0
@@ -241,7 +241,7 @@ def test_a_server_with_the_same_limit_never_has_to_refuse() -> None:
 
 def test_two_clients_with_one_scheduler_share_one_contract() -> None:
     async def main() -> None:
-        shared = LocalScheduler(RateLimit(10, period=5), quarantine_s=5)
+        shared = LocalScheduler(RateLimit(10, period=5))
         async with (
             Server() as server,
             EngagementClient(OAUTH, scheduler=shared, base_url=server.url) as one,

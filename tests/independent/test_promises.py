@@ -68,7 +68,7 @@ def test_engagement_types_of_another_type(types: Any) -> None:
 @pytest.mark.parametrize("end", ["9999-12-31T23:30:00Z", dt.datetime(9999, 12, 31, 23, tzinfo=WEST)], ids=str)
 def test_bounds_at_the_end_of_time(end: Any) -> None:
     with pytest.raises(UsageError):
-        Query(HISTORICAL, engagement_types=["favorites"], groupings=BY_TWEET, start="9999-12-30", end=end).parts()
+        Query(HISTORICAL, engagement_types=["favorites"], groupings=BY_TWEET, start="9999-12-30", end=end).spans()
 
 
 async def test_a_stream_is_not_silently_empty_the_second_time() -> None:
@@ -115,8 +115,8 @@ def test_work_that_was_put_off_does_not_wait_for_a_source_that_pauses() -> None:
             client.stream(HOURS, ids()) as answers,
         ):
             async for answer in answers:
-                numbers.append(answer.number)
-                if answer.number == 0:
+                numbers.append(answer.batch_number)
+                if answer.batch_number == 0:
                     answered.set()
         assert sorted(numbers) == [0, 1, 2]
 
@@ -139,7 +139,7 @@ def test_stop_ends_a_stream_whose_source_is_silent() -> None:
             client.stream(HOURS, ids()) as answers,
         ):
             async for answer in answers:
-                numbers.append(answer.number)
+                numbers.append(answer.batch_number)
                 if len(numbers) == 2:
                     answers.stop()
         assert sorted(numbers) == [0, 1]

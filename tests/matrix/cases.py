@@ -110,8 +110,8 @@ def _fault_case(fault: Fault) -> None:
 
 
 def _left_out_twice(emulator: Emulator) -> set[str]:
-    """IDs that met the fault `missing-ids` in the second look too: those may fail, and no others."""
-    met = Counter(i for entry in emulator.log if entry.fault == "missing-ids" for i in entry.tweet_ids)
+    """IDs that met a fault which leaves Tweets out in the second look too: those may fail, and no others."""
+    met = Counter(i for entry in emulator.log if entry.fault in ("missing-ids", "null-leaf") for i in entry.tweet_ids)
     return {i for i, times in met.items() if times > 1}
 
 
@@ -242,7 +242,8 @@ async def _storm(bench: Bench) -> None:
         assert loop.time() > middle + 600
         check_values(result, emulator, ids)
         check_contract(emulator)
-        assert set(emulator.log.answered.values()) == {1}, "a Tweet was answered twice"
+        again = sorted(count for count in emulator.log.answered.values() if count > 1)
+        assert again in ([], [2]), "more was asked again than the Tweet of one probe"
         check_cost_of_outage(bench, emulator, requests)
 
 
@@ -266,19 +267,19 @@ async def _outage(bench: Bench) -> None:
     bench.note = "all IDs failed, with the reason"
 
 
-@case(API, "back-of-the-queue", "the first request fails six times, all others are fine")
-async def _back_of_the_queue(bench: Bench) -> None:
-    """Five attempts are used up; then the others go first."""
+@case(API, "single-tweet-probe", "the first six requests fail, all others are fine")
+async def _single_tweet_probe(bench: Bench) -> None:
+    """Some attempts at batches, then single Tweets, until the API answers."""
     ids = bench.ids()
     async with bench.emulator(faults=lambda number: "502" if number <= 6 else None) as emulator:
         async with client_of(emulator, concurrency=1) as client:
             result = await bench.fetch(client, ids)
         check_values(result, emulator, ids)
         check_contract(emulator)
-        assert emulator.log.requests == batches(len(ids)) + 6
-        asked = [entry.tweet_ids for entry in emulator.log]
-        assert asked[:5] == [asked[0]] * 5
-        assert asked[5] != asked[0]
+        assert emulator.log.requests == batches(len(ids)) + 6 + 1
+        assert [len(entry.tweet_ids) for entry in emulator.log].count(1) >= 1, (
+            "the circuit was probed with a whole batch"
+        )
 
 
 # --- the contract ---
@@ -331,8 +332,8 @@ async def _second_consumer(bench: Bench) -> None:
     try:
         async with (
             bench.emulator(requests_per_minute=limit) as emulator,
-            client_of(emulator) as ours,
-            client_of(emulator) as theirs,
+            client_of(emulator, scheduler=LocalScheduler(RateLimit(limit))) as ours,
+            client_of(emulator, scheduler=LocalScheduler(RateLimit(limit))) as theirs,
         ):
             half = len(ids) // 2
             results = await asyncio.gather(bench.fetch(ours, ids[:half]), bench.fetch(theirs, ids[half:]))
@@ -499,7 +500,9 @@ async def _missing(bench: Bench) -> None:
         check_contract(emulator)
         assert result.failed_tweet_ids
         assert all(reason.startswith("missing: ") for reason in result.failed_tweet_ids.values())
-        assert emulator.log.requests == 2 * batches(len(ids)), "asked for more or less than once more"
+        assert emulator.log.requests <= 3 * batches(len(ids)), (
+            "asked for more than once more, and once apart for the sums"
+        )
     bench.note = f"{len(result.failed_tweet_ids)} IDs failed as missing, after one request more a batch"
 
 
@@ -557,7 +560,7 @@ async def _cancelled(bench: Bench) -> None:
     """No task, no descriptor, no token is lost; the same scheduler serves all runs."""
     chance = random.Random(bench.seed)
     limit = RateLimit(1_000, period=1)
-    scheduler = LocalScheduler(limit, quarantine_s=60)
+    scheduler = LocalScheduler(limit)
     ids = bench.ids(40)
     times, cancelled = (bench.size // 2 if bench.size > 5_000 else 100), 0
     async with bench.emulator(
@@ -575,7 +578,7 @@ async def _cancelled(bench: Bench) -> None:
                     cancelled += run.cancelled()
                     assert client.status().in_flight == 0
         await asyncio.sleep(70)
-        assert scheduler.free(limit) == limit.requests, "a token was lost, or doubled"
+        assert scheduler.available(limit) == limit.requests, "a token was lost, or doubled"
         check_contract(emulator)
     bench.note = f"{cancelled:,} runs cancelled; every token came back"
 

@@ -163,8 +163,11 @@ class Played:
 
 
 def client_of(emulator: Emulator, **options: Any) -> EngagementClient:
-    """The client for that emulator, with the emulator's own limit as its contract."""
-    limit = RateLimit(emulator.requests_per_minute or 1_000_000, period=emulator.period)
+    """The client for that emulator, with the emulator's own limit as its contract.
+
+    Without a burst: a case strikes in the middle of a run, and few requests must not all be sent at once.
+    """
+    limit = RateLimit(emulator.requests_per_minute or 1_000_000, period=emulator.period, burst=1)
     options = {"rate_limit": limit, "concurrency": CONCURRENCY, "base_url": emulator.base_url, **options}
     if "scheduler" in options:
         del options["rate_limit"]

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement_async import HISTORICAL, LAST_28_HOURS, Answer, Merger, Query
+from engagement_async._core.answer import Window
 from engagement_async._core.endpoints import TOTALS
-from engagement_async._core.merging import unite
-from engagement_async._core.parsing import Window
+from engagement_async._core.merging import merge_parts
 
 METRICS = ["favorites", "replies", "impressions"]
 GROUPINGS = {
@@ -137,7 +137,7 @@ def test_the_parts_of_a_long_span_are_added_for_the_same_tweet() -> None:
     windows = [window_from(0), window_from(4), window_from(8)]
     parts = [answer_to(0, ["1", "2"], {"1": "answered", "2": "answered"}, window) for window in windows]
 
-    whole = unite(0, ("1", "2"), parts, QUERY)
+    whole = merge_parts(0, ("1", "2"), parts, QUERY)
 
     span = Window(windows[0].start, windows[-1].end)
     assert whole.groupings == {name: grouped(by, ["1", "2"], span) for name, by in QUERY.groupings.items()}
@@ -148,7 +148,7 @@ def test_an_id_that_failed_in_one_part_is_failed() -> None:
     states = [{"1": "answered", "2": "failed"}, {"1": "answered", "2": "unavailable"}]
     parts = [answer_to(0, ["1", "2"], state, window_from(4 * n)) for n, state in enumerate(states)]
 
-    whole = unite(0, ("1", "2"), parts, QUERY)
+    whole = merge_parts(0, ("1", "2"), parts, QUERY)
 
     assert whole.failed_tweet_ids == {"2": "a reason"}
     assert whole.unavailable_tweet_ids == ()

@@ -12,7 +12,7 @@ import socket
 import ssl
 import tracemalloc
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from unittest.mock import Mock
 
@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from engagement_async._engine.transport import Reply, Transport
+from engagement_async._engine.transport import AiohttpTransport, Response
 from engagement_async.config import SizeLimits, Timeouts
 from engagement_async.errors import (
     AttemptError,
@@ -193,17 +193,18 @@ async def attempt(
     tls: ssl.SSLContext | None = None,
     times: int = 1,
     concurrency: int = 1,
-) -> tuple[Reply, int]:
+) -> tuple[Response, int]:
     """The reply to the last of so many attempts in a row, and how often headers came."""
     headers_came = 0
 
-    def count_headers() -> None:
+    def count_headers(status: int, headers: Mapping[str, str]) -> None:
         nonlocal headers_came
         headers_came += 1
 
-    async with Transport(timeouts=timeouts, size_limits=size_limits or SizeLimits(), tls=tls) as transport:
+    async with AiohttpTransport(timeouts=timeouts, size_limits=size_limits or SizeLimits(), tls=tls) as transport:
         for _ in range(times):
             reply = await transport.post(URL(url), {"Authorization": AUTHORIZATION}, b"{}", count_headers)
+            assert isinstance(reply.body, bytes)  # decoded now: whether it is whole is told here
     return reply, headers_came
 
 
@@ -385,7 +386,7 @@ async def test_after_a_broken_answer_the_connection_is_not_used_again() -> None:
 
     async with (
         RawServer(answer) as server,
-        Transport(timeouts=SHORT, size_limits=SizeLimits()) as transport,
+        AiohttpTransport(timeouts=SHORT, size_limits=SizeLimits()) as transport,
     ):
         with pytest.raises(BodyError):
             await transport.post(URL(server.url), {}, b"{}", Mock())
@@ -425,8 +426,11 @@ async def test_headers_are_told_before_the_body_is_read() -> None:
         await told.wait()
         await exchange.send(b"{}")
 
-    async with RawServer(answer) as server, Transport(timeouts=Timeouts(), size_limits=SizeLimits()) as transport:
-        reply = await transport.post(URL(server.url), {}, b"{}", told.set)
+    async with (
+        RawServer(answer) as server,
+        AiohttpTransport(timeouts=Timeouts(), size_limits=SizeLimits()) as transport,
+    ):
+        reply = await transport.post(URL(server.url), {}, b"{}", lambda *_: told.set())
 
     assert reply.body == b"{}"
 
@@ -495,7 +499,7 @@ async def test_plain_http_where_tls_was_expected_was_never_asked() -> None:
 
 
 async def test_a_closed_transport_says_so() -> None:
-    transport = Transport(timeouts=SHORT, size_limits=SizeLimits())
+    transport = AiohttpTransport(timeouts=SHORT, size_limits=SizeLimits())
 
     with pytest.raises(UsageError, match="closed"):
         await transport.post(URL("https://data-api.example"), {}, b"", Mock())

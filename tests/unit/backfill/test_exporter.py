@@ -356,7 +356,7 @@ def test_lines_are_those_of_the_writers(group_by: tuple[str, ...], kind: str) ->
     answer = answered(query, 0, ids, random.Random(3))
     shape = Shape(query, "g")
     answer.groupings["g"] = shape.ordered(answer)
-    result = EngagementResult(query, answer.groupings, (), [], [], {}, {}, list(ids))
+    result = EngagementResult(query, answer.groupings, None, None, (), [], [], {}, {}, {}, list(ids))
     text = RowText(kind, columns_of(shape.levels))
     expected = BytesIO()
     if kind == "csv":

@@ -32,7 +32,7 @@ async def life(server: Server, record: dict[str, Any] | None, lives_s: float, ev
     kept = record
     wanted = asyncio.Event()
     spending = SpendingScheduler(
-        LocalScheduler(LIMIT, quarantine_s=5.0),
+        LocalScheduler(LIMIT),
         allowance=8,
         quarantine_s=5.0,
         want_record=wanted.set,
@@ -104,7 +104,7 @@ def test_after_a_pause_of_a_window_all_of_the_contract_is_there_again() -> None:
 
 async def scheduler(**options: Any) -> SpendingScheduler:
     return SpendingScheduler(
-        LocalScheduler(LIMIT, quarantine_s=5.0),
+        LocalScheduler(LIMIT),
         **{"allowance": 8, "quarantine_s": 5.0, "want_record": lambda: None, "on_spent": lambda: None, **options},
     )
 
@@ -140,8 +140,8 @@ def test_a_budget_is_kept_and_told() -> None:
             await asyncio.wait_for(spending.acquire(lane), 60)
 
         spending.settle(tokens[0])
-        spending.abandon(tokens[0])  # as the engine does after headers and a broken body: it counts once
-        spending.abandon(tokens[1])
+        spending.abandon(tokens[0], within_s=5.0)  # as the engine does after headers and a broken body: it counts once
+        spending.abandon(tokens[1], within_s=5.0)
         assert sum(number for _, number in spending.record()[0]["answered"]) == 2
 
     run_virtual(main())

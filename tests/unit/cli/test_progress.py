@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from engagement_async._core.parsing import Answer
+from engagement_async._core.answer import Answer
 from engagement_async._core.rate_limit import RateLimit
+from engagement_async._progress import WaitReason
 from engagement_async.cli.progress import Meter, duration
 
 
@@ -31,7 +32,7 @@ def test_requests_are_those_of_the_last_minute_and_the_eta_is_this_runs() -> Non
 
     meter.add(answer(0, 250))
     meter.add(answer(1, 250, gone=2, failed=1))
-    shown = meter.snapshot(480, 34.2, "the contract")
+    shown = meter.snapshot(480, 34.2, WaitReason.CONTRACT)
     assert (shown.ids_done, shown.unavailable, shown.failed) == (500, 2, 1)
     assert shown.eta_s == pytest.approx(120 * 3500 / 500)
     assert shown.line() == (
