@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from engagement_async._core.accounting import in_input_order
 from engagement_async._core.answer import Answer, Window
@@ -19,7 +19,9 @@ from engagement_async._core.outcomes import BatchOutcomes, join_failures
 from engagement_async._core.query import Query
 from engagement_async._core.result import EngagementResult
 
-__all__ = ["Merger", "merge_into", "merge_parts", "tainted_sums", "without_values"]
+__all__ = ["Merger", "merge_into", "merge_parts", "split_off_tainted_sums"]
+
+P = TypeVar("P")
 
 _HOUR = timedelta(hours=1)
 
@@ -72,27 +74,39 @@ class _Accumulator:
                 into[key] = held + value
 
 
-def tainted_sums(answers: Sequence[Answer], query: Query) -> dict[int, tuple[str, ...]]:
-    """Return which of the answers to parts of one batch have sums that hold a Tweet which is out in another part, by
-    their index, each with the IDs to ask again apart.
+def split_off_tainted_sums(
+    parts: Sequence[tuple[Answer, P]], query: Query
+) -> tuple[list[tuple[Answer, P]], list[tuple[P, tuple[str, ...]]]]:
+    """Return the answers to the parts of one batch that can be merged, and what to ask again: IDs, by part.
 
-    Such a Tweet failed, or is unavailable or forbidden, for one span of time, and was answered for another. What it added
-    to the sums of that one cannot be taken out. Replace the answer by `without_values` of it and a new answer.
+    A part is what its answer was got with, as the parser of a span: it comes back as it is. An answer whose sums hold a
+    Tweet that is out in another part (it failed, or is unavailable or forbidden, for one span of time, and was answered
+    for another) keeps the outcomes of IDs without values alone. Its other IDs are to be asked again without that Tweet.
     """
+    tainted = _tainted_sums([answer for answer, _ in parts], query)
+    kept = [
+        (_without_values(answer, query), part) if index in tainted else (answer, part)
+        for index, (answer, part) in enumerate(parts)
+    ]
+    return kept, [(parts[index][1], ids) for index, ids in tainted.items() if ids]
+
+
+def _tainted_sums(answers: Sequence[Answer], query: Query) -> dict[int, tuple[str, ...]]:
+    """Return the answers, by their index, whose sums hold a Tweet that is out in another, each with its other IDs."""
     if all("tweet.id" in group_by for group_by in query.groupings.values()):
         return {}
     out = {i for answer in answers for i in _ids_out(answer)}
     tainted: dict[int, tuple[str, ...]] = {}
     for index, answer in enumerate(answers) if out else ():
         if any(answer.groupings.get(name) for name, by in query.groupings.items() if "tweet.id" not in by):
-            with_values = [i for i in answer.tweet_ids if i not in _ids_without_values(answer, query)]
+            valueless = _ids_without_values(answer, query)
+            with_values = [i for i in answer.tweet_ids if i not in valueless]
             if not out.isdisjoint(with_values):
                 tainted[index] = tuple(i for i in with_values if i not in out)
     return tainted
 
 
-def without_values(answer: Answer, query: Query) -> Answer:
-    """Return the answer with the outcomes of the IDs that it has no values of, and nothing else."""
+def _without_values(answer: Answer, query: Query) -> Answer:
     ids = in_input_order(answer.tweet_ids, _ids_without_values(answer, query))
     return replace(answer, tweet_ids=ids, groupings={}, windows=(), missing_metrics={})
 
@@ -110,7 +124,7 @@ def merge_parts(batch_number: int, tweet_ids: tuple[str, ...], answers: Sequence
 
     A Tweet may stand in several, as when a long span was split. If parts disagree on it, the worst outcome wins: failed,
     forbidden, unavailable, answered. It then keeps no value of the other parts. Sums that hold such a Tweet are left out,
-    and all metrics told in `missing_metrics`; see `tainted_sums` for a way to have them.
+    and all metrics told in `missing_metrics`; `split_off_tainted_sums` tells what to ask to have them.
     """
     if len(answers) == 1 and answers[0].tweet_ids == tweet_ids:
         return answers[0]
@@ -126,7 +140,7 @@ def merge_parts(batch_number: int, tweet_ids: tuple[str, ...], answers: Sequence
     unsupported = _by_metric((answer.unsupported_tweet_ids for answer in answers), out)
     missing_metrics = _by_metric((answer.missing_metrics for answer in answers), out)
     groupings = _merge_groupings(answers, query, out, position)
-    if any(tainted_sums(answers, query).values()):
+    if any(_tainted_sums(answers, query).values()):
         groupings = {name: grouping for name, grouping in groupings.items() if "tweet.id" in query.groupings[name]}
         valueless = frozenset.intersection(*(frozenset(unsupported.get(m, ())) for m in query.engagement_types))
         for metric in query.engagement_types:
