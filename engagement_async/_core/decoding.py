@@ -1,18 +1,18 @@
 """JSON becomes typed values: decoders for exactly the groupings of one query, and checks of what types cannot say. Pure.
 
-Two decoders a schema. The strict one takes an ordinary answer alone, and costs no more than a plain one: string leaves
-become integers of 64 bits, engagement types are those of the query, days are those of its span, no day is empty. What it
-refuses is decoded by the lenient one, and cleaned leaf by leaf.
+A schema has three decoders. The exact one takes an answer with every engagement type of the query, and no other: strings
+become integers of 64 bits while they are parsed, and days are those of the query's span. The strict one takes answers in
+which types are left out. What both refuse is decoded leniently, and cleaned leaf by leaf.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -54,8 +54,8 @@ class Decoded:
 
     schema: Schema
     groupings: dict[str, Grouping]
-    is_strict: bool
-    """Whether it holds nothing but ordinary values."""
+    has_all_types: bool
+    """Whether every dict of engagement types has all of the query: each Tweet that is there has each metric."""
     start: str | None
     end: str | None
     errors: msgspec.Raw
@@ -71,7 +71,7 @@ class Decoded:
 
 
 class Schema:
-    """The nesting of answers to a query, with a decoder for it."""
+    """The nesting of answers to a query, with the decoders for it."""
 
     def __init__(self, query: Query, levels: Mapping[str, tuple[str, ...]]) -> None:
         self.levels = levels
@@ -81,57 +81,75 @@ class Schema:
         """Whether every grouping is by Tweet: there are no sums."""
         self._span = query.span
         self._metrics = query.engagement_types
-        self._untimed = {name: _without_innermost_time(by) for name, by in levels.items()}
         self._fields = {name: f"grouping_{index}" for index, name in enumerate(levels)}
-        days = None if self._span is None else _days(*self._span)
-        leaf = Annotated[int, msgspec.Meta(ge=MIN_VALUE, le=MAX_VALUE)]
-        keys: dict[str, Any] = {"engagement.type": Literal[self._metrics]}
-        if days:
-            keys["engagement.day"] = Literal[days]
-        self._strict = self._decoder(leaf, keys)
         # A day is either in the span or not; only where bounds lie within a day must hours be looked at, too.
         self._has_partial_days = self._span is not None and any(at.hour for at in self._span)
+        self._exact = self._strict_decoder(least_types=len(self._metrics))
+
+    @cached_property
+    def _strict(self) -> msgspec.json.Decoder[Any]:
+        return self._strict_decoder(least_types=0)
 
     @cached_property
     def _lenient(self) -> msgspec.json.Decoder[Any]:
-        return self._decoder(int | None, None)
+        return self._decoder(int | None, lambda level, inner: dict[str, inner], forbid_unknown_fields=False)  # type: ignore[valid-type]
 
-    def _decoder(self, leaf: Any, keys: Mapping[str, Any] | None) -> msgspec.json.Decoder[Any]:
+    def _strict_decoder(self, *, least_types: int) -> msgspec.json.Decoder[Any]:
+        keys: dict[str, Any] = {"engagement.type": Literal[self._metrics]}
+        if self._span is not None:
+            keys["engagement.day"] = Literal[_days(*self._span)]
+        least = {"engagement.type": least_types, "engagement.day": 1, "engagement.hour": 1}
+
+        def nest(level: str, inner: Any) -> Any:
+            kind = dict[keys.get(level, str), inner]  # type: ignore[misc, valid-type]
+            return Annotated[kind, msgspec.Meta(min_length=least[level])] if least.get(level) else kind
+
+        leaf = Annotated[int, msgspec.Meta(ge=MIN_VALUE, le=MAX_VALUE)]
+        return self._decoder(leaf, nest, forbid_unknown_fields=True)
+
+    def _decoder(
+        self, leaf: Any, nest: Callable[[str, Any], Any], *, forbid_unknown_fields: bool
+    ) -> msgspec.json.Decoder[Any]:
         fields: list[tuple[str, Any, Any]] = [(key, list[str | int] | None, None) for key in _ID_LISTS]
         fields += [("errors", msgspec.Raw, _ABSENT), ("start", str | None, None), ("end", str | None, None)]
         for name, field_name in self._fields.items():
             kind: Any = leaf
             for level in reversed(self.levels[name]):
-                kind = dict[str if keys is None else keys.get(level, str), kind]  # type: ignore[misc]
-                if keys is not None and level in _TIME:
-                    kind = Annotated[kind, msgspec.Meta(min_length=1)]
+                kind = nest(level, kind)
             fields.append((field_name, kind | None, None))
         renamed = {field_name: name for name, field_name in self._fields.items()}
         answer = msgspec.defstruct(
-            "ApiAnswer", fields, rename=renamed, gc=False, forbid_unknown_fields=keys is not None
+            "ApiAnswer", fields, rename=renamed, gc=False, forbid_unknown_fields=forbid_unknown_fields
         )
         return msgspec.json.Decoder(answer, strict=False)
 
+    def decode_exactly(self, body: bytes) -> Decoded | None:
+        """Return an answer that has all engagement types; None when it is not one, whatever the reason."""
+        return self._decode(self._exact, body, has_all_types=not self._has_partial_days)
+
     def decode_strictly(self, body: bytes) -> Decoded | None:
-        """Return an ordinary answer; None when it is not one, whatever the reason."""
+        """Return an answer that may leave engagement types out; None when it is not one, whatever the reason."""
+        return self._decode(self._strict, body, has_all_types=False)
+
+    def _decode(self, decoder: msgspec.json.Decoder[Any], body: bytes, *, has_all_types: bool) -> Decoded | None:
         try:
-            raw = self._strict.decode(body)
+            raw = decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         if memoryview(raw.errors).nbytes:
             return None
-        decoded = self._decoded(raw, is_strict=True)
+        decoded = self._decoded(raw, has_all_types=has_all_types)
         if self._span is not None and self._has_partial_days:
             self._clip_hours(decoded, *self._span)
         return decoded
 
     def decode_leniently(self, body: bytes) -> Decoded:
         """Return any answer of this nesting, cleaned. Raise msgspec's errors when it is none."""
-        decoded = self._decoded(self._lenient.decode(body), is_strict=False)
+        decoded = self._decoded(self._lenient.decode(body), has_all_types=False)
         self._clean(decoded)
         return decoded
 
-    def _decoded(self, raw: Any, *, is_strict: bool) -> Decoded:
+    def _decoded(self, raw: Any, *, has_all_types: bool) -> Decoded:
         groupings = {
             name: grouping
             for name, field_name in self._fields.items()
@@ -139,17 +157,14 @@ class Schema:
         }
         unsupported = {key: ids for key in UNSUPPORTED_KEYS if (ids := getattr(raw, key))}
         return Decoded(
-            self, groupings, is_strict, raw.start, raw.end, raw.errors, raw.unavailable_tweet_ids, unsupported
+            self, groupings, has_all_types, raw.start, raw.end, raw.errors, raw.unavailable_tweet_ids, unsupported
         )
 
-    def is_complete(self, groupings: Mapping[str, Grouping], tweet_ids: tuple[str, ...]) -> bool:
-        """Return whether strictly decoded groupings are all there, each with exactly these IDs and every metric of each."""
+    def has_exactly(self, groupings: Mapping[str, Grouping], tweet_ids: tuple[str, ...]) -> bool:
+        """Return whether all groupings are there, those by Tweet with exactly these IDs."""
         if len(groupings) < len(self.levels):
             return False
-        return all(
-            _is_complete(grouping, self._untimed[name], tweet_ids, len(self._metrics))
-            for name, grouping in groupings.items()
-        )
+        return all(_has_exactly(groupings[name], level, tweet_ids) for name, level in self.level_of_ids.items())
 
     def _clip_hours(self, decoded: Decoded, first: datetime, last: datetime) -> None:
         """Take the hours outside of the span out of its first and last day."""
@@ -185,10 +200,11 @@ class ResponseDecoder:
 
     def decode(self, body: bytes) -> Decoded:
         """Return the decoded body. Raise `InvalidAnswerError` when it is no answer to the query."""
-        for schema in self._schemas:
-            decoded = schema.decode_strictly(body)
-            if decoded is not None:
-                return decoded
+        for decode in (Schema.decode_exactly, Schema.decode_strictly):
+            for schema in self._schemas:
+                decoded = decode(schema, body)
+                if decoded is not None:
+                    return decoded
         # There is more in it than was asked for, or something is wrong with it. Types bound the depth of what was asked
         # for; whatever else there is must be looked at before it is parsed.
         check_depth(body, self._json_depth)
@@ -205,6 +221,14 @@ class ResponseDecoder:
         raise InvalidAnswerError(f"the answer has a wrong shape: {problem}")
 
 
+class _Place(NamedTuple):
+    """Where in a grouping a value stands, as far as it is known."""
+
+    tweet_id: str | None = None
+    day: str | None = None
+    hour: str | None = None
+
+
 class _Cleaner:
     """Takes out of groupings what is no value of the query: engagement types and times that were not asked for, nulls,
     integers that fit into no table, and the dicts that are empty then."""
@@ -218,38 +242,38 @@ class _Cleaner:
 
     def clean(self, grouping: Grouping, levels: tuple[str, ...]) -> None:
         """Clean one grouping in place. Its outermost dict stays, even when it is empty."""
-        self._clean(grouping, levels, 0, {})
+        self._clean(grouping, levels, _Place())
 
-    def _clean(self, grouping: Grouping, levels: tuple[str, ...], at: int, path: dict[str, str]) -> None:
-        level = levels[at]
-        unwanted = []
-        for key, value in grouping.items():
-            here = {**path, level: key}
-            if not self._is_asked(level, here):
-                unwanted.append(key)
-            elif isinstance(value, dict):
-                self._clean(value, levels, at + 1, here)
-                if not value:
-                    unwanted.append(key)
-            elif value is None or not MIN_VALUE <= value <= MAX_VALUE:
-                unwanted.append(key)
-                self._note(value, here.get("tweet.id"))
+    def _clean(self, grouping: Grouping, levels: tuple[str, ...], place: _Place) -> None:
+        level, below = levels[0], levels[1:]
+        unwanted: set[str] = set()
+        if level == "engagement.type":
+            unwanted |= grouping.keys() - self._metrics
+        elif level in _TIME and self._span is not None:
+            unwanted.update(key for key in grouping if not self._is_in_span(_at(place, level, key), *self._span))
+        if below:
+            for key, inner in grouping.items():
+                if key not in unwanted:
+                    self._clean(inner, below, _at(place, level, key))
+            unwanted.update(key for key, inner in grouping.items() if not inner)
+        elif not _are_good(grouping.values()):
+            for key, value in grouping.items():
+                if key not in unwanted and not _are_good((value,)):
+                    unwanted.add(key)
+                    self._note(value, _at(place, level, key).tweet_id)
         for key in unwanted:
             del grouping[key]
 
-    def _is_asked(self, level: str, path: dict[str, str]) -> bool:
-        if level == "engagement.type":
-            return path[level] in self._metrics
-        if level not in _TIME or self._span is None or "engagement.day" not in path:
+    def _is_in_span(self, place: _Place, first: datetime, last: datetime) -> bool:
+        if place.day is None:
             return True
-        first, last = self._span
         try:
-            day = datetime.fromisoformat(path["engagement.day"]).replace(tzinfo=first.tzinfo)
-            if "engagement.hour" not in path:
-                return first.date() <= day.date() <= (last - timedelta(microseconds=1)).date()
-            return first <= day.replace(hour=int(path["engagement.hour"])) < last
+            day = datetime.fromisoformat(place.day).replace(tzinfo=first.tzinfo)
+            if place.hour is None:
+                return first.date() <= day.date() < (last + timedelta(days=1, microseconds=-1)).date()
+            return first <= day.replace(hour=int(place.hour)) < last
         except ValueError:
-            raise InvalidAnswerError(f"the answer has {path['engagement.day'][:40]!r} for a day") from None
+            raise InvalidAnswerError(f"the answer has {place.day[:40]!r} and {place.hour!r:.40} for a time") from None
 
     def _note(self, value: int | None, tweet_id: str | None) -> None:
         if tweet_id is None:
@@ -258,29 +282,26 @@ class _Cleaner:
             (self.ids_with_null if value is None else self.ids_out_of_range).add(tweet_id)
 
 
+def _at(place: _Place, level: str, key: str) -> _Place:
+    if level == "engagement.type":
+        return place
+    if level == "tweet.id":
+        return place._replace(tweet_id=key)
+    return place._replace(day=key) if level == "engagement.day" else place._replace(hour=key)
+
+
+def _are_good(values: Collection[Any]) -> bool:
+    return not values or (None not in values and min(values) >= MIN_VALUE and max(values) <= MAX_VALUE)
+
+
+def _has_exactly(grouping: Grouping, level: int, tweet_ids: tuple[str, ...]) -> bool:
+    if level:
+        return bool(grouping) and all(_has_exactly(inner, level - 1, tweet_ids) for inner in grouping.values())
+    return tuple(grouping) == tweet_ids or grouping.keys() == frozenset(tweet_ids)
+
+
 def _has_hours_above_days(levels: tuple[str, ...]) -> bool:
     return set(_TIME) <= set(levels) and levels.index("engagement.hour") < levels.index("engagement.day")
-
-
-def _without_innermost_time(levels: tuple[str, ...]) -> tuple[str, ...]:
-    while levels and levels[-1] in _TIME:
-        levels = levels[:-1]
-    return levels
-
-
-def _is_complete(grouping: Grouping, levels: tuple[str, ...], tweet_ids: tuple[str, ...], metrics: int) -> bool:
-    """Return whether all IDs and metrics are there, down to the last of these levels. Metrics are known by their number:
-    the decoder takes no others."""
-    if not levels:
-        return True
-    if levels[0] == "tweet.id":
-        if tuple(grouping) != tweet_ids and grouping.keys() != frozenset(tweet_ids):
-            return False
-        if levels[1:] == ("engagement.type",):
-            return min(map(len, grouping.values())) == metrics
-    elif levels[0] == "engagement.type" and len(grouping) != metrics:
-        return False
-    return len(levels) == 1 or all(_is_complete(inner, levels[1:], tweet_ids, metrics) for inner in grouping.values())
 
 
 def _days(first: datetime, last: datetime) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from engagement_async._core.accounting import in_input_order
 from engagement_async._core.answer import Answer, Window
-from engagement_async._core.groupings import Grouping, answered_shapes, values_at, without_ids
+from engagement_async._core.groupings import Grouping, answered_levels, answered_shapes, ids_of, values_at, without_ids
 from engagement_async._core.outcomes import BatchOutcomes, join_failures
 from engagement_async._core.query import Query
 from engagement_async._core.result import EngagementResult
@@ -83,9 +83,11 @@ def split_off_tainted_sums(
     Tweet that is out in another part (it failed, or is unavailable or forbidden, for one span of time, and was answered
     for another) keeps the outcomes of IDs without values alone. Its other IDs are to be asked again without that Tweet.
     """
-    tainted = _tainted_sums([answer for answer, _ in parts], query)
+    answers = [answer for answer, _ in parts]
+    tainted = _tainted_sums(answers, query)
+    with_values = _ids_with_values(answers, query) if tainted else []
     kept = [
-        (_without_values(answer, query), part) if index in tainted else (answer, part)
+        (_without_values(answer, with_values[index]), part) if index in tainted else (answer, part)
         for index, (answer, part) in enumerate(parts)
     ]
     return kept, [(parts[index][1], ids) for index, ids in tainted.items() if ids]
@@ -97,17 +99,14 @@ def _tainted_sums(answers: Sequence[Answer], query: Query) -> dict[int, tuple[st
         return {}
     out = {i for answer in answers for i in _ids_out(answer)}
     tainted: dict[int, tuple[str, ...]] = {}
-    for index, answer in enumerate(answers) if out else ():
-        if any(answer.groupings.get(name) for name, by in query.groupings.items() if "tweet.id" not in by):
-            valueless = _ids_without_values(answer, query)
-            with_values = [i for i in answer.tweet_ids if i not in valueless]
-            if not out.isdisjoint(with_values):
-                tainted[index] = tuple(i for i in with_values if i not in out)
+    for index, with_values in enumerate(_ids_with_values(answers, query)) if out else ():
+        if not out.isdisjoint(with_values):
+            tainted[index] = in_input_order(answers[index].tweet_ids, with_values - out)
     return tainted
 
 
-def _without_values(answer: Answer, query: Query) -> Answer:
-    ids = in_input_order(answer.tweet_ids, _ids_without_values(answer, query))
+def _without_values(answer: Answer, with_values: Set[str]) -> Answer:
+    ids = tuple(i for i in answer.tweet_ids if i not in with_values)
     return replace(answer, tweet_ids=ids, groupings={}, windows=(), missing_metrics={})
 
 
@@ -115,8 +114,34 @@ def _ids_out(answer: Answer) -> Set[str]:
     return {*answer.failed_tweet_ids, *answer.forbidden_tweet_ids, *answer.unavailable_tweet_ids}
 
 
-def _ids_without_values(answer: Answer, query: Query) -> Set[str]:
-    return _ids_out(answer) | BatchOutcomes.of(answer).without_any_value(query.engagement_types)
+def _ids_with_values(answers: Sequence[Answer], query: Query) -> list[Set[str]]:
+    """Return the IDs of which each of the answers to parts of one batch has a value."""
+    by_tweet = {name: group_by for name, group_by in query.groupings.items() if "tweet.id" in group_by}
+    if by_tweet:
+        return [
+            {
+                i
+                for name, grouping in answer.groupings.items()
+                if name in by_tweet
+                for i in ids_of(grouping, answered_levels(by_tweet[name], grouping).index("tweet.id"))
+            }
+            for answer in answers
+        ]
+    # Sums do not tell. IDs that are listed without being of the answer were asked again without that metric.
+    left_out: dict[str, set[str]] = {}
+    for answer in answers:
+        own = frozenset(answer.tweet_ids)
+        for metric, ids in answer.unsupported_tweet_ids.items():
+            left_out.setdefault(metric, set()).update(i for i in ids if i not in own)
+    with_values: list[Set[str]] = []
+    for answer in answers:
+        unsupported = [
+            left_out.get(metric, set()).union(answer.unsupported_tweet_ids.get(metric, ()))
+            for metric in query.engagement_types
+        ]
+        valueless = _ids_out(answer) | set.intersection(*unsupported)
+        with_values.append({i for i in answer.tweet_ids if i not in valueless} if answer.groupings else frozenset())
+    return with_values
 
 
 def merge_parts(batch_number: int, tweet_ids: tuple[str, ...], answers: Sequence[Answer], query: Query) -> Answer:
@@ -137,20 +162,22 @@ def merge_parts(batch_number: int, tweet_ids: tuple[str, ...], answers: Sequence
     forbidden = {i for answer in answers for i in answer.forbidden_tweet_ids} - failures.keys()
     unavailable = {i for answer in answers for i in answer.unavailable_tweet_ids} - failures.keys() - forbidden
     out = failures.keys() | forbidden | unavailable
-    unsupported = _by_metric((answer.unsupported_tweet_ids for answer in answers), out)
     missing_metrics = _by_metric((answer.missing_metrics for answer in answers), out)
+    values_of = _ids_with_values(answers, query)
+    with_values = set().union(*values_of) - out
+    tainted = _tainted_sums(answers, query)
+    answers = [
+        _without_values(answer, values_of[index]) if tainted.get(index) == () else answer
+        for index, answer in enumerate(answers)
+    ]
     groupings = _merge_groupings(answers, query, out, position)
-    if any(_tainted_sums(answers, query).values()):
+    if any(tainted.values()):
         groupings = {name: grouping for name, grouping in groupings.items() if "tweet.id" in query.groupings[name]}
-        valueless = frozenset.intersection(*(frozenset(unsupported.get(m, ())) for m in query.engagement_types))
-        for metric in query.engagement_types:
-            missing_metrics[metric] = {i for i in tweet_ids if i not in out and i not in valueless}
-    typed = _typed_by_tweet(groupings, query) if unsupported else []
-    for metric, ids in unsupported.items():  # with a value in one part of the span, and none in another
-        partial = {i for i in ids if _has_value(typed, metric, i)}
-        if partial:
-            ids -= partial
-            missing_metrics.setdefault(metric, set()).update(partial)
+        missing_metrics = {metric: set(with_values) for metric in query.engagement_types}
+    unsupported = _by_metric((answer.unsupported_tweet_ids for answer in answers), out)
+    for metric, ids in _unsupported_in_part(unsupported, groupings, with_values, query).items():
+        unsupported[metric] -= ids
+        missing_metrics.setdefault(metric, set()).update(ids)
     return Answer(
         batch_number,
         tweet_ids,
@@ -220,19 +247,25 @@ def _sorted_sum(grouping: Grouping, rank: Mapping[str, int]) -> Grouping:
     return {key: _sorted_sum(value, rank) if isinstance(value := grouping[key], dict) else value for key in order}
 
 
-def _typed_by_tweet(groupings: Mapping[str, Grouping], query: Query) -> list[tuple[tuple[str, ...], Grouping]]:
-    """The groupings, with their levels, that tell the values of each metric of a Tweet."""
-    return [
+def _unsupported_in_part(
+    unsupported: Mapping[str, Set[str]], groupings: Mapping[str, Grouping], with_values: Set[str], query: Query
+) -> dict[str, set[str]]:
+    """Return the IDs that have a value of a metric in one part of the span, and are unsupported for it in another."""
+    typed = [
         shape
         for name, grouping in groupings.items()
-        if {"tweet.id", "engagement.type"} <= set(query.groupings[name])
+        if unsupported and {"tweet.id", "engagement.type"} <= set(query.groupings[name])
         for shape in answered_shapes(query.groupings[name], grouping)
     ]
-
-
-def _has_value(typed: Iterable[tuple[tuple[str, ...], Grouping]], metric: str, tweet_id: str) -> bool:
-    keys = {"tweet.id": tweet_id, "engagement.type": metric}
-    return any(next(values_at(grouping, levels, keys), None) is not None for levels, grouping in typed)
+    in_part: dict[str, set[str]] = {}
+    for metric, ids in unsupported.items():
+        for i in ids & with_values:
+            keys = {"tweet.id": i, "engagement.type": metric}
+            has_value = any(next(values_at(grouping, levels, keys), None) is not None for levels, grouping in typed)
+            # Where metrics are not told apart, values must be of some: so they are of this one, if none has another.
+            if has_value or all(i in unsupported.get(other, ()) for other in query.engagement_types):
+                in_part.setdefault(metric, set()).add(i)
+    return in_part
 
 
 def _by_metric(parts: Iterable[Mapping[str, Iterable[str]]], out: Set[str]) -> dict[str, set[str]]:

@@ -104,9 +104,9 @@ class ResponseParser:
 
     def _is_ordinary(self, decoded: Decoded, tweet_ids: tuple[str, ...]) -> bool:
         """Return whether this is the answer of all IDs, with all groupings and metrics, and nothing else."""
-        if self._fake_zeros is not None or decoded.unavailable or decoded.unsupported or not decoded.is_strict:
+        if not decoded.has_all_types or self._fake_zeros is not None or decoded.unavailable or decoded.unsupported:
             return False
-        return decoded.schema.is_complete(decoded.groupings, tweet_ids)
+        return decoded.schema.has_exactly(decoded.groupings, tweet_ids)
 
     def _accounting(
         self, batch_number: int, tweet_ids: tuple[str, ...], decoded: Decoded, texts: tuple[str, ...]
