@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 __all__ = ["IdSet"]
 
-_PARTS = 1021
+_SHARDS = 1021
 """A prime: the last bits of IDs are a machine's and a counter's, so powers of two would fill few tables."""
 _FIRST = 9
 
@@ -19,17 +19,17 @@ class IdSet:
     """
 
     def __init__(self) -> None:
-        self._tables = [array("q", bytes(8 * _FIRST)) for _ in range(_PARTS)]
-        self._room = [_FIRST * 3 // 4] * _PARTS
+        self._tables = [array("q", bytes(8 * _FIRST)) for _ in range(_SHARDS)]
+        self._free_slots = [_FIRST * 3 // 4] * _SHARDS
 
     def add_new(self, tweet_ids: Iterable[int]) -> list[int]:
-        """Takes all in; returns those that were not there, each once, in their order."""
-        tables, room = self._tables, self._room
+        """Add all; return those that were not there, each once, in their order."""
+        tables, free_slots = self._tables, self._free_slots
         new: list[int] = []
         append = new.append
         for tweet_id in tweet_ids:
-            part = tweet_id % _PARTS
-            table = tables[part]
+            shard = tweet_id % _SHARDS
+            table = tables[shard]
             size = len(table)
             at = tweet_id % size
             while held := table[at]:
@@ -39,19 +39,19 @@ class IdSet:
             else:
                 table[at] = tweet_id
                 append(tweet_id)
-                room[part] -= 1
-                if not room[part]:
-                    self._grow(part)
+                free_slots[shard] -= 1
+                if not free_slots[shard]:
+                    self._grow(shard)
         return new
 
     def add_new_texts(self, tweet_ids: Iterable[str]) -> list[str]:
-        """The same for IDs as strings."""
+        """Do the same for IDs as strings."""
         return list(map(str, self.add_new(map(int, tweet_ids))))
 
-    def _grow(self, part: int) -> None:
-        old = self._tables[part]
+    def _grow(self, shard: int) -> None:
+        old = self._tables[shard]
         size = len(old) * 4 // 3 | 1
-        if size % _PARTS == 0:  # else the place in the table would follow from the table
+        if size % _SHARDS == 0:  # else the place in the table would follow from the table
             size += 2
         table = array("q", bytes(8 * size))
         used = 0
@@ -62,5 +62,5 @@ class IdSet:
                     at = at + 1 if at + 1 < size else 0
                 table[at] = tweet_id
                 used += 1
-        self._tables[part] = table
-        self._room[part] = size * 3 // 4 - used
+        self._tables[shard] = table
+        self._free_slots[shard] = size * 3 // 4 - used
