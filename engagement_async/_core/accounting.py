@@ -188,7 +188,7 @@ class Accounting:
         lacking: dict[str, set[str]] = {}
         self._look_at_tweets(seen, lacking)
         for name in self._groupings:
-            if name not in self._schema.level_of_ids:
+            if name not in self._schema.level_of_ids and not self._decoded.bad_sum:
                 self._look_at_sum(name, seen, lacking)
         return {metric: frozenset(ids) for metric, ids in lacking.items()}
 

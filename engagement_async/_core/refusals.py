@@ -61,7 +61,7 @@ _ALREADY_ACCOUNTED = re.compile(
 _NO_TWEET_IDS = re.compile(r"author ids?\s*:?\s*\d+|\d+ tweet id|\d+ (?:day|hour|minute|second)s?\b", re.IGNORECASE)
 """Numbers in a text that are no Tweet IDs."""
 _ID = re.compile(r"(?<![\w./-])(?<!\d:)\d{1,19}(?![\w/-]|[.:]\d)", re.ASCII)
-_BEFORE_PROSE = re.compile(r"(?:[^a-z]|\b(?:and|for|ids?)\b)*", re.IGNORECASE)
+_BEFORE_PROSE = re.compile(r"(?:[^a-z]|\b(?:and|for|with|the|ids?)\b)*", re.IGNORECASE)
 _TRANSIENT = frozenset({408, 500, 502, 503, 504})
 _AUTHENTICATION_CODES = frozenset({32, 89, 99, 135, 215})
 _RATE_LIMIT_CODES = frozenset({88})

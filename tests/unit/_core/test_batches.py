@@ -148,7 +148,7 @@ def test_a_sized_source_that_is_longer_than_it_says_is_read_lazily(monkeypatch: 
     assert found == [str(i) for i in range(1, 301)]
 
 
-class Known(str, Enum):
+class Known(str, Enum):  # noqa: UP042 - a StrEnum is its value; this one is not
     FIRST = "123"
     AGAIN = "124"
 

@@ -12,13 +12,13 @@ import pytest
 
 from engagement_async import LAST_28_HOURS, TOTALS, Query
 from engagement_async._core.answer import Answer
-from engagement_async._core.decoding import check_depth
 from engagement_async._core.merging import Merger
 from engagement_async._core.parsing import ParsedResponse, ResponseParser
 from engagement_async._core.rate_headers import RateHeaders
 from engagement_async._core.refusals import RefusedIdsError
 from engagement_async._core.result import EngagementResult
 from engagement_async.errors import (
+    AccessRefusedError,
     APIError,
     AuthError,
     InvalidAnswerError,
@@ -226,6 +226,15 @@ def test_forbidden_texts_beside_data_are_taken_at_their_word() -> None:
     assert answer.notes == ()
 
 
+def test_a_rate_limit_beside_whole_data_is_a_note() -> None:
+    body = {"errors": ["You are close to your rate limit"], "g": {"1": {"favorites": "1"}}}
+
+    answer = read(totals(), ["1"], body).answer
+
+    assert answer.groupings == {"g": {"1": {"favorites": 1}}}
+    assert answer.notes == ("You are close to your rate limit",)
+
+
 def test_other_texts_beside_data_are_kept_as_notes() -> None:
     body = {"errors": ["A new kind of remark"], "g": {"1": {"favorites": "1"}}}
 
@@ -234,13 +243,104 @@ def test_other_texts_beside_data_are_kept_as_notes() -> None:
 
 @pytest.mark.parametrize("status", [400, 403])
 @pytest.mark.parametrize(
-    "text", ["Forbidden to access tweets: 1,3", "Forbidden to access tweets for author id 2: 1, 3"]
+    "text",
+    [
+        "Forbidden to access tweets: 1,3",
+        "Forbidden to access tweets:1,3;",
+        "Forbidden to access tweets 1,3",
+        "forbidden to access Tweets : 1 , 3 .",
+        "Forbidden to access tweets: [1, 3]",
+        "Forbidden to access tweets: '1', \"3\"",
+        "Forbidden to access tweets with ids 1 and 3. Ask for 2 things",
+        "Forbidden to access tweets for author id 2: 1, 3",
+        "Forbidden to access tweets for author id 2: 1; for author id 9: 3",
+    ],
 )
 def test_a_refusal_that_names_forbidden_ids_leaves_the_others_to_be_asked(status: int, text: str) -> None:
     reading = read(totals(), ["1", "2", "3"], {"errors": [text]}, status)
 
     assert reading.answer.forbidden_tweet_ids == ("1", "3")
     assert reading.missing == ("2",)
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("Tweet ID(s) are unavailable", ["1"]),
+        ("1 Tweet ID(s) are unavailable", ["1"]),
+        ("3 Tweet ID(s) are unavailable", ["1", "2", "3"]),
+    ],
+)
+def test_ids_that_are_unavailable_without_a_list_are_so_when_no_doubt_is_left(text: str, ids: list[str]) -> None:
+    """As for protected Tweets."""
+    reading = read(totals(), ids, {"errors": [text]}, 400)
+
+    assert reading.answer.unavailable_tweet_ids == reading.answer.tweet_ids == tuple(ids)
+    assert reading.missing == ()
+    assert reading.from_error_status
+
+
+def test_data_beside_an_error_status_is_no_answer() -> None:
+    body = {"errors": ["1 Tweet ID(s) are unavailable"], "unavailable_tweet_ids": ["2"], "g": {"1": {"favorites": "1"}}}
+
+    reading = read(totals(), ["1", "2"], body, 400)
+
+    assert reading.answer.groupings == {}
+    assert reading.missing == ("1",)
+
+
+ACCESS = [
+    b"",
+    b"<html><h1>403 Forbidden</h1></html>",
+    b"Access denied",
+    {"title": "Client Forbidden", "detail": "This request must be made using an approved developer account."},
+    {
+        "title": "UsageCapExceeded",
+        "detail": "Usage cap exceeded: Monthly product cap",
+        "type": "https://x/usage-capped",
+    },
+    {
+        "errors": [
+            {"message": "If you need access to this endpoint, you may need a different access level", "code": 453}
+        ]
+    },
+    {"errors": [{"title": "Forbidden", "detail": "Your client app is not configured for this", "code": 87}]},
+    {"errors": ["You may need a different access level"]},
+    {"error": "This application has been suspended"},
+    {"message": "Your account does not have any credits", "code": 1},
+]
+
+
+@pytest.mark.parametrize("status", [400, 403])
+@pytest.mark.parametrize("body", ACCESS, ids=repr)
+def test_a_refusal_that_is_not_about_ids_says_so_in_the_api_s_own_words(status: int, body: Any) -> None:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+
+    with pytest.raises(AccessRefusedError) as error:
+        totals().parse(0, ("1", "2"), status, {}, raw)
+
+    assert error.value.status == status
+    for text in error.value.texts:
+        assert text in str(error.value)
+    if not isinstance(body, bytes):
+        assert error.value.texts
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"errors": ["no"]},
+        {"errors": ["no"], "title": "Invalid Request"},
+        {"title": "Invalid Request", "detail": "One or more parameters to your request was invalid.", "type": "x"},
+        {"errors": [{"message": "Tweet 2 is strange", "code": 144}]},
+        {"error": {"message": "bad"}},
+    ],
+    ids=repr,
+)
+def test_a_refusal_that_may_be_about_ids_is_looked_into(body: Any) -> None:
+    with pytest.raises(RefusedIdsError):
+        read(totals(), ["1", "2"], body, 400)
 
 
 @pytest.mark.parametrize("status", [400, 403])
@@ -250,6 +350,9 @@ def test_a_refusal_that_names_forbidden_ids_leaves_the_others_to_be_asked(status
         ("Tweet 3 is strange", ("3",)),
         ("Bad request", ()),
         ("Forbidden to access tweets: 17,18", ()),
+        ("Forbidden to access tweets for author id 2: 11", ()),
+        ("2 Tweet ID(s) are malformed", ()),
+        ("1 Tweet ID(s) are unavailable", ()),
     ],
 )
 def test_other_refusals_name_ids_or_do_not(status: int, text: str, named: tuple[str, ...]) -> None:
@@ -273,11 +376,17 @@ def test_other_refusals_name_ids_or_do_not(status: int, text: str, named: tuple[
             RequestRefusedError,
         ),
         (405, {}, RequestRefusedError),
+        (402, {"title": "CreditsDepleted", "detail": "no credits"}, AccessRefusedError),
+        (403, {"errors": [{"message": "over", "code": 88}]}, RateLimitedError),
+        (403, {"errors": [{"message": "no", "code": 89}]}, AuthError),
+        (400, {"errors": [{"message": "busy", "code": 130}]}, ServerError),
         (404, {"errors": [{"message": "Sorry, that page does not exist", "code": 34}]}, ServerRefusedError),
         (406, {"errors": ["This request requires gzip compression."]}, ServerRefusedError),
         (302, {}, ServerRefusedError),
         (429, {}, RateLimitedError),
         (200, {"errors": ["Rate limit exceeded"]}, RateLimitedError),
+        (200, {"errors": ["Rate limit exceeded"], "g": {"2": {"favorites": "1"}}}, RateLimitedError),
+        (200, {"title": "UsageCapExceeded", "detail": "rate limit"}, RateLimitedError),
         (420, {"errors": ["Too Many Requests"]}, RateLimitedError),
         (500, {}, ServerError),
         (503, {}, ServerError),
@@ -342,26 +451,6 @@ def test_a_summed_grouping_that_is_left_out_is_no_zero() -> None:
 
     with pytest.raises(InvalidAnswerError, match="leaves out the grouping 'total'"):
         read(reader, ["1", "2"], {"by_tweet": {"1": "5"}, "unavailable_tweet_ids": ["2"]})
-
-
-@pytest.mark.parametrize(
-    ("body", "deep"),
-    [
-        (b"[" * 32 + b"]" * 32, False),
-        (b"[" * 33 + b"]" * 33, True),
-        (b'{"a":' * 33 + b"1" + b"}" * 33, True),
-        (b'["' + b"[" * 100 + b'"]', False),
-        (b'["\\"' + b"[" * 100 + b'"]', False),
-        (b'["a\\\\",' + b"[" * 100, True),
-        (b"[]" * 1000, False),
-    ],
-)
-def test_depth_is_counted_outside_of_strings(body: bytes, deep: bool) -> None:
-    if deep:
-        with pytest.raises(InvalidAnswerError, match="more than 32 levels"):
-            check_depth(body, 32)
-    else:
-        check_depth(body, 32)
 
 
 DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
