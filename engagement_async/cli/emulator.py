@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import shlex
 import signal
 import socket
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,14 +24,24 @@ from typing import Any
 
 import click
 
-from engagement_async.emulator import FAULTS, INTERPRETATIONS, Emulator, EmulatorCredentials, FaultKind, Interpretation
+from engagement_async.emulator import (
+    FAULTS,
+    INTERPRETATIONS,
+    Emulator,
+    EmulatorCredentials,
+    FaultKind,
+    Interpretation,
+    Owner,
+)
 from engagement_async.emulator.faults import parse_fault
 from engagement_async.emulator.limit import WindowKind
+from engagement_async.emulator.snowflake import MAX_OWNERS
 
 __all__ = ["emulator"]
 
 _OTHER = "Other options"
-_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
+# Of a certificate that this command may overwrite. PEM allows text before it.
+_FIRST_LINE = b"Self-signed certificate of an engagement emulator, made at its last start.\n"
 
 
 class _Option(click.Option):
@@ -106,6 +117,17 @@ def _parse_interpretation(ctx: click.Context, param: click.Parameter, names: tup
         raise click.BadParameter(str(error), ctx, param) from None
 
 
+def _parse_revocations(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
+    revocations = {}
+    for value in values:
+        owner, _, seconds = value.rpartition(":")
+        if not owner or not re.fullmatch(r"\d+(\.\d+)?", seconds):
+            message = f"{value!r} is not OWNER:SECONDS, such as owner3:60 for one minute after the start"
+            raise click.BadParameter(message, ctx, param)
+        revocations[owner] = float(seconds)
+    return revocations
+
+
 def _parse_instant(ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
     if text is None:
         return None
@@ -175,6 +197,31 @@ def _parse_instant(ctx: click.Context, param: click.Parameter, text: str | None)
     help="Share of Tweets whose author's token the emulator does not have.",
 )
 @_option(
+    "Owners",
+    "--owners",
+    type=click.IntRange(1, MAX_OWNERS),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="How many owners share the Tweets, owner1 to ownerN, each with a token of its own.",
+)
+@_option(
+    "Owners",
+    "--owners-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Where to write their tokens, as CSV: owner, access_token, access_token_secret.",
+)
+@_option(
+    "Owners",
+    "--revoke",
+    "revocations",
+    multiple=True,
+    callback=_parse_revocations,
+    metavar="OWNER:SECONDS",
+    help="Refuse the token of OWNER from so many seconds after the start, as owner3:60. May be repeated.",
+)
+@_option(
     "Behaviour",
     "--interpretation",
     multiple=True,
@@ -232,14 +279,11 @@ def _parse_instant(ctx: click.Context, param: click.Parameter, text: str | None)
     help="Name by which clients reach it, for its address and its certificate. Default: that of --host.",
 )
 @_option(
-    "Network",
-    "--tls-self-signed",
-    is_flag=True,
-    help="Serve https, with a certificate that is made at each start.",
+    "Network", "--tls-self-signed", is_flag=True, help="Serve https, with a certificate that is made at each start."
 )
 @_option(
     "Network",
-    "--ca-file",
+    "--certificate-file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Where to write that certificate for clients. Default: a temporary file.",
@@ -261,6 +305,9 @@ def emulator(
     now: float | None,
     unavailable: float,
     forbidden: float,
+    owners: int,
+    owners_file: Path | None,
+    revocations: dict[str, float],
     interpretation: Interpretation,
     faults: tuple[tuple[str, int], ...],
     latency_s: float,
@@ -269,7 +316,7 @@ def emulator(
     port: int,
     public_host: str | None,
     tls_self_signed: bool,
-    ca_file: Path | None,
+    certificate_file: Path | None,
 ) -> None:
     """Run a local Engagement API until Ctrl-C.
 
@@ -277,14 +324,18 @@ def emulator(
     credentials that it accepts, which open nothing else. Everything else goes to stderr. It exits 0 when it is stopped by
     SIGINT or SIGTERM.
     """
-    if ca_file is not None and not tls_self_signed:
-        raise click.UsageError("--ca-file needs --tls-self-signed: without it there is no certificate to write")
+    if certificate_file is not None and not tls_self_signed:
+        raise click.UsageError(
+            "--certificate-file needs --tls-self-signed: without it there is no certificate to write"
+        )
+    if unknown := revocations.keys() - {f"owner{number}" for number in range(1, owners + 1)}:
+        raise click.UsageError(f"--revoke {min(unknown)}: with --owners {owners} they are owner1 to owner{owners}")
     if not _is_loopback(host):
         click.echo(
             f"Warning: other machines can reach {host}. The emulator is for tests; its credentials open nothing else.",
             err=True,
         )
-    with _certificate(host, public_host, ca_file) if tls_self_signed else _plain() as (tls, ca_path):
+    with _certificate(host, public_host, certificate_file) if tls_self_signed else _plain() as (tls, certificate_path):
         server = Emulator(
             requests_per_minute,
             window=window,
@@ -294,6 +345,8 @@ def emulator(
             port=port,
             public_host=public_host,
             credentials=EmulatorCredentials.new(seed),
+            owners=owners,
+            revocations=revocations,
             now=time.time if now is None else lambda: now,
             interpretation=interpretation,
             faults=dict(faults),
@@ -303,7 +356,9 @@ def emulator(
             clock_skew_s=clock_skew_s,
             tls=tls,
         )
-        exports = {"SSL_CERT_FILE": str(ca_path)} if ca_path is not None else {}
+        if owners_file is not None:
+            _write_owners(owners_file, server.owners)
+        exports = {"SSL_CERT_FILE": str(certificate_path)} if certificate_path is not None else {}
         try:
             asyncio.run(_serve(server, exports))
         except OSError as error:
@@ -326,29 +381,52 @@ def _plain() -> Iterator[_Tls]:
 
 
 @contextmanager
-def _certificate(host: str, public_host: str | None, ca_file: Path | None) -> Iterator[_Tls]:
+def _certificate(host: str, public_host: str | None, certificate_file: Path | None) -> Iterator[_Tls]:
     """Make a certificate for every name that clients may use, and write it to a file while it is served."""
     from engagement_async.emulator.tls import SelfSignedCertificate
 
     names = [public_host, host, "localhost", "127.0.0.1", "::1", socket.gethostname()]
     certificate = SelfSignedCertificate.new(name for name in names if name)
-    if ca_file is not None:
-        _write_certificate(ca_file, certificate.pem)
-        yield certificate.server_context(), ca_file.absolute()
+    if certificate_file is not None:
+        _write_certificate(certificate_file, certificate.pem)
+        yield certificate.server_context(), certificate_file.absolute()
         return
     with tempfile.TemporaryDirectory(prefix="engagement-emulator-") as folder:
-        path = Path(folder, "ca.pem")
-        path.write_bytes(certificate.pem)
+        path = Path(folder, "certificate.pem")
+        _write_certificate(path, certificate.pem)
         yield certificate.server_context(), path
 
 
 def _write_certificate(path: Path, pem: bytes) -> None:
     try:
-        if path.exists() and not path.read_bytes().startswith(_CERTIFICATE):
-            raise click.UsageError(f"--ca-file {path} exists and is no certificate: name another file, or delete it")
-        path.write_bytes(pem)
+        if path.exists() and not _is_certificate_of_emulator(path.read_bytes()):
+            raise click.UsageError(
+                f"--certificate-file {path} exists, and is no certificate of an emulator: name another file, or delete it"
+            )
+        path.write_bytes(_FIRST_LINE + pem)
     except OSError as error:
-        raise click.UsageError(f"Cannot write --ca-file {path}: {error.strerror or error}") from None
+        raise click.UsageError(f"Cannot write --certificate-file {path}: {error.strerror or error}") from None
+
+
+def _is_certificate_of_emulator(content: bytes) -> bool:
+    return content.startswith(_FIRST_LINE) and content.count(b"-----BEGIN ") == 1
+
+
+def _write_owners(path: Path, owners: Iterable[Owner]) -> None:
+    """Write the tokens of all owners, readable by nobody else: clients refuse a file that others can read."""
+    rows = [f"{owner.handle},{owner.access_token},{owner.access_token_secret}" for owner in owners]
+    text = "\n".join(["owner,access_token,access_token_secret", *rows, ""])
+    try:
+        if path.exists():
+            if path.read_text(encoding="utf-8", errors="replace") == text:
+                return
+            raise click.UsageError(
+                f"--owners-file {path} exists, and holds something else: name another file, or delete it"
+            )
+        path.touch(mode=0o600)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"Cannot write --owners-file {path}: {error.strerror or error}") from None
 
 
 async def _serve(server: Emulator, exports: Mapping[str, str]) -> None:

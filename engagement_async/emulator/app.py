@@ -85,6 +85,7 @@ class Service:
         except Refusal as refusal:
             reply = ApiReply(refusal.status, {"errors": list(refusal.texts)})
             self.log.refuse(refusal.texts)
+            entry.owner = entry.owner or refusal.owner
         entry.errors = tuple(text for text in reply.body.get("errors", ()) if isinstance(text, str))
         if after_s > 0:
             await asyncio.sleep(after_s)

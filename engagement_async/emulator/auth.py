@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .owners import EmulatorCredentials, Owner
@@ -63,6 +63,7 @@ class Authority:
     def __init__(self, credentials: EmulatorCredentials, owners: int = 1) -> None:
         self.credentials = credentials
         self.owners: dict[str, Owner] = {owner.handle: owner for owner in credentials.owners(owners)}
+        self.handles = {owner.user_id: handle for handle, owner in self.owners.items()}
         self._by_token = {owner.access_token: owner for owner in self.owners.values()}
         self._revoked_at: dict[str, float] = {}
         self._all_revoked_at = float("inf")
@@ -78,11 +79,11 @@ class Authority:
             self._revoked_at[self.owner(handle).access_token] = at
 
     def reissue(self, handle: str) -> Owner:
-        """Give an owner a new access token; the old one is unknown from now on."""
+        """Give an owner a new access token, and refuse the old one from now on."""
         before = self.owner(handle)
         self._tokens_issued += 1
         after = self.credentials.token_for(handle, before.user_id, self._tokens_issued)
-        del self._by_token[before.access_token]
+        self._revoked_at[before.access_token] = 0.0
         self._by_token[after.access_token] = self.owners[handle] = after
         return after
 
@@ -129,6 +130,21 @@ class Authority:
         if given["oauth_consumer_key"] != self.credentials.consumer_key:
             raise _refused("Consumer key not found")
         owner = self._owner_of_token(given.get("oauth_token", ""), uptime_s)
+        try:
+            self._check_signature(owner, request, parameters, given, now)
+        except Refusal as refusal:
+            refusal.owner = None if owner is None else owner.handle
+            raise
+        return Caller(owner, given["oauth_nonce"], given.get("oauth_body_hash"))
+
+    def _check_signature(
+        self,
+        owner: Owner | None,
+        request: SignedRequest,
+        parameters: Parameters,
+        given: Mapping[str, str],
+        now: float,
+    ) -> None:
         stamp = given["oauth_timestamp"]
         if not stamp.isdecimal() or not stamp.isascii() or len(stamp) > 12:
             raise _refused("Malformed timestamp")
@@ -137,7 +153,6 @@ class Authority:
         if not self._is_signed_by(owner, request, parameters, given["oauth_signature"]):
             raise _refused("Invalid signature")
         self._spend_nonce(given["oauth_nonce"], stamp, now)
-        return Caller(owner, given["oauth_nonce"], given.get("oauth_body_hash"))
 
     def _is_signed_by(
         self, owner: Owner | None, request: SignedRequest, parameters: Parameters, signature: str
@@ -154,8 +169,10 @@ class Authority:
         if not token:
             return None
         owner = self._by_token.get(token)
-        if owner is None or uptime_s >= self._revoked_at.get(token, float("inf")):
+        if owner is None:
             raise Refusal(401, DOCUMENTED["token"])
+        if uptime_s >= self._revoked_at.get(token, float("inf")):
+            raise Refusal(401, DOCUMENTED["token"], owner=owner.handle)
         return owner
 
     def _spend_nonce(self, nonce: str, stamp: str, now: float) -> None:

@@ -9,7 +9,7 @@ import math
 from collections import deque
 from typing import Literal
 
-__all__ = ["Limit", "WindowKind"]
+__all__ = ["Limit", "WindowKind", "limits_of"]
 
 WindowKind = Literal["sliding", "fixed"]
 
@@ -68,3 +68,21 @@ class Limit:
         if self.window == "sliding":
             return admitted_at <= now - self.period
         return admitted_at // self.period < now // self.period
+
+
+def limits_of(
+    requests_per_minute: int | None, period: float, window: WindowKind, requests_per_second: int | None
+) -> list[Limit]:
+    """Return the limits whose headers every answer has, both families where there is any limit.
+
+    Recorded answers have `x-per-minute-*` and `x-per-second-*` together. Where the second has no limit of its own, its
+    headers show what the minute allows, and it refuses nothing.
+    """
+    limits = []
+    if requests_per_minute is not None:
+        limits.append(Limit(requests_per_minute, period, window))
+    if requests_per_second is not None:
+        limits.append(Limit(requests_per_second, 1.0, window, "second"))
+    elif requests_per_minute is not None:
+        limits.append(Limit(requests_per_minute, 1.0, window, "second", is_enforced=False))
+    return limits

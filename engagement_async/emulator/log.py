@@ -18,7 +18,7 @@ _MAX_TEXTS = 1000  # texts that name IDs differ each time
 class Entry:
     """One request. `arrived_at`: seconds of the server's monotonic clock; `start`, `end`: hours since 1970.
 
-    `owner`: the handle whose token signed it, None for the application alone. `status` is 0 until an answer left; where
+    `owner`: whose token it came with, by handle; None for the application alone. `status` is 0 until an answer left; where
     a fault broke the connection, it is what would have been answered.
     """
 
@@ -43,10 +43,11 @@ class Entry:
 class RequestLog:
     """Counts over all requests, and the last `size` of them in full (None: all).
 
-    `statuses`, `faults`: how often each. `refusals`: the texts with which the emulator itself refused requests, faults
-    aside; it is empty when no rule was broken. `ids_received`, `duplicates`: IDs in checked requests, and how many of them
-    stood twice in one request. `peak`: the most arrivals in any sliding window of `period` seconds. `answered`: with
-    `count_ids`, how often each ID was in a request that was answered with data, and whose answer left whole.
+    `statuses`, `faults`: how often each. `by_owner`: requests with the token of each owner, by handle. `refusals`: the
+    texts with which the emulator itself refused requests, faults aside; it is empty when no rule was broken.
+    `ids_received`, `duplicates`: IDs in checked requests, and how many of them stood twice in one request. `peak`: the
+    most arrivals in any sliding window of `period` seconds. `answered`: with `count_ids`, how often each ID was in a
+    request that was answered with data, and whose answer left whole.
     """
 
     def __init__(self, period: float, size: int | None = 1000, *, count_ids: bool = False) -> None:
@@ -57,6 +58,7 @@ class RequestLog:
         self.duplicates = 0
         self.statuses: Counter[int] = Counter()
         self.faults: Counter[str] = Counter()
+        self.by_owner: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self._count_ids = count_ids
@@ -88,6 +90,8 @@ class RequestLog:
     def leave(self, entry: Entry) -> None:
         """Count how a request ended."""
         self.statuses[entry.status] += 1
+        if entry.owner is not None:
+            self.by_owner[entry.owner] += 1
         if entry.fault is not None:
             self.faults[entry.fault] += 1
         if self._count_ids and entry.status == 200 and entry.delivered:

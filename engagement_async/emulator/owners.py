@@ -17,7 +17,7 @@ __all__ = ["EmulatorCredentials", "Owner"]
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A user whose Tweets the emulator has, and the access token with which that user's Tweets may be asked."""
+    """A user whose Tweets the emulator has, and the access token that opens them."""
 
     handle: str
     user_id: str

@@ -69,12 +69,13 @@ _CONTENT_TYPES = ("application/json", FORM)
 
 
 class Refusal(Exception):  # noqa: N818  it is an answer, not an accident
-    """A request that the API refuses: the status and the texts of `errors`."""
+    """A request that the API refuses: the status, the texts of `errors`, and whose token it was, if that is known."""
 
-    def __init__(self, status: int, *texts: str) -> None:
+    def __init__(self, status: int, *texts: str, owner: str | None = None) -> None:
         super().__init__(status, *texts)
         self.status = status
         self.texts = texts
+        self.owner = owner
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,12 @@ from .auth import Authority
 from .faults import FaultPlan, Faults, FaultSettings
 from .hashing import mix
 from .interpretation import Interpretation
-from .limit import Limit, WindowKind
+from .limit import WindowKind, limits_of
 from .log import RequestLog
-from .owners import EmulatorCredentials
+from .owners import EmulatorCredentials, Owner
 from .replies import reply_to
 from .request_rules import Request, hour_of
+from .snowflake import tweet_ids_of
 from .thread import ServerThread
 from .world import World
 
@@ -46,6 +47,8 @@ class Emulator:
 
     `requests_per_minute`, `period` (seconds), `window`, `requests_per_second`: its rate limit, None for no such limit.
     `seed`: of the values and of the kinds of Tweets. `credentials`: random when None.
+    `owners`: how many users share the Tweets, each with an access token of its own. `revocations`: handle to the seconds
+    after the start from which on that owner's token is refused.
     `host`, `port`: where it listens; port 0 is any free one. `public_host`: the name in `base_url`, when clients use
     another one than `host`.
     `now`: epoch seconds, which day it is in the world of Tweets. `clock_skew_s`: how far its clock (`Date`, OAuth
@@ -70,6 +73,8 @@ class Emulator:
         port: int = 0,
         public_host: str | None = None,
         credentials: EmulatorCredentials | None = None,
+        owners: int = 1,
+        revocations: Mapping[str, float] | None = None,
         now: Callable[[], float] = time.time,
         clock_skew_s: float = 0.0,
         latency_s: float | tuple[float, float] | Callable[[int], float] = 0.0,
@@ -92,7 +97,9 @@ class Emulator:
         self.public_host = public_host or _WILDCARDS.get(host, host)
         self.credentials = credentials or EmulatorCredentials.new()
         self.log = RequestLog(period, log_size, count_ids=count_ids)
-        authority = Authority(self.credentials)
+        authority = Authority(self.credentials, owners)
+        for handle, at in (revocations or {}).items():
+            authority.revoke(handle, at)
         self.world = World(
             seed,
             set(unavailable),
@@ -105,7 +112,7 @@ class Emulator:
         self._tls = tls
         self._service = Service(
             authority=authority,
-            limits=_limits(requests_per_minute, period, window, requests_per_second),
+            limits=limits_of(requests_per_minute, period, window, requests_per_second),
             world=self.world,
             interpretation=interpretation or Interpretation(),
             log=self.log,
@@ -171,9 +178,39 @@ class Emulator:
         """Replace how a running emulator reads what the documentation leaves open."""
         self._service.interpretation = interpretation
 
-    def revoke(self) -> None:
-        """Refuse its credentials from now on, as when users take the access back."""
-        self._service.authority.revoke()
+    def revoke(self, owner: str | None = None) -> None:
+        """Refuse the token of one owner (a handle) from now on, as when the user takes the access back.
+
+        Without an `owner` all credentials are refused. Raise `ValueError` for an unknown handle.
+        """
+        self._service.authority.revoke(owner)
+
+    def reissue(self, owner: str) -> Owner:
+        """Give an owner (a handle) a new access token and return it; the old one is refused from now on."""
+        return self._service.authority.reissue(owner)
+
+    @property
+    def owners(self) -> tuple[Owner, ...]:
+        """The owners of its Tweets, with their tokens: `owner1`, `owner2`, ..."""
+        return tuple(self._service.authority.owners.values())
+
+    def owner_of(self, tweet_id: str | int) -> str | None:
+        """Return the handle of the owner of a Tweet, None when its author's token is not here."""
+        return self._service.authority.handles.get(self.world.author_of(str(tweet_id)) or "")
+
+    def tweet_ids(
+        self, owner: str, count: int, seed: int = 0, *, newest_at: float | None = None, oldest_at: float | None = None
+    ) -> list[str]:
+        """Return `count` distinct IDs of Tweets of one owner (a handle), born between two instants (epoch seconds).
+
+        By default they are of the 28 days before its `now`. The same arguments give the same IDs.
+        """
+        user_ids = self.world.user_ids
+        index = user_ids.index(self._service.authority.owner(owner).user_id)
+        newest_at = self._service.now() if newest_at is None else newest_at
+        return tweet_ids_of(
+            index, len(user_ids), self.world.seed, count, seed, newest_at=newest_at, oldest_at=oldest_at
+        )
 
     def peak(self, window_s: float | None = None) -> int:
         """Return the most requests that arrived in any sliding window of `period` seconds, refused ones included.
@@ -192,11 +229,13 @@ class Emulator:
         start: str | None = None,
         end: str | None = None,
         app_only: bool = False,
+        owner: str | None = None,
         at: float | None = None,
     ) -> dict[str, Any]:
         """Return the true answer for any number of IDs, as one object in the API's shape, its leaves integers.
 
-        `at`: epoch seconds, the emulator's `now` when None. Raise `Refusal` when Tweets are forbidden.
+        `owner`: the handle whose token asks; None stands for all owners together. `at`: epoch seconds, the emulator's
+        `now` when None. Raise `Refusal` when Tweets are forbidden.
         """
         request = Request(
             ENDPOINTS[endpoint],
@@ -207,7 +246,9 @@ class Emulator:
             None if end is None else hour_of(end, up=True),
         )
         now = self._service.now() if at is None else at
-        return reply_to(request, self.world, self._service.interpretation, now, app_only=app_only).body
+        user_id = None if owner is None else self._service.authority.owner(owner).user_id
+        interpretation = self._service.interpretation
+        return reply_to(request, self.world, interpretation, now, app_only=app_only, user_id=user_id).body
 
     # --- start and stop ---
 
@@ -245,24 +286,6 @@ class Emulator:
         if self._thread is not None:
             thread, self._thread = self._thread, None
             thread.end()
-
-
-def _limits(
-    requests_per_minute: int | None, period: float, window: WindowKind, requests_per_second: int | None
-) -> list[Limit]:
-    """Return the limits whose headers every answer has, both families where there is any limit.
-
-    Recorded answers have `x-per-minute-*` and `x-per-second-*` together. Where the second has no limit of its own, its
-    headers show what the minute allows, and it refuses nothing.
-    """
-    limits = []
-    if requests_per_minute is not None:
-        limits.append(Limit(requests_per_minute, period, window))
-    if requests_per_second is not None:
-        limits.append(Limit(requests_per_second, 1.0, window, "second"))
-    elif requests_per_minute is not None:
-        limits.append(Limit(requests_per_minute, 1.0, window, "second", is_enforced=False))
-    return limits
 
 
 def _latency(latency_s: float | tuple[float, float] | Callable[[int], float], seed: int) -> Latency:

@@ -1,5 +1,6 @@
-"""OAuth 1.0a signatures (RFC 5849), by code of the emulator's own: the client signs with a library, and a fault of that
-library would hide if the same one checked. Pure.
+"""OAuth 1.0a signatures (RFC 5849), by code of the emulator's own. Pure.
+
+The client signs with a library, and a defect of that library would hide if the same one checked.
 """
 
 from __future__ import annotations

@@ -45,15 +45,15 @@ def tweet_ids(count: int, seed: int = 0, *, newest_at: float, oldest_at: float |
 def tweet_ids_of(
     index: int,
     owners: int,
+    world_seed: int,
     count: int,
-    seed: int,
+    seed: int = 0,
     *,
-    owner_seed: int,
     newest_at: float,
     oldest_at: float | None = None,
 ) -> list[str]:
-    """Return IDs as `tweet_ids` does, all of the owner number `index` of `owners` in the world of `owner_seed`."""
-    return _generate(count, mix(seed) ^ index, newest_at, oldest_at, owner=(index, owners, mix(owner_seed)))
+    """Return IDs as `tweet_ids` does, all of the owner number `index` of `owners` in the world of `world_seed`."""
+    return _generate(count, mix(seed) ^ index, newest_at, oldest_at, owner=(index, owners, mix(world_seed)))
 
 
 def _generate(

@@ -47,6 +47,11 @@ _OPTIONS = {
     ("requests_per_second",): "a second limit beside it; the headers of both families come in any case",
     ("seed",): "of the values, and of which Tweets are unavailable or forbidden",
     ("credentials",): "`EmulatorCredentials.new(seed)` gives fixed ones; None: random ones",
+    (
+        "owners",
+        "revocations",
+    ): "how many users share the Tweets, see [below](#many-owners); handle to the seconds after the start "
+    "from which on that owner's token is refused",
     ("host", "port"): "where it listens; port 0: any free one",
     ("public_host",): "the name in `base_url`, where clients use another one than `host`",
     ("now",): "which day it is in the world of Tweets: a function that returns epoch seconds",

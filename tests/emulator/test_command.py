@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import os
@@ -22,6 +23,8 @@ from click.testing import CliRunner
 
 from engagement_async.cli.emulator import emulator
 from engagement_async.emulator import FAULTS, INTERPRETATIONS, Emulator, EmulatorCredentials
+from engagement_async.emulator.tls import SelfSignedCertificate
+from tests.support.emulator_requests import sign
 
 NAMED = [
     *((fault.name, fault.description) for fault in FAULTS.values()),
@@ -32,7 +35,7 @@ PROGRAM = "from engagement_async.cli.emulator import emulator; emulator()"
 
 @contextmanager
 def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
-    """A process of the command, and what its `export` lines say. It is ended if the test did not."""
+    """Run the command in a process; yield it, and what its `export` lines say. It is killed if the test did not end it."""
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], stdout=pipe, stderr=pipe, text=True) as process:
         try:
@@ -49,15 +52,26 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, 
             process.kill()
 
 
-def send(exports: dict[str, str], tweet_id: str = '"1"', context: ssl.SSLContext | None = None) -> tuple[int, Any]:
-    """Ask for the favorites of one Tweet; return status and JSON."""
+def send(
+    exports: dict[str, str],
+    tweet_id: str = '"1"',
+    context: ssl.SSLContext | None = None,
+    token: dict[str, str] | None = None,
+) -> tuple[int, Any]:
+    """Ask for the favorites of one Tweet, with the Bearer token or an owner's; return status and JSON."""
+    url = exports["ENGAGEMENT_BASE_URL"] + "/insights/engagement/totals"
+    authorization = "Bearer " + exports["ENGAGEMENT_BEARER_TOKEN"]
+    if token is not None:
+        keys = (exports["ENGAGEMENT_CONSUMER_KEY"], exports["ENGAGEMENT_CONSUMER_SECRET"])
+        tokens = (token["access_token"], token["access_token_secret"])
+        authorization = sign(url, EmulatorCredentials(*keys, *tokens, ""))
     groupings = '{"g": {"group_by": ["tweet.id"]}}'
     body = f'{{"tweet_ids": [{tweet_id}], "engagement_types": ["favorites"], "groupings": {groupings}}}'
     request = urllib.request.Request(
-        exports["ENGAGEMENT_BASE_URL"] + "/insights/engagement/totals",
+        url,
         data=body.encode(),
         headers={
-            "Authorization": "Bearer " + exports["ENGAGEMENT_BEARER_TOKEN"],
+            "Authorization": authorization,
             "Content-Type": "application/json",
             "Accept-Encoding": "gzip",
         },
@@ -116,9 +130,18 @@ def test_a_shell_takes_the_exports() -> None:
         (["--now", "yesterday"], "'yesterday' is no instant: write 2026-11-21"),
         (["--interpretation", "bare"], "no interpretation is called 'bare'"),
         (["--interpretation", "unavailable-400", "--interpretation", "unavailable-400-when-none-left"], "contradict"),
-        (["--ca-file", "ca.pem"], "--ca-file needs --tls-self-signed"),
-        (["--tls-self-signed", "--ca-file", "/proc/nowhere/ca.pem"], "Cannot write --ca-file /proc/nowhere/ca.pem: "),
-        (["--tls-self-signed", "--ca-file", __file__], "exists and is no certificate"),
+        (["--owners", "0"], "0 is not in the range"),
+        (["--revoke", "owner1"], "'owner1' is not OWNER:SECONDS, such as owner3:60"),
+        (["--revoke", "owner1:soon"], "'owner1:soon' is not OWNER:SECONDS"),
+        (["--owners", "2", "--revoke", "owner3:1"], "--revoke owner3: with --owners 2 they are owner1 to owner2"),
+        (["--owners-file", "/proc/nowhere/owners.csv"], "Cannot write --owners-file /proc/nowhere/owners.csv: "),
+        (["--owners-file", __file__], "exists, and holds something else"),
+        (["--certificate-file", "emulator.pem"], "--certificate-file needs --tls-self-signed"),
+        (
+            ["--tls-self-signed", "--certificate-file", "/proc/nowhere/emulator.pem"],
+            "Cannot write --certificate-file /proc/nowhere/emulator.pem: ",
+        ),
+        (["--tls-self-signed", "--certificate-file", __file__], "exists, and is no certificate of an emulator"),
     ],
 )
 def test_nonsense_is_a_usage_error(arguments: list[str], text: str) -> None:
@@ -169,9 +192,12 @@ def test_the_world_as_the_flags_say() -> None:
 
 
 def test_a_certificate_is_made_and_written_for_clients(tmp_path: Path) -> None:
-    path = tmp_path / "ca.pem"
-    path.write_text("-----BEGIN CERTIFICATE-----\nof the last start\n")
-    with running("--tls-self-signed", "--ca-file", str(path), "--public-host", "localhost") as (process, exports):
+    path = tmp_path / "emulator.pem"
+    flags = ("--tls-self-signed", "--certificate-file", str(path), "--public-host", "localhost")
+    with running(*flags):
+        before = path.read_bytes()
+    with running(*flags) as (process, exports):
+        assert path.read_bytes() != before
         assert exports["SSL_CERT_FILE"] == str(path)
         assert exports["ENGAGEMENT_BASE_URL"].startswith("https://localhost:")
         assert "PRIVATE" not in path.read_text()
@@ -187,6 +213,19 @@ def test_a_certificate_is_made_and_written_for_clients(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=10)
     assert path.exists()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_other_certificates_are_not_overwritten(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "bundle.pem"
+    bundle = b"".join(SelfSignedCertificate.new([name]).pem for name in "ab"[:count])
+    path.write_bytes(bundle)
+
+    result = CliRunner().invoke(emulator, ["--tls-self-signed", "--certificate-file", str(path)])
+
+    assert result.exit_code == 2
+    assert "exists, and is no certificate of an emulator" in " ".join(result.output.split())
+    assert path.read_bytes() == bundle
 
 
 def test_a_temporary_certificate_is_enough_for_the_command_line(tmp_path: Path) -> None:
@@ -222,3 +261,23 @@ def test_another_loopback_address_is_not_warned_of() -> None:
         assert send(exports)[0] == 200
         process.send_signal(signal.SIGTERM)
         assert "Warning" not in process.communicate(timeout=10)[1]
+
+
+def test_owners_and_revocation(tmp_path: Path) -> None:
+    path = tmp_path / "owners.csv"
+    flags = ("--owners", "3", "--owners-file", str(path), "--revoke", "owner2:0", "--seed", "4", "--unavailable", "0")
+    for _ in range(2):  # the second start finds the file of the first
+        with running(*flags) as (_, exports):
+            rows = list(csv.DictReader(path.read_text().splitlines()))
+            statuses = [send(exports, owned_by(row["owner"]), token=row)[0] for row in rows]
+            assert send(exports, owned_by("owner3"), token=rows[0])[0] == 403
+
+        assert path.stat().st_mode & 0o077 == 0
+        assert [row["owner"] for row in rows] == ["owner1", "owner2", "owner3"]
+        assert rows[0]["access_token"] == exports["ENGAGEMENT_ACCESS_TOKEN"]
+        assert statuses == [200, 401, 200]
+
+
+def owned_by(owner: str) -> str:
+    (tweet_id,) = Emulator(owners=3, seed=4).tweet_ids(owner, 1)
+    return f'"{tweet_id}"'

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,3 +53,23 @@ def test_every_method_is_documented(method: str) -> None:
 
 def test_the_documented_texts_are_quoted_as_they_are() -> None:
     assert DOCUMENTED["tweets"].format(ids="1,2") in TEXT
+
+
+BLOCKS = [block for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if "pytest" not in block]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+async def test_the_examples_run(block: str) -> None:
+    code = compile(block, "emulator.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    running = eval(code, {})
+    if running is not None:
+        await running
+
+
+def test_the_script_that_writes_ids_runs() -> None:
+    (script,) = re.findall(r"<<'EOF'\n(.*?)EOF", TEXT, re.DOTALL)
+    done = subprocess.run([sys.executable, "-"], input=script, capture_output=True, text=True, check=True, timeout=60)
+
+    lines = done.stdout.splitlines()
+    assert lines[0] == "owner,tweet_id"
+    assert len(set(lines)) == 25_001

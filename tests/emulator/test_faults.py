@@ -40,7 +40,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def read(session: aiohttp.ClientSession, emulator: Emulator) -> Any:
-    """What a reader that trusts nothing gets, or an exception of `BROKEN`."""
+    """Return what a reader that trusts nothing gets, or raise an exception of `BROKEN`."""
     url = f"{emulator.base_url}/insights/engagement/totals"
     headers = {"Authorization": sign(url, emulator.credentials), "Content-Type": "application/json"}
     async with session.post(url, data=orjson.dumps(GOOD), headers=headers, allow_redirects=False) as response:
@@ -51,7 +51,7 @@ async def read(session: aiohttp.ClientSession, emulator: Emulator) -> Any:
 
 
 def counts(body: Any) -> dict[str, dict[str, int]]:
-    """The grouping as integers, or `BrokenError`: each Tweet and metric exactly once, each a number."""
+    """Return the grouping as integers: each Tweet and metric exactly once. Raise `BrokenError` when one is no number."""
     grouping = body.get("by_tweet")
     if not isinstance(grouping, dict) or not set(IDS) <= set(grouping):
         raise BrokenError("Tweets are missing")

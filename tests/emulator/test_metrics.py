@@ -93,12 +93,12 @@ def test_tweet_ids_are_distinct_and_of_their_time(count: int, seed: int, newest:
 
 
 @given(st.integers(1, 1000), st.data(), seeds, seeds)
-def test_ids_of_an_owner_are_the_owners(owners: int, data: st.DataObject, seed: int, owner_seed: int) -> None:
+def test_ids_of_an_owner_are_the_owners(owners: int, data: st.DataObject, seed: int, world_seed: int) -> None:
     index = data.draw(st.integers(0, owners - 1))
-    made = tweet_ids_of(index, owners, 20, seed, owner_seed=owner_seed, newest_at=1.7e9, oldest_at=1.69e9)
+    made = tweet_ids_of(index, owners, world_seed, 20, seed, newest_at=1.7e9, oldest_at=1.69e9)
 
     assert len(set(made)) == 20
-    assert {owner_index(int(tweet_id), owners, owner_seed) for tweet_id in made} == {index}
+    assert {owner_index(int(tweet_id), owners, world_seed) for tweet_id in made} == {index}
     assert all(1.69e12 <= born_at_ms(int(tweet_id)) < 1.7e12 for tweet_id in made)
 
 

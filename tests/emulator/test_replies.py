@@ -1,5 +1,4 @@
-"""What is answered: windows, nesting, sums, kinds of Tweets, and each interpretation of what the documentation leaves
-open."""
+"""What is answered: windows, nesting, sums, kinds of Tweets, and each interpretation of the documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The running emulator: over real sockets, asked by plain aiohttp and by curl."""
+"""The running emulator: over real sockets, with plain aiohttp and with curl."""
 
 from __future__ import annotations
 
