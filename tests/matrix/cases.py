@@ -25,7 +25,16 @@ from engagement_async import (
 )
 from engagement_async._core.batches import chunk
 from engagement_async._engine.scheduler import LocalScheduler
-from engagement_async.emulator import FAULTS, Emulator, Fault, FaultSettings, Readings, random_faults
+from engagement_async.emulator import (
+    FAULTS,
+    Emulator,
+    Fault,
+    FaultKind,
+    FaultSettings,
+    Interpretation,
+    Reaction,
+    random_faults,
+)
 from tests.support.cases import (
     CONCURRENCY,
     GROUPINGS,
@@ -85,7 +94,7 @@ def _fault_case(fault: Fault) -> None:
         limit = 60_000 if fault.name == "bomb" else LIMIT  # a bomb is made in real time: no minutes to wait there
         async with bench.emulator(faults={fault.name: every}, requests_per_minute=limit) as emulator:
             async with client_of(emulator) as client:
-                if fault.then == "stops":
+                if fault.expected is Reaction.STOP:
                     bench.ids_in += len(ids)
                     await bench.stops(
                         _STOPS[fault.name], client.totals(ids, engagement_types=METRICS, groupings=GROUPINGS)
@@ -100,13 +109,12 @@ def _fault_case(fault: Fault) -> None:
                         check_values(result, emulator, ids)
             check_contract(emulator)
             assert emulator.log.faults[fault.name] >= 1, "the fault never struck"
-            if fault.then == "fine":
+            if fault.expected is Reaction.ACCEPT:
                 assert emulator.log.requests == batches(len(ids)), "a good answer was asked for again"
 
-    # What the emulator can do to a connection and a body stands before its statuses.
-    part = TRANSPORT if list(FAULTS).index(fault.name) < list(FAULTS).index("deep-json") + 1 else API
+    part = TRANSPORT if fault.kind in (FaultKind.TRANSPORT, FaultKind.TIMING, FaultKind.BODY) else API
     clock: Clock = "real" if fault.name == "bomb" else "virtual"
-    CASES.append(Case(part, fault.name, fault.what, run, clock, _COSTLY.get(fault.name, 1.0)))
+    CASES.append(Case(part, fault.name, fault.description, run, clock, _COSTLY.get(fault.name, 1.0)))
 
 
 def _left_out_twice(emulator: Emulator) -> set[str]:
@@ -413,17 +421,17 @@ async def _revoked(bench: Bench) -> None:
 
 @case(API, "403-named", "the text names the Tweets that are not the user's")
 async def _forbidden(bench: Bench) -> None:
-    await _foreign(bench, Readings(forbidden="ids"))
+    await _foreign(bench, Interpretation(forbidden="ids"))
 
 
 @case(API, "403-authors", "the same, one text an author")
 async def _forbidden_by_author(bench: Bench) -> None:
-    await _foreign(bench, Readings(forbidden="authors"))
+    await _foreign(bench, Interpretation(forbidden="authors"))
 
 
-async def _foreign(bench: Bench, readings: Readings) -> None:
+async def _foreign(bench: Bench, interpretation: Interpretation) -> None:
     ids = bench.ids()
-    async with bench.emulator(forbidden_fraction=0.02, readings=readings) as emulator:
+    async with bench.emulator(forbidden_fraction=0.02, interpretation=interpretation) as emulator:
         async with client_of(emulator) as client:
             result = await bench.fetch(client, ids)
         gone = set(result.unavailable_tweet_ids)
@@ -510,7 +518,7 @@ async def _missing(bench: Bench) -> None:
 async def _unavailable(bench: Bench) -> None:
     ids = bench.ids()
     async with bench.emulator(
-        unavailable_fraction=0.05, unavailable=ids[:250], readings=Readings(unavailable="400")
+        unavailable_fraction=0.05, unavailable=ids[:250], interpretation=Interpretation(unavailable="400")
     ) as emulator:
         async with client_of(emulator) as client:
             result = await bench.fetch(client, ids)
@@ -524,18 +532,18 @@ async def _unavailable(bench: Bench) -> None:
 
 @case(API, "unsupported-400", "Tweets over 90 days old are a 400 that lists them, and have other metrics still")
 async def _unsupported(bench: Bench) -> None:
-    await _too_old(bench, Readings(unsupported="400"))
+    await _too_old(bench, Interpretation(unsupported="400"))
 
 
 @case(API, "unsupported-200", "the same with status 200, and a fake zero for video views over 1800 days old")
 async def _unsupported_200(bench: Bench) -> None:
-    await _too_old(bench, Readings(unsupported="200"))
+    await _too_old(bench, Interpretation(unsupported="200"))
 
 
-async def _too_old(bench: Bench, readings: Readings) -> None:
+async def _too_old(bench: Bench, interpretation: Interpretation) -> None:
     ids = bench.ids(oldest_at=NOW - 3000 * 86_400)
     metrics = ("impressions", "favorites", "video_views")
-    async with bench.emulator(readings=readings) as emulator:
+    async with bench.emulator(interpretation=interpretation) as emulator:
         async with client_of(emulator) as client:
             result = await bench.fetch(client, ids, engagement_types=metrics)
         expected = emulator.expected("totals", ids, metrics, GROUPINGS)

@@ -25,7 +25,7 @@ from engagement_async import (
     RateLimit,
 )
 from engagement_async._core.batches import chunk
-from engagement_async.emulator import Credentials, Emulator, tweet_ids
+from engagement_async.emulator import Emulator, EmulatorCredentials, tweet_ids
 from tests.support.leaks import assert_no_tasks, collect_loop_errors, nothing_left
 from tests.support.virtual_loop import run_virtual
 
@@ -33,7 +33,7 @@ __all__ = ["CANARIES", "CONCURRENCY", "GROUPINGS", "METRICS", "NOW", "Bench", "C
 
 NOW = 1_795_300_000.0
 """The world of Tweets stands still at 2026-11-21T22:26:40Z, whatever the day of the machine."""
-CANARIES = Credentials(
+CANARIES = EmulatorCredentials(
     consumer_key="canary0consumer0key",
     consumer_secret="canary1consumer1secret",
     access_token="1234567-canary2access2token",

@@ -1,9 +1,11 @@
-"""Bad days: every fault of the table happens over a real socket, once, and is what its line says."""
+"""Faults: every one of the table happens over a real socket, once, and is what its line says."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -12,11 +14,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engagement_async.emulator import FAULTS, Emulator, FaultSettings, random_faults
+from engagement_async.emulator import FAULTS, Emulator, FaultSettings, Reaction, random_faults
 from engagement_async.emulator.faults import FaultPlan, parse_fault
-from tests.support.emulator_requests import BY_TWEET, IDS, BrokenError, an_emulator, ask, query, read_strictly, sign
+from tests.support.emulator_requests import (
+    BY_TWEET,
+    IDS,
+    BrokenError,
+    make_emulator,
+    read_strictly,
+    request_body,
+    send,
+    sign,
+)
 
-GOOD = query(IDS, ["favorites", "impressions"], BY_TWEET)
+GOOD = request_body(IDS, ["favorites", "impressions"], BY_TWEET)
 QUICK = FaultSettings(hang_s=0.4, drip_s=0.02, slow_s=0.01, bomb_bytes=4 << 20)
 BROKEN = (aiohttp.ClientError, BrokenError, ConnectionError, TimeoutError)
 
@@ -29,7 +40,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def read(session: aiohttp.ClientSession, emulator: Emulator) -> Any:
-    """What a reader that trusts nothing gets, or an exception of `BROKEN`."""
+    """Return what a reader that trusts nothing gets, or raise an exception of `BROKEN`."""
     url = f"{emulator.base_url}/insights/engagement/totals"
     headers = {"Authorization": sign(url, emulator.credentials), "Content-Type": "application/json"}
     async with session.post(url, data=orjson.dumps(GOOD), headers=headers, allow_redirects=False) as response:
@@ -40,7 +51,7 @@ async def read(session: aiohttp.ClientSession, emulator: Emulator) -> Any:
 
 
 def counts(body: Any) -> dict[str, dict[str, int]]:
-    """The grouping as integers, or `BrokenError`: each Tweet and metric exactly once, each a number."""
+    """Return the grouping as integers: each Tweet and metric exactly once. Raise `BrokenError` when one is no number."""
     grouping = body.get("by_tweet")
     if not isinstance(grouping, dict) or not set(IDS) <= set(grouping):
         raise BrokenError("Tweets are missing")
@@ -56,10 +67,10 @@ def counts(body: Any) -> dict[str, dict[str, int]]:
 
 
 def emulator_with(**options: Any) -> Emulator:
-    return an_emulator(None, unavailable_fraction=0, fault_settings=QUICK, **options)
+    return make_emulator(None, unavailable_fraction=0, fault_settings=QUICK, **options)
 
 
-@pytest.mark.parametrize("name", [fault.name for fault in FAULTS.values() if fault.then == "fine"])
+@pytest.mark.parametrize("name", [fault.name for fault in FAULTS.values() if fault.expected is Reaction.ACCEPT])
 async def test_a_harmless_fault_leaves_a_true_answer(session: aiohttp.ClientSession, name: str) -> None:
     async with emulator_with(faults={name: 2}) as emulator:
         expected = emulator.expected("totals", IDS, ["favorites", "impressions"], BY_TWEET)["by_tweet"]
@@ -73,7 +84,7 @@ async def test_a_harmless_fault_leaves_a_true_answer(session: aiohttp.ClientSess
     assert all(answer == expected for answer in answers)
 
 
-@pytest.mark.parametrize("name", [fault.name for fault in FAULTS.values() if fault.then != "fine"])
+@pytest.mark.parametrize("name", [fault.name for fault in FAULTS.values() if fault.expected is not Reaction.ACCEPT])
 async def test_a_harmful_fault_is_seen_and_the_next_answer_is_true(session: aiohttp.ClientSession, name: str) -> None:
     async with emulator_with(faults={name: 2}) as emulator:
         expected = emulator.expected("totals", IDS, ["favorites", "impressions"], BY_TWEET)["by_tweet"]
@@ -89,8 +100,8 @@ async def test_a_harmful_fault_is_seen_and_the_next_answer_is_true(session: aioh
 
 async def test_missing_ids_are_missing_from_sums_too() -> None:
     groupings = {**BY_TWEET, "sum": ["engagement.type"]}
-    async with aiohttp.ClientSession() as session, an_emulator(faults={"missing-ids": 1}) as emulator:
-        _, body, _ = await ask(session, emulator, "totals", query(IDS, ["impressions"], groupings))
+    async with aiohttp.ClientSession() as session, make_emulator(faults={"missing-ids": 1}) as emulator:
+        _, body, _ = await send(session, emulator, "totals", request_body(IDS, ["impressions"], groupings))
         expected = emulator.expected("totals", body["by_tweet"], ["impressions"], groupings)
 
     assert 0 < len(body["by_tweet"]) < len(IDS)
@@ -101,7 +112,7 @@ async def test_missing_ids_are_missing_from_sums_too() -> None:
 async def test_a_gzip_cut_anywhere_is_seen(offset: int) -> None:
     async with (
         aiohttp.ClientSession(auto_decompress=False) as session,
-        an_emulator(None, faults={"gzip-cut": 1}, fault_settings=FaultSettings(seed=offset)) as emulator,
+        make_emulator(None, faults={"gzip-cut": 1}, fault_settings=FaultSettings(seed=offset)) as emulator,
     ):
         with pytest.raises(BROKEN):
             await read(session, emulator)
@@ -118,8 +129,8 @@ async def test_a_gzip_cut_anywhere_is_seen(offset: int) -> None:
     ],
 )
 async def test_headers_of_a_429(name: str, headers: dict[str, str]) -> None:
-    async with aiohttp.ClientSession() as session, an_emulator(faults={name: 1}) as emulator:
-        status, body, received = await ask(session, emulator, "totals", GOOD)
+    async with aiohttp.ClientSession() as session, make_emulator(faults={name: 1}) as emulator:
+        status, body, received = await send(session, emulator, "totals", GOOD)
 
     assert status == 429
     assert "rate limit" in body["errors"][0]
@@ -127,25 +138,45 @@ async def test_headers_of_a_429(name: str, headers: dict[str, str]) -> None:
 
 
 async def test_a_429_that_says_nothing() -> None:
-    async with aiohttp.ClientSession() as session, an_emulator(faults={"429-bare": 1}) as emulator:
-        status, _, received = await ask(session, emulator, "totals", GOOD)
+    async with aiohttp.ClientSession() as session, make_emulator(faults={"429-bare": 1}) as emulator:
+        status, _, received = await send(session, emulator, "totals", GOOD)
 
     assert status == 429
     assert not [name for name in received if name.startswith(("x-per", "retry"))]
 
 
+async def test_a_429_keeps_the_date_of_a_skewed_clock() -> None:
+    async with aiohttp.ClientSession() as session, make_emulator(faults={"429-bare": 1}, clock_skew_s=9e4) as emulator:
+        _, _, received = await send(session, emulator, "totals", GOOD, bearer=True)
+
+    assert parsedate_to_datetime(received["date"]).timestamp() > time.time() + 8e4
+
+
+@pytest.mark.parametrize("name", ["401", "404"])
+async def test_an_injected_refusal_is_like_the_honest_one(name: str) -> None:
+    async with aiohttp.ClientSession() as session, make_emulator(clock_skew_s=100) as emulator:
+        place = "totals" if name == "401" else "nowhere"
+        honest = await send(session, emulator, place, GOOD, headers={"Authorization": "Bearer x"})
+        emulator.set_faults({name: 1})
+        injected = await send(session, emulator, "totals", GOOD, bearer=True)
+
+    assert injected[:2] == honest[:2]
+    assert injected[2].keys() == honest[2].keys()
+    assert not [header for header in injected[2] if header.startswith("x-per-")]
+
+
 async def test_a_redirect_points_to_where_nothing_is() -> None:
-    async with aiohttp.ClientSession() as session, an_emulator(faults={"redirect": 1}) as emulator:
-        status, _, received = await ask(session, emulator, "totals", GOOD)
+    async with aiohttp.ClientSession() as session, make_emulator(faults={"redirect": 1}) as emulator:
+        status, _, received = await send(session, emulator, "totals", GOOD)
 
         assert status == 302
         assert received["location"] == f"{emulator.base_url}/elsewhere"
 
 
 async def test_faults_of_data_wait_for_data() -> None:
-    async with aiohttp.ClientSession() as session, an_emulator(faults={"null-leaf": 1}) as emulator:
-        refused, _, _ = await ask(session, emulator, "totals", {})
-        _, body, _ = await ask(session, emulator, "totals", GOOD)
+    async with aiohttp.ClientSession() as session, make_emulator(faults={"null-leaf": 1}) as emulator:
+        refused, _, _ = await send(session, emulator, "totals", {})
+        _, body, _ = await send(session, emulator, "totals", GOOD)
 
         assert refused == 400
         assert None in body["by_tweet"][min(IDS)].values()
@@ -153,19 +184,19 @@ async def test_faults_of_data_wait_for_data() -> None:
 
 
 async def test_faults_can_be_exchanged_and_ended() -> None:
-    async with aiohttp.ClientSession() as session, an_emulator() as emulator:
+    async with aiohttp.ClientSession() as session, make_emulator() as emulator:
         statuses = []
         for faults in (None, {"503": 1}, None):
             emulator.set_faults(faults)
-            statuses.append((await ask(session, emulator, "totals", GOOD))[0])
+            statuses.append((await send(session, emulator, "totals", GOOD))[0])
 
     assert statuses == [200, 503, 200]
 
 
 async def test_stopping_does_not_wait_for_what_hangs() -> None:
     async with aiohttp.ClientSession() as session:
-        async with an_emulator(faults={"hang-before-headers": 1}) as emulator:
-            asking = asyncio.create_task(ask(session, emulator, "totals", GOOD))
+        async with make_emulator(faults={"hang-before-headers": 1}) as emulator:
+            asking = asyncio.create_task(send(session, emulator, "totals", GOOD))
             while not emulator.log.requests:
                 await asyncio.sleep(0.001)
         with pytest.raises(aiohttp.ClientError):
@@ -176,10 +207,10 @@ async def test_stopping_does_not_wait_for_what_hangs() -> None:
 
 @pytest.mark.parametrize("name", ["hang-before-headers", "hang-mid-body", "endless-chunks", "drip"])
 async def test_a_client_that_leaves_frees_the_server(name: str) -> None:
-    async with aiohttp.ClientSession() as session, an_emulator(faults={name: 1}) as emulator:
+    async with aiohttp.ClientSession() as session, make_emulator(faults={name: 1}) as emulator:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
-                await ask(session, emulator, "totals", GOOD)
+                await send(session, emulator, "totals", GOOD)
         async with asyncio.timeout(5):
             while not emulator.log.faults:
                 await asyncio.sleep(0.001)
@@ -226,7 +257,7 @@ def test_random_faults_are_the_same_for_the_same_seed(seed: int, rate: float) ->
 
     assert schedule == [random_faults(rate, seed)(number) for number in range(300)]
     assert abs(sum(name is not None for name in schedule) / 300 - rate) < 0.2
-    assert all(FAULTS[name].then in ("again", "fine") for name in schedule if name is not None)
+    assert all(FAULTS[name].expected in (Reaction.RETRY, Reaction.ACCEPT) for name in schedule if name is not None)
 
 
 @pytest.mark.parametrize("text", ["503", "503:", "503:0", "503:x", ":3", "nothing:3", "503:-1"])

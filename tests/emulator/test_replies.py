@@ -1,4 +1,4 @@
-"""What is answered: windows, nesting, sums, kinds of Tweets, and each reading of what the documentation leaves open."""
+"""What is answered: windows, nesting, sums, kinds of Tweets, and each interpretation of the documentation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement_async._core.endpoints import ENDPOINTS
-from engagement_async.emulator import Readings, Refusal, World, tweet_ids
+from engagement_async.emulator import Interpretation, Refusal, World, tweet_ids
 from engagement_async.emulator.metrics import life, value
 from engagement_async.emulator.replies import reply_to
 from engagement_async.emulator.request_rules import Request
@@ -19,8 +19,7 @@ from tests.support.emulator_requests import NOW
 
 IDS = tweet_ids(6, newest_at=NOW, oldest_at=NOW - 40 * 3600)
 OLD = tweet_ids(2, 1, newest_at=NOW - 91 * 86400, oldest_at=NOW - 200 * 86400)
-ANCIENT = tweet_ids(2, 2, newest_at=NOW - 1801 * 86400, oldest_at=NOW - 2000 * 86400)
-OLD_TEXT = "Impressions & engagements for tweets older than 90 days (TIME_PERIOD) are not supported"
+OLD_TEXT = "Impressions & engagements for tweets older than 90 days (2026-08-23T22:26:40Z) are not supported"
 
 
 def answer(
@@ -30,11 +29,12 @@ def answer(
     groupings: dict[str, list[str]],
     *,
     world: World | None = None,
-    readings: Readings | None = None,
+    interpretation: Interpretation | None = None,
     now: float = NOW,
     start: int | None = None,
     end: int | None = None,
     app_only: bool = False,
+    user_id: str | None = None,
 ) -> tuple[int, dict[str, Any]]:
     request = Request(
         ENDPOINTS[endpoint],
@@ -44,7 +44,14 @@ def answer(
         start,
         end,
     )
-    reply = reply_to(request, world or World(unavailable_fraction=0), readings or Readings(), now, app_only=app_only)
+    reply = reply_to(
+        request,
+        world or World(unavailable_fraction=0),
+        interpretation or Interpretation(),
+        now,
+        app_only=app_only,
+        user_id=user_id,
+    )
     return reply.status, reply.body
 
 
@@ -95,9 +102,56 @@ def test_the_window_moves_on_at_the_full_hour() -> None:
 
 
 def test_a_window_of_28_hours() -> None:
-    _, body = answer("28hr", IDS, ["favorites"], {"g": ["engagement.hour"]}, readings=Readings(window_hours=28))
+    _, body = answer(
+        "28hr", IDS, ["favorites"], {"g": ["engagement.hour"]}, interpretation=Interpretation(window_hours=28)
+    )
 
     assert sum(len(hours) for hours in body["g"].values()) == 28
+
+
+def test_the_window_of_the_second_reference_example() -> None:
+    """2015-11-17T22:00 to 2015-11-19T02:00, recorded at 02:27:50: whole hours, the current one left out."""
+    now = datetime(2015, 11, 19, 2, 27, 50, tzinfo=UTC).timestamp()
+
+    _, body = answer(
+        "28hr",
+        ["323456789"],
+        ["favorites"],
+        {"group1": ["engagement.hour"]},
+        interpretation=Interpretation.named("window-28-past"),
+        now=now,
+    )
+
+    assert (body["start"], body["end"]) == ("2015-11-17T22:00:00Z", "2015-11-19T02:00:00Z")
+    assert sum(len(hours) for hours in body["group1"].values()) == 28
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "start"), [("historical", "2016-01-12T20:00:00Z"), ("28hr", "2016-02-08T15:00:00Z")]
+)
+def test_end_may_be_the_instant_of_the_answer(endpoint: str, start: str) -> None:
+    """As recorded on historical: 2016-01-12T20:00 to 2016-02-09T19:43."""
+    now = datetime(2016, 2, 9, 19, 43, tzinfo=UTC).timestamp()
+    by_hour = {"g": ["engagement.day", "engagement.hour"]}
+    seconds = Interpretation.named("end-now")
+
+    _, body = answer(endpoint, IDS, ["favorites"], by_hour, interpretation=seconds, now=now + 0.7)
+    _, usual = answer(endpoint, IDS, ["favorites"], by_hour, now=now)
+
+    assert (body["start"], body["end"]) == (start, "2016-02-09T19:43:00Z")
+    assert usual["end"] == "2016-02-09T20:00:00Z"
+    assert body | {"end": ""} == usual | {"end": ""}
+
+
+def test_an_end_in_the_past_is_a_full_hour_all_the_same() -> None:
+    end = int(NOW // 3600) - 5
+    seconds = Interpretation.named("end-now")
+
+    _, body = answer(
+        "historical", IDS, ["favorites"], {"g": ["tweet.id"]}, interpretation=seconds, start=end - 9, end=end
+    )
+
+    assert body["end"] == "2026-11-21T17:00:00Z"
 
 
 def test_totals_are_the_hours_of_a_young_tweet() -> None:
@@ -131,7 +185,13 @@ def test_every_grouping_is_the_sum_of_its_hours(
 ) -> None:
     start = int(NOW // 3600) + shift
     _, body = answer(
-        "historical", ids, types, {"g": order}, readings=Readings(hours=hours), start=start, end=start + span
+        "historical",
+        ids,
+        types,
+        {"g": order},
+        interpretation=Interpretation(hours=hours),
+        start=start,
+        end=start + span,
     )
 
     levels = list(order)
@@ -153,6 +213,36 @@ def test_every_grouping_is_the_sum_of_its_hours(
                 wanted[key] = wanted.get(key, 0) + counted
 
     assert flat(body["g"], levels) == wanted
+
+
+def test_history_counts_favorites_replies_and_retweets_since_2015_09_15() -> None:
+    newest = datetime(2015, 9, 14, 12, tzinfo=UTC).timestamp()
+    ids = tweet_ids(25, newest_at=newest, oldest_at=newest - 5 * 86400)
+    types = ["impressions", "favorites", "replies", "retweets", "url_clicks"]
+    start, end = int(newest // 3600) - 120, int(newest // 3600) + 120
+    change = int(datetime(2015, 9, 15, tzinfo=UTC).timestamp()) // 3600
+
+    _, body = answer("historical", ids, types, {"g": ["engagement.type", "engagement.day"]}, start=start, end=end)
+
+    for metric, days in body["g"].items():
+        by_day: dict[str, int] = {}
+        for hour in range(start, end):
+            if metric in ("favorites", "replies", "retweets") and hour < change:
+                continue
+            day = datetime.fromtimestamp(hour * 3600, UTC).strftime("%Y-%m-%d")
+            by_day[day] = by_day.get(day, 0) + sum(value(0, tweet_id, metric, hour) for tweet_id in ids)
+        assert {day: count for day, count in days.items() if count} == {d: c for d, c in by_day.items() if c}
+    assert not any(body["g"]["favorites"][f"2015-09-{day}"] for day in (10, 11, 12, 13, 14))
+    assert body["g"]["favorites"]["2015-09-15"] > 0
+    assert body["g"]["url_clicks"]["2015-09-13"] > 0
+
+
+def test_media_clicks_are_media_engagements() -> None:
+    many = tweet_ids(25, newest_at=NOW, oldest_at=NOW - 40 * 3600)
+    _, body = answer("28hr", many, ["media_clicks", "media_engagements"], {"g": ["tweet.id", "engagement.type"]})
+
+    assert any(metrics["media_clicks"] for metrics in body["g"].values())
+    assert all(metrics["media_clicks"] == metrics["media_engagements"] for metrics in body["g"].values())
 
 
 def test_bounds_of_four_weeks_when_none_are_given() -> None:
@@ -185,11 +275,27 @@ def test_no_tweet_left(reading: Any, status: int) -> None:
     world = World(unavailable=set(IDS), unavailable_fraction=0)
 
     found, body = answer(
-        "totals", IDS, ["favorites"], {"g": ["tweet.id"]}, world=world, readings=Readings(unavailable=reading)
+        "totals",
+        IDS,
+        ["favorites"],
+        {"g": ["tweet.id"]},
+        world=world,
+        interpretation=Interpretation(unavailable=reading),
     )
 
     assert found == status
     assert body == {"unavailable_tweet_ids": sorted(IDS), "errors": ["6 Tweet ID(s) are unavailable"]}
+
+
+def test_unavailable_tweets_may_be_a_400_without_a_list() -> None:
+    world = World(unavailable={IDS[0]}, unavailable_fraction=0)
+    unlisted = Interpretation.named("unavailable-unlisted")
+
+    with pytest.raises(Refusal) as caught:
+        answer("totals", IDS, ["favorites"], {"g": ["tweet.id"]}, world=world, interpretation=unlisted)
+
+    assert (caught.value.status, caught.value.texts) == (400, ("Tweet ID(s) are unavailable",))
+    assert answer("totals", IDS[1:], ["favorites"], {"g": ["tweet.id"]}, world=world, interpretation=unlisted)[0] == 200
 
 
 def test_a_tweet_of_the_future_is_unavailable() -> None:
@@ -202,10 +308,10 @@ def test_fractions_are_kept_and_pure() -> None:
     many = tweet_ids(4000, newest_at=NOW)
     world = World(seed=5, unavailable_fraction=0.1, forbidden_fraction=0.2)
     gone = [tweet_id for tweet_id in many if world.is_unavailable(tweet_id, NOW)]
-    foreign = [tweet_id for tweet_id in many if world.author_of_forbidden(tweet_id)]
+    forbidden = [tweet_id for tweet_id in many if world.author_of_forbidden(tweet_id)]
 
     assert 300 < len(gone) < 500
-    assert 650 < len(foreign) < 950
+    assert 650 < len(forbidden) < 950
     assert gone == [tweet_id for tweet_id in many if world.is_unavailable(tweet_id, NOW)]
 
 
@@ -224,8 +330,8 @@ def test_no_metric_is_shown_in_old_tweets_where_it_has_no_value() -> None:
 )
 def test_statuses_beside_old_tweets(reading: Any, mixed: int, alone: int) -> None:
     def status(ids: list[str]) -> int:
-        readings = Readings(unsupported=reading)
-        return answer("totals", ids, ["impressions"], {"g": ["tweet.id"]}, readings=readings)[0]
+        interpretation = Interpretation(unsupported=reading)
+        return answer("totals", ids, ["impressions"], {"g": ["tweet.id"]}, interpretation=interpretation)[0]
 
     assert (status([*IDS, *OLD]), status(OLD)) == (mixed, alone)
 
@@ -234,7 +340,7 @@ def test_the_rule_of_90_days_is_of_totals_alone() -> None:
     assert "errors" not in answer("28hr", OLD, ["impressions"], {"g": ["tweet.id"]})[1]
 
 
-def test_ancient_tweets_show_a_fake_zero() -> None:
+def test_tweets_over_1800_days_old_show_a_fake_zero() -> None:
     videos = [
         tweet_id
         for tweet_id in tweet_ids(60, newest_at=NOW - 1801 * 86400)
@@ -265,7 +371,14 @@ def test_forbidden_tweets_by_author() -> None:
     world = World(unavailable_fraction=0, forbidden={IDS[1]: "18435372", IDS[0]: "18435372", IDS[2]: "7"})
 
     with pytest.raises(Refusal) as caught:
-        answer("totals", IDS, ["favorites"], {"g": ["tweet.id"]}, world=world, readings=Readings(forbidden="authors"))
+        answer(
+            "totals",
+            IDS,
+            ["favorites"],
+            {"g": ["tweet.id"]},
+            world=world,
+            interpretation=Interpretation(forbidden="authors"),
+        )
 
     assert caught.value.texts == (
         f"Forbidden to access tweets for author id 18435372: {', '.join(sorted(IDS[:2]))}",

@@ -1,4 +1,4 @@
-"""The numbers: pure, exact, and like life."""
+"""Values and IDs: pure, exact, and lifelike."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement_async._core.endpoints import HISTORICAL, TOTALS
-from engagement_async.emulator.metrics import LIFE_HOURS, born_at_ms, life, tweet_ids, value
+from engagement_async.emulator.metrics import life, value
+from engagement_async.emulator.snowflake import LIFE_HOURS, born_at_ms, owner_index, tweet_ids, tweet_ids_of
 
 METRICS = sorted({*HISTORICAL.metrics, *TOTALS.metrics})
 PARTS_OF_ENGAGEMENTS = sorted(set(HISTORICAL.metrics) - {"impressions", "engagements", "media_views", "video_views"})
@@ -89,6 +90,27 @@ def test_tweet_ids_are_distinct_and_of_their_time(count: int, seed: int, newest:
     assert len(set(found)) == count
     assert all(oldest * 1000 <= born_at_ms(int(tweet_id)) < newest * 1000 for tweet_id in found)
     assert found == tweet_ids(count, seed, newest_at=newest, oldest_at=oldest)
+
+
+@given(st.integers(1, 1000), st.data(), seeds, seeds)
+def test_ids_of_an_owner_are_the_owners(owners: int, data: st.DataObject, seed: int, world_seed: int) -> None:
+    index = data.draw(st.integers(0, owners - 1))
+    made = tweet_ids_of(index, owners, world_seed, 20, seed, newest_at=1.7e9, oldest_at=1.69e9)
+
+    assert len(set(made)) == 20
+    assert {owner_index(int(tweet_id), owners, world_seed) for tweet_id in made} == {index}
+    assert all(1.69e12 <= born_at_ms(int(tweet_id)) < 1.7e12 for tweet_id in made)
+
+
+@pytest.mark.parametrize("owners", [2, 3, 7, 10])
+def test_owners_share_real_and_made_ids_evenly(owners: int) -> None:
+    """Real IDs differ in the machine and have a sequence number of 0, most of the time."""
+    for ids in (tweet_ids(5000, newest_at=1.7e9), [str((12345 << 22) | (machine << 12)) for machine in range(1024)]):
+        shares = [0] * owners
+        for tweet_id in ids:
+            shares[owner_index(int(tweet_id), owners, 5)] += 1
+        assert max(shares) < 1.25 * len(ids) / owners
+        assert min(shares) > 0.75 * len(ids) / owners
 
 
 def test_tweet_ids_before_snowflake_are_refused() -> None:

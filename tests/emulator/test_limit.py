@@ -66,6 +66,18 @@ def test_headers_of_a_fixed_window_of_a_second() -> None:
     }
 
 
+def test_a_limit_that_is_not_enforced_counts_and_refuses_nothing() -> None:
+    limit = Limit(2, 1, "sliding", "second", is_enforced=False)
+    full = []
+    for _ in range(3):
+        full.append(limit.is_full(5.0))
+        limit.admit(5.0)
+
+    assert full == [False] * 3
+    assert limit.headers(5.0, 1e9)["x-per-second-remaining"] == "0"
+    assert limit.remaining(6.0) == 2
+
+
 def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match="requests >= 1"):
         Limit(0, 60, "sliding")
