@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format faults nightly bench jobs audit clean
+.PHONY: help demo test soak check format faults nightly bench jobs audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,10 @@ demo: $(VENV)/.demo ## start a local API, fetch 10,000 Tweets from it, show what
 
 test: check ## all checks and all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+RUNS ?= 10
+soak: $(STAMP) ## all tests RUNS times (10), in random order, with two busy loops beside them
+	$(BIN)/python -m tests.soak --runs $(RUNS) $(ARGS)
 
 check: $(STAMP) ## ruff, ruff format --check, mypy --strict
 	$(BIN)/ruff check
