@@ -1,7 +1,7 @@
 """Virtual time: an event loop whose clock jumps to the next timer when nothing is left to do. Hours pass in milliseconds.
 
-In-process sockets work under it. What is handed to a thread is done before the loop goes on, in no time of the clock.
-Other processes do not work: nobody waits for them.
+In-process sockets work under it, and so do functions in the loop's executor: while one runs, the clock stands still. Other
+threads and processes do not.
 """
 
 from __future__ import annotations
@@ -9,25 +9,28 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
 __all__ = ["VirtualLoop", "run_virtual"]
 
 T = TypeVar("T")
+_LONGEST_THREAD_S = 1.0
 
 
 class _JumpingSelector(selectors.DefaultSelector):
     def __init__(self, tick_s: float, *, has_sockets: bool) -> None:
         super().__init__()
         self.now = 0.0
+        self.in_threads = 0
         self._tick_s = tick_s
         self._has_sockets = has_sockets
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if self._has_sockets and (events := super().select(0)):
+        if (self._has_sockets or self.in_threads) and (events := super().select(0)):
             return events
+        if self.in_threads and timeout != 0:
+            return super().select(_LONGEST_THREAD_S)  # real time: until a thread wakes the loop
         if timeout is None:
             raise RuntimeError("deadlock: every task waits, and no timer is set")
         self.now += max(timeout, self._tick_s)
@@ -43,27 +46,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, *, tick_s: float = 0.0, has_sockets: bool = True) -> None:
         self._jumping = _JumpingSelector(tick_s, has_sockets=has_sockets)
-        self._pool: ThreadPoolExecutor | None = None
         super().__init__(self._jumping)
 
     def time(self) -> float:
         return self._jumping.now
 
-    def run_in_executor(self, executor: Executor | None, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
-        if executor is None:
-            executor = self._pool = self._pool or ThreadPoolExecutor(1, "virtual")
-        done = executor.submit(func, *args)
-        future: asyncio.Future[T] = self.create_future()
-        if (error := done.exception()) is not None:  # waits
-            future.set_exception(error)
-        else:
-            future.set_result(done.result())
+    def suspend(self, seconds: float) -> None:
+        """Let the clock jump, as when the machine was asleep: timers that fell into that time are late by as much."""
+        self._jumping.now += seconds
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
+        future = super().run_in_executor(executor, func, *args)
+        self._jumping.in_threads += 1
+        future.add_done_callback(self._left_thread)
         return future
 
-    def close(self) -> None:
-        super().close()
-        if self._pool is not None:
-            self._pool.shutdown()
+    def _left_thread(self, _: asyncio.Future[Any]) -> None:
+        self._jumping.in_threads -= 1
 
 
 def run_virtual(main: Coroutine[Any, Any, T], *, tick_s: float = 0.0, has_sockets: bool = True) -> T:
