@@ -345,7 +345,6 @@ def run_command(emulator: Emulator, folder: Path, *args: str, **environ: str) ->
             **emulator.environment,
             **environ,
         },
-        timeout=60,
     )
 
 
@@ -430,7 +429,6 @@ asyncio.run(main(), debug=True)
             capture_output=True,
             check=False,
             env={"PATH": os.environ["PATH"], **emulator.environment},
-            timeout=60,
         )
 
     assert done.returncode == 1
