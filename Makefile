@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check format faults nightly bench jobs audit clean
+.PHONY: help demo test soak check guides format faults nightly bench jobs audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ check: $(STAMP) ## ruff, ruff format --check, mypy --strict
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+guides: $(STAMP) ## what is large in the package, for a reader's judgement
+	$(BIN)/python -m tests.guides
 
 format: $(STAMP) ## mend what ruff can mend
 	$(BIN)/ruff check --fix
