@@ -325,6 +325,8 @@ def test_a_crash_dump_of_the_garbage_collector_shows_no_header_after_a_run() -> 
     asyncio.run(main())
     gc.collect()
     headers = [each for each in gc.get_objects() if isinstance(each, dict) and "Authorization" in each]
+    # From 3.14 on the interpreter's table of interned strings is among them, with the canaries of this test's own source.
+    headers = [each for each in headers if any(key is not value for key, value in each.items())]
 
     assert not [repr(each) for each in headers if shown(repr(each))]
 
