@@ -24,7 +24,7 @@ TOKEN_TEXT = "Your account could not be authenticated. Reason: Access token not 
 
 
 def sign(url: str = URL, **changes: Any) -> str:
-    return emulator_requests.sign(url, CREDENTIALS, **{"timestamp": str(NOW)} | changes)
+    return emulator_requests.sign(url, CREDENTIALS, **{"timestamp": str(NOW), "nonce": "1"} | changes)
 
 
 def authlib_header() -> str:
