@@ -27,10 +27,11 @@ matrix: $(STAMP) ## all tests on every Python that is promised and can be had he
 wheel-test: $(STAMP) ## the built wheel in clean environments, without extras and with each
 	$(BIN)/python -m tests.wheel
 
-check: $(STAMP) ## ruff, ruff format --check, mypy --strict
+check: $(STAMP) ## ruff, ruff format --check, mypy --strict; pyright on the public API
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 guides: $(STAMP) ## what is large in the package, for a reader's judgement
 	$(BIN)/python -m tests.guides

@@ -49,7 +49,6 @@ POSITIONAL_BOOLS = {"backfill.runner.Run.__call__(again)": "retry_failed becomes
 """Positional bools that stay, and why."""
 UNTESTED = {
     "_core.arrow": "is to come",
-    "_core.endpoints": "is to come",
     "_core.groupings": "is to come",
     "_core.rate_headers": "is to come",
     "_export.formats": "is to come",

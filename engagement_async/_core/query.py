@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import orjson
 
-from engagement_async._core.endpoints import Endpoint
+from engagement_async._core.endpoints import Endpoint, GroupBy, Metric
 from engagement_async.errors import UsageError
 
 __all__ = ["RESERVED_KEYS", "UNSUPPORTED_KEYS", "Bound", "Query"]
@@ -67,8 +67,8 @@ class Query:
         self,
         endpoint: Endpoint,
         *,
-        engagement_types: Iterable[str],
-        groupings: Mapping[str, Sequence[str]],
+        engagement_types: Iterable[Metric | str],
+        groupings: Mapping[str, Sequence[GroupBy | str]],
         start: Bound | None = None,
         end: Bound | None = None,
     ) -> None:
