@@ -14,6 +14,7 @@ import pytest
 import engagement_async
 from engagement_async import errors
 from tests.support import source
+from tests.support.interpreters import ROOT, promised
 from tests.support.source import imports, modules
 
 TESTS = Path(__file__).parent
@@ -190,6 +191,23 @@ def draw(error: type[Exception]) -> Iterator[str]:
         first, *rest = draw(each)
         yield f"{'└' if is_last else '├'}── {first}"
         yield from (f"{' ' if is_last else '│'}   {line}" for line in rest)
+
+
+def test_every_promised_python_is_tried() -> None:
+    versions = promised()
+    text = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+
+    assert re.findall(r"python: \[(.*)\]", text) == [", ".join(f'"{version}"' for version in versions)]
+    assert f'requires-python = ">={versions[0]}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_workflow_runs_what_a_desk_runs() -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    text = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    (nightly,) = re.findall(r"target: \[(.*)\]", text)
+
+    assert set(nightly.split(", ")) <= set(targets)
+    assert set(re.findall(r"run: (\w+ \S+)", text)) == {"bash .ci/run", "make matrix", "make ${{"}
 
 
 @pytest.mark.parametrize(
