@@ -25,11 +25,11 @@ import orjson
 from yarl import URL
 
 from benchmarks import report
-from benchmarks.virtual import run_virtual
 from engagement_async import TOTALS, AnswerStream, Batch, LocalScheduler, OAuth1Credentials, Query, RateLimit
 from engagement_async._engine.sender import Sender
 from engagement_async._engine.transport import OnHeaders, Response
 from engagement_async.errors import AttemptTimeoutError, DisconnectedError, NotSentError
+from tests.support.virtual_loop import run_virtual
 
 __all__ = ["measure", "simulate", "tables"]
 
@@ -238,7 +238,7 @@ async def _run(tweets: int, seed: int) -> dict[str, Any]:
 def simulate(tweets: int = TWEETS, seed: int = 28) -> dict[str, Any]:
     """The report of one run."""
     logging.getLogger("engagement_async").setLevel(logging.CRITICAL)  # outages are announced, here by the hundred
-    return run_virtual(_run(tweets, seed))
+    return run_virtual(_run(tweets, seed), has_sockets=False)
 
 
 def measure() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Self
 
 from engagement_async import __version__
 from engagement_async._core.batches import TweetIds, chunk
-from engagement_async._core.endpoints import ENDPOINTS, HISTORICAL, LAST_28_HOURS, TOTALS
+from engagement_async._core.endpoints import ENDPOINTS, HISTORICAL, LAST_28_HOURS, TOTALS, GroupBy, Metric
 from engagement_async._core.merging import Merger
 from engagement_async._core.query import Bound, Query
 from engagement_async._core.rate_limit import RateLimit
@@ -36,7 +36,7 @@ from engagement_async.errors import UsageError
 __all__ = ["ClientStatus", "EngagementClient"]
 
 
-Groupings = Mapping[str, Sequence[str]]
+Groupings = Mapping[str, Sequence[GroupBy | str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +140,13 @@ class EngagementClient:
         await self._transport.__aexit__(kind, error, trace)
 
     async def totals(
-        self, tweet_ids: TweetIds, *, engagement_types: Iterable[str], groupings: Groupings
+        self, tweet_ids: TweetIds, *, engagement_types: Iterable[Metric | str], groupings: Groupings
     ) -> EngagementResult:
         """The current totals (POST /insights/engagement/totals, 250 Tweets a request)."""
         return await self._fetch(Query(TOTALS, engagement_types=engagement_types, groupings=groupings), tweet_ids)
 
     async def last_28_hours(
-        self, tweet_ids: TweetIds, *, engagement_types: Iterable[str], groupings: Groupings
+        self, tweet_ids: TweetIds, *, engagement_types: Iterable[Metric | str], groupings: Groupings
     ) -> EngagementResult:
         """The last 28 hours (POST /insights/engagement/28hr, 25 Tweets a request)."""
         return await self._fetch(
@@ -157,7 +157,7 @@ class EngagementClient:
         self,
         tweet_ids: TweetIds,
         *,
-        engagement_types: Iterable[str],
+        engagement_types: Iterable[Metric | str],
         groupings: Groupings,
         start: Bound | None = None,
         end: Bound | None = None,

@@ -337,7 +337,7 @@ def test_an_outage_that_begins_and_ends_behind_the_consumers_back() -> None:
         ):
             async for answer in answers:
                 merger.add(answer)
-                if answer.number == 3:
+                if answer.batch_number == 3:
                     await asyncio.sleep(5_000)
         check(server, merger.result(), ids, outage_timeout_s=120)
         assert merger.result().outcomes["answered"] == 1_000

@@ -295,7 +295,7 @@ def test_rule_4_an_endless_stream_recovers_from_any_outage(minutes: int, act: Ac
             client.stream(LAST_DAY, source()) as answers,
         ):
             async for answer in answers:
-                (failed if answer.failed_tweet_ids else answered)[answer.number] = now()
+                (failed if answer.failed_tweet_ids else answered)[answer.batch_number] = now()
                 check_failures(server, answer.failed_tweet_ids, endpoint="28hr", outage_timeout_s=900, until=now())
         # Batch n comes at minute n (it is full when its last ID is there).
         came = {n: 60.0 * n for n in range(300)}
@@ -403,7 +403,7 @@ def test_rule_5_what_an_outage_left_behind_goes_before_new_work() -> None:
         ):
             async for answer in answers:
                 assert not answer.failed_tweet_ids
-                done[answer.number] = now()
+                done[answer.batch_number] = now()
         begun = {
             n for n in range(500) if any(r.asked.at < 160 and ids[25 * n] in r.asked.tweet_ids for r in server.records)
         }

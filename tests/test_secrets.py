@@ -326,6 +326,8 @@ def test_a_crash_dump_of_the_garbage_collector_shows_no_header_after_a_run() -> 
     asyncio.run(main())
     gc.collect()
     headers = [each for each in gc.get_objects() if isinstance(each, dict) and "Authorization" in each]
+    # From 3.14 on the interpreter's table of interned strings is among them, with the canaries of this test's own source.
+    headers = [each for each in headers if any(key is not value for key, value in each.items())]
 
     assert not [repr(each) for each in headers if shown(repr(each))]
 
@@ -346,7 +348,6 @@ def run_command(emulator: Emulator, folder: Path, *args: str, **environ: str) ->
             **emulator.environment,
             **environ,
         },
-        timeout=60,
     )
 
 
@@ -431,7 +432,6 @@ asyncio.run(main(), debug=True)
             capture_output=True,
             check=False,
             env={"PATH": os.environ["PATH"], **emulator.environment},
-            timeout=60,
         )
 
     assert done.returncode == 1

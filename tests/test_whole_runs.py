@@ -126,7 +126,7 @@ class Call:
     @property
     def needed(self) -> int:
         """Requests on a good day."""
-        return -(-self.count // self.query.endpoint.ids_per_request) * len(self.query.parts())
+        return -(-self.count // self.query.endpoint.ids_per_request) * len(self.query.spans())
 
 
 @dataclass(frozen=True)
@@ -378,8 +378,8 @@ def most_requests(plan: Plan, server: ModelServer, outcomes: list[Outcome]) -> f
     spans = 1
     for call, outcome in zip(plan.calls, outcomes, strict=True):
         size = call.query.endpoint.ids_per_request
-        needed += -(-outcome.taken // size) * len(call.query.parts()) if call.source == "endless" else call.needed
-        spans = max(spans, len(call.query.parts()))
+        needed += -(-outcome.taken // size) * len(call.query.spans()) if call.source == "endless" else call.needed
+        spans = max(spans, len(call.query.spans()))
     causes = server.causes()
     faults = sum(causes[cause] for cause in FAULTS)
     return needed + 40 * spans * plan.poisoned + 20 * spans * plan.odd + 2 * faults

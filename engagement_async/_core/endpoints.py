@@ -8,8 +8,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from typing import Literal
 
-__all__ = ["ENDPOINTS", "HISTORICAL", "LAST_28_HOURS", "TOTALS", "Endpoint"]
+__all__ = ["ENDPOINTS", "HISTORICAL", "LAST_28_HOURS", "TOTALS", "Endpoint", "GroupBy", "Metric"]
+
+Metric = Literal[
+    "impressions",
+    "engagements",
+    "favorites",
+    "retweets",
+    "quote_tweets",
+    "replies",
+    "video_views",
+    "media_views",
+    "media_engagements",
+    "url_clicks",
+    "hashtag_clicks",
+    "detail_expands",
+    "permalink_clicks",
+    "app_install_attempts",
+    "app_opens",
+    "email_tweet",
+    "user_follows",
+    "user_profile_clicks",
+]
+"""A metric of any endpoint. Parameters are `Metric | str`: editors complete the names, and a `list[str]` is taken too."""
+
+GroupBy = Literal["tweet.id", "engagement.type", "engagement.day", "engagement.hour"]
+"""A value of `group_by`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +60,8 @@ class Endpoint:
     counted_since: date | None = None
 
 
-_PUBLIC = ("favorites", "retweets", "quote_tweets", "replies", "video_views")
-_OWNER = (
+_PUBLIC: tuple[Metric, ...] = ("favorites", "retweets", "quote_tweets", "replies", "video_views")
+_OWNER: tuple[Metric, ...] = (
     "impressions",
     "engagements",
     "favorites",
@@ -54,8 +80,8 @@ _OWNER = (
     "user_follows",
     "user_profile_clicks",
 )
-_TIMELESS = ("tweet.id", "engagement.type")
-_TIMED = (*_TIMELESS, "engagement.day", "engagement.hour")
+_TIMELESS: tuple[GroupBy, ...] = ("tweet.id", "engagement.type")
+_TIMED: tuple[GroupBy, ...] = (*_TIMELESS, "engagement.day", "engagement.hour")
 
 TOTALS = Endpoint(
     name="totals",

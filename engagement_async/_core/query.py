@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import orjson
 
-from engagement_async._core.endpoints import Endpoint
+from engagement_async._core.endpoints import Endpoint, GroupBy, Metric
 from engagement_async.errors import UsageError
 
 __all__ = ["RESERVED_KEYS", "UNSUPPORTED_KEYS", "Bound", "FakeZeros", "Query", "fake_zeros_in"]
@@ -68,8 +68,8 @@ class Query:
         self,
         endpoint: Endpoint,
         *,
-        engagement_types: Iterable[str],
-        groupings: Mapping[str, Sequence[str]],
+        engagement_types: Iterable[Metric | str],
+        groupings: Mapping[str, Sequence[GroupBy | str]],
         start: Bound | None = None,
         end: Bound | None = None,
     ) -> None:

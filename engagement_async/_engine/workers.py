@@ -30,7 +30,7 @@ from engagement_async._core.decisions import (
     Stop,
     Wait,
 )
-from engagement_async._core.merging import merge_parts, tainted_sums, without_values
+from engagement_async._core.merging import merge_parts, split_off_tainted_sums
 from engagement_async._core.parsing import ResponseParser
 from engagement_async._core.recovery import admit, cancel, decide
 from engagement_async._core.request import Request
@@ -49,9 +49,8 @@ class PendingBatch:
 
     batch: Batch
     open_requests: int
-    answers: list[Answer] = field(default_factory=list)
-    parsers: list[ResponseParser] = field(default_factory=list)
-    """Of each of these answers."""
+    parts: list[tuple[Answer, ResponseParser]] = field(default_factory=list)
+    """The answers so far, each with the parser of its span of time."""
 
 
 class Workers:
@@ -297,23 +296,22 @@ class Workers:
         pending = request.batch
         if not isinstance(pending, PendingBatch):  # a probe's
             return
-        pending.answers += answers
-        pending.parsers += [request.parser] * len(answers)
+        pending.parts += [(answer, request.parser) for answer in answers]
         pending.open_requests += len(follow_up) - 1
         self._ready.extend(follow_up)
-        if pending.open_requests:
-            return
+        if not pending.open_requests:
+            self._finish(pending)
+
+    def _finish(self, pending: PendingBatch) -> None:
+        """Deliver the answer to a batch, unless sums of it must be asked for once more."""
         query = self._parsers[0].query
         batch_number, tweet_ids = pending.batch
-        if len(pending.answers) > 1 and (tainted := tainted_sums(pending.answers, query)):
-            # Sums hold a Tweet that has no outcome of its own in another part of the batch: they are asked for without it.
-            for index, ids in tainted.items():
-                pending.answers[index] = without_values(pending.answers[index], query)
-                if ids:
-                    self._ready.append(Request(ids, pending.parsers[index], batch_number, pending))
-                    pending.open_requests += 1
+        if len(pending.parts) > 1:
+            pending.parts, again = split_off_tainted_sums(pending.parts, query)
+            self._ready.extend(Request(ids, parser, batch_number, pending) for parser, ids in again)
+            pending.open_requests = len(again)
         if not pending.open_requests:
-            self._deliver(merge_parts(batch_number, tweet_ids, pending.answers, query))
+            self._deliver(merge_parts(batch_number, tweet_ids, [answer for answer, _ in pending.parts], query))
 
     def _queue(self, request: Request, not_before: float) -> None:
         if not_before > self._sender.now():

@@ -221,16 +221,20 @@ class BackfillJob:
         on_file: Callable[[str], object] | None = None,
     ) -> Exported:
         """Writes tables: see `Exporter`. With `follow` parts as they become complete, until the job is."""
-        exporter = Exporter(
-            self.folder,
-            output,
-            format=format,
-            outcomes=outcomes,
-            partial=partial,
-            part_ids=part_ids,
-            on_file=on_file,
-        )
-        return await asyncio.to_thread(exporter.follow if follow else exporter.export)
+
+        def write() -> Exported:
+            exporter = Exporter(
+                self.folder,
+                output,
+                format=format,
+                outcomes=outcomes,
+                partial=partial,
+                part_ids=part_ids,
+                on_file=on_file,
+            )
+            return exporter.follow() if follow else exporter.export()
+
+        return await asyncio.to_thread(write)  # all of it: also the first look at the folder reads the disk
 
     # --- looking ---
 

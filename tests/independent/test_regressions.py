@@ -27,7 +27,6 @@ from engagement_async._core.parsing import ResponseParser
 from tests.independent.server import Asked, Reply, Send, Server, World
 from tests.independent.test_faults import plain
 from tests.support.independent_requests import BY_TWEET, OAUTH, account_adds_up, client_of, mixed_world, random_ids
-from tests.support.virtual_loop import run_virtual
 
 
 def reader(*engagement_types: str, **groupings: list[str]) -> ResponseParser:
@@ -116,18 +115,16 @@ async def test_an_endpoint_that_no_limit_covers_is_not_asked() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br"])
-def test_a_401_stops_at_once_whatever_its_body_is(encoding: str) -> None:
-    async def main() -> None:
-        async def breaking(asked: Asked, reply: Reply, send: Send) -> bool:
-            await send(plain(401, b"", Content_Encoding=encoding))
-            return True
+@pytest.mark.virtual_time
+async def test_a_401_stops_at_once_whatever_its_body_is(encoding: str) -> None:
+    async def breaking(asked: Asked, reply: Reply, send: Send) -> bool:
+        await send(plain(401, b"", Content_Encoding=encoding))
+        return True
 
-        async with Server(breaking=breaking) as server, client_of(server) as client:
-            with pytest.raises(AuthError):
-                await client.totals(["20"], engagement_types=["favorites"], groupings=BY_TWEET)
-        assert len(server.arrivals) == 1
-
-    run_virtual(main())
+    async with Server(breaking=breaking) as server, client_of(server) as client:
+        with pytest.raises(AuthError):
+            await client.totals(["20"], engagement_types=["favorites"], groupings=BY_TWEET)
+    assert len(server.arrivals) == 1
 
 
 def test_an_answer_without_a_summed_grouping_is_no_answer() -> None:
@@ -225,34 +222,30 @@ class Adversary:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_an_adversary_makes_no_value_wrong_and_no_account_crooked(seed: int) -> None:
-    async def main() -> None:
-        draw = random.Random(seed)
-        ids = random_ids(draw.choice((3, 30, 250, 600)), seed)
-        world = mixed_world(ids, seed, bad_share=draw.choice((0, 0.05, 0.5)))
-        metrics = draw.choice(
-            (["favorites"], ["favorites", "impressions"], ["impressions", "engagements", "video_views"])
-        )
-        adversary = Adversary(seed)
-        async with (
-            Server(world, unsupported_status=draw.choice((200, 400)), respond=adversary) as server,
-            client_of(server, concurrency=draw.choice((1, 4, 16)), outage_timeout_s=600) as client,
-        ):
-            adversary.server = server
-            try:
-                result = await client.totals(ids, engagement_types=metrics, groupings=BY_TWEET)
-            except EngagementError:
-                return  # it convinced the client that the request itself is wrong
-        account_adds_up(result, ids)
-        assert server.breaches == []
-        assert len(server.arrivals) < 50 + 4 * len(ids)
-        out = {*result.failed_tweet_ids, *result.unavailable_tweet_ids, *result.forbidden_tweet_ids}
-        for i, values in result.groupings["by_tweet"].items():
-            assert i not in out
-            for metric, value in values.items():
-                fake = metric == "video_views" and world.state.get(i) == "ancient"
-                assert value == (0 if fake else world.value(i, metric))
-        assert all(result.groupings["by_tweet"].get(i) for i in result.answered_tweet_ids)
-        assert Counter(result.tweet_ids) == Counter(ids)
-
-    run_virtual(main())
+@pytest.mark.virtual_time
+async def test_an_adversary_makes_no_value_wrong_and_no_account_crooked(seed: int) -> None:
+    draw = random.Random(seed)
+    ids = random_ids(draw.choice((3, 30, 250, 600)), seed)
+    world = mixed_world(ids, seed, bad_share=draw.choice((0, 0.05, 0.5)))
+    metrics = draw.choice((["favorites"], ["favorites", "impressions"], ["impressions", "engagements", "video_views"]))
+    adversary = Adversary(seed)
+    async with (
+        Server(world, unsupported_status=draw.choice((200, 400)), respond=adversary) as server,
+        client_of(server, concurrency=draw.choice((1, 4, 16)), outage_timeout_s=600) as client,
+    ):
+        adversary.server = server
+        try:
+            result = await client.totals(ids, engagement_types=metrics, groupings=BY_TWEET)
+        except EngagementError:
+            return  # it convinced the client that the request itself is wrong
+    account_adds_up(result, ids)
+    assert server.breaches == []
+    assert len(server.arrivals) < 50 + 4 * len(ids)
+    out = {*result.failed_tweet_ids, *result.unavailable_tweet_ids, *result.forbidden_tweet_ids}
+    for i, values in result.groupings["by_tweet"].items():
+        assert i not in out
+        for metric, value in values.items():
+            fake = metric == "video_views" and world.state.get(i) == "ancient"
+            assert value == (0 if fake else world.value(i, metric))
+    assert all(result.groupings["by_tweet"].get(i) for i in result.answered_tweet_ids)
+    assert Counter(result.tweet_ids) == Counter(ids)

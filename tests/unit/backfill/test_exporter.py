@@ -194,7 +194,7 @@ def test_parts_together_are_the_whole(twins: Path, tmp_path: Path) -> None:
 
 
 async def test_parts_can_be_followed_while_the_job_runs(tmp_path: Path) -> None:
-    folder = started(tmp_path / "job", 2000)
+    folder = await asyncio.to_thread(started, tmp_path / "job", 2000)
     told: list[str] = []
     job = BackfillJob(folder.path)
     with folder.locked():  # as a run holds it
@@ -216,8 +216,8 @@ async def test_parts_can_be_followed_while_the_job_runs(tmp_path: Path) -> None:
 
 
 async def test_nobody_is_followed_for_ever(tmp_path: Path) -> None:
-    folder = started(tmp_path / "job", 2000)
-    fill(folder, 3)
+    folder = await asyncio.to_thread(started, tmp_path / "job", 2000)
+    await asyncio.to_thread(fill, folder, 3)
     with pytest.raises(JobIncompleteError, match="nobody runs the job"):
         await BackfillJob(folder.path).export(f"{tmp_path}/parts/", part_ids=500, follow=True)
     with pytest.raises(UsageError, match="name a folder"):

@@ -12,6 +12,7 @@ import pytest
 from engagement_async import (
     AuthError,
     BearerCredentials,
+    EngagementResult,
     Merger,
     OAuth1Credentials,
     Query,
@@ -27,7 +28,7 @@ from engagement_async.backfill import (
     OtherJobError,
     Progress,
 )
-from engagement_async.backfill.journal import Journal
+from engagement_async.backfill.journal import Folder, Journal
 from engagement_async.emulator import Emulator
 from tests.support.jobs import BY_TWEET, HOURLY, MIXED, TYPES, bearer, emulator, make_ids
 
@@ -143,13 +144,19 @@ async def test_an_export_equals_the_merger(tmp_path: Path) -> None:
         job = BackfillJob(tmp_path / "job")
         await job.start(MIXED, ids)
         await run(job, server)
-        merger = Merger(MIXED)
-        with Journal.open(job.folder) as journal:
-            for batch, stored in journal.answers():
-                assert stored is not None
-                merger.add(journal.decoded(stored, batch))
+        merged = await asyncio.to_thread(merge, job.folder)
 
-        assert await result(job, tmp_path) == texts_of_response(merger.result().to_response())
+        assert await result(job, tmp_path) == texts_of_response(merged.to_response())
+
+
+def merge(folder: Folder) -> EngagementResult:
+    """Merge what is in a job's journal."""
+    merger = Merger(MIXED)
+    with Journal.open(folder) as journal:
+        for batch, stored in journal.answers():
+            assert stored is not None
+            merger.add(journal.decoded(stored, batch))
+    return merger.result()
 
 
 def texts_of_response(response: dict[str, Any]) -> dict[str, Any]:

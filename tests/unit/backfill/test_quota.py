@@ -88,18 +88,16 @@ def test_no_series_of_kills_exceeds_the_contract(lives: list[tuple[float, float]
     assert server.peak() <= LIMIT.requests
 
 
-def test_after_a_pause_of_a_window_all_of_the_contract_is_there_again() -> None:
+@pytest.mark.virtual_time
+async def test_after_a_pause_of_a_window_all_of_the_contract_is_there_again() -> None:
     server = Server()
 
-    async def main() -> None:
-        record = await life(server, None, 30.0, 0.01)
-        await asyncio.sleep(LIMIT.period + 0.1)
-        before = len(server.arrivals)
-        await life(server, record, LIMIT.period + 1, 0.01)
-        # What was unknown at the kill counts from the next start on: the allowance and what was out.
-        assert LIMIT.requests - 8 - 4 <= len(server.arrivals) - before <= 2 * LIMIT.requests
-
-    run_virtual(main())
+    record = await life(server, None, 30.0, 0.01)
+    await asyncio.sleep(LIMIT.period + 0.1)
+    before = len(server.arrivals)
+    await life(server, record, LIMIT.period + 1, 0.01)
+    # What was unknown at the kill counts from the next start on: the allowance and what was out.
+    assert LIMIT.requests - 8 - 4 <= len(server.arrivals) - before <= 2 * LIMIT.requests
 
 
 async def scheduler(**options: Any) -> SpendingScheduler:
@@ -109,39 +107,35 @@ async def scheduler(**options: Any) -> SpendingScheduler:
     )
 
 
-def test_no_more_than_the_allowance_is_granted_before_the_journal_knows() -> None:
-    async def main() -> None:
-        spending = await scheduler()
-        lane = spending.lane()
-        waiting = [asyncio.create_task(spending.acquire(lane)) for _ in range(12)]
-        done, _ = await asyncio.wait(waiting, timeout=60)
-        assert len(done) == 8
+@pytest.mark.virtual_time
+async def test_no_more_than_the_allowance_is_granted_before_the_journal_knows() -> None:
+    spending = await scheduler()
+    lane = spending.lane()
+    waiting = [asyncio.create_task(spending.acquire(lane)) for _ in range(12)]
+    done, _ = await asyncio.wait(waiting, timeout=60)
+    assert len(done) == 8
 
-        found, mark = spending.record()
-        assert found["unknown"] == len(done) + 8
-        spending.recorded(mark)
-        assert len((await asyncio.wait(waiting, timeout=60))[0]) == 12
-        spending.close()
-        assert spending.record()[0]["unknown"] == 12  # closed: nothing but what is out is unknown
-
-    run_virtual(main())
+    found, mark = spending.record()
+    assert found["unknown"] == len(done) + 8
+    spending.recorded(mark)
+    assert len((await asyncio.wait(waiting, timeout=60))[0]) == 12
+    spending.close()
+    assert spending.record()[0]["unknown"] == 12  # closed: nothing but what is out is unknown
 
 
-def test_a_budget_is_kept_and_told() -> None:
-    async def main() -> None:
-        told: list[int] = []
-        spending = await scheduler(max_requests=2, on_spent=lambda: told.append(1))
-        lane = spending.lane()
-        spending.refund(await spending.acquire(lane))
-        told.clear()
-        tokens = [await spending.acquire(lane), await spending.acquire(lane)]
-        assert (spending.requests, told) == (2, [1])
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(spending.acquire(lane), 60)
+@pytest.mark.virtual_time
+async def test_a_budget_is_kept_and_told() -> None:
+    told: list[int] = []
+    spending = await scheduler(max_requests=2, on_spent=lambda: told.append(1))
+    lane = spending.lane()
+    spending.refund(await spending.acquire(lane))
+    told.clear()
+    tokens = [await spending.acquire(lane), await spending.acquire(lane)]
+    assert (spending.requests, told) == (2, [1])
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(spending.acquire(lane), 60)
 
-        spending.settle(tokens[0])
-        spending.abandon(tokens[0], within_s=5.0)  # as the engine does after headers and a broken body: it counts once
-        spending.abandon(tokens[1], within_s=5.0)
-        assert sum(number for _, number in spending.record()[0]["answered"]) == 2
-
-    run_virtual(main())
+    spending.settle(tokens[0])
+    spending.abandon(tokens[0], within_s=5.0)  # as the engine does after headers and a broken body: it counts once
+    spending.abandon(tokens[1], within_s=5.0)
+    assert sum(number for _, number in spending.record()[0]["answered"]) == 2
