@@ -1,26 +1,26 @@
 """The error tree. It lies at the bottom: this file imports nothing of ours.
 
     EngagementError
-    ├── UsageError (also a ValueError)   the request breaks a documented rule; nothing was sent
-    ├── APIError                         the API answered with an error; carries its status and its own texts
-    │   ├── AuthError                    the credentials were refused (401); the run stopped
-    │   ├── AccessRefusedError           the API refuses this account, whatever the request (402, 403); the run stopped
-    │   ├── RequestRefusedError          the API refuses the request itself, whatever the IDs; the run stopped
-    │   ├── ServerRefusedError           404, 406, redirect, certificate: address or set-up is wrong; the run stopped
-    │   ├── RateLimitedError             429; the contract is held, and the run stops only if that does not end
-    │   ├── ServerError                  500, 502, 503, 504, 408, or their text beside a 200 (also an AttemptError)
-    │   └── InvalidAnswerError           whole, but not an answer: not JSON, or of a wrong shape (also an AttemptError)
-    ├── AttemptError                     one attempt gave no usable answer; the engine tries again
-    │   ├── NotSentError                 it provably never left (DNS, connect, TLS): costs nothing of the contract
-    │   ├── DisconnectedError            the connection broke; the request may have arrived
-    │   ├── AttemptTimeoutError          no answer in time; the request may have arrived
-    │   └── BodyError                    cut, corrupt, too large, of an unknown encoding
-    └── JobError                         what may be wrong with a job's folder
-        ├── JobLockedError               another process runs this job
-        ├── OtherJobError                the folder, its query or its IDs are not those of this job
-        ├── JobCorruptError              a checksum, or SQLite itself, says that the journal is damaged
-        ├── JobDiskError                 full, read-only or failing disk; the job can go on once that is fixed
-        └── JobIncompleteError           IDs are still to be asked
+    ├── UsageError (also a ValueError)      the request breaks a documented rule; nothing was sent
+    ├── APIError                            the API answered with an error; carries its status and its own texts
+    │   ├── AuthError                       the credentials were refused (401); the run stopped
+    │   ├── AccessRefusedError              the API refuses this account, whatever the request (402, 403)
+    │   ├── RequestRefusedError             the API refuses the request itself, whatever the IDs; the run stopped
+    │   ├── ServerRefusedError              404, 406, redirect, certificate: address or set-up is wrong; the run stopped
+    │   └── RateLimitedError                429; the contract is held, and the run stops only if that does not end
+    ├── AttemptError                        one attempt gave no usable answer; the engine tries again
+    │   ├── NotSentError                    it provably never left (DNS, connect, TLS): costs nothing of the contract
+    │   ├── DisconnectedError               the connection broke; the request may have arrived
+    │   ├── AttemptTimeoutError             no answer in time; the request may have arrived
+    │   ├── BodyError                       cut, corrupt, too large, of an unknown encoding
+    │   ├── InvalidAnswerError (also an APIError)  whole, but not an answer: not JSON, or of a wrong shape
+    │   └── ServerError (also an APIError)  500, 502, 503, 504, 408, or their text beside a 200
+    └── JobError                            what may be wrong with a job's folder
+        ├── JobLockedError                  another process runs this job
+        ├── OtherJobError                   the folder, its query or its IDs are not those of this job
+        ├── JobCorruptError                 a checksum, or SQLite itself, says that the journal is damaged
+        ├── JobDiskError                    full, read-only or failing disk; the job can go on once that is fixed
+        └── JobIncompleteError              IDs are still to be asked
 
 Catch them all with::
 
