@@ -147,6 +147,29 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert anchor in anchors(path), link
 
 
+# --- names ---
+
+EARLIER = {
+    name
+    for first in re.findall(
+        r"^\| ([^|]+) \|",
+        (ROOT / "docs" / "glossary.md").read_text().partition("\n## Earlier names\n")[2],
+        re.MULTILINE,
+    )
+    for name in re.findall(r"`([^`]+)`", first)
+}
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name not in ("glossary.md", "CHANGELOG.md")], ids=name_of
+)
+def test_no_page_uses_an_earlier_name(page: Path) -> None:
+    text = page.read_text()
+
+    assert len(EARLIER) > 20
+    assert [name for name in sorted(EARLIER) if re.search(rf"(?<![\w/.]){re.escape(name)}(?!\w)", text)] == []
+
+
 # --- docs/architecture.md ---
 
 
