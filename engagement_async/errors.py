@@ -9,7 +9,7 @@
     │   ├── ServerRefusedError           404, 406, redirect, certificate: address or set-up is wrong; the run stopped
     │   ├── RateLimitedError             429; the client holds the rate limit, and stops only if that does not end
     │   ├── ServerError                  500, 502, 503, 504, 408, or their text beside a 200 (also an AttemptError)
-    │   └── InvalidAnswerError           complete, but not an answer: not JSON, or of the wrong structure (also an AttemptError)
+    │   └── InvalidAnswerError           not an answer: not JSON, or of the wrong structure (also an AttemptError)
     ├── AttemptError                     one attempt gave no usable answer; the client retries
     │   ├── NotSentError                 it provably never left (DNS, connect, TLS): does not count against the limit
     │   ├── DisconnectedError            the connection broke; the request may have arrived
