@@ -1,4 +1,4 @@
-"""Runs a command's coroutine: on uvloop where it is installed, and stopped in good order by SIGINT and SIGTERM."""
+"""Runs a command's coroutine: on uvloop if it is installed, and stopped gracefully by SIGINT and SIGTERM."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
 def run_async(main: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
-    """The coroutine's result. The first signal cancels it, and when it has put everything away raises `Interrupted`;
-    the second kills the process at once."""
+    """Return the coroutine's result. The first signal cancels it, and raises `Interrupted` once it has cleaned up;
+    the second terminates the process immediately."""
     handlers = {number: signal.getsignal(number) for number in _CODES}
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
