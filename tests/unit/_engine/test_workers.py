@@ -1,4 +1,4 @@
-"""Workers: which request is next. What they do with outcomes is in test_stream.py, what outcomes mean in test_recovery.py."""
+"""Workers: which request is next. What they do with outcomes: test_stream.py. What outcomes mean: test_recovery.py."""
 
 from __future__ import annotations
 
