@@ -70,7 +70,8 @@ class EndpointState:
         """Count an answer to a request."""
         self.breaker.record_answer(now)
         self.access_refusals = 0
-        self.limited = RateLimitState()
+        if self.limited.holds:
+            self.limited = RateLimitState()
 
     def record_second_look(self, *, is_still_incomplete: bool) -> None:
         """Count what a second request for left out metrics came to."""
@@ -95,6 +96,11 @@ class CallState:
     began_at: float
     outage_timeout_s: float
     refusals: RefusalDetector = field(default_factory=RefusalDetector)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether every request is admitted at once: nothing is to be found out first."""
+        return not self.endpoint.breaker.is_open and not self.refusals.is_suspecting
 
     @property
     def deadline(self) -> float:

@@ -166,6 +166,8 @@ def _answered_id(answer: Answer) -> str | None:
     """Return a Tweet with values: one to ask for when the API seems to be down."""
     if not answer.groupings:
         return None
+    if not (answer.unavailable_tweet_ids or answer.forbidden_tweet_ids or answer.unsupported_tweet_ids):
+        return answer.tweet_ids[0] if answer.tweet_ids else None
     without = (answer.unavailable_tweet_ids, answer.forbidden_tweet_ids, *answer.unsupported_tweet_ids.values())
     return next((i for i in answer.tweet_ids if not any(i in ids for ids in without)), None)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum, auto
+from typing import NamedTuple
 
 from engagement_async._core.parsing import ParsedResponse, ResponseParser
 from engagement_async._core.rate_headers import RateHeaders
@@ -74,12 +75,14 @@ class Request:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+_NO_HEADERS = RateHeaders()
+
+
+class Outcome(NamedTuple):
     """What one attempt came to: a parsed response or an error, with what its headers and its signature say."""
 
     result: ParsedResponse | EngagementError
-    headers: RateHeaders = field(default_factory=RateHeaders)
+    headers: RateHeaders = _NO_HEADERS
     signed_at: float = 0.0
     """The timestamp of the signature, in epoch seconds."""
     received_at: float = 0.0

@@ -206,7 +206,7 @@ class Workers:
     # --- one request ---
 
     async def _process(self, request: Request) -> None:
-        if await self._is_admitted(request):
+        if self._call.state.is_clear or await self._is_admitted(request):
             await self._send(request)
 
     async def _is_admitted(self, request: Request) -> bool:
