@@ -296,12 +296,12 @@ class Merger:
     >>> merger.result()
     """
 
-    def __init__(self, query: Query) -> None:
+    def __init__(self, query: Query, *, notes: Iterable[str] = ()) -> None:
         self._query = query
         self._accumulators = {name: _Accumulator() for name in query.groupings}
         self._is_sum_only = not any("tweet.id" in group_by for group_by in query.groupings.values())
         self._windows: set[Window] = set()
-        self._notes: dict[str, None] = {}
+        self._notes = dict.fromkeys(notes)
         self._outcomes: dict[int, BatchOutcomes] = {}
         self._out_of_order: dict[int, Answer] = {}
         self._next = 0

@@ -53,7 +53,7 @@ class Query:
 
     `start` and `end` (historical alone; both, or neither for the last four weeks) are UTC. The span takes in `start`
     and leaves out `end`; the API widens bounds within an hour to the hour. Spans over four weeks are allowed here:
-    `parts` splits them.
+    `spans` splits them.
     """
 
     __slots__ = ("_head", "_tail", "end", "endpoint", "engagement_types", "groupings", "start")
@@ -110,13 +110,37 @@ class Query:
         return None if self.start is None or self.end is None else _widened(self.start, self.end)
 
     def spans(self) -> tuple[Query, ...]:
-        """This query as queries of at most four weeks each: their spans meet on full hours and never overlap."""
+        """Return this query as queries of at most four weeks each: they meet on full hours, and never overlap."""
         if self.start is None or self.end is None:
             return (self,)
         first, last = _widened(self.start, self.end)
         if last - first <= LONGEST_SPAN:
             return (self,)
         return tuple(self._over(start, end) for start, end in _split(first, last))
+
+    def clipped_to(self, now: datetime) -> Query:
+        """Return this query with an `end` of at most the full hour that `now` is in: the API supports no later one.
+
+        Raise `UsageError` when nothing of the span is left. `now` is an aware datetime.
+        """
+        span = self.span
+        if span is None:
+            return self
+        latest = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        if span[1] <= latest:
+            return self
+        if span[0] >= latest:
+            raise UsageError(
+                f"the span from {self.start} to {self.end} has no full hour before now ({latest:%Y-%m-%dT%H:%M:%SZ}): "
+                "the API has no values of the future. Let it start earlier"
+            )
+        return Query(
+            self.endpoint,
+            engagement_types=self.engagement_types,
+            groupings=self.groupings,
+            start=self.start,
+            end=latest,
+        )
 
     def without(self, metrics: Iterable[str]) -> Query | None:
         """The same query without these engagement types; None when nothing is left to ask."""
@@ -258,10 +282,18 @@ def _widened(start: str, end: str) -> tuple[datetime, datetime]:
 
 
 def _split(first: datetime, last: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """Yield the fewest spans, cut at midnight where that costs no more of them: no day is then in two."""
     while first < last:
         cut = min(first + LONGEST_SPAN, last)
+        midnight = cut.replace(hour=0)
+        if first < midnight < cut < last and _count(midnight, last) == _count(cut, last):
+            cut = midnight
         yield first, cut
         first = cut
+
+
+def _count(first: datetime, last: datetime) -> int:
+    return -((first - last) // LONGEST_SPAN)
 
 
 def _refuse_twice(what: str, values: tuple[str, ...]) -> None:
