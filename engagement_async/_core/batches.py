@@ -1,6 +1,6 @@
 """IDs of any iterable, sync or async, become checked, distinct batches, lazily.
 
-A batch is made when it is asked for and not before, so the source is never read further ahead than the workers need.
+A batch is made on demand, so the source is never read further ahead than the workers need.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _clipped(value: object) -> str:
 
 
 class _Batcher:
-    """Gathers IDs until a batch is full. Holds every ID seen, so that none is asked for twice."""
+    """Gathers IDs until a batch is full. Holds every ID seen, so that none is requested twice."""
 
     def __init__(self, size: int) -> None:
         self._size = size

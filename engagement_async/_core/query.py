@@ -1,7 +1,7 @@
-"""Query: what is asked of every Tweet, checked against its endpoint before a request is made, and its request body.
+"""A query, checked against its endpoint before a request is made, and the bodies of its requests.
 
 Every rule here is documented by the API reference; a breach raises `UsageError`, which names the rule, the value and
-the mend. Pure: no clock, no I/O.
+the fix. Pure: no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _BOUND = re.compile(r"\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}:\d{2}Z)?", re.ASCII)
 
 
 class Query:
-    """Engagement types and groupings asked of one endpoint, and for historical a span of time. Immutable, hashable.
+    """Engagement types and groupings of one endpoint, and for historical a span of time. Immutable, hashable.
 
     `groupings` maps a name of your choice to its `group_by` list, whose order is the nesting order of the answer::
 
@@ -100,7 +100,7 @@ class Query:
         return hash((self.endpoint.name, self._tail))
 
     def body(self, tweet_ids: Iterable[str]) -> bytes:
-        """The JSON body of one request for these checked IDs, as bytes."""
+        """Return the JSON body of one request for these checked IDs."""
         # Checked IDs are digits: joining them is JSON already, at a tenth of the cost of an encoder.
         return self._head + '","'.join(tweet_ids).encode("ascii") + self._tail
 
@@ -143,7 +143,7 @@ class Query:
         )
 
     def without(self, metrics: Iterable[str]) -> Query | None:
-        """The same query without these engagement types; None when nothing is left to ask."""
+        """Return the same query without these engagement types; None when none is left."""
         left = [metric for metric in self.engagement_types if metric not in frozenset(metrics)]
         if not left:
             return None
@@ -246,7 +246,7 @@ def _checked_span(endpoint: Endpoint, start: Bound | None, end: Bound | None) ->
 
 
 def _bound_text(name: str, bound: Bound) -> str:
-    """The bound as the API writes it."""
+    """Return the bound as the API writes it."""
     forms = "write 2015-08-01 or 2015-07-01T12:24:00Z (UTC), or give an aware datetime"
     if isinstance(bound, datetime):
         if bound.tzinfo is None:
@@ -274,7 +274,7 @@ def _instant(text: str) -> datetime:
 
 
 def _widened(start: str, end: str) -> tuple[datetime, datetime]:
-    """The hours that hold the span: 12:24 becomes 12:00, an end at 08:37 becomes 09:00."""
+    """Return the hours that hold the span: 12:24 becomes 12:00, an end at 08:37 becomes 09:00."""
     first = _instant(start).replace(minute=0, second=0)
     last = _instant(end)
     down = last.replace(minute=0, second=0)

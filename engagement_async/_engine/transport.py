@@ -1,7 +1,7 @@
 """The transport: one attempt over aiohttp. Bytes out, a response back, every exception made ours.
 
 aiohttp's exceptions hold the request's headers; hence none of them escapes, not even as a context. It gives a keep-alive
-connection back even when bytes that nobody asked for lie on it; hence `_CheckedRequest`.
+connection out again even when unexpected bytes lie on it; hence `_CheckedRequest`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _STALE_CONNECTIONS_MAX = 20
 class Response:
     """The status, the headers (looked up by lower case names) and the body of one response.
 
-    The body stays as it came on the wire until it is asked for.
+    The body stays compressed until it is read.
     """
 
     __slots__ = ("_body", "_decode", "headers", "status")
@@ -76,7 +76,7 @@ class Transport(Protocol):
 
 
 class _StaleConnectionError(NotSentError):
-    """Bytes that nobody asked for lie on a kept connection: they would be read as the answer to the next request."""
+    """Unexpected bytes lie on a kept connection: they would be read as the response to the next request."""
 
 
 class _CheckedRequest(aiohttp.ClientRequest):
@@ -84,7 +84,7 @@ class _CheckedRequest(aiohttp.ClientRequest):
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         if conn.protocol is None or conn.protocol.should_close:
-            raise _StaleConnectionError("the server sent what nobody asked for")
+            raise _StaleConnectionError("the server sent more than it was asked for")
         return await super().send(conn)
 
 
@@ -135,8 +135,8 @@ class AiohttpTransport:
         """Make one POST. `on_headers` is called when the response headers arrive, before the body is read.
 
         Raise `NotSentError` when the request provably never left, another `AttemptError` when it may have, and
-        `ServerRefusedError` for a certificate that cannot be trusted. Whether the body is whole is told when
-        `Response.body` is asked for.
+        `ServerRefusedError` for a certificate that cannot be trusted. A body that is not whole raises when
+        `Response.body` is read.
         """
         if self._session is None or self._session.closed:
             raise UsageError("the client was closed while a call was running: await the call inside of `async with`")
@@ -169,7 +169,7 @@ class AiohttpTransport:
             decoder = await self._read(received)
             response = Response(received.status, received.headers, decode=decoder.finish)
             if received.status not in _STATUSES_WITH_BODY:
-                response.body  # noqa: B018 - decoded now, so that a broken one is told here
+                response.body  # noqa: B018 - decoded now, so that a broken one is ignored here
         except (AttemptError, aiohttp.ClientError, OSError):
             received.close()
             if received.status in _STATUSES_WITH_BODY:
