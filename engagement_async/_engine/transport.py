@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import aiohttp
 from yarl import URL
@@ -82,10 +82,12 @@ class _StaleConnectionError(NotSentError):
 class _CheckedRequest(aiohttp.ClientRequest):
     """A request that is not sent on a connection that would be closed after it was used last."""
 
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+    def send(
+        self, conn: Connection
+    ) -> Coroutine[Any, Any, aiohttp.ClientResponse]:  # a coroutine less than `async def`
         if conn.protocol is None or conn.protocol.should_close:
             raise _StaleConnectionError("the server sent more than it was asked for")
-        return await super().send(conn)
+        return super().send(conn)
 
 
 class AiohttpTransport:
