@@ -38,7 +38,12 @@ _ITERABLE_TWICE = (list, tuple, set, frozenset, dict, range)
 
 
 class Batch(NamedTuple):
-    """The IDs of one request: distinct, in input order. `number` counts from 0."""
+    """The IDs of one request.
+
+    Args:
+        number: The batch's place in the input, from 0.
+        tweet_ids: Distinct IDs, in input order.
+    """
 
     number: int
     tweet_ids: tuple[str, ...]

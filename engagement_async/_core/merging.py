@@ -289,6 +289,10 @@ def _in_order(
 class Merger:
     """Gathers the answers to one query, in any order, into an `EngagementResult`.
 
+    Args:
+        query: What the answers are answers to.
+        notes: Texts for the result's `notes`, before those of the answers.
+
     >>> merger = Merger(query)
     >>> async with client.stream(query, tweet_ids) as answers:
     ...     async for answer in answers:
@@ -307,7 +311,14 @@ class Merger:
         self._next = 0
 
     def add(self, answer: Answer) -> None:
-        """Take in the answer to one batch. Raise `ValueError` for a second answer to it: its values would count twice."""
+        """Add the answer to one batch.
+
+        Args:
+            answer: It is left as it is; what it holds is shared, not copied.
+
+        Raises:
+            ValueError: This batch was added before: its values would count twice.
+        """
         number = answer.batch_number
         if number in self._outcomes:
             raise ValueError(f"batch {number} was added before: its values would count twice")
@@ -324,7 +335,7 @@ class Merger:
             self._next += 1
 
     def result(self) -> EngagementResult:
-        """Return all that was added so far, in input order, however the answers came. Later `add`s do not change it."""
+        """Return all that was added so far, in input order, however the answers came. A later `add` does not change it."""
         accumulators = {name: _Accumulator(each.share()) for name, each in self._accumulators.items()}
         for number in sorted(self._out_of_order):
             _accumulate(accumulators, self._out_of_order[number])

@@ -54,6 +54,16 @@ class Query:
     `start` and `end` (historical alone; both, or neither for the last four weeks) are UTC. The span takes in `start`
     and leaves out `end`; the API widens bounds within an hour to the hour. Spans over four weeks are allowed here:
     `spans` splits them.
+
+    Args:
+        endpoint: `TOTALS`, `LAST_28_HOURS` or `HISTORICAL`.
+        engagement_types: Names of metrics that the endpoint has, at least one.
+        groupings: One to three names of your choice, each with its `group_by` list.
+        start: The beginning of the span, inclusive.
+        end: The end of the span, exclusive.
+
+    Raises:
+        UsageError: A documented rule of the API is broken. States the rule, the value and the fix.
     """
 
     __slots__ = ("_head", "_tail", "end", "endpoint", "engagement_types", "groupings", "start")
@@ -100,7 +110,7 @@ class Query:
         return hash((self.endpoint.name, self._tail))
 
     def body(self, tweet_ids: Iterable[str]) -> bytes:
-        """Return the JSON body of one request for these checked IDs."""
+        """Return the JSON body of one request for these `tweet_ids`, which are checked before."""
         # Checked IDs are digits: joining them is JSON already, at a tenth of the cost of an encoder.
         return self._head + '","'.join(tweet_ids).encode("ascii") + self._tail
 
@@ -143,7 +153,7 @@ class Query:
         )
 
     def without(self, metrics: Iterable[str]) -> Query | None:
-        """Return the same query without these engagement types; None when none is left."""
+        """Return the same query without these `metrics`; None when none is left."""
         left = [metric for metric in self.engagement_types if metric not in frozenset(metrics)]
         if not left:
             return None

@@ -27,6 +27,7 @@ class EngagementResult:
     """
 
     query: Query
+    """What was requested."""
     groupings: dict[str, Grouping]
     start: datetime | None
     """The beginning of the union of all windows (aware, UTC); None for totals."""
@@ -36,7 +37,9 @@ class EngagementResult:
     """The distinct windows that the batches answered for, in full hours, by `start`. More than one: the batches differ in
     time, as in a 28 hour run that crosses a full hour, or the span was requested in parts."""
     unavailable_tweet_ids: list[str]
+    """Deleted, protected, or otherwise gone."""
     forbidden_tweet_ids: list[str]
+    """Owned by somebody else."""
     unsupported_tweet_ids: dict[str, list[str]]
     """Metric to the IDs for which the API has no value of it."""
     failed_tweet_ids: dict[str, str]
@@ -97,7 +100,14 @@ class EngagementResult:
         return response
 
     def columns(self, grouping: str) -> tuple[str, ...]:
-        """Return the names of `rows`' keys, in order: a data engineer's names for the API's `group_by` values."""
+        """Return the names of the keys of `rows`, in order: a data engineer's names for the API's `group_by` values.
+
+        Args:
+            grouping: The name of a grouping of the query.
+
+        Raises:
+            UsageError: The query has no such grouping.
+        """
         columns = dict.fromkeys(name for levels, _ in self._parts(grouping) for name in key_columns(levels))
         return (*columns, "value")
 
@@ -106,12 +116,28 @@ class EngagementResult:
         aware UTC datetime, with its day), `value` (int), as the grouping has them.
 
         Hours that the API gave without days are `engagement_hour_of_day` (0 to 23).
+
+        Args:
+            grouping: The name of a grouping of the query.
+
+        Raises:
+            UsageError: The query has no such grouping.
+            InvalidAnswerError: The API gave a day or an hour that is none.
         """
         return (row for levels, part in self._parts(grouping) for row in iter_rows(levels, part))
 
     def to_arrow(self, grouping: str) -> pa.Table:
         """Return the rows as a `pyarrow.Table` (extra `[arrow]`): `tweet_id` string, `engagement_type` dictionary,
-        `engagement_day` date32 or `engagement_hour` timestamp in UTC, `value` int64."""
+        `engagement_day` date32 or `engagement_hour` timestamp in UTC, `value` int64.
+
+        Args:
+            grouping: The name of a grouping of the query.
+
+        Raises:
+            UsageError: The query has no such grouping, pyarrow is not installed, or a sum over batches does not fit into 64
+                bits.
+            InvalidAnswerError: The API gave a day or an hour that is none.
+        """
         parts = self._parts(grouping)
         from engagement_async._core.arrow import concat, grouping_table
 

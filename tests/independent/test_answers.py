@@ -192,11 +192,8 @@ async def test_a_tweet_that_fails_in_one_part_of_a_span_is_in_no_sum() -> None:
         )
 
     assert list(result.failed_tweet_ids) == ["2"]
-    assert result.groupings["t"] == {"1": {"favorites": 20}, "3": {"favorites": 20}}
-    if result.missing_metrics:
-        assert result.groupings["s"] == {}
-    else:
-        assert result.groupings["s"] == {"favorites": 40}
+    assert result.groupings == {"t": {"1": {"favorites": 20}, "3": {"favorites": 20}}, "s": {"favorites": 40}}
+    assert result.missing_metrics == {}
 
 
 async def test_an_end_in_the_future_is_asked_until_now() -> None:
@@ -229,6 +226,35 @@ async def test_an_end_in_the_future_is_asked_until_now() -> None:
     assert "is in the future" in result.notes[0]
     assert result.end is not None
     assert result.end <= datetime.now(UTC)
+
+
+async def test_zeros_from_before_the_api_counted_are_no_values() -> None:
+    """The span is cut into a part in which favorites were not counted, one in which they began to be, and one after."""
+
+    def respond(number: int, asked: dict[str, Any]) -> Any:
+        values = {"favorites": "0" if asked["start"] < "2015-09-15" else "5", "impressions": "7"}
+        return {"start": asked["start"], "end": asked["end"], "t": dict.fromkeys(asked["tweet_ids"], values)}
+
+    async with Server(respond) as server, client_of(server) as client:
+        one = await client.historical(
+            ["1"],
+            engagement_types=["favorites", "impressions"],
+            groupings=BY_TWEET,
+            start="2015-08-01",
+            end="2015-08-20",
+        )
+        both = await client.historical(
+            ["1"],
+            engagement_types=["favorites", "impressions"],
+            groupings=BY_TWEET,
+            start="2015-08-01",
+            end="2015-10-20",
+        )
+
+    assert one.groupings["t"] == {"1": {"impressions": 7}}
+    assert (one.unsupported_tweet_ids, one.missing_metrics) == ({"favorites": ["1"]}, {})
+    assert both.groupings["t"] == {"1": {"favorites": 5, "impressions": 21}}
+    assert (both.unsupported_tweet_ids, both.missing_metrics) == ({}, {"favorites": ["1"]})
 
 
 async def test_a_protected_tweet_is_unavailable() -> None:
