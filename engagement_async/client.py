@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -34,6 +36,8 @@ from engagement_async.credentials import Credentials
 from engagement_async.errors import UsageError
 
 __all__ = ["ClientStatus", "EngagementClient"]
+
+logger = logging.getLogger("engagement_async")
 
 
 Groupings = Mapping[str, Sequence[GroupBy | str]]
@@ -178,12 +182,12 @@ class EngagementClient:
 
         Exactly one `Answer` a batch: all of its IDs are in it.
         """
-        check_query(query, self._credentials)
         return self.stream_batches(query, chunk(tweet_ids, query.endpoint.ids_per_request))
 
     def stream_batches(self, query: Query, batches: Batches) -> AnswerStream:
         """The same for batches that were made before, as a durable job has them."""
         check_query(query, self._credentials)
+        query = _clipped(query)[0]
         if all(limit.endpoint not in (None, query.endpoint.name) for limit in self._scheduler.limits):
             raise UsageError(f"rate_limit has no limit for {query.endpoint.name}: add what the contract says of it")
         return AnswerStream(self._opened, query, batches)
@@ -209,11 +213,22 @@ class EngagementClient:
         return self._sender
 
     async def _fetch(self, query: Query, tweet_ids: TweetIds) -> EngagementResult:
-        merger = Merger(query)
+        query, notes = _clipped(query)
+        merger = Merger(query, notes=notes)
         async with self.stream(query, tweet_ids) as answers:
             async for answer in answers:
                 merger.add(answer)
         return merger.result()
+
+
+def _clipped(query: Query) -> tuple[Query, tuple[str, ...]]:
+    """Return the query without the future, which the API supports no `end` in, and a note if it had some."""
+    clipped = query.clipped_to(datetime.now(UTC))
+    if clipped is query:
+        return query, ()
+    note = f"end {query.end} is in the future, which the API has no values of: asked until {clipped.end}"
+    logger.warning("%s", note)
+    return clipped, (note,)
 
 
 def check_query(query: Query, credentials: Credentials) -> None:

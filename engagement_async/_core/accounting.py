@@ -1,7 +1,7 @@
-"""Where each ID of a request ended, and which must be asked again: the rules for what a response leaves open. Pure.
+"""The outcome of each ID of a request, and which IDs must be requested again. Pure.
 
-A response settles an ID when it has values of it in every grouping by Tweet, or says why it has none. Values are taken of
-settled IDs alone. Sums over Tweets cannot be taken apart, so they are taken only when all IDs of the request are settled.
+A response settles an ID when it has values of it in every grouping by Tweet, or says why it has none. Only values of
+settled IDs are accepted. Sums over Tweets cannot be split: they are accepted only when all IDs of the request are settled.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["Accounting", "ParsedResponse", "in_input_order", "windows_of"]
 
 
 class ParsedResponse(NamedTuple):
-    """What one response says: the outcomes of the IDs that it settles, and what must be asked again.
+    """What one response says: the outcomes of the IDs that it settles, and what must be requested again.
 
     Every ID of the request is in exactly one of `answer.tweet_ids`, `missing`, `incomplete`, `ask_apart` and
     `retry_without_metrics`.
@@ -45,16 +45,16 @@ class ParsedResponse(NamedTuple):
     incomplete: tuple[str, ...] = ()
     """IDs with values, of which a metric of the query is in no place of the response. None when these are accepted."""
     ask_apart: tuple[str, ...] = ()
-    """IDs that have values which cannot be taken: the response does not settle all IDs of its request, and whether its
-    sums over Tweets hold the others cannot be known. To be asked again as a request of their own."""
+    """IDs whose values cannot be accepted, because the response does not settle all IDs of its request, and nobody knows
+    whether its sums over Tweets include the others. To be sent again as a request of their own."""
     retry_without_metrics: tuple[tuple[Query, tuple[str, ...]], ...] = ()
-    """IDs without any value that are unsupported for some of the metrics: the other metrics can still be asked."""
+    """IDs without any value that are unsupported for some of the metrics: the other metrics can still be requested."""
     from_error_status: bool = False
     """Whether it came as a 400 or 403: then `missing` are IDs that the API did not look at."""
 
 
 class Accounting:
-    """Puts every ID of one request in its place. What the response says of other IDs is left out."""
+    """Finds the outcome of every ID of one request. What the response says of other IDs is ignored."""
 
     def __init__(
         self, query: Query, batch_number: int, tweet_ids: tuple[str, ...], decoded: Decoded, texts: tuple[str, ...]
@@ -81,8 +81,8 @@ class Accounting:
         self._partial_metrics: tuple[str, ...] = ()
 
     def drop_fake_zeros(self, fake: FakeZeros) -> None:
-        """Make no value of zeros from a time in which the API did not count: those Tweets are unsupported for the metric,
-        or, when only a part of the span is concerned, lack the metric."""
+        """Remove zeros of a time in which the API did not count. Those Tweets are unsupported for the metric, or lack it if
+        that time is only a part of the span."""
         if not fake.covers_span:
             self._partial_metrics = fake.metrics
             for name in self._schema.with_types:
@@ -94,8 +94,10 @@ class Accounting:
             if ids := self._in_question - counted:
                 self._unsupported[metric] = self._unsupported.get(metric, frozenset()) | ids
 
-    def settle_refusal(self) -> ParsedResponse:
-        """Return the outcomes that a 400 or 403 tells. Its groupings, should it have any, are no answer."""
+    def settle_refusal(self, *, accept_incomplete: bool) -> ParsedResponse:
+        """Return the outcomes in a 400 or 403. It may hold the data of the IDs that it does not refuse."""
+        if len(self._groupings) == len(self._schema.levels):
+            return self.settle(accept_incomplete=accept_incomplete)._replace(from_error_status=True)
         self._groupings = {}
         wanted = self._wanted()
         retries = self._retries(wanted)
@@ -104,9 +106,9 @@ class Accounting:
         return self._parsed(missing, (), (), retries, {}, from_error_status=True)
 
     def settle(self, *, accept_incomplete: bool) -> ParsedResponse:
-        """Return the outcomes that a 200 tells, and the IDs to ask again.
+        """Return the outcomes in a 200, and the IDs to request again.
 
-        Raise `InvalidAnswerError` when a grouping is left out, or a sum is no number that can be taken.
+        Raise `InvalidAnswerError` when a grouping is left out, or a sum is not a number that can be accepted.
         """
         self._drop_unsupported()
         wanted = self._wanted()
@@ -138,17 +140,17 @@ class Accounting:
         )
 
     def _wanted(self) -> frozenset[str]:
-        """The IDs that must have values: all but those of which the response says why they have none."""
+        """Return the IDs that must have values: all but those for which the response says why they have none."""
         return self._in_question - self._without_any_value() - self._out_of_range
 
     def _without_any_value(self) -> frozenset[str]:
-        """The IDs that are unsupported in every metric of the query."""
+        """Return the IDs that are unsupported in every metric of the query."""
         if not self._unsupported:
             return frozenset()
         return frozenset.intersection(*(self._unsupported.get(m, frozenset()) for m in self._query.engagement_types))
 
     def _seen(self, wanted: frozenset[str]) -> frozenset[str]:
-        """The IDs with values in every grouping by Tweet; where there is none, all, because nothing else can be known."""
+        """Return the IDs with values in every grouping by Tweet; all, where no grouping is by Tweet."""
         if not self._groupings:
             return frozenset()
         seen = wanted - self._decoded.ids_with_null
@@ -158,7 +160,7 @@ class Accounting:
         return seen
 
     def _retries(self, unseen: frozenset[str]) -> dict[tuple[str, ...], list[str]]:
-        """The IDs without values that have metrics left to ask, by the metrics to leave out."""
+        """Return the IDs without values that have metrics left to request, by the metrics to leave out."""
         retries: dict[tuple[str, ...], list[str]] = {}
         for i in in_input_order(self._tweet_ids, unseen) if self._unsupported else ():
             metrics = tuple(metric for metric, ids in self._unsupported.items() if i in ids)
@@ -167,9 +169,9 @@ class Accounting:
         return retries
 
     def _check_absent(self, wanted: frozenset[str], retried: frozenset[str]) -> None:
-        """Raise `InvalidAnswerError` for groupings that were asked for and left out: their values would be lost.
+        """Raise `InvalidAnswerError` for groupings of the query that are left out: their values would be lost.
 
-        Where the response speaks of some IDs, all groupings are by Tweet and none is there, the other IDs are missing.
+        If the response mentions some IDs, all groupings are by Tweet and none is there, the other IDs are missing.
         """
         absent = [name for name in self._schema.levels if name not in self._groupings]
         if not absent or not wanted or wanted == retried:
@@ -216,7 +218,7 @@ class Accounting:
         has_types = name in self._schema.with_types
         if has_types:
             shown: Collection[str] = metrics_of(grouping, levels)
-        else:  # whose values they are is not told; but none at all are no values of any
+        else:  # it does not say of which metrics its values are; but if it has none, it lacks all
             shown = self._query.engagement_types if grouping else ()
         for metric in self._query.engagement_types:
             supported = seen - self._unsupported.get(metric, frozenset())
@@ -236,7 +238,7 @@ class Accounting:
                 yield from values_at(grouping, self._schema.levels[other], {})
 
     def _ids_with_nonzero(self, metric: str) -> frozenset[str]:
-        """The IDs that have a number other than zero of this metric, as far as the groupings tell; all, if a sum has."""
+        """Return the IDs that have a number other than zero of this metric; all, if only sums can show it and one does."""
         found: set[str] = set()
         for name, grouping in self._groupings.items():
             levels = self._schema.levels[name]
@@ -255,7 +257,7 @@ class Accounting:
         return frozenset(found)
 
     def _drop_unsupported(self) -> None:
-        """Take out the values of metrics that a Tweet is unsupported for: the API shows zeros that are none."""
+        """Remove the values of metrics that a Tweet is unsupported for: the API shows zeros that are none."""
         for name, grouping in self._groupings.items():
             levels = self._schema.levels[name]
             for metric, ids in self._unsupported.items() if name in self._schema.with_types else ():
@@ -283,9 +285,9 @@ class Accounting:
         from_error_status: bool = False,
     ) -> ParsedResponse:
         ids = self._tweet_ids
-        asked_again = frozenset((*missing, *incomplete, *ask_apart))  # the answer to that tells what is unsupported
-        open_ids = asked_again.union(*retries.values())
-        unsupported = {m: in_input_order(ids, found - asked_again) for m, found in self._unsupported.items()}
+        same_query = frozenset((*missing, *incomplete, *ask_apart))  # that answer will list what is unsupported
+        open_ids = same_query.union(*retries.values())
+        unsupported = {m: in_input_order(ids, found - same_query) for m, found in self._unsupported.items()}
         failure = Failure("a value of this Tweet does not fit into 64 bits", kind=FailureKind.UNREPRESENTABLE)
         answer = Answer(
             self._batch_number,
@@ -313,12 +315,12 @@ def in_input_order(tweet_ids: Iterable[str], chosen: Collection[str]) -> tuple[s
 
 
 def windows_of(decoded: Decoded) -> tuple[Window, ...]:
-    """Return the window of an answer, if it tells one. Raise `InvalidAnswerError` for bounds that are no times."""
-    return (Window(_instant(decoded.start), _instant(decoded.end)),) if decoded.start and decoded.end else ()
+    """Return the window of an answer, if it has one. Raise `InvalidAnswerError` for bounds that are no times."""
+    return (Window(_parse_time(decoded.start), _parse_time(decoded.end)),) if decoded.start and decoded.end else ()
 
 
 @lru_cache(maxsize=256)
-def _instant(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
     """Parse a bound: as documented, or a date alone, or without its Z."""
     try:
         at = datetime.fromisoformat(text)

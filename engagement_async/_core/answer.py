@@ -28,10 +28,15 @@ class Answer:
     batch_number: int
     """The batch's place in the input, from 0."""
     tweet_ids: tuple[str, ...]
+    """All IDs of the batch, in input order."""
     groupings: dict[str, Grouping] = field(default_factory=dict)
+    """Grouping name to nested dicts in the order of its `group_by`, with `int` leaves."""
     windows: tuple[Window, ...] = ()
+    """The distinct times that the responses cover, as the API states them. None for totals; several for a split span."""
     unavailable_tweet_ids: tuple[str, ...] = ()
+    """Deleted, protected, or otherwise gone."""
     forbidden_tweet_ids: tuple[str, ...] = ()
+    """Owned by somebody else."""
     unsupported_tweet_ids: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Metric to the IDs for which the API has no value of it."""
     failed_tweet_ids: dict[str, str] = field(default_factory=dict)
@@ -45,8 +50,10 @@ class Answer:
 
     @property
     def start(self) -> datetime | None:
+        """The earliest start of the windows (aware, UTC); None without windows."""
         return min((window.start for window in self.windows), default=None)
 
     @property
     def end(self) -> datetime | None:
+        """The latest end of the windows (aware, UTC; exclusive); None without windows."""
         return max((window.end for window in self.windows), default=None)

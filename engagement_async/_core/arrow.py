@@ -1,4 +1,4 @@
-"""A grouping as an Arrow table. Needs pyarrow (extra `[arrow]`); nothing else imports it before it is asked for.
+"""Groupings as Arrow tables. Needs pyarrow (extra `[arrow]`); nothing imports it before the first table is made.
 
 Keys repeat for many leaves: each different one is converted once, and rows refer to it by number.
 """
@@ -21,7 +21,7 @@ try:
 except ImportError as error:  # pragma: no cover - the tests have it
     raise UsageError("Arrow tables and Parquet need pyarrow: pip install 'engagement-async[arrow]'") from error
 
-__all__ = ["TYPES", "concatenated", "grouping_table"]
+__all__ = ["TYPES", "concat", "grouping_table"]
 
 TYPES: dict[str, pa.DataType] = {
     "tweet_id": pa.string(),
@@ -37,38 +37,38 @@ _AT_ONCE = 10_000
 
 
 def grouping_table(grouping: Grouping, levels: Sequence[str]) -> pa.Table:
-    """One row a value, in the grouping's own order. `levels` are its `group_by` values, as they were answered."""
-    gathered = _Gathered(levels)
-    gathered.take(grouping, 0)
+    """Return one row a value, in the grouping's own order. `levels` are its actual ones, as `split_by_levels` tells."""
+    builder = _ColumnBuilder(levels)
+    builder.add(grouping, 0)
     columns: dict[str, pa.Array] = {}
     for level in levels:
         if level == "tweet.id":
-            columns["tweet_id"] = gathered.column(level, pa.string())
+            columns["tweet_id"] = builder.column(level, pa.string())
         elif level == "engagement.type":
-            codes, names = gathered.codes(level)
+            codes, names = builder.dictionary_codes(level)
             columns["engagement_type"] = pa.DictionaryArray.from_arrays(codes, pa.array(names, pa.string()))
         elif level == "engagement.hour":
             if tuple(levels[-2:]) == ("engagement.day", "engagement.hour"):
-                columns["engagement_hour"] = gathered.hours_of_days()
+                columns["engagement_hour"] = builder.hours_of_days()
                 continue
-            seconds = gathered.column(level, pa.int64(), _second_of_day)
+            seconds = builder.column(level, pa.int64(), _second_of_day)
             if "engagement.day" in levels:
-                midnights = gathered.column("engagement.day", pa.int64(), _midnight)
+                midnights = builder.column("engagement.day", pa.int64(), _midnight)
                 columns["engagement_hour"] = pc.add(midnights, seconds).cast(TYPES["engagement_hour"])
             else:
                 columns["engagement_hour_of_day"] = pc.divide(seconds, 3600).cast(TYPES["engagement_hour_of_day"])
         elif "engagement.hour" not in levels:
-            columns["engagement_day"] = gathered.column(level, pa.date32(), day_at)
-    columns["value"] = gathered.values()
+            columns["engagement_day"] = builder.column(level, pa.date32(), day_at)
+    columns["value"] = builder.values()
     return pa.table(columns)
 
 
-def concatenated(tables: list[pa.Table]) -> pa.Table:
-    """One table of several; a column that some lack is null there."""
+def concat(tables: list[pa.Table]) -> pa.Table:
+    """Return one table of several; a column that some lack is null there."""
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default")
 
 
-class _Gathered:
+class _ColumnBuilder:
     """The innermost dicts of a grouping, in order; and of each level above them its keys, each with how many of those
     dicts lie under it."""
 
@@ -79,8 +79,8 @@ class _Gathered:
         self._spans: list[list[int]] = [[] for _ in range(self._last)]
         self._leaves: list[Grouping] = []
 
-    def take(self, grouping: Grouping, level: int) -> None:
-        """Takes a part of the grouping in, from that level down."""
+    def add(self, grouping: Grouping, level: int) -> None:
+        """Add a part of the grouping, from that level down."""
         leaves = self._leaves
         if level == self._last:
             leaves.append(grouping)
@@ -91,12 +91,12 @@ class _Gathered:
             keys, spans = self._keys[level], self._spans[level]
             for key, inner in grouping.items():
                 before = len(leaves)
-                self.take(inner, level + 1)
+                self.add(inner, level + 1)
                 keys.append(key)
                 spans.append(len(leaves) - before)
 
     def values(self) -> pa.Array:
-        """The leaves, one a row."""
+        """Return the leaves, one a row."""
         packed = bytearray()
         for at in range(0, len(self._leaves), _AT_ONCE):
             values = tuple(chain.from_iterable(map(dict.values, self._leaves[at : at + _AT_ONCE])))
@@ -107,12 +107,12 @@ class _Gathered:
         return pa.Array.from_buffers(pa.int64(), len(packed) // 8, [None, pa.py_buffer(packed)])
 
     def column(self, level: str, kind: pa.DataType, convert: Callable[[str], Any] | None = None) -> pa.Array:
-        """A level's keys, one a row. Each different key is converted once."""
-        codes, keys = self.codes(level)
+        """Return a level's keys, one a row. Each different key is converted once."""
+        codes, keys = self.dictionary_codes(level)
         return pa.array(keys if convert is None else list(map(convert, keys)), kind).take(codes)
 
-    def codes(self, level: str) -> tuple[pa.Array, list[str]]:
-        """A level's keys, one a row, as numbers; and the different keys in the order of those."""
+    def dictionary_codes(self, level: str) -> tuple[pa.Array, list[str]]:
+        """Return a level's keys, one a row, as numbers; and the different keys in the order of those."""
         at = self._levels.index(level)
         numbers: dict[str, int] = {}
         rows = array("i")
@@ -130,7 +130,7 @@ class _Gathered:
         return pa.Array.from_buffers(pa.int32(), len(rows), [None, pa.py_buffer(rows)]), list(numbers)
 
     def hours_of_days(self) -> pa.Array:
-        """The usual case of hours right under days: instants, one a row. Each series of hours of a day is made once."""
+        """Return hours right under days, the usual case, as instants, one a row. Each series of hours is made once."""
         known: dict[tuple[str, ...], array[int]] = {}
         rows = array("q")
         for day, leaves in zip(self._keys[-1], self._leaves, strict=True):
@@ -142,7 +142,7 @@ class _Gathered:
         return pa.Array.from_buffers(TYPES["engagement_hour"], len(rows), [None, pa.py_buffer(rows)])
 
     def _counts(self, at: int) -> Iterable[int]:
-        """How many rows each key of an outer level has."""
+        """Return how many rows each key of an outer level has."""
         sizes = map(len, self._leaves)
         return sizes if at == self._last - 1 else (sum(islice(sizes, span)) for span in self._spans[at])
 

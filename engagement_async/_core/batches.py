@@ -1,6 +1,6 @@
 """IDs of any iterable, sync or async, become checked, distinct batches, lazily.
 
-A batch is made when it is asked for and not before, so the source is never read further ahead than the workers need.
+A batch is made on demand, so the source is never read further ahead than the workers need.
 """
 
 from __future__ import annotations
@@ -38,7 +38,12 @@ _ITERABLE_TWICE = (list, tuple, set, frozenset, dict, range)
 
 
 class Batch(NamedTuple):
-    """The IDs of one request: distinct, in input order. `number` counts from 0."""
+    """The IDs of one request.
+
+    Args:
+        number: The batch's place in the input, from 0.
+        tweet_ids: Distinct IDs, in input order.
+    """
 
     number: int
     tweet_ids: tuple[str, ...]
@@ -92,7 +97,7 @@ def _clipped(value: object) -> str:
 
 
 class _Batcher:
-    """Gathers IDs until a batch is full. Holds every ID seen, so that none is asked for twice."""
+    """Gathers IDs until a batch is full. Holds every ID seen, so that none is requested twice."""
 
     def __init__(self, size: int) -> None:
         self._size = size

@@ -50,7 +50,7 @@ def check_depth(body: bytes, most: int) -> None:
 
 @dataclass(slots=True)
 class Decoded:
-    """A decoded body. Its groupings are free of engagement types and times that were not asked for."""
+    """A decoded body. Its groupings hold no engagement types and times other than the query's."""
 
     schema: Schema
     groupings: dict[str, Grouping]
@@ -205,8 +205,8 @@ class ResponseDecoder:
                 decoded = decode(schema, body)
                 if decoded is not None:
                     return decoded
-        # There is more in it than was asked for, or something is wrong with it. Types bound the depth of what was asked
-        # for; whatever else there is must be looked at before it is parsed.
+        # It holds more than the query's groupings, or something is wrong with it. Types bound the depth of the groupings;
+        # the depth of whatever else there is must be checked before it is parsed.
         check_depth(body, self._json_depth)
         problem = ""
         for schema in self._schemas:
@@ -230,8 +230,8 @@ class _Place(NamedTuple):
 
 
 class _Cleaner:
-    """Takes out of groupings what is no value of the query: engagement types and times that were not asked for, nulls,
-    integers that fit into no table, and the dicts that are empty then."""
+    """Removes what is no value of the query from groupings: other engagement types and times, nulls, integers that fit into
+    no table, and the dicts that are empty then."""
 
     def __init__(self, metrics: tuple[str, ...], span: tuple[datetime, datetime] | None) -> None:
         self._metrics = frozenset(metrics)

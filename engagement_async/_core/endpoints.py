@@ -40,7 +40,14 @@ GroupBy = Literal["tweet.id", "engagement.type", "engagement.day", "engagement.h
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What one endpoint accepts, and what its answers hold."""
+    """What one endpoint accepts, and what its answers hold.
+
+    Args:
+        path: The path of its URL.
+        ids_per_request: How many IDs one request may have.
+        group_by: The values that its groupings may have.
+        counted_since: The first day of which the API counts `uncounted_metrics`; None when it always did.
+    """
 
     name: str
     """The short name: the last part of the path, and the word of the command line."""

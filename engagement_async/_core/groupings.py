@@ -1,4 +1,4 @@
-"""What nested groupings are made of: levels, leaves, days and hours; and their rows. Pure."""
+"""Nested groupings: their levels, leaves, days and hours, and their rows. Pure."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from engagement_async.errors import InvalidAnswerError
 
 __all__ = [
     "Grouping",
-    "answered_levels",
-    "answered_shapes",
+    "actual_levels",
     "clip",
-    "columns_of",
     "day_at",
     "drop_empty",
     "hour_at",
     "ids_of",
+    "iter_rows",
     "keep_ids",
+    "key_columns",
     "leaf_dicts",
     "levels_with_days",
     "metrics_by_tweet",
     "metrics_of",
     "remove",
-    "rows_of",
+    "split_by_levels",
     "values_at",
     "without_ids",
 ]
@@ -39,7 +39,7 @@ _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 def leaf_dicts(grouping: Grouping, depth: int, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Grouping]]:
-    """The innermost dicts of a grouping, each with the keys that lead to it."""
+    """Yield the innermost dicts of a grouping, each with the keys that lead to it."""
     if depth == 0:
         yield path, grouping
         return
@@ -47,9 +47,9 @@ def leaf_dicts(grouping: Grouping, depth: int, path: tuple[str, ...]) -> Iterato
         yield from leaf_dicts(inner, depth - 1, (*path, key))
 
 
-def answered_shapes(group_by: tuple[str, ...], grouping: Grouping) -> list[tuple[tuple[str, ...], Grouping]]:
-    """The grouping with its levels as they were answered: `engagement.day` is put in where the API nested hours under days
-    that were not asked for. Should it have done so for some batches alone, those are a part of their own."""
+def split_by_levels(group_by: tuple[str, ...], grouping: Grouping) -> list[tuple[tuple[str, ...], Grouping]]:
+    """Return the grouping with its actual levels: with `engagement.day` where the API nested hours under days that are not
+    in `group_by`. If it did so for some batches alone, those are a part of their own."""
     with_days = levels_with_days(group_by)
     if with_days == group_by:
         return [(group_by, grouping)]
@@ -62,16 +62,16 @@ def answered_shapes(group_by: tuple[str, ...], grouping: Grouping) -> list[tuple
 
 
 def levels_with_days(group_by: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the levels of an answer that nests hours under days, whether days were asked for or not."""
+    """Return the levels of an answer that nests hours under days, whether `group_by` has days or not."""
     if "engagement.hour" not in group_by or "engagement.day" in group_by:
         return group_by
     at = group_by.index("engagement.hour")
     return (*group_by[:at], "engagement.day", *group_by[at:])
 
 
-def answered_levels(group_by: tuple[str, ...], grouping: Grouping) -> tuple[str, ...]:
-    """The levels of a grouping that has one shape throughout, as one answer's has."""
-    return answered_shapes(group_by, grouping)[0][0]
+def actual_levels(group_by: tuple[str, ...], grouping: Grouping) -> tuple[str, ...]:
+    """Return the levels of a grouping that has the same ones throughout, as one answer's has."""
+    return split_by_levels(group_by, grouping)[0][0]
 
 
 def _only(grouping: Grouping, depth: int, *, days: bool) -> Grouping:
@@ -89,7 +89,7 @@ def ids_of(grouping: Grouping, level: int) -> Set[str]:
 
 def without_ids(grouping: Grouping, group_by: tuple[str, ...], tweet_ids: Collection[str]) -> Grouping:
     """Return one answer's grouping by Tweet without these IDs, whatever its nesting; emptied dicts go too."""
-    return _without_ids(grouping, answered_levels(group_by, grouping).index("tweet.id"), tweet_ids)
+    return _without_ids(grouping, actual_levels(group_by, grouping).index("tweet.id"), tweet_ids)
 
 
 def _without_ids(grouping: Grouping, level: int, tweet_ids: Collection[str]) -> Grouping:
@@ -181,9 +181,9 @@ def clip(
         del grouping[key]
 
 
-def rows_of(levels: tuple[str, ...], grouping: Grouping) -> Iterator[dict[str, Any]]:
-    """Tidy rows, one a leaf, lazily."""
-    columns = columns_of(levels)
+def iter_rows(levels: tuple[str, ...], grouping: Grouping) -> Iterator[dict[str, Any]]:
+    """Yield tidy rows, one a leaf."""
+    columns = key_columns(levels)
     readers = [_reader(levels, column) for column in columns]
     for path, leaves in leaf_dicts(grouping, len(levels) - 1, ()):
         for key, value in leaves.items():
@@ -193,8 +193,8 @@ def rows_of(levels: tuple[str, ...], grouping: Grouping) -> Iterator[dict[str, A
             yield row
 
 
-def columns_of(levels: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of a row's keys: a data engineer's names for `group_by` values. An hour's column takes its day in."""
+def key_columns(levels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of a row's keys: a data engineer's names for `group_by` values. An hour's column holds its day."""
     names = {"tweet.id": "tweet_id", "engagement.type": "engagement_type", "engagement.day": "engagement_day"}
     if "engagement.hour" in levels:
         names["engagement.hour"] = "engagement_hour" if "engagement.day" in levels else "engagement_hour_of_day"
@@ -202,7 +202,7 @@ def columns_of(levels: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _reader(levels: tuple[str, ...], column: str) -> Callable[[tuple[str, ...]], Any]:
-    """What makes one column's value of a leaf's keys."""
+    """Return a function from a leaf's keys to one column's value."""
     at = {level: index for index, level in enumerate(levels)}
     if column == "engagement_hour":
         day, hour = at["engagement.day"], at["engagement.hour"]
@@ -218,7 +218,7 @@ def _reader(levels: tuple[str, ...], column: str) -> Callable[[tuple[str, ...]],
 
 @lru_cache(maxsize=4096)
 def hour_at(day: str, hour: str) -> datetime:
-    """`2016-02-10` and `17` as an aware UTC datetime. `InvalidAnswerError` when the API gave something else."""
+    """Return `2016-02-10` and `17` as an aware UTC datetime. Raise `InvalidAnswerError` for anything else."""
     try:
         return datetime.fromisoformat(day).replace(hour=int(hour), tzinfo=UTC)
     except ValueError:
@@ -227,7 +227,7 @@ def hour_at(day: str, hour: str) -> datetime:
 
 @lru_cache(maxsize=4096)
 def day_at(day: str) -> date:
-    """`2016-02-10` as a date. `InvalidAnswerError` when the API gave something else."""
+    """Return `2016-02-10` as a date. Raise `InvalidAnswerError` for anything else."""
     try:
         return date.fromisoformat(day)
     except ValueError:

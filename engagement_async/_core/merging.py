@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from engagement_async._core.accounting import in_input_order
 from engagement_async._core.answer import Answer, Window
-from engagement_async._core.groupings import Grouping, answered_levels, answered_shapes, ids_of, values_at, without_ids
+from engagement_async._core.groupings import Grouping, actual_levels, ids_of, split_by_levels, values_at, without_ids
 from engagement_async._core.outcomes import BatchOutcomes, join_failures
 from engagement_async._core.query import Query
 from engagement_async._core.result import EngagementResult
@@ -77,11 +77,11 @@ class _Accumulator:
 def split_off_tainted_sums(
     parts: Sequence[tuple[Answer, P]], query: Query
 ) -> tuple[list[tuple[Answer, P]], list[tuple[P, tuple[str, ...]]]]:
-    """Return the answers to the parts of one batch that can be merged, and what to ask again: IDs, by part.
+    """Return the answers to the parts of one batch that can be merged, and the IDs to request again, by part.
 
     A part is what its answer was got with, as the parser of a span: it comes back as it is. An answer whose sums hold a
     Tweet that is out in another part (it failed, or is unavailable or forbidden, for one span of time, and was answered
-    for another) keeps the outcomes of IDs without values alone. Its other IDs are to be asked again without that Tweet.
+    for another) keeps the outcomes of IDs without values alone. Its other IDs are to be requested again without that Tweet.
     """
     answers = [answer for answer, _ in parts]
     tainted = _tainted_sums(answers, query)
@@ -123,11 +123,11 @@ def _ids_with_values(answers: Sequence[Answer], query: Query) -> list[Set[str]]:
                 i
                 for name, grouping in answer.groupings.items()
                 if name in by_tweet
-                for i in ids_of(grouping, answered_levels(by_tweet[name], grouping).index("tweet.id"))
+                for i in ids_of(grouping, actual_levels(by_tweet[name], grouping).index("tweet.id"))
             }
             for answer in answers
         ]
-    # Sums do not tell. IDs that are listed without being of the answer were asked again without that metric.
+    # Sums do not show it. IDs that are listed without being in the answer were requested again without that metric.
     left_out: dict[str, set[str]] = {}
     for answer in answers:
         own = frozenset(answer.tweet_ids)
@@ -149,7 +149,7 @@ def merge_parts(batch_number: int, tweet_ids: tuple[str, ...], answers: Sequence
 
     A Tweet may stand in several, as when a long span was split. If parts disagree on it, the worst outcome wins: failed,
     forbidden, unavailable, answered. It then keeps no value of the other parts. Sums that hold such a Tweet are left out,
-    and all metrics told in `missing_metrics`; `split_off_tainted_sums` tells what to ask to have them.
+    and `missing_metrics` lists all metrics; see `split_off_tainted_sums` for how to get them.
     """
     if len(answers) == 1 and answers[0].tweet_ids == tweet_ids:
         return answers[0]
@@ -218,7 +218,7 @@ def _merge_groupings(
         if name in merged:
             grouping = merged[name].share()
             if "tweet.id" in query.groupings[name]:
-                shapes = answered_shapes(query.groupings[name], grouping)
+                shapes = split_by_levels(query.groupings[name], grouping)
                 if len(shapes) == 1:
                     grouping = _sorted_tweets(grouping, shapes[0][0], position, rank)
             else:
@@ -255,14 +255,14 @@ def _unsupported_in_part(
         shape
         for name, grouping in groupings.items()
         if unsupported and {"tweet.id", "engagement.type"} <= set(query.groupings[name])
-        for shape in answered_shapes(query.groupings[name], grouping)
+        for shape in split_by_levels(query.groupings[name], grouping)
     ]
     in_part: dict[str, set[str]] = {}
     for metric, ids in unsupported.items():
         for i in ids & with_values:
             keys = {"tweet.id": i, "engagement.type": metric}
             has_value = any(next(values_at(grouping, levels, keys), None) is not None for levels, grouping in typed)
-            # Where metrics are not told apart, values must be of some: so they are of this one, if none has another.
+            # Where metrics are not shown apart: values must be of some metric, and all are unsupported in some part.
             if has_value or all(i in unsupported.get(other, ()) for other in query.engagement_types):
                 in_part.setdefault(metric, set()).add(i)
     return in_part
@@ -289,6 +289,10 @@ def _in_order(
 class Merger:
     """Gathers the answers to one query, in any order, into an `EngagementResult`.
 
+    Args:
+        query: What the answers are answers to.
+        notes: Texts for the result's `notes`, before those of the answers.
+
     >>> merger = Merger(query)
     >>> async with client.stream(query, tweet_ids) as answers:
     ...     async for answer in answers:
@@ -296,18 +300,25 @@ class Merger:
     >>> merger.result()
     """
 
-    def __init__(self, query: Query) -> None:
+    def __init__(self, query: Query, *, notes: Iterable[str] = ()) -> None:
         self._query = query
         self._accumulators = {name: _Accumulator() for name in query.groupings}
         self._is_sum_only = not any("tweet.id" in group_by for group_by in query.groupings.values())
         self._windows: set[Window] = set()
-        self._notes: dict[str, None] = {}
+        self._notes = dict.fromkeys(notes)
         self._outcomes: dict[int, BatchOutcomes] = {}
         self._out_of_order: dict[int, Answer] = {}
         self._next = 0
 
     def add(self, answer: Answer) -> None:
-        """Take in the answer to one batch. Raise `ValueError` for a second answer to it: its values would count twice."""
+        """Add the answer to one batch.
+
+        Args:
+            answer: It is left as it is; what it holds is shared, not copied.
+
+        Raises:
+            ValueError: This batch was added before: its values would count twice.
+        """
         number = answer.batch_number
         if number in self._outcomes:
             raise ValueError(f"batch {number} was added before: its values would count twice")
@@ -324,7 +335,7 @@ class Merger:
             self._next += 1
 
     def result(self) -> EngagementResult:
-        """Return all that was added so far, in input order, however the answers came. Later `add`s do not change it."""
+        """Return all that was added so far, in input order, however the answers came. A later `add` does not change it."""
         accumulators = {name: _Accumulator(each.share()) for name, each in self._accumulators.items()}
         for number in sorted(self._out_of_order):
             _accumulate(accumulators, self._out_of_order[number])

@@ -29,7 +29,7 @@ class FailureKind(StrEnum):
 
 
 class Failure(str):
-    """Why an ID failed: a message for people, with its `kind` for programs.
+    """Why an ID failed: a `message` for people, with its `kind` for programs.
 
     >>> failure = Failure("the API failed: HTTP 500", kind=FailureKind.SERVER)
     >>> failure.kind is FailureKind.SERVER

@@ -10,6 +10,7 @@ from engagement_async._core.decoding import Decoded, ResponseDecoder
 from engagement_async._core.query import Query, fake_zeros_in
 from engagement_async._core.refusals import (
     are_all_unavailable,
+    are_too_old,
     error_for_status,
     error_for_texts,
     ids_named_by,
@@ -20,6 +21,8 @@ from engagement_async._core.refusals import (
 from engagement_async.errors import InvalidAnswerError, RateLimitedError
 
 __all__ = ["ParsedResponse", "ResponseParser"]
+
+_TOO_OLD_IDS = "unsupported_for_impressions_engagements_tweet_ids"
 
 
 class ResponseParser:
@@ -56,7 +59,7 @@ class ResponseParser:
         if status == 200:
             return self._parse_data(batch_number, tweet_ids, body, accept_incomplete=accept_incomplete)
         if status in (400, 403):
-            return self._parse_refusal(batch_number, tweet_ids, status, body)
+            return self._parse_refusal(batch_number, tweet_ids, status, body, accept_incomplete=accept_incomplete)
         raise error_for_status(status, read_errors(body))
 
     def _parse_data(
@@ -83,7 +86,9 @@ class ResponseParser:
             raise error  # beside whole data such a text is a note
         return parsed
 
-    def _parse_refusal(self, batch_number: int, tweet_ids: tuple[str, ...], status: int, body: bytes) -> ParsedResponse:
+    def _parse_refusal(
+        self, batch_number: int, tweet_ids: tuple[str, ...], status: int, body: bytes, *, accept_incomplete: bool
+    ) -> ParsedResponse:
         report = read_errors(body)
         error = error_for_texts(status, report.texts, report.codes)
         if error is not None:
@@ -93,8 +98,11 @@ class ResponseParser:
                 decoded = self._decoder.decode(body)
             except InvalidAnswerError:
                 decoded = self._decoder.decode(b"{}")
+            if len(tweet_ids) == 1 and not decoded.unsupported and are_too_old(report.texts):
+                decoded.unsupported[_TOO_OLD_IDS] = list(tweet_ids)  # of one Tweet no list is needed
             # The IDs that it lists have their outcomes: unavailable, forbidden, or unsupported for a metric.
-            parsed = self._accounting(batch_number, tweet_ids, decoded, report.texts).settle_refusal()
+            accounting = self._accounting(batch_number, tweet_ids, decoded, report.texts)
+            parsed = accounting.settle_refusal(accept_incomplete=accept_incomplete)
             if len(parsed.missing) < len(tweet_ids):
                 return parsed
             if are_all_unavailable(report.texts, len(tweet_ids)):

@@ -1,7 +1,7 @@
-"""Query: what is asked of every Tweet, checked against its endpoint before a request is made, and its request body.
+"""A query, checked against its endpoint before a request is made, and the bodies of its requests.
 
 Every rule here is documented by the API reference; a breach raises `UsageError`, which names the rule, the value and
-the mend. Pure: no clock, no I/O.
+the fix. Pure: no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _BOUND = re.compile(r"\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}:\d{2}Z)?", re.ASCII)
 
 
 class Query:
-    """Engagement types and groupings asked of one endpoint, and for historical a span of time. Immutable, hashable.
+    """Engagement types and groupings of one endpoint, and for historical a span of time. Immutable, hashable.
 
     `groupings` maps a name of your choice to its `group_by` list, whose order is the nesting order of the answer::
 
@@ -53,7 +53,17 @@ class Query:
 
     `start` and `end` (historical alone; both, or neither for the last four weeks) are UTC. The span takes in `start`
     and leaves out `end`; the API widens bounds within an hour to the hour. Spans over four weeks are allowed here:
-    `parts` splits them.
+    `spans` splits them.
+
+    Args:
+        endpoint: `TOTALS`, `LAST_28_HOURS` or `HISTORICAL`.
+        engagement_types: Names of metrics that the endpoint has, at least one.
+        groupings: One to three names of your choice, each with its `group_by` list.
+        start: The beginning of the span, inclusive.
+        end: The end of the span, exclusive.
+
+    Raises:
+        UsageError: A documented rule of the API is broken. States the rule, the value and the fix.
     """
 
     __slots__ = ("_head", "_tail", "end", "endpoint", "engagement_types", "groupings", "start")
@@ -100,7 +110,7 @@ class Query:
         return hash((self.endpoint.name, self._tail))
 
     def body(self, tweet_ids: Iterable[str]) -> bytes:
-        """The JSON body of one request for these checked IDs, as bytes."""
+        """Return the JSON body of one request for these `tweet_ids`, which are checked before."""
         # Checked IDs are digits: joining them is JSON already, at a tenth of the cost of an encoder.
         return self._head + '","'.join(tweet_ids).encode("ascii") + self._tail
 
@@ -110,7 +120,7 @@ class Query:
         return None if self.start is None or self.end is None else _widened(self.start, self.end)
 
     def spans(self) -> tuple[Query, ...]:
-        """This query as queries of at most four weeks each: their spans meet on full hours and never overlap."""
+        """Return this query as queries of at most four weeks each: they meet on full hours, and never overlap."""
         if self.start is None or self.end is None:
             return (self,)
         first, last = _widened(self.start, self.end)
@@ -118,8 +128,32 @@ class Query:
             return (self,)
         return tuple(self._over(start, end) for start, end in _split(first, last))
 
+    def clipped_to(self, now: datetime) -> Query:
+        """Return this query with an `end` of at most the full hour that `now` is in: the API supports no later one.
+
+        Raise `UsageError` when nothing of the span is left. `now` is an aware datetime.
+        """
+        span = self.span
+        if span is None:
+            return self
+        latest = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        if span[1] <= latest:
+            return self
+        if span[0] >= latest:
+            raise UsageError(
+                f"the span from {self.start} to {self.end} has no full hour before now ({latest:%Y-%m-%dT%H:%M:%SZ}): "
+                "the API has no values of the future. Let it start earlier"
+            )
+        return Query(
+            self.endpoint,
+            engagement_types=self.engagement_types,
+            groupings=self.groupings,
+            start=self.start,
+            end=latest,
+        )
+
     def without(self, metrics: Iterable[str]) -> Query | None:
-        """The same query without these engagement types; None when nothing is left to ask."""
+        """Return the same query without these `metrics`; None when none is left."""
         left = [metric for metric in self.engagement_types if metric not in frozenset(metrics)]
         if not left:
             return None
@@ -222,7 +256,7 @@ def _checked_span(endpoint: Endpoint, start: Bound | None, end: Bound | None) ->
 
 
 def _bound_text(name: str, bound: Bound) -> str:
-    """The bound as the API writes it."""
+    """Return the bound as the API writes it."""
     forms = "write 2015-08-01 or 2015-07-01T12:24:00Z (UTC), or give an aware datetime"
     if isinstance(bound, datetime):
         if bound.tzinfo is None:
@@ -250,7 +284,7 @@ def _instant(text: str) -> datetime:
 
 
 def _widened(start: str, end: str) -> tuple[datetime, datetime]:
-    """The hours that hold the span: 12:24 becomes 12:00, an end at 08:37 becomes 09:00."""
+    """Return the hours that hold the span: 12:24 becomes 12:00, an end at 08:37 becomes 09:00."""
     first = _instant(start).replace(minute=0, second=0)
     last = _instant(end)
     down = last.replace(minute=0, second=0)
@@ -258,10 +292,18 @@ def _widened(start: str, end: str) -> tuple[datetime, datetime]:
 
 
 def _split(first: datetime, last: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """Yield the fewest spans, cut at midnight where that costs no more of them: no day is then in two."""
     while first < last:
         cut = min(first + LONGEST_SPAN, last)
+        midnight = cut.replace(hour=0)
+        if first < midnight < cut < last and _count(midnight, last) == _count(cut, last):
+            cut = midnight
         yield first, cut
         first = cut
+
+
+def _count(first: datetime, last: datetime) -> int:
+    return -((first - last) // LONGEST_SPAN)
 
 
 def _refuse_twice(what: str, values: tuple[str, ...]) -> None:

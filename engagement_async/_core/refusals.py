@@ -27,6 +27,7 @@ __all__ = [
     "ErrorReport",
     "RefusedIdsError",
     "are_all_unavailable",
+    "are_too_old",
     "error_for_status",
     "error_for_texts",
     "ids_forbidden_by",
@@ -54,6 +55,7 @@ _ACCESS = re.compile(
 )
 """The application or the account has no access, whatever the request."""
 _UNAVAILABLE = re.compile(r"(?:(\d+) )?tweet id\(?s?\)? (?:is|are) unavailable", re.IGNORECASE)
+_TOO_OLD = re.compile(r"impressions (?:&|and) engagements for tweets older than", re.IGNORECASE)
 _FORBIDDEN = re.compile(r"forbidden to access tweets?\b", re.IGNORECASE)
 _ALREADY_ACCOUNTED = re.compile(
     r"tweet id\(s\) are unavailable|forbidden to access tweets|older than \d+ days", re.IGNORECASE
@@ -177,6 +179,11 @@ def are_all_unavailable(texts: Iterable[str], count: int) -> bool:
     """
     found = [match for text in texts if (match := _UNAVAILABLE.search(text))]
     return any(count == 1 or match[1] == str(count) for match in found)
+
+
+def are_too_old(texts: Iterable[str]) -> bool:
+    """Return whether a text says that impressions and engagements of some Tweets are unsupported."""
+    return any(_TOO_OLD.search(text) for text in texts)
 
 
 def is_reflected_in_outcomes(text: str) -> bool:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from engagement_async._core.answer import Window
-from engagement_async._core.groupings import Grouping, answered_shapes, columns_of, rows_of
+from engagement_async._core.groupings import Grouping, iter_rows, key_columns, split_by_levels
 from engagement_async._core.query import UNSUPPORTED_KEYS, Query
 from engagement_async.errors import UsageError
 
@@ -27,16 +27,19 @@ class EngagementResult:
     """
 
     query: Query
+    """What was requested."""
     groupings: dict[str, Grouping]
     start: datetime | None
     """The beginning of the union of all windows (aware, UTC); None for totals."""
     end: datetime | None
-    """The end of the union of all windows (aware, UTC; exclusive), as the API told it; None for totals."""
+    """The end of the union of all windows (aware, UTC; exclusive), as the API states it; None for totals."""
     windows: tuple[Window, ...]
     """The distinct windows that the batches answered for, in full hours, by `start`. More than one: the batches differ in
-    time, as in a 28 hour run that crosses a full hour, or the span was asked for in parts."""
+    time, as in a 28 hour run that crosses a full hour, or the span was requested in parts."""
     unavailable_tweet_ids: list[str]
+    """Deleted, protected, or otherwise gone."""
     forbidden_tweet_ids: list[str]
+    """Owned by somebody else."""
     unsupported_tweet_ids: dict[str, list[str]]
     """Metric to the IDs for which the API has no value of it."""
     failed_tweet_ids: dict[str, str]
@@ -45,13 +48,13 @@ class EngagementResult:
     """Metric to the answered IDs whose values of it are in no place of the API's answers, or only for a part of the span:
     that the number is zero is likely, and not known."""
     tweet_ids: list[str]
-    """All distinct IDs that were given."""
+    """All distinct IDs of the input."""
     notes: tuple[str, ...] = field(default=())
-    """Texts of the API's `errors` that stood beside data."""
+    """Messages from the API's `errors` array that accompanied data and are not already reflected in the outcomes."""
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{count} {state}" for state, count in self.outcomes.items() if count)
-        return f"<EngagementResult {self.query.endpoint.name}: {told or 'no IDs'}>"
+        counts = ", ".join(f"{count} {state}" for state, count in self.outcomes.items() if count)
+        return f"<EngagementResult {self.query.endpoint.name}: {counts or 'no IDs'}>"
 
     @cached_property
     def _wholly_unsupported(self) -> frozenset[str]:
@@ -60,7 +63,7 @@ class EngagementResult:
 
     @cached_property
     def answered_tweet_ids(self) -> list[str]:
-        """IDs with at least one value."""
+        """The IDs with at least one value."""
         out = self._wholly_unsupported.union(
             self.unavailable_tweet_ids, self.forbidden_tweet_ids, self.failed_tweet_ids
         )
@@ -68,9 +71,9 @@ class EngagementResult:
 
     @cached_property
     def outcomes(self) -> dict[str, int]:
-        """How many IDs ended where; the numbers add up to the distinct IDs given.
+        """The number of IDs by outcome. The numbers always add up to the distinct IDs of the input.
 
-        `unsupported` counts IDs without a value of any metric asked.
+        `unsupported` counts the IDs that are unsupported in every metric of the query.
         """
         return {
             "answered": len(self.answered_tweet_ids),
@@ -81,7 +84,7 @@ class EngagementResult:
         }
 
     def to_response(self) -> dict[str, Any]:
-        """The result as the API itself would write it: leaves are strings, lists of IDs are there when not empty."""
+        """Return the result as the API itself would write it: leaves are strings, empty lists of IDs are left out."""
         response: dict[str, Any] = {}
         if self.start is not None and self.end is not None:
             response["start"] = _api_time(self.start)
@@ -97,30 +100,53 @@ class EngagementResult:
         return response
 
     def columns(self, grouping: str) -> tuple[str, ...]:
-        """The names of `rows`' keys, in order: a data engineer's names for the API's `group_by` values."""
-        columns = dict.fromkeys(name for levels, _ in self._shapes(grouping) for name in columns_of(levels))
+        """Return the names of the keys of `rows`, in order: a data engineer's names for the API's `group_by` values.
+
+        Args:
+            grouping: The name of a grouping of the query.
+
+        Raises:
+            UsageError: The query has no such grouping.
+        """
+        columns = dict.fromkeys(name for levels, _ in self._parts(grouping) for name in key_columns(levels))
         return (*columns, "value")
 
     def rows(self, grouping: str) -> Iterator[dict[str, Any]]:
-        """Tidy rows, one a value, lazily: `tweet_id`, `engagement_type`, `engagement_day` (a date) or `engagement_hour`
-        (an aware UTC datetime; it takes the day in), `value` (int), as the grouping has them.
+        """Yield tidy rows, one a value: `tweet_id`, `engagement_type`, `engagement_day` (a date) or `engagement_hour` (an
+        aware UTC datetime, with its day), `value` (int), as the grouping has them.
 
         Hours that the API gave without days are `engagement_hour_of_day` (0 to 23).
+
+        Args:
+            grouping: The name of a grouping of the query.
+
+        Raises:
+            UsageError: The query has no such grouping.
+            InvalidAnswerError: The API gave a day or an hour that is none.
         """
-        return (row for levels, part in self._shapes(grouping) for row in rows_of(levels, part))
+        return (row for levels, part in self._parts(grouping) for row in iter_rows(levels, part))
 
     def to_arrow(self, grouping: str) -> pa.Table:
-        """The rows as a `pyarrow.Table` (extra `[arrow]`): `tweet_id` string, `engagement_type` dictionary,
-        `engagement_day` date32 or `engagement_hour` timestamp in UTC, `value` int64."""
-        shapes = self._shapes(grouping)
-        from engagement_async._core.arrow import concatenated, grouping_table
+        """Return the rows as a `pyarrow.Table` (extra `[arrow]`): `tweet_id` string, `engagement_type` dictionary,
+        `engagement_day` date32 or `engagement_hour` timestamp in UTC, `value` int64.
 
-        return concatenated([grouping_table(part, levels) for levels, part in shapes])
+        Args:
+            grouping: The name of a grouping of the query.
 
-    def _shapes(self, name: str) -> list[tuple[tuple[str, ...], Grouping]]:
+        Raises:
+            UsageError: The query has no such grouping, pyarrow is not installed, or a sum over batches does not fit into 64
+                bits.
+            InvalidAnswerError: The API gave a day or an hour that is none.
+        """
+        parts = self._parts(grouping)
+        from engagement_async._core.arrow import concat, grouping_table
+
+        return concat([grouping_table(part, levels) for levels, part in parts])
+
+    def _parts(self, name: str) -> list[tuple[tuple[str, ...], Grouping]]:
         if name not in self.groupings:
             raise UsageError(f"no grouping {name!r} in this result: it has {', '.join(self.groupings)}")
-        return answered_shapes(self.query.groupings[name], self.groupings[name])
+        return split_by_levels(self.query.groupings[name], self.groupings[name])
 
 
 def _api_time(at: datetime) -> str:

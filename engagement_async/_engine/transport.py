@@ -1,16 +1,16 @@
 """The transport: one attempt over aiohttp. Bytes out, a response back, every exception made ours.
 
 aiohttp's exceptions hold the request's headers; hence none of them escapes, not even as a context. It gives a keep-alive
-connection back even when bytes that nobody asked for lie on it; hence `_CheckedRequest`.
+connection out again even when unexpected bytes lie on it; hence `_CheckedRequest`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import aiohttp
 from yarl import URL
@@ -44,7 +44,7 @@ _STALE_CONNECTIONS_MAX = 20
 class Response:
     """The status, the headers (looked up by lower case names) and the body of one response.
 
-    The body stays as it came on the wire until it is asked for.
+    The body stays compressed until it is read.
     """
 
     __slots__ = ("_body", "_decode", "headers", "status")
@@ -76,16 +76,18 @@ class Transport(Protocol):
 
 
 class _StaleConnectionError(NotSentError):
-    """Bytes that nobody asked for lie on a kept connection: they would be read as the answer to the next request."""
+    """Unexpected bytes lie on a kept connection: they would be read as the response to the next request."""
 
 
 class _CheckedRequest(aiohttp.ClientRequest):
     """A request that is not sent on a connection that would be closed after it was used last."""
 
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+    def send(
+        self, conn: Connection
+    ) -> Coroutine[Any, Any, aiohttp.ClientResponse]:  # a coroutine less than `async def`
         if conn.protocol is None or conn.protocol.should_close:
-            raise _StaleConnectionError("the server sent what nobody asked for")
-        return await super().send(conn)
+            raise _StaleConnectionError("the server sent more than it was asked for")
+        return super().send(conn)
 
 
 class AiohttpTransport:
@@ -135,8 +137,8 @@ class AiohttpTransport:
         """Make one POST. `on_headers` is called when the response headers arrive, before the body is read.
 
         Raise `NotSentError` when the request provably never left, another `AttemptError` when it may have, and
-        `ServerRefusedError` for a certificate that cannot be trusted. Whether the body is whole is told when
-        `Response.body` is asked for.
+        `ServerRefusedError` for a certificate that cannot be trusted. A body that is not whole raises when
+        `Response.body` is read.
         """
         if self._session is None or self._session.closed:
             raise UsageError("the client was closed while a call was running: await the call inside of `async with`")
@@ -169,7 +171,7 @@ class AiohttpTransport:
             decoder = await self._read(received)
             response = Response(received.status, received.headers, decode=decoder.finish)
             if received.status not in _STATUSES_WITH_BODY:
-                response.body  # noqa: B018 - decoded now, so that a broken one is told here
+                response.body  # noqa: B018 - decoded now, so that a broken one is ignored here
         except (AttemptError, aiohttp.ClientError, OSError):
             received.close()
             if received.status in _STATUSES_WITH_BODY:

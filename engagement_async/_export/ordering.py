@@ -14,7 +14,7 @@ import orjson
 
 from engagement_async._core import groupings
 from engagement_async._core.answer import Answer
-from engagement_async._core.groupings import Grouping, answered_levels, hour_at
+from engagement_async._core.groupings import Grouping, actual_levels, hour_at
 from engagement_async._core.query import Query
 from engagement_async._export.files import write_csv
 from engagement_async.errors import JobError
@@ -40,7 +40,7 @@ class Shape:
     @property
     def levels(self) -> _Keys:
         """The grouping's levels as they were answered; until then as they would be: hours under days."""
-        return self._seen_levels or answered_levels(self._group_by, {})
+        return self._seen_levels or actual_levels(self._group_by, {})
 
     @property
     def levels_by_tweet(self) -> _Keys:
@@ -67,7 +67,7 @@ class Shape:
         """A grouping of this shape in order, with these Tweets alone if it is by Tweet."""
         if not grouping:
             return grouping
-        levels = answered_levels(self._group_by, grouping)
+        levels = actual_levels(self._group_by, grouping)
         if self._seen_levels is None:
             self._seen_levels = levels
         elif levels != self._seen_levels:
@@ -111,7 +111,7 @@ def _lifted(grouping: Grouping, depth: int) -> Grouping:
 
 def columns_of(levels: Sequence[str]) -> tuple[str, ...]:
     """The columns of a table with these levels, `value` last: as `EngagementResult.columns` has them."""
-    return (*groupings.columns_of(tuple(levels)), "value")
+    return (*groupings.key_columns(tuple(levels)), "value")
 
 
 _LEVELS_OF = {

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from engagement_async._core.answer import Answer
 from engagement_async._core.batches import Batch
-from engagement_async._core.groupings import Grouping, answered_levels
+from engagement_async._core.groupings import Grouping, actual_levels
 from engagement_async._core.merging import merge_into
 from engagement_async._core.query import Query
 
@@ -104,7 +104,7 @@ def without_ids(grouping: Grouping, group_by: tuple[str, ...], ids: Collection[s
 
 
 def _depth(group_by: tuple[str, ...], grouping: Grouping) -> int:
-    return answered_levels(group_by, grouping).index("tweet.id")
+    return actual_levels(group_by, grouping).index("tweet.id")
 
 
 def _chosen(grouping: Grouping, depth: int, ids: Collection[str], *, keep: bool) -> Grouping:

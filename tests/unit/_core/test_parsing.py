@@ -280,13 +280,32 @@ def test_ids_that_are_unavailable_without_a_list_are_so_when_no_doubt_is_left(te
     assert reading.from_error_status
 
 
-def test_data_beside_an_error_status_is_no_answer() -> None:
-    body = {"errors": ["1 Tweet ID(s) are unavailable"], "unavailable_tweet_ids": ["2"], "g": {"1": {"favorites": "1"}}}
+def test_a_tweet_that_is_too_old_needs_no_list_when_it_is_alone() -> None:
+    old = {
+        "errors": ["Impressions & engagements for tweets older than 90 days (2026-08-27T16:00:00Z) are not supported"]
+    }
 
-    reading = read(totals(), ["1", "2"], body, 400)
+    reading = read(totals("impressions", "favorites"), ["1"], old, 400)
 
-    assert reading.answer.groupings == {}
-    assert reading.missing == ("1",)
+    assert [(query.engagement_types, ids) for query, ids in reading.retry_without_metrics] == [(("favorites",), ("1",))]
+    assert read(totals("impressions"), ["1"], old, 400).answer.unsupported_tweet_ids == {"impressions": ("1",)}
+    with pytest.raises(RefusedIdsError):
+        read(totals("impressions"), ["1", "2"], old, 400)
+
+
+def test_data_beside_an_error_status_is_taken_when_it_is_whole() -> None:
+    listed = {"errors": ["1 Tweet ID(s) are unavailable"], "unavailable_tweet_ids": ["2"]}
+    by_two = totals("favorites", g=["tweet.id", "engagement.type"], h=["engagement.type", "tweet.id"])
+
+    taken = read(totals(), ["1", "2", "3"], {**listed, "g": {"1": {"favorites": "1"}}}, 400)
+    left = read(by_two, ["1", "2", "3"], {**listed, "g": {"1": {"favorites": "1"}}}, 400)
+
+    assert taken.answer.groupings == {"g": {"1": {"favorites": 1}}}
+    assert (taken.answer.tweet_ids, taken.missing) == (("1", "2"), ("3",))
+    assert left.answer.groupings == {}
+    assert (left.answer.tweet_ids, left.missing) == (("2",), ("1", "3"))
+    assert taken.from_error_status
+    assert left.from_error_status
 
 
 ACCESS = [

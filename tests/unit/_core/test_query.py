@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from engagement_async import HISTORICAL, LAST_28_HOURS, TOTALS, BearerCredentials, OAuth1Credentials, Query, UsageError
 from engagement_async._core.endpoints import ENDPOINTS, Endpoint
-from engagement_async._core.query import FULL_ORDERS
+from engagement_async._core.query import FULL_ORDERS, fake_zeros_in
 from engagement_async.client import check_query
 
 BY_TWEET = {"by_tweet": ["tweet.id", "engagement.type"]}
@@ -140,6 +140,18 @@ def test_a_long_span_is_split_without_gap_or_overlap(
     assert (bounds[0][0], bounds[-1][1]) == (hour, widened_end)
     assert all(end == start for (_, end), (start, _) in pairwise(bounds))
     assert all(timedelta(0) < end - start <= timedelta(weeks=4) for start, end in bounds)
+    assert len(parts) == -((hour - widened_end) // timedelta(weeks=4)), "as few as can be"
+
+
+@given(hours, st.integers(24 * 28 + 1, 24 * 27 * 8))
+def test_a_long_span_is_cut_at_midnight_where_that_costs_nothing(hour: datetime, length: int) -> None:
+    end = hour + timedelta(hours=length)
+    parts = Query(HISTORICAL, engagement_types=["favorites"], groupings=BY_TWEET, start=hour, end=end).spans()
+    slack = len(parts) * timedelta(weeks=4) - timedelta(hours=length)
+
+    at_midnight = [str(part.end).endswith("T00:00:00Z") for part in parts[:-1]]
+
+    assert all(at_midnight) or slack < timedelta(hours=hour.hour)
 
 
 def test_a_date_means_its_first_hour() -> None:
@@ -151,3 +163,54 @@ def test_a_date_means_its_first_hour() -> None:
         ("2020-01-01T00:00:00Z", "2020-01-29T00:00:00Z"),
         ("2020-01-29T00:00:00Z", "2020-02-01T00:00:00Z"),
     ]
+
+
+NOW = datetime(2026, 11, 25, 18, 20, tzinfo=UTC)
+
+
+def over(start: Any, end: Any) -> Query:
+    return Query(HISTORICAL, engagement_types=["favorites"], groupings=BY_TWEET, start=start, end=end)
+
+
+@pytest.mark.parametrize("end", ["2026-11-25", "2026-11-25T17:30:00Z", "2026-11-25T18:00:00Z"])
+def test_a_span_of_the_past_is_left_as_it_is(end: str) -> None:
+    query = over("2026-11-20", end)
+
+    assert query.clipped_to(NOW) is query
+
+
+@pytest.mark.parametrize("end", ["2026-11-25T18:00:01Z", "2026-11-25T18:20:00Z", "2026-11-26", "2030-01-01"])
+def test_an_end_in_the_future_is_cut_to_the_full_hour(end: str) -> None:
+    query = over("2026-11-20", end).clipped_to(NOW.astimezone(timezone(timedelta(hours=5))))
+
+    assert query == over("2026-11-20", "2026-11-25T18:00:00Z")
+
+
+@pytest.mark.parametrize("start", ["2026-11-25T18:00:00Z", "2026-11-25T18:10:00Z", "2026-11-26"])
+def test_a_span_without_a_full_hour_of_the_past_is_refused(start: str) -> None:
+    with pytest.raises(UsageError, match="Let it start earlier"):
+        over(start, "2030-01-01").clipped_to(NOW)
+
+
+def test_without_bounds_there_is_nothing_to_cut() -> None:
+    query = Query(HISTORICAL, engagement_types=["favorites"], groupings=BY_TWEET)
+
+    assert query.clipped_to(NOW) is query
+
+
+@pytest.mark.parametrize(
+    ("span", "types", "fake"),
+    [
+        (("2015-09-01", "2015-09-15"), ["favorites", "impressions"], (("favorites",), True)),
+        (("2015-09-14", "2015-09-15T00:01:00Z"), ["retweets"], (("retweets",), False)),
+        (("2015-09-15", "2015-10-01"), ["favorites"], None),
+        (("2015-09-01", "2015-09-15"), ["impressions"], None),
+    ],
+)
+def test_metrics_were_not_counted_from_the_first_day_on(span: Any, types: list[str], fake: Any) -> None:
+    query = Query(HISTORICAL, engagement_types=types, groupings=BY_TWEET, start=span[0], end=span[1])
+
+    found = fake_zeros_in(query)
+
+    assert (found and (found.metrics, found.covers_span)) == fake
+    assert fake_zeros_in(Query(TOTALS, engagement_types=["favorites"], groupings=BY_TWEET)) is None
