@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import re
 import subprocess
 import sys
@@ -59,11 +60,11 @@ BLOCKS = [block for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-async def test_the_examples_run(block: str) -> None:
+def test_the_examples_run(block: str) -> None:
     code = compile(block, "emulator.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     running = eval(code, {})
     if running is not None:
-        await running
+        asyncio.run(running)
 
 
 def test_the_script_that_writes_ids_runs() -> None:
