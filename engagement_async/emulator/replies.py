@@ -99,8 +99,8 @@ def reply_to(
     return ApiReply(max(statuses), body | groupings, tuple(groupings))
 
 
-def _status(ids: Sequence[str], status: ProblemStatus, groupings: Mapping[str, Any]) -> int:
-    if ids and (status == "400" or (status == "400-when-none-left" and not groupings)):
+def _status(ids: Sequence[str], choice: ProblemStatus, groupings: Mapping[str, Any]) -> int:
+    if ids and (choice == "400" or (choice == "400-when-none-left" and not groupings)):
         return 400
     return 200
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import pytest
 from authlib.oauth1 import ClientAuth
@@ -18,9 +17,14 @@ from engagement_async.emulator.auth import Authority, Caller, SignedRequest
 from tests.support import emulator_requests
 
 NOW = 1_795_300_000
-"""When headers are signed and checked: one that is made at collection never grows stale."""
+
+
 URL = "http://127.0.0.1:8080/insights/engagement/totals"
+
+
 CREDENTIALS = EmulatorCredentials.new(7)
+
+
 TOKEN_TEXT = "Your account could not be authenticated. Reason: Access token not found"
 
 
@@ -76,15 +80,6 @@ def test_signatures_of_both_libraries_are_valid(library: str) -> None:
     assert not caller.is_app_only
     assert caller.nonce
     assert quote(caller.nonce, safe="") in header
-
-
-@pytest.mark.parametrize("separator", [",", " , ", ",\t"])
-def test_white_space_around_commas_is_free(separator: str) -> None:
-    assert check(sign().replace(", ", separator)).owner
-
-
-def test_a_realm_is_not_signed() -> None:
-    assert check(sign().replace("OAuth ", 'OAuth realm="https://example/a b", ')).owner
 
 
 def test_the_bearer_token_is_app_only() -> None:
@@ -149,61 +144,12 @@ def test_no_header_at_all() -> None:
     assert refused() == "Authorization header is missing"
 
 
-MALFORMED = {
-    "nonce twice": sign(nonce="n").replace('oauth_nonce="n"', 'oauth_nonce="n", oauth_nonce="n"'),
-    "unquoted values": sign(nonce="n").replace('oauth_nonce="n"', "oauth_nonce=n"),
-    "signature not percent-encoded": re.sub(
-        r'oauth_signature="([^"]+)"', lambda match: f'oauth_signature="{unquote(match[1])}"', sign(nonce="n")
-    ),
-    "cut percent-encoding": sign(nonce="n").replace('oauth_nonce="n"', 'oauth_nonce="n%2"'),
-    "bytes that are no UTF-8": sign(nonce="n").replace('oauth_nonce="n"', 'oauth_nonce="%FF"'),
-    "two commas": sign().replace(", ", ",, ", 1),
-}
-
-
-@pytest.mark.parametrize("header", MALFORMED.values(), ids=MALFORMED)
-def test_a_sloppy_header_is_refused(header: str) -> None:
-    assert refused(header) == "Malformed Authorization header"
-
-
 def test_two_headers_are_refused() -> None:
     assert refused(sign(), sign()) == "Malformed Authorization header"
 
 
 def test_the_method_is_signed() -> None:
     assert refused(sign(), method="PUT") == "Invalid signature"
-
-
-@pytest.mark.parametrize("query", ["a=b", "a=b&a=a&c", "x=%20%2B+&y=%C3%A4", "oauth_hint=1"])
-def test_the_query_string_is_signed(query: str) -> None:
-    url = f"{URL}?{query}"
-
-    assert check(sign(url), url=url).owner
-    assert refused(sign(), url=url) == "Invalid signature"
-    assert refused(sign(url)) == "Invalid signature"
-
-
-@pytest.mark.parametrize(
-    ("signed", "received"),
-    [
-        ("http://emulator/a", "http://EMULATOR:80/a"),
-        ("https://emulator/a", "https://emulator:443/a"),
-        ("http://[::1]:8080/a", "http://[::1]:8080/a"),
-    ],
-)
-def test_the_host_is_normalized(signed: str, received: str) -> None:
-    assert check(sign(signed), url=received).owner
-
-
-def test_a_host_that_is_none_is_a_refusal() -> None:
-    assert refused(sign(), url="http://127.0.0.1:99999/insights/engagement/totals") == "Invalid signature"
-
-
-def test_a_form_may_be_signed() -> None:
-    header = sign(body="a=1&b=x+y")
-
-    assert check(header, form=[("a", "1"), ("b", "x y")]).owner
-    assert refused(header) == "Invalid signature"
 
 
 @pytest.mark.parametrize("version", ["1.0A", "1.0a"])
@@ -260,17 +206,6 @@ def test_no_nonce_is_valid_twice_however_time_passes(steps: list[int]) -> None:
         for header in headers:
             with pytest.raises(Refusal):
                 check(header, authority=authority, now=now)
-
-
-@given(st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), max_size=4))
-def test_any_parameters_are_signed_as_oauthlib_signs_them(parameters: list[tuple[str, str]]) -> None:
-    query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in parameters if name)
-    url = f"{URL}?{query}" if query else URL
-
-    assert check(sign(url), url=url).owner
-
-
-# --- revocation, and the credentials themselves ---
 
 
 def test_revoked_credentials_are_refused() -> None:

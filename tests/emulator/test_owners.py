@@ -14,7 +14,6 @@ import pytest
 from engagement_async.emulator import Emulator, EmulatorCredentials, Interpretation, Owner, Refusal, tweet_ids
 from engagement_async.emulator.auth import Authority, SignedRequest
 from tests.support.emulator_requests import BY_TWEET, NOW, make_emulator, request_body, send, sign
-from tests.support.virtual_loop import run_virtual
 
 
 @pytest.fixture
@@ -179,20 +178,16 @@ async def test_a_wrong_secret_counts_for_the_owner(session: aiohttp.ClientSessio
         assert emulator.log.by_owner == {"owner2": 1}
 
 
-def test_revocation_at_a_time() -> None:
-    async def main() -> list[int]:
-        statuses = []
-        async with (
-            make_emulator(owners=2, revocations={"owner2": 3600}) as emulator,
-            aiohttp.ClientSession() as session,
-        ):
-            ids = emulator.tweet_ids("owner2", 1)
-            for pause_s in (0, 3500, 200):
-                await asyncio.sleep(pause_s)
-                statuses.append((await ask_as(session, emulator, "owner2", ids))[0])
-        return statuses
+@pytest.mark.virtual_time
+async def test_revocation_at_a_time(session: aiohttp.ClientSession) -> None:
+    statuses = []
+    async with make_emulator(owners=2, revocations={"owner2": 3600}) as emulator:
+        ids = emulator.tweet_ids("owner2", 1)
+        for pause_s in (0, 3500, 200):
+            await asyncio.sleep(pause_s)
+            statuses.append((await ask_as(session, emulator, "owner2", ids))[0])
 
-    assert run_virtual(main()) == [200, 200, 401]
+    assert statuses == [200, 200, 401]
 
 
 def test_revocation_is_of_the_instant() -> None:

@@ -14,7 +14,10 @@ import orjson
 from oauthlib.oauth1 import Client
 from oauthlib.oauth1.rfc5849 import signature
 
-from engagement_async.emulator import Emulator, EmulatorCredentials, tweet_ids
+from engagement_async._core.endpoints import ENDPOINTS
+from engagement_async.emulator import Emulator, EmulatorCredentials, Interpretation, World, tweet_ids
+from engagement_async.emulator.replies import reply_to
+from engagement_async.emulator.request_rules import Request
 
 NOW = 1_795_300_000.0  # 2026-11-21T22:26:40Z
 IDS = tweet_ids(10, seed=1, newest_at=NOW - 3600, oldest_at=NOW - 20 * 3600)
@@ -127,3 +130,37 @@ def _gunzip(data: bytes, at_most: int) -> bytes:
             raise BrokenError("cut")
         data = member.unused_data
     return whole
+
+
+def answer(
+    endpoint: str,
+    ids: list[str],
+    types: list[str],
+    groupings: dict[str, list[str]],
+    *,
+    world: World | None = None,
+    interpretation: Interpretation | None = None,
+    now: float = NOW,
+    start: int | None = None,
+    end: int | None = None,
+    app_only: bool = False,
+    user_id: str | None = None,
+) -> tuple[int, dict[str, Any]]:
+    """Return status and body of the emulator's answer to a checked request, without any HTTP."""
+    request = Request(
+        ENDPOINTS[endpoint],
+        tuple(ids),
+        tuple(types),
+        {name: tuple(values) for name, values in groupings.items()},
+        start,
+        end,
+    )
+    reply = reply_to(
+        request,
+        world or World(unavailable_fraction=0),
+        interpretation or Interpretation(),
+        now,
+        app_only=app_only,
+        user_id=user_id,
+    )
+    return reply.status, reply.body

@@ -27,7 +27,7 @@ class FaultKind(enum.Enum):
     CONTENT = "JSON"
     IDS = "Tweet IDs"
     VALUES = "values"
-    STATUS = "status and headers"
+    STATUS = "HTTP status and headers"
     RATE = "rate limit"
 
 

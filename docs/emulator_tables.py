@@ -1,22 +1,17 @@
-"""The generated tables of docs/emulator.md. `python -m tests.emulator.tables` writes them; a test compares them."""
+"""The tables of docs/emulator.md: options, interpretations, faults, as the code has them. cog runs it."""
 
 from __future__ import annotations
 
 import inspect
 import re
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import click
 
 from engagement_async.cli.emulator import emulator
 from engagement_async.emulator import FAULTS, INTERPRETATIONS, Emulator
 
-__all__ = ["PAGE", "render"]
-
-PAGE = Path(__file__).parents[2] / "docs" / "emulator.md"
-_BLOCK = re.compile(r"(<!-- generated: (\w+), by `python -m tests.emulator.tables` -->\n).*?(<!-- end -->)", re.DOTALL)
+__all__ = ["faults", "flags", "interpretations", "options"]
 
 
 def flags() -> str:
@@ -26,7 +21,8 @@ def flags() -> str:
     section = ""
     for parameter in emulator.params:
         record = parameter.get_help_record(context)
-        assert record is not None
+        if record is None:
+            continue
         if (title := getattr(parameter, "section", "")) != section:
             section = title
             rows.append(f"| **{title}** | |")
@@ -35,7 +31,7 @@ def flags() -> str:
         if default:
             description = f"{description[: default.start()]} Default: {default[1]}."
         rows.append(f"| `{option}` | {description} |")
-    return "\n".join(rows)
+    return _block(rows)
 
 
 _OPTIONS = {
@@ -89,7 +85,7 @@ def options() -> str:
     for names, description in _OPTIONS.items():
         defaults = ", ".join(_shown(parameters[name].default) for name in names)
         rows.append(f"| {', '.join(f'`{name}`' for name in names)} | {defaults} | {description} |")
-    return "\n".join(rows)
+    return _block(rows)
 
 
 def _shown(default: object) -> str:
@@ -101,7 +97,7 @@ def _shown(default: object) -> str:
 def interpretations() -> str:
     """Return the named interpretations."""
     rows = ["| name | what it changes |", "|---|---|"]
-    return "\n".join([*rows, *(f"| `{each.name}` | {each.description} |" for each in INTERPRETATIONS.values())])
+    return _block([*rows, *(f"| `{each.name}` | {each.description} |" for each in INTERPRETATIONS.values())])
 
 
 def faults() -> str:
@@ -113,21 +109,8 @@ def faults() -> str:
             kind = fault.kind
             rows.append(f"| **{kind.value[0].upper()}{kind.value[1:]}** | | |")
         rows.append(f"| `{fault.name}` | {fault.description} | {fault.expected.value} |")
-    return "\n".join(rows)
+    return _block(rows)
 
 
-_TABLES: dict[str, Callable[[], str]] = {
-    "flags": flags,
-    "options": options,
-    "interpretations": interpretations,
-    "faults": faults,
-}
-
-
-def render(page: str) -> str:
-    """Return the page with every generated table as it must be. Raise `KeyError` for a table that nothing makes."""
-    return _BLOCK.sub(lambda match: f"{match[1]}\n{_TABLES[match[2]]()}\n\n{match[3]}", page)
-
-
-if __name__ == "__main__":
-    PAGE.write_text(render(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+def _block(rows: list[str]) -> str:
+    return "\n".join(["", *rows, "", ""])
