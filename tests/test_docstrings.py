@@ -68,12 +68,10 @@ PENDING = {
     "engagement_async.backfill.Progress",
     "engagement_async.backfill.Progress.ids_done",
     "engagement_async.backfill.Progress.pending",
-    "engagement_async.backfill.Reject",
     "engagement_async.backfill.RunReport",
     "engagement_async.backfill.RunReport.seconds",
     "engagement_async.backfill.Started",
     "engagement_async.backfill.Tally",
-    "engagement_async.backfill.read_ids",
     "engagement_async.emulator.FaultSettings",
     "engagement_async.emulator.RequestLog.arrive",
 }
