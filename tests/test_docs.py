@@ -167,7 +167,11 @@ def test_no_page_uses_an_earlier_name(page: Path) -> None:
     text = page.read_text()
 
     assert len(EARLIER) > 20
-    assert [name for name in sorted(EARLIER) if re.search(rf"(?<![\w/.]){re.escape(name)}(?!\w)", text)] == []
+    # A name that is also a word counts only where code is quoted.
+    words = [name for name in EARLIER if name.isalpha() and name.istitle()]
+    names = [rf"`[^`\n]*\b{name}\b[^`\n]*`" for name in words]
+    names += [rf"(?<![\w/.]){re.escape(name)}(?!\w)" for name in EARLIER.difference(words)]
+    assert [name for name in names if re.search(name, text)] == []
 
 
 # --- docs/architecture.md ---

@@ -1,10 +1,10 @@
-"""Tweet IDs out of files: text, CSV, JSONL, Parquet, each also gzip or zstd, and standard input. Lazily, and strictly.
+"""Tweet IDs out of files: text, CSV, JSONL, Parquet, also compressed with gzip or zstd, and standard input. Lazy and strict.
 
-Nothing here asks the API or prints: a line that holds no ID becomes a `Reject`, and the caller decides. No file is ever
-whole in memory. A file that cannot be read at all (UTF-16, a cut archive, no such column) is a `UsageError`.
+Nothing here sends a request or prints: a line that is not an ID becomes a `Reject`, and the caller decides. No file is ever
+completely in memory. A file that cannot be read at all (UTF-16, a cut archive, no such column) is a `UsageError`.
 
-What is fast here is a block of whole lines that one regular expression finds to be IDs and nothing else; only a block
-in which it finds fewer IDs than lines is looked at line by line.
+The fast path is a block of whole lines that one regular expression recognizes as IDs and nothing else. Only a block in which
+it finds fewer IDs than lines is read line by line.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ _SUFFIXES = {
     ".pq": "parquet",
 }
 _COLUMNS = ("tweet_id", "id_str", "id")
-"""Columns taken unasked, best first: `id_str` before `id`, which older exports of Tweets hold as a number."""
+"""Columns that need not be named, best first: `id_str` before `id`, which is a number in older exports of Tweets."""
 
 _READ_BYTES = 256 * 1024
 _LINE_BYTES = 1024 * 1024
-"""The longest line: no line with one ID needs more, and a file that lost its line ends must not fill the memory."""
+"""The longest line: no line with one ID needs more, and a file without line ends must not fill the memory."""
 _ARCHIVE_BYTES = 4 * 1024
-"""Compressed bytes unpacked at a time: at the worst ratio of zstd (128 KiB from 4 bytes) they make 128 MiB."""
+"""Compressed bytes decompressed at a time: at the worst ratio of zstd (128 KiB from 4 bytes) they become 128 MiB."""
 _CHUNK_ROWS = 16 * 1024
 _SUSPECT_IDS = 100
-"""So many first IDs that all end in 00 are told at once: by chance that is one in 10^200."""
+"""First IDs that all end in 00 before the warning comes at once: by chance that is one in 10^200."""
 _SUSPECT_AT_END = 3
-"""So few are told when there are no more."""
+"""Minimum IDs for the warning when the file ends early."""
 
 _MAX_ID = 2**63 - 1
 _ID_LINES = re.compile(r"^([1-8][0-9]{0,18}|9[0-9]{0,17})\r?$", re.MULTILINE)
-"""Lines that are IDs, for sure. 19 digits that start with 9 may be above 2^63-1: those go the slow way."""
+"""Lines that are certainly IDs. 19 digits that start with 9 may exceed 2^63-1: those take the slow path."""
 _FLOAT = re.compile(r"[0-9]+(?:[.,][0-9]*)?[eE][+]?[0-9]+|[0-9]+[.,]0*")
 
 
@@ -62,11 +62,13 @@ class Reject:
     """One line of the input that is not an ID."""
 
     source: str
+    """The file's path, or `standard input`."""
     line: int
-    """From 1. The row, in Parquet."""
+    """Its number, from 1; in Parquet, that of the row."""
     text: str
-    """What stood there, cut to 80 characters."""
+    """Its text, cut to 80 characters."""
     reason: str
+    """Why it is not an ID, and how to fix it."""
 
     def __str__(self) -> str:
         return f"{self.source}:{self.line}: {self.text!r} {self.reason}"
@@ -97,7 +99,19 @@ def read_ids(
     on_warning: Callable[[str], object] | None = None,
     stdin: BinaryIO | None = None,
 ) -> Iterator[str]:
-    """The IDs of all files in their order, duplicates and all; as `read_id_chunks`, one by one."""
+    """Return the Tweet IDs of all files in order, duplicates included, one by one.
+
+    Args:
+        paths: Files of text (one ID per line), CSV, TSV, JSONL or Parquet, also as gzip or zstd; `-` is `stdin`.
+        id_column: Name of the column of CSV, JSONL and Parquet. By default `tweet_id`, `id_str`, `id`, or the only column.
+        format: Format of all files: `text`, `csv`, `tsv`, `jsonl` or `parquet`. By default, by their suffix, otherwise text.
+        on_reject: Called with each line that is not an ID. Without it, the first such line is an error.
+        on_warning: Called with a message if every ID of a file ends in 00, as a spreadsheet rounds them.
+        stdin: Read for `-`; the process's own standard input by default.
+
+    Raises:
+        UsageError: A file cannot be read, lacks the column, or has a line that is not an ID (without `on_reject`).
+    """
     return chain.from_iterable(
         read_id_chunks(
             paths, id_column=id_column, format=format, on_reject=on_reject, on_warning=on_warning, stdin=stdin
@@ -114,12 +128,9 @@ def read_id_chunks(
     on_warning: Callable[[str], object] | None = None,
     stdin: BinaryIO | None = None,
 ) -> Iterator[list[str]]:
-    """The IDs of all files in their order, as lists of up to some 20,000: millions a second from text.
+    """Return the Tweet IDs of all files in order, in lists of up to about 20,000: millions per second from text.
 
-    `-` is `stdin`, by default the process's own. The format is the suffix's, else text; `format` names it for all
-    files. gzip and zstd are known by their first bytes. `id_column` names the column of CSV, JSONL and Parquet; without
-    it `tweet_id`, `id_str`, `id` or the only column is taken. `on_reject` gets each line that is no ID; without it the
-    first such line is a `UsageError`. `on_warning` is told when every ID of a file ends in 00.
+    As `read_ids`. gzip and zstd are recognized by their first bytes.
     """
     for path in paths:
         name = "standard input" if str(path) == "-" else str(path)
@@ -130,7 +141,7 @@ def read_id_chunks(
 
 
 def why_not_an_id(text: str) -> str | None:
-    """None if `text` is a Tweet ID (digits, not 0, at most 2^63-1), else the reason and the mend."""
+    """Return None if `text` is a Tweet ID (digits, not 0, at most 2^63-1), otherwise the reason and the fix."""
     if text.isascii() and text.isdigit():
         if text[0] == "0":
             return "starts with 0: a Tweet ID has no leading zeros"
@@ -159,7 +170,7 @@ def _refuser(name: str, on_reject: OnReject | None) -> _Refuse:
 
 
 def _watched(chunks: Iterator[list[str]], name: str, on_warning: Callable[[str], object] | None) -> Iterator[list[str]]:
-    """Hands the chunks on, and warns if all IDs end in 00: early, when nothing has been spent yet, or at the end."""
+    """Yield the chunks, and warn if all IDs end in 00: early, before anything was spent, or at the end."""
     seen = 0
     warning = (
         f"{name}: every ID ends in 00: most likely a spreadsheet has rounded them to 15 digits, and they name other "
@@ -230,7 +241,7 @@ def _open(path: str | Path, name: str, stdin: BinaryIO | None) -> AbstractContex
 
 
 def _unpacked(file: BinaryIO, name: str) -> Iterator[bytes]:
-    """The bytes of the file, unpacked if its first ones say that it is an archive."""
+    """Return the bytes of the file, decompressed if its first bytes are those of an archive."""
     pieces = iter(lambda: file.read(_READ_BYTES), b"")
     head = b""
     for piece in pieces:  # a pipe may give its first bytes one by one
@@ -255,7 +266,7 @@ def _unpacked(file: BinaryIO, name: str) -> Iterator[bytes]:
 def _inflated(
     pieces: Iterator[bytes], new: Callable[[], _Decoder], broken: type[Exception], what: str
 ) -> Iterator[bytes]:
-    """Unpacks member after member and demands the end of the last: zstandard's readers take a cut file for a whole."""
+    """Decompress member after member, and demand the end of the last: zstandard's readers accept a file that is cut."""
     decoder: _Decoder | None = None
     for piece in pieces:
         for start in range(0, len(piece), _ARCHIVE_BYTES):
@@ -274,7 +285,7 @@ def _inflated(
 
 
 def _line_blocks(pieces: Iterator[bytes], refuse: _Refuse) -> Iterator[tuple[int, bytes]]:
-    """Blocks of whole lines, each with the number of its first. A line that is too long is refused and never held."""
+    """Yield blocks of whole lines, each with the number of its first. A line that is too long is refused and never kept."""
     number, carry, skipping = 1, b"", False
     head = True
     for piece in pieces:
@@ -324,7 +335,7 @@ def _csv_blocks(
     lines = _csv_lines(blocks)
     first = next(lines, "")
     delimiter = "\t" if tabs else max(",;\t", key=first.count)
-    # strict: else a quote that is never closed swallows the rows behind it without a word
+    # strict: otherwise a quote that is never closed silently swallows the rows behind it
     reader = csv.reader(chain((first,), lines), delimiter=delimiter, strict=True)
     column = -1
     values: list[str] = []
@@ -443,7 +454,7 @@ def _parquet_blocks(file: BinaryIO, id_column: str | None, name: str) -> Iterato
 
 
 def _column(columns: Sequence[str], id_column: str | None, name: str) -> int:
-    """Which of the columns holds the IDs."""
+    """Return the index of the column that holds the IDs."""
     wanted = (id_column,) if id_column is not None else _COLUMNS
     for column in wanted:
         if column in columns:
@@ -468,7 +479,7 @@ def _checked(values: Sequence[str], numbers: Sequence[int], refuse: _Refuse) -> 
 
 
 def _one(value: str, number: int, refuse: _Refuse) -> tuple[str, ...]:
-    """The ID of one value, freed of the spaces and quotes around it, or nothing."""
+    """Return the ID of one value without the spaces and quotes around it, or nothing."""
     bare = value.strip().strip("\"'").strip()
     reason = "runs over several lines: a quote is not closed" if "\n" in bare else why_not_an_id(bare)
     if reason is None:

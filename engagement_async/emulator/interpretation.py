@@ -69,7 +69,7 @@ class Interpretation:
 
     @classmethod
     def named(cls, *names: str) -> Interpretation:
-        """Combine interpretations of the table `INTERPRETATIONS`.
+        """Return the combination of some interpretations of `INTERPRETATIONS`, given by their `names`.
 
         Raise `ValueError` for an unknown name, and for two that contradict each other.
         """

@@ -16,10 +16,23 @@ _MAX_TEXTS = 1000  # texts that name IDs differ each time
 
 @dataclass(slots=True)
 class Entry:
-    """One request. `arrived_at`: seconds of the server's monotonic clock; `start`, `end`: hours since 1970.
+    """One request.
 
-    `owner`: whose token it came with, by handle; None for the application alone. `status` is 0 until an answer left; where
-    a fault broke the connection, it is what would have been answered.
+    Args:
+        number: Which request it was, from 1.
+        arrived_at: Seconds of the server's monotonic clock.
+        path: The path of its address.
+        endpoint: `totals`, `28hr` or `historical`, once it is known.
+        owner: The handle of the owner whose token it came with; None for the application alone.
+        tweet_ids: The IDs in the request, as they were sent.
+        engagement_types: The metrics in the request.
+        groupings: Names with their `group_by` lists.
+        start: Hours since 1970; for historical only.
+        end: Likewise.
+        nonce: The OAuth nonce.
+        status: 0 until an answer left. If a fault broke the connection, what would have been answered.
+        errors: The texts of a refusal.
+        fault: The fault that was injected.
     """
 
     number: int
@@ -66,7 +79,7 @@ class RequestLog:
         self._recent: deque[float] = deque()
 
     def arrive(self, now: float, path: str) -> Entry:
-        """Count an arrival."""
+        """Count an arrival at the instant `now` (seconds of the server's clock), and return the entry of that `path`."""
         self.requests += 1
         self._recent.append(now)
         while now - self._recent[0] >= self._period:
@@ -77,18 +90,18 @@ class RequestLog:
         return entry
 
     def check(self, entry: Entry) -> None:
-        """Count the IDs of a request that kept the rules."""
+        """Count the IDs of the request `entry`, which kept the rules."""
         self.ids_received += len(entry.tweet_ids)
         self.duplicates += len(entry.tweet_ids) - len(set(entry.tweet_ids))
 
     def refuse(self, texts: Iterable[str]) -> None:
-        """Count the texts of a refusal."""
+        """Count the `texts` of a refusal."""
         for text in texts:
             if text in self.refusals or len(self.refusals) < _MAX_TEXTS:
                 self.refusals[text] += 1
 
     def leave(self, entry: Entry) -> None:
-        """Count how a request ended."""
+        """Count how the request `entry` ended."""
         self.statuses[entry.status] += 1
         if entry.owner is not None:
             self.by_owner[entry.owner] += 1

@@ -20,14 +20,26 @@ class Owner:
     """A user whose Tweets the emulator has, and the access token that opens them."""
 
     handle: str
+    """Such as `owner1`."""
     user_id: str
+    """Digits."""
     access_token: str
+    """Starts with the user ID."""
     access_token_secret: str
+    """The secret of that token."""
 
 
 @dataclass(frozen=True)
 class EmulatorCredentials:
-    """The application's credentials, and the access token of its first owner."""
+    """The application's credentials, and the access token of its first owner.
+
+    Args:
+        consumer_key: The application's key.
+        consumer_secret: The application's secret.
+        access_token: The first owner's token; the part before `-` is the user ID.
+        access_token_secret: The secret of that token.
+        bearer_token: The application's Bearer token.
+    """
 
     consumer_key: str
     consumer_secret: str
@@ -60,7 +72,10 @@ class EmulatorCredentials:
         return first, *(self.token_for(f"owner{number}", user) for number, user in enumerate(others, 2))
 
     def token_for(self, handle: str, user_id: str, generation: int = 0) -> Owner:
-        """Return an owner with a token that is derived from these credentials; each `generation` is another token."""
+        """Return the owner with that `handle` and `user_id`, with a token derived from these credentials.
+
+        Each `generation` is another token.
+        """
         digest = self._derive(f"{handle}/{user_id}/{generation}").hex()
         secret = self._derive(f"{handle}/{user_id}/{generation}/secret").hex()
         return Owner(handle, user_id, f"{user_id}-{digest[:40]}", secret[:45])

@@ -69,7 +69,13 @@ _CONTENT_TYPES = ("application/json", FORM)
 
 
 class Refusal(Exception):  # noqa: N818  it is an answer, not an accident
-    """A request that the API refuses: the status, the texts of `errors`, and whose token it was, if that is known."""
+    """A request that the API refuses.
+
+    Args:
+        status: The HTTP status.
+        texts: The texts of the answer's `errors`.
+        owner: The handle of the owner whose token it came with, if that is known.
+    """
 
     def __init__(self, status: int, *texts: str, owner: str | None = None) -> None:
         super().__init__(status, *texts)

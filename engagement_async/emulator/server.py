@@ -36,29 +36,41 @@ _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S10
 
 
 class Emulator:
-    """A local Engagement API that keeps to the documentation.
-
-    ::
-
-        async with Emulator(requests_per_minute=300) as emulator:
-            os.environ.update(emulator.environment)
+    """A local Engagement API that keeps to the documentation, as an async context manager.
 
     With a plain `with` it runs in a thread of its own, for code that is not async.
 
-    `requests_per_minute`, `period` (seconds), `window`, `requests_per_second`: its rate limit, None for no such limit.
-    `seed`: of the values and of the kinds of Tweets. `credentials`: random when None.
-    `owners`: how many users share the Tweets, each with an access token of its own. `revocations`: handle to the seconds
-    after the start from which on that owner's token is refused.
-    `host`, `port`: where it listens; port 0 is any free one. `public_host`: the name in `base_url`, when clients use
-    another one than `host`.
-    `now`: epoch seconds, which day it is in the world of Tweets. `clock_skew_s`: how far its clock (`Date`, OAuth
-    timestamps, resets) is ahead of the machine's.
-    `latency_s`: seconds, a range of them, or a function of the request's number; a part passes before the arrival is
-    counted. `unavailable`, `forbidden` (ID to author), `rejected` and the fractions: see `World`.
-    `interpretation`: how it reads what the documentation leaves open. `faults`: `{name: every}` or a function of the
-    request's number, see `FAULTS`.
-    `log_size`: requests kept in full, None for all; `count_ids`: count how often each ID was answered.
-    `tls`: a server's context, then the address is https.
+    Examples:
+        >>> async with Emulator(requests_per_minute=300) as emulator:
+        ...     os.environ.update(emulator.environment)
+
+    Args:
+        requests_per_minute: Its rate limit: requests per `period`. None for no limit.
+        period: Length of a "minute" in seconds.
+        window: How it counts: in any `period` ("sliding"), or from full minute to full minute ("fixed").
+        requests_per_second: A second limit, in addition. None for no such limit.
+        seed: Seed of the values, and of the kinds of Tweets.
+        host: Address to listen on.
+        port: Port to listen on; 0 is any free one.
+        public_host: Name in `base_url`, if clients use another one than `host`.
+        credentials: What it accepts; random if None.
+        owners: How many users share the Tweets, each with an access token of its own.
+        revocations: Maps a handle to the seconds after the start from which on that owner's token is refused.
+        now: Returns the time in the world of Tweets, in seconds since the epoch.
+        clock_skew_s: Seconds by which its clock (`Date`, OAuth timestamps, resets) is ahead of this machine's.
+        latency_s: Seconds per request, a range of them, or a function of the request's number. A part of them passes before
+            the arrival is counted.
+        unavailable: IDs of deleted Tweets.
+        unavailable_fraction: Share of all Tweets that are deleted, from 0 to 1.
+        forbidden: Maps an ID to the author (a user ID) of a Tweet whose owner's token it does not have.
+        forbidden_fraction: Share of all Tweets that belong to such authors, from 0 to 1.
+        rejected: IDs that make any request with them fail with a 400 that does not name them.
+        interpretation: How it reads what the documentation leaves open.
+        faults: Maps names of `FAULTS` to N, for every N-th request; or a function of the request's number to a name.
+        fault_settings: How long and how large faults are.
+        log_size: Number of requests kept in full; None for all.
+        count_ids: Whether to count how often each ID was answered.
+        tls: A server's TLS context; the address is then https.
     """
 
     def __init__(
@@ -129,28 +141,33 @@ class Emulator:
 
     @property
     def base_url(self) -> str:
-        """Such as `http://127.0.0.1:40123`; known once it runs."""
+        """Its address, such as `http://127.0.0.1:40123`; known once it runs."""
         host = f"[{self.public_host}]" if ":" in self.public_host else self.public_host
         return f"{'http' if self._tls is None else 'https'}://{host}:{self.port}"
 
     @property
     def consumer_key(self) -> str:
+        """The application's key that it accepts."""
         return self.credentials.consumer_key
 
     @property
     def consumer_secret(self) -> str:
+        """The application's secret that it accepts."""
         return self.credentials.consumer_secret
 
     @property
     def access_token(self) -> str:
+        """The access token of its first owner."""
         return self.credentials.access_token
 
     @property
     def access_token_secret(self) -> str:
+        """The secret of that token."""
         return self.credentials.access_token_secret
 
     @property
     def bearer_token(self) -> str:
+        """The Bearer token that it accepts."""
         return self.credentials.bearer_token
 
     @property
@@ -171,11 +188,11 @@ class Emulator:
     # --- what a test may do to it, and ask of it ---
 
     def set_faults(self, faults: Faults) -> None:
-        """Replace the faults of a running emulator; None ends them."""
+        """Replace the faults of a running emulator by `faults`; None ends them."""
         self._service.faults = FaultPlan(faults, self._service.faults.settings)
 
     def set_interpretation(self, interpretation: Interpretation) -> None:
-        """Replace how a running emulator reads what the documentation leaves open."""
+        """Replace how a running emulator reads what the documentation leaves open by another `interpretation`."""
         self._service.interpretation = interpretation
 
     def revoke(self, owner: str | None = None) -> None:
@@ -186,7 +203,10 @@ class Emulator:
         self._service.authority.revoke(owner)
 
     def reissue(self, owner: str) -> Owner:
-        """Give an owner (a handle) a new access token and return it; the old one is refused from now on."""
+        """Return an `owner` (given as a handle) with a new access token; the old one is refused from now on.
+
+        Raise `ValueError` for an unknown handle.
+        """
         return self._service.authority.reissue(owner)
 
     @property
@@ -195,15 +215,20 @@ class Emulator:
         return tuple(self._service.authority.owners.values())
 
     def owner_of(self, tweet_id: str | int) -> str | None:
-        """Return the handle of the owner of a Tweet, None when its author's token is not here."""
+        """Return the handle of the owner of the Tweet `tweet_id`, or None if the emulator lacks its author's token."""
         return self._service.authority.handles.get(self.world.author_of(str(tweet_id)) or "")
 
     def tweet_ids(
         self, owner: str, count: int, seed: int = 0, *, newest_at: float | None = None, oldest_at: float | None = None
     ) -> list[str]:
-        """Return `count` distinct IDs of Tweets of one owner (a handle), born between two instants (epoch seconds).
+        """Return distinct IDs of Tweets of one owner. The same arguments give the same IDs.
 
-        By default they are of the 28 days before its `now`. The same arguments give the same IDs.
+        Args:
+            owner: A handle.
+            count: How many.
+            seed: Another seed gives other IDs.
+            newest_at: Seconds since the epoch when the newest may have been posted; the emulator's `now` if None.
+            oldest_at: Seconds since the epoch when the oldest may have been posted; 28 days earlier if None.
         """
         user_ids = self.world.user_ids
         index = user_ids.index(self._service.authority.owner(owner).user_id)
@@ -232,10 +257,21 @@ class Emulator:
         owner: str | None = None,
         at: float | None = None,
     ) -> dict[str, Any]:
-        """Return the true answer for any number of IDs, as one object in the API's shape, its leaves integers.
+        """Return the true answer for any number of IDs, as one object in the API's format, with integers as leaves.
 
-        `owner`: the handle whose token asks; None stands for all owners together. `at`: epoch seconds, the emulator's
-        `now` when None. Raise `Refusal` when Tweets are forbidden.
+        Args:
+            endpoint: `totals`, `28hr` or `historical`.
+            tweet_ids: IDs, as text or integers.
+            engagement_types: Metrics of the endpoint.
+            groupings: Maps a name to its `group_by` list.
+            start: Inclusive start, as the API takes it; for historical only.
+            end: Exclusive end, likewise.
+            app_only: Whether only public metrics may be requested.
+            owner: The handle whose token is used; None stands for all owners together.
+            at: Seconds since the epoch; the emulator's `now` if None.
+
+        Raises:
+            Refusal: Tweets are forbidden.
         """
         request = Request(
             ENDPOINTS[endpoint],

@@ -35,9 +35,16 @@ def owner_index(tweet_id: int, owners: int, seed: int) -> int:
 
 
 def tweet_ids(count: int, seed: int = 0, *, newest_at: float, oldest_at: float | None = None) -> list[str]:
-    """Return `count` distinct IDs of Tweets born between two instants (epoch seconds), in random order.
+    """Return distinct IDs of Tweets in random order. The same arguments give the same IDs.
 
-    Without `oldest_at` they are of the 28 days before `newest_at`. Raise `ValueError` for instants before snowflake IDs.
+    Args:
+        count: How many.
+        seed: Another seed gives other IDs.
+        newest_at: Seconds since the epoch when the newest may have been posted.
+        oldest_at: Seconds since the epoch when the oldest may have been posted; 28 days before `newest_at` if None.
+
+    Raises:
+        ValueError: An instant is before the first snowflake ID.
     """
     return _generate(count, seed, newest_at, oldest_at, owner=None)
 

@@ -15,7 +15,7 @@ _STRANGERS = 3
 
 @dataclass
 class World:
-    """The Tweets. What one is follows from its ID and the seed, unless it is named here.
+    """The Tweets. What one is follows from its ID and the `seed`, unless it is named here.
 
     `unavailable`: IDs of deleted Tweets, besides `unavailable_fraction` of all and those whose ID is of the future.
     `forbidden`: ID to author (user ID) of Tweets that belong to somebody whose token the emulator does not have, besides
@@ -33,13 +33,13 @@ class World:
     user_ids: tuple[str, ...] = ()
 
     def is_unavailable(self, tweet_id: str, now: float) -> bool:
-        """Tell whether the Tweet was deleted, or is not born yet at `now` (epoch seconds)."""
+        """Return whether the Tweet `tweet_id` was deleted, or is not posted yet at `now` (seconds since the epoch)."""
         if tweet_id in self.unavailable or born_at_ms(int(tweet_id)) > now * 1000:
             return True
         return self.unavailable_fraction > 0 and self._draw(tweet_id, 0xDEAD) < self.unavailable_fraction
 
     def author_of(self, tweet_id: str) -> str | None:
-        """Return the user ID of a Tweet's author. None: the only user there is."""
+        """Return the user ID of the author of the Tweet `tweet_id`. None: the only user there is."""
         if (author := self.forbidden.get(tweet_id)) is not None:
             return author
         if self.forbidden_fraction > 0 and self._draw(tweet_id, 0xA1E4) < self.forbidden_fraction:
@@ -49,9 +49,9 @@ class World:
         return self.user_ids[owner_index(int(tweet_id), len(self.user_ids), self.seed)]
 
     def author_of_forbidden(self, tweet_id: str, user_id: str | None = None) -> str | None:
-        """Return the author of a Tweet that the user must not ask about, None for a Tweet that is allowed.
+        """Return the author of the Tweet `tweet_id` if it is forbidden to the user `user_id`, otherwise None.
 
-        `user_id`: whose token it is; None stands for all owners together.
+        `user_id` is the owner of the token; None stands for all owners together.
         """
         author = self.author_of(tweet_id)
         if author is None or author == user_id or (user_id is None and author in self.user_ids):

@@ -25,9 +25,14 @@ __all__ = ["Exchange", "FaultSettings"]
 class FaultSettings:
     """How long and how large faults are.
 
-    `hang_s`: how long an answer hangs before its connection is closed; `drip_s`: between two bytes; `slow_s`: how late a
-    slow answer is; `retry_after_s`: what a 429 asks for; `skew_s`: how far `Date` is ahead; `bomb_bytes`: what a bomb
-    decompresses to; `seed`: of the places where bodies are broken.
+    Args:
+        hang_s: Seconds for which an answer hangs before its connection is closed.
+        drip_s: Seconds between two bytes of a dripping answer.
+        slow_s: Seconds by which a slow answer is late.
+        retry_after_s: Seconds that a 429 asks for.
+        skew_s: Seconds by which `Date` is ahead.
+        bomb_bytes: Bytes that a bomb decompresses to.
+        seed: Seed of the places where bodies are broken.
     """
 
     hang_s: float = 3600.0

@@ -60,8 +60,14 @@ class Requires(enum.Enum):
 class Fault:
     """One way to go wrong.
 
-    `description`: its one line. `expected`: what a good client does then. `requires`: when it can be injected.
-    `is_drawn`: whether `random_faults` draws it by default; what is slow or large or changes the data is not.
+    Args:
+        name: How `faults=` and `--fault` call it.
+        kind: What it concerns.
+        description: One line about it.
+        expected: What a good client does then.
+        requires: What must be there for it to be injected.
+        inject: Injects it into an exchange.
+        is_drawn: Whether `random_faults` draws it by default; what is slow or large or changes the data is not.
     """
 
     name: str
@@ -73,7 +79,7 @@ class Fault:
     is_drawn: bool = True
 
     def fits(self, *, reused: bool, data: bool) -> bool:
-        """Tell whether it can be injected. `reused`: into a reused connection; `data`: into an answer with data."""
+        """Return whether it can be injected. `reused`: into a reused connection; `data`: into an answer with data."""
         match self.requires:
             case Requires.REUSED_CONNECTION:
                 return reused
