@@ -66,14 +66,9 @@ UNTESTED = {
     "backfill.known_unavailable": "is to come",
     "backfill.retry_failed": "is to come",
     "backfill.runner": "is to come",
-    "backfill.storage_errors": "is to come",
     "cli.emulator": "is to come",
-    "cli.exit_codes": "is to come",
-    "cli.options": "is to come",
     "cli.report": "is to come",
-    "cli.signals": "is to come",
     "client": "is to come",
-    "config": "is to come",
     "emulator.app": "is to come",
     "emulator.encoding": "is to come",
     "emulator.faults.body": "is to come",
@@ -95,7 +90,6 @@ UNTESTED = {
     "emulator.thread": "is to come",
     "emulator.tls": "is to come",
     "emulator.world": "is to come",
-    "errors": "is to come",
 }
 """Modules without a test file of their own, and why."""
 
