@@ -69,27 +69,6 @@ UNTESTED = {
     "cli.emulator": "is to come",
     "cli.report": "is to come",
     "client": "is to come",
-    "emulator.app": "is to come",
-    "emulator.encoding": "is to come",
-    "emulator.faults.body": "is to come",
-    "emulator.faults.content": "is to come",
-    "emulator.faults.exchange": "is to come",
-    "emulator.faults.ids": "is to come",
-    "emulator.faults.plan": "is to come",
-    "emulator.faults.rate": "is to come",
-    "emulator.faults.registry": "is to come",
-    "emulator.faults.status": "is to come",
-    "emulator.faults.timing": "is to come",
-    "emulator.faults.transport": "is to come",
-    "emulator.faults.values": "is to come",
-    "emulator.hashing": "is to come",
-    "emulator.log": "is to come",
-    "emulator.signature": "is to come",
-    "emulator.snowflake": "is to come",
-    "emulator.table": "is to come",
-    "emulator.thread": "is to come",
-    "emulator.tls": "is to come",
-    "emulator.world": "is to come",
 }
 """Modules without a test file of their own, and why."""
 
@@ -162,7 +141,8 @@ def test_no_public_function_takes_a_bare_true_or_false() -> None:
 
 
 def test_every_module_has_its_test_file() -> None:
-    untested = {name for name, _ in modules() if not test_file(name).exists()}
+    """The emulator's tests are apart, by what a client sees of it."""
+    untested = {name for name, _ in modules() if not name.startswith("emulator.") and not test_file(name).exists()}
 
     assert untested == set(UNTESTED)
 
@@ -176,8 +156,7 @@ def test_every_unit_test_file_has_its_module() -> None:
 
 def test_file(module: str) -> Path:
     *folders, name = module.split(".")
-    place = TESTS if folders[:1] == ["emulator"] else TESTS / "unit"
-    return place.joinpath(*folders, f"test_{name.lstrip('_')}.py")
+    return TESTS.joinpath("unit", *folders, f"test_{name.lstrip('_')}.py")
 
 
 test_file.__test__ = False  # type: ignore[attr-defined]

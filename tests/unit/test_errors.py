@@ -28,14 +28,18 @@ def test_wrong_use_is_a_value_error_too() -> None:
 @pytest.mark.parametrize("kind", OF_THE_API, ids=lambda kind: kind.__name__)
 def test_an_error_of_the_api_carries_its_evidence_wherever_it_goes(kind: type[errors.APIError]) -> None:
     error = kind("refused", status=403, texts=("Forbidden.",))
-    error.retry_after_s = 1.5
 
     for same in (error, copy.copy(error), pickle.loads(pickle.dumps(error))):
         assert type(same) is kind
-        assert (str(same), same.status, same.texts, same.retry_after_s) == ("refused", 403, ("Forbidden.",), 1.5)
+        assert (str(same), same.status, same.texts) == ("refused", 403, ("Forbidden.",))
 
 
 def test_an_error_without_an_answer_has_no_evidence() -> None:
-    error = errors.NotSentError("no address")
+    error = errors.ServerError("no body")
 
-    assert (error.status, error.texts, error.retry_after_s) == (None, (), None)
+    assert (error.status, error.texts) == (None, ())
+
+
+def test_what_the_api_never_said_is_no_error_of_the_api() -> None:
+    assert not issubclass(errors.NotSentError, errors.APIError)
+    assert not issubclass(errors.AttemptTimeoutError, errors.APIError)
