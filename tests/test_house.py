@@ -56,7 +56,6 @@ UNTESTED = {
     "_core.groupings": "is to come",
     "_core.rate_headers": "is to come",
     "_engine.sender": "is to come",
-    "_engine.workers": "is to come",
     "_export.formats": "is to come",
     "_export.ordering": "is to come",
     "_progress": "is to come",
