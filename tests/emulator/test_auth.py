@@ -19,7 +19,7 @@ from tests.support import emulator_requests
 
 NOW = 1_795_300_000
 """When headers are signed and checked: one that is made at collection never grows stale."""
-URL = "http://127.0.0.1:8080/insights/engagement/totals"
+URL = "https://127.0.0.1:8080/insights/engagement/totals"
 CREDENTIALS = EmulatorCredentials.new(7)
 TOKEN_TEXT = "Your account could not be authenticated. Reason: Access token not found"
 
