@@ -51,7 +51,7 @@ def measure(rounds: int = 31) -> dict[str, Any]:
 
 
 def tables(results: dict[str, Any]) -> dict[str, str]:
-    """The page's section."""
+    """Return the page's section."""
     faces = results["faces"]
     labels = {
         "orjson.loads": "`orjson.loads`, for comparison",

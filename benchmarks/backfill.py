@@ -230,7 +230,7 @@ def _memory(folder: Path, name: str, size: int) -> dict[str, dict[str, float]]:
 
 
 def tables(results: dict[str, Any]) -> dict[str, str]:
-    """The page's sections, by name."""
+    """Return the page's sections, by name."""
     requests = results["ids"] // LOAD.ids_per_request
     parts = []
     for setup, what in SETUPS.items():

@@ -57,7 +57,7 @@ def _poisson(share: float) -> list[float]:
 
 
 def _over(burst: int, jump_s: float) -> int:
-    """Requests over the contract in the worst minute, under full load, when the clock jumps once by so much too far."""
+    """Return the requests over the contract in the worst minute, at full load, after a jump of the clock by so much."""
     limit = RateLimit(REQUESTS, burst=burst)
     margin_s = limit.window_s - limit.period
     worst = 0

@@ -54,12 +54,12 @@ class Load:
         return ids
 
     def chunks(self) -> list[list[str]]:
-        """The IDs of each request."""
+        """Return the IDs of each request."""
         size = self.ids_per_request
         return [self.tweet_ids[at : at + size] for at in range(0, len(self.tweet_ids), size)]
 
     def request(self, tweet_ids: list[str]) -> dict[str, object]:
-        """The documented request, before it is JSON."""
+        """Return the documented request, before it is JSON."""
         return {
             "tweet_ids": tweet_ids,
             "engagement_types": self.engagement_types,
@@ -67,7 +67,7 @@ class Load:
         }
 
     def answer(self, tweet_ids: list[str]) -> bytes:
-        """The body of the answer for these IDs, as JSON."""
+        """Return the body of the answer for these IDs, as JSON."""
         draw = Random(tweet_ids[0])
         body: dict[str, object] = {}
         if "engagement.hour" in self.group_by:
@@ -92,7 +92,7 @@ def _hours(draw: Random, rank: int) -> dict[str, dict[str, str]]:
 
 
 def _count(draw: Random, scale: float) -> str:
-    """A number with a long tail, as counts of engagements have."""
+    """Return a number with a long tail, as counts of engagements have."""
     return str(int(scale * 0.02 * draw.paretovariate(1.1)))
 
 
@@ -173,7 +173,7 @@ _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 
 
 def _built(request: bytes) -> bytes:
-    """An answer of totals, or by the hour, for whatever Tweets were asked."""
+    """Return an answer of totals, or by the hour, for whatever Tweets were asked."""
     ids = _JOINED_IDS.search(request)
     if not ids:
         return _NOT_FOUND
@@ -217,7 +217,7 @@ async def _serve(names: list[str]) -> None:
 
 @contextlib.contextmanager
 def serving(names: list[str], core: int | None = None) -> Iterator[str]:
-    """The base URL of a canned server in a process of its own, on that core, for as long as the block lasts."""
+    """Return the base URL of a canned server in a process of its own, on that core, for as long as the block lasts."""
     command = [sys.executable, "-m", "benchmarks.canned", *names]
     if core is not None:
         command += ["--core", str(core)]

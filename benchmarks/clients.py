@@ -53,7 +53,7 @@ async def _by_workers(chunks: list[list[str]], ask: Callable[[list[str]], Awaita
 
 
 def _bare(use: Callable[[dict[str, Any], dict[str, Any]], None]) -> Client:
-    """The least that can be written with aiohttp and orjson: no limit, no retry, no check but the status."""
+    """Do the least that can be written with aiohttp and orjson: no limit, no retry, no check but the status."""
 
     @asynccontextmanager
     async def client(base_url: str, load: Load) -> Any:
@@ -80,7 +80,7 @@ def _bare(use: Callable[[dict[str, Any], dict[str, Any]], None]) -> Client:
 
 
 def _drop(merged: dict[str, Any], answer: dict[str, Any]) -> None:
-    """Looks at an answer and lets it go."""
+    """Look at an answer and let it go."""
     if "by_tweet" not in answer:
         raise RuntimeError("an answer without its grouping")
 
@@ -103,7 +103,7 @@ def _integers(grouping: dict[str, Any]) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _usual(base_url: str, load: Load) -> Any:
-    """What a careful user would write: aiohttp, a limiter, retries, gather; integers; one merged dict."""
+    """Do what a careful user would write: aiohttp, a limiter, retries, gather; integers; one merged dict."""
     import aiohttp
     from aiolimiter import AsyncLimiter
     from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
@@ -140,7 +140,7 @@ async def _usual(base_url: str, load: Load) -> Any:
 
 @asynccontextmanager
 async def _httpx(base_url: str, load: Load) -> Any:
-    """The bare loop on httpx."""
+    """Run the bare loop on httpx."""
     import httpx
 
     url = base_url + load.path
@@ -163,7 +163,7 @@ async def _httpx(base_url: str, load: Load) -> Any:
 
 @asynccontextmanager
 async def _requests(base_url: str, load: Load) -> Any:
-    """requests in a pool of threads, a session each."""
+    """Run `requests` in a pool of threads, a session each."""
     import threading
     from concurrent.futures import ThreadPoolExecutor
 

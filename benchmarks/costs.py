@@ -132,7 +132,7 @@ def measure(rounds: int = 2) -> dict[str, Any]:
 
 
 def tables(results: dict[str, Any]) -> dict[str, str]:
-    """The page's section."""
+    """Return the page's section."""
     head = ["Tweets"]
     for way in WAYS:
         head += [f"`{way}`: CPU µs per Tweet", "peak memory, MB"]
@@ -163,7 +163,7 @@ def _peak_mb(results: dict[str, Any], way: str, size: int) -> float:
 
 
 def draw_curve(results: dict[str, Any]) -> None:
-    """Writes docs/images/costs.svg."""
+    """Write docs/images/costs.svg."""
     import altair as alt
 
     points = [

@@ -16,7 +16,7 @@ _WIDTH = 125
 
 
 def section(name: str) -> str:
-    """A section of docs/performance.md: what its benchmark makes of its last results."""
+    """Return a section of docs/performance.md: what its benchmark makes of its last results."""
     from benchmarks.__main__ import BENCHMARKS
 
     if name == "machine":
@@ -29,12 +29,12 @@ def section(name: str) -> str:
 
 
 def paragraph(text: str) -> str:
-    """The text, wrapped as the pages are."""
+    """Return the text, wrapped as the pages are."""
     return f"{fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)}\n"
 
 
 def bullet(text: str) -> str:
-    """The text as an item of a list."""
+    """Return the text as an item of a list."""
     wrapped = fill(f"- {text}", _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     return f"{wrapped}\n"
 
@@ -77,7 +77,7 @@ def limiter_peaks() -> str:
 
 
 def jobs_under_kill() -> str:
-    """What a hundred SIGKILLs do to a job."""
+    """Return what a hundred SIGKILLs do to a job."""
     kill = report.load("kill")
     if kill["sha256"]["calm"] != kill["sha256"]["killed"]:
         raise RuntimeError("benchmarks/results/kill.json: the exports differ, and no page may say otherwise")

@@ -49,7 +49,7 @@ def measure(rounds: int = 25) -> dict[str, Any]:
 
 
 def tables(results: dict[str, Any]) -> dict[str, str]:
-    """The page's section."""
+    """Return the page's section."""
     starts = results["starts"]
     rows = []
     for name, seconds in starts.items():

@@ -185,7 +185,7 @@ LIMITERS: dict[str, Callable[[int, float], Limiter]] = {
 
 
 def peak(instants: list[float], period_s: float) -> int:
-    """The most instants in any half-open window of that length."""
+    """Return the most instants in any half-open window of that length."""
     ordered = sorted(instants)
     return max((bisect_left(ordered, at + period_s) - index for index, at in enumerate(ordered)), default=0)
 
@@ -314,7 +314,7 @@ def measure(rounds: int = 3) -> dict[str, Any]:
 
 
 def tables(results: dict[str, Any]) -> dict[str, str]:
-    """The page's section."""
+    """Return the page's section."""
     contract = results["contract"]
     rows = []
     for name, found in results["limiters"].items():

@@ -44,7 +44,7 @@ LIBRARIES = (
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on, and nothing that tells whose machine it is."""
+    """Return what the figures depend on, and nothing that tells whose machine it is."""
     found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
     return {
         "cpu": found[1] if found else platform.machine(),
@@ -56,7 +56,7 @@ def machine() -> dict[str, Any]:
 
 
 def cores() -> list[int]:
-    """The cores that this process may use."""
+    """Return the cores that this process may use."""
     return sorted(os.sched_getaffinity(0))
 
 
@@ -75,7 +75,7 @@ def _version(name: str) -> str | None:
 
 
 def child(*arguments: str) -> Any:
-    """Runs `python -m ARGUMENTS` in a process of its own; the JSON that it prints."""
+    """Run `python -m ARGUMENTS` in a process of its own, and return the JSON that it prints."""
     done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, cwd=ROOT, check=False)
     if done.returncode:
         raise RuntimeError(f"python -m {' '.join(arguments)} failed:\n{done.stderr.decode()[-2000:]}")
@@ -83,12 +83,12 @@ def child(*arguments: str) -> Any:
 
 
 def median_ratio(over: Sequence[float], under: Sequence[float]) -> float:
-    """The median of the ratios of one round each: what slows a whole round down cancels out."""
+    """Return the median of the ratios of one round each: what slows a whole round down cancels out."""
     return median(a / b for a, b in zip(over, under, strict=True))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; all columns but the first are numbers."""
+    """Return a Markdown table; all columns but the first are numbers."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 

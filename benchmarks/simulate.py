@@ -139,7 +139,7 @@ class ModelServer:
         self._next_foreign_at = at
 
     def _count(self, now: float) -> int:
-        """Takes the arrival in; how many requests are left in the minute, below 0 when it is one too many."""
+        """Count the arrival; return how many requests are left in the minute, below 0 when it is one too many."""
         for window in (self._window, self._foreign):
             while window and window[0] <= now - PERIOD_S:
                 window.popleft()
@@ -236,7 +236,7 @@ async def _run(tweets: int, seed: int) -> dict[str, Any]:
 
 
 def simulate(tweets: int = TWEETS, seed: int = 28) -> dict[str, Any]:
-    """The report of one run."""
+    """Return the report of one run."""
     logging.getLogger("engagement_async").setLevel(logging.CRITICAL)  # outages are announced, here by the hundred
     return run_virtual(_run(tweets, seed), has_sockets=False)
 
@@ -248,7 +248,7 @@ def measure() -> dict[str, Any]:
 
 
 def tables(results: dict[str, Any]) -> dict[str, str]:
-    """The page's section."""
+    """Return the page's section."""
     found = results["report"]
     rows: list[tuple[object, ...]] = [
         ("Tweets requested", f"{found['tweets']:,}"),

@@ -134,7 +134,7 @@ async def _tokens(scheduler: Any) -> None:
 
 
 def _typed_decoder(load: Load) -> msgspec.json.Decoder[Any]:
-    """The decoder that a reader of this load holds."""
+    """Return the decoder that a reader of this load holds."""
     kind: Any = int
     for _ in load.group_by:
         kind = dict[str, kind]

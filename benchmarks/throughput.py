@@ -125,7 +125,7 @@ def _stages_us(results: dict[str, Any], load: str, setup: str) -> dict[str, floa
 
 
 def tables(results: dict[str, Any]) -> dict[str, str]:
-    """The page's sections, by name."""
+    """Return the page's sections, by name."""
     parts = []
     for load, title in LOAD_NAMES.items():
         for setup, what in SETUPS.items():

@@ -21,7 +21,7 @@ def table(folder: str = "") -> str:
 
 
 def _summary(path: Path) -> str:
-    """The first sentence of a module's docstring."""
+    """Return the first sentence of a module's docstring."""
     docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
     text = " ".join(docstring.partition("\n\n")[0].split())
     sentence = re.match(r".+?\.(?= [A-Z`]|$)", text)

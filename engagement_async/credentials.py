@@ -189,7 +189,7 @@ class _OAuth1Signer(_Secret):
 
 
 def _template(rendered: str, form: str, **placeholders: str) -> str:
-    """A %-template of what authlib rendered. A placeholder is known by the name before it, whatever the keys are."""
+    """Return a %-template of what authlib rendered. The name before a placeholder says which, whatever the keys are."""
     template = rendered.replace("%", "%%")
     for name, placeholder in placeholders.items():
         head, found, tail = template.partition(form.format(name, placeholder).replace("%", "%%"))

@@ -88,7 +88,8 @@ class AuthError(APIError):
 
 class AccessRefusedError(APIError):
     """The API refuses this application or account, whatever the request: the access level does not allow it, credits are
-    used up, it is suspended, or a proxy or firewall refuses (a 400 or 403 that is not JSON). Carries the API's message."""
+    used up, it is suspended, or a proxy or firewall refuses (a 400 or 403 that is not JSON). Carries the API's message.
+    """
 
 
 class RequestRefusedError(APIError):

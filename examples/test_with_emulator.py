@@ -17,7 +17,7 @@ IDS = tweet_ids(1_000, newest_at=1_767_225_600)
 
 
 async def sum_of_favorites(base_url: str, credentials: OAuth1Credentials) -> int:
-    """The code under test."""
+    """Return how many favorites the Tweets have in all: the code under test."""
     async with EngagementClient(credentials, rate_limit=RateLimit(600), base_url=base_url) as client:
         result = await client.totals(IDS, engagement_types=["favorites"], groupings={"all": ["engagement.type"]})
     if result.failed_tweet_ids:

@@ -46,7 +46,7 @@ def python_of(page: Path) -> list[Block]:
 
 @pytest.fixture
 def provided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """The names that every block finds: credentials, IDs, a client's ingredients. All point to an emulator."""
+    """Return the names that every block finds: credentials, IDs, a client's ingredients. All point to an emulator."""
     for function in TAKE_AN_ADDRESS:
         assert inspect.signature(function).parameters["base_url"].default == DEFAULT_BASE_URL
     monkeypatch.chdir(tmp_path)

@@ -83,7 +83,7 @@ PENDING = {
 
 
 def public(module: ModuleType) -> Iterator[tuple[str, object]]:
-    """The classes and functions of a module's public names, and the public methods and properties of those classes."""
+    """Return a module's public classes and functions, and the public methods and properties of those classes."""
     for name in module.__all__:
         value = getattr(module, name)
         if inspect.isclass(value):
@@ -167,7 +167,7 @@ def missing_of_function(function: Callable[..., Any], *, is_property: bool) -> I
 
 
 def missing(value: Any, name: str) -> list[str]:
-    """What the docstring of a public name does not say."""
+    """Return what the docstring of a public name does not say."""
     if not (value.__doc__ or "").strip():
         return ["a docstring"]
     if inspect.isclass(value):

@@ -25,7 +25,7 @@ CELL = re.compile(r"^# %%.*\n", re.MULTILINE)
 
 @pytest.fixture
 def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """An emulator that the environment points to."""
+    """Return an emulator that the environment points to."""
     with Emulator(60_000, unavailable=[GONE], unavailable_fraction=0.0, log_size=None) as emulator:
         for name, value in emulator.environment.items():
             monkeypatch.setenv(name, value)
@@ -33,7 +33,7 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
 
 
 def imported(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """An example as a module; what the examples share is read anew, since it looks at the environment."""
+    """Return an example as a module; what the examples share is read anew, since it looks at the environment."""
     monkeypatch.syspath_prepend(EXAMPLES)
     for each in ("settings", name):
         monkeypatch.delitem(sys.modules, each, raising=False)

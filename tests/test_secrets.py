@@ -56,7 +56,7 @@ FORMS = (
 
 
 def shown(text: str | bytes) -> list[str]:
-    """The secrets that this text shows, in any form."""
+    """Return the secrets that this text shows, in any form."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
     return [form for form in FORMS if form in text]

@@ -255,7 +255,7 @@ def plans(draw: st.DrawFn) -> Plan:
 
 
 def _with_fates(draw: st.DrawFn, world: World, made: tuple[Call, ...]) -> tuple[World, int, int]:
-    """Some Tweets of the calls are not simply there."""
+    """Draw which Tweets of the calls are not simply there."""
     rules, omissions = [*world.rules], []
     places: dict[str, set[str]] = {
         "unavailable": set(),
@@ -371,8 +371,10 @@ async def run(plan: Plan, server: ModelServer) -> list[Outcome]:
 
 
 def most_requests(plan: Plan, server: ModelServer, outcomes: list[Outcome]) -> float:
-    """What a run may cost: what a good day does, 40 for each poison Tweet and span that it is asked for, 20 for each other
-    odd one, and two more for each fault that has nothing to do with the Tweets.
+    """Return what a run may cost.
+
+    That is what a good day costs, 40 for each poison Tweet and span that it is asked for, 20 for each other odd one, and
+    two more for each fault that has nothing to do with the Tweets.
     """
     needed = 0
     spans = 1

@@ -17,11 +17,8 @@ from engagement_async.emulator.auth import Authority, Caller, SignedRequest
 from tests.support import emulator_requests
 
 NOW = 1_795_300_000
-
-
-URL = "http://127.0.0.1:8080/insights/engagement/totals"
-
-
+"""When headers are signed and checked: one that is made at collection never grows stale."""
+URL = "https://127.0.0.1:8080/insights/engagement/totals"
 CREDENTIALS = EmulatorCredentials.new(7)
 
 

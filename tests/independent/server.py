@@ -97,7 +97,7 @@ class World:
     now: datetime = datetime(2026, 11, 21, 22, 26, 40, tzinfo=UTC)
 
     def value(self, tweet_id: str, metric: str, hour: datetime | None = None) -> int:
-        """The truth. Negative now and then, as was seen."""
+        """Return the truth. Negative now and then, as was seen."""
         mixed = zlib.crc32(f"{tweet_id} {metric} {'' if hour is None else hour.isoformat()}".encode())
         return mixed % 90_000 - 900 if hour is None else mixed % 90 - 3
 
@@ -292,7 +292,7 @@ class Server:
         return True
 
     def written(self, reply: Reply) -> bytes:
-        """The reply as honest HTTP/1.1, gzip."""
+        """Return the reply as honest HTTP/1.1, gzip."""
         body = gzip.compress(reply.body(), 1)
         headers = {
             "Date": formatdate(time.time() + self.clock_ahead_s, usegmt=True),
@@ -524,7 +524,7 @@ def _up(at: datetime) -> datetime:
 
 
 def most_in_a_window(arrivals: Iterable[float], period: float) -> int:
-    """The most arrivals in any window [x, x + period), wherever it begins. Fixed windows are among them."""
+    """Return the most arrivals in any window [x, x + period), wherever it begins. Fixed windows are among them."""
     ordered = sorted(arrivals)
     most = first = 0
     for last, at in enumerate(ordered):

@@ -352,7 +352,7 @@ def told_by(error: BaseException) -> str:
 
 
 def self_signed(folder: Path, *, host: str = "localhost") -> tuple[ssl.SSLContext, Path]:
-    """A server's TLS context with a certificate that only who holds its file trusts."""
+    """Return a server's TLS context with a certificate that only who holds its file trusts."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = datetime.now(UTC)

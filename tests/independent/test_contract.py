@@ -18,7 +18,7 @@ HOURLY_SUM = {"g": ["tweet.id"]}
 
 
 def most_in_fixed_windows(arrivals: list[float], period: float) -> int:
-    """The most in windows of a wall clock, at several alignments."""
+    """Return the most in windows of a wall clock, at several alignments."""
     most = 0
     for step in range(12):
         counts: dict[int, int] = {}

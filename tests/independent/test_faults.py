@@ -190,7 +190,7 @@ async def rate_limit_beside_200(server: Server, reply: Reply, send: Send) -> boo
 
 
 async def honest_but_then_closed(server: Server, reply: Reply, send: Send) -> bool:
-    """Closes a connection that it said nothing of closing."""
+    """Close a connection without a word of it in the headers."""
     await send(server.written(reply))
     server.times_told.update(server.asked[-1].tweet_ids if reply.status == 200 else ())
     return False

@@ -37,7 +37,7 @@ def truth(
     *,
     bare_hours: bool = False,
 ) -> dict[str, Any]:
-    """The grouping as it must come out, computed by walking the Tweets one by one."""
+    """Return the grouping as it must come out, computed by walking the Tweets one by one."""
     nested: dict[str, Any] = {}
     for i, metric, hour in itertools.product(ids, metrics, hours or (None,)):
         keys = {"tweet.id": i, "engagement.type": metric}
@@ -54,7 +54,7 @@ def truth(
 
 
 def without_unsupported(nested: dict[str, Any], world: World) -> dict[str, Any]:
-    """A by-Tweet grouping without what the API has no values of."""
+    """Return a by-Tweet grouping without what the API has no values of."""
     kept: dict[str, Any] = {}
     for i, values in nested.items():
         left = {

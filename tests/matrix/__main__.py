@@ -81,7 +81,7 @@ def line(played: Played) -> str:
 
 
 def table(played: Sequence[Played]) -> str:
-    """The matrix as Markdown."""
+    """Return the matrix as Markdown."""
     rows = [
         "| case | what happens | tries | survived | IDs in | IDs accounted for | |",
         "|---|---|--:|---|--:|--:|---|",
@@ -102,7 +102,7 @@ def table(played: Sequence[Played]) -> str:
 
 
 def write(text: str) -> None:
-    """Puts the text between the page's markers."""
+    """Put the text between the page's markers."""
     page = PAGE.read_text()
     before, _, rest = page.partition(START)
     _, _, after = rest.partition(END)

@@ -241,7 +241,7 @@ async def _dns(bench: Bench) -> None:
 
 @case(API, "storm-10-min", "503 for ten minutes in the middle of a run", share=1.0)
 async def _storm(bench: Bench) -> None:
-    """Requests of ten Tweets, so that there are many; at most 1.10 times as many as a good day takes."""
+    """Send requests of ten Tweets, so that there are many; at most 1.10 times as many as a good day takes."""
     ids = bench.ids()
     requests = -(-len(ids) // 10)
     limit = 600
@@ -261,7 +261,7 @@ async def _storm(bench: Bench) -> None:
 
 
 def check_cost_of_outage(bench: Bench, emulator: Emulator, requests: int) -> None:
-    """A tenth of the requests more, and whatever the size of the run: one probe every 10 to 20 s at most."""
+    """Allow a tenth of the requests more, whatever the size of the run: one probe every 10 to 20 s at most."""
     more = emulator.log.requests - requests
     assert more <= 0.10 * requests or more <= 100, f"{emulator.log.requests} requests for {requests}"
     bench.note = f"{more} requests more than on a good day, {emulator.log.requests / requests:.2f} ×"
@@ -282,7 +282,7 @@ async def _outage(bench: Bench) -> None:
 
 @case(API, "single-tweet-probe", "the first six requests fail, all others are fine")
 async def _single_tweet_probe(bench: Bench) -> None:
-    """Some attempts at batches, then single Tweets, until the API answers."""
+    """Expect some attempts at batches, then single Tweets, until the API answers."""
     ids = bench.ids()
     async with bench.emulator(faults=lambda number: "502" if number <= 6 else None) as emulator:
         async with client_of(emulator, concurrency=1) as client:

@@ -71,7 +71,7 @@ class Bench:
 
     @asynccontextmanager
     async def emulator(self, **options: Any) -> AsyncIterator[Emulator]:
-        """An emulator with the canaries as its credentials; its requests are counted as this case's tries."""
+        """Return an emulator with the canaries as its credentials; its requests are counted as this case's tries."""
         merged = {
             "requests_per_minute": LIMIT,
             "seed": self.seed,
@@ -96,7 +96,7 @@ class Bench:
         return result
 
     async def fetch_by_ten(self, client: EngagementClient, ids: Sequence[str]) -> EngagementResult:
-        """The same in requests of ten Tweets, for cases that want many requests."""
+        """Ask the same in requests of ten Tweets, for cases that want many requests."""
         self.ids_in += len(ids)
         merger = Merger(QUERY)
         async with client.stream_batches(QUERY, chunk(iter(ids), 10)) as answers:
@@ -124,7 +124,7 @@ class Bench:
         self.accounted += len(places)
 
     async def stops(self, kind: type[EngagementError], asking: Awaitable[Any]) -> EngagementError:
-        """The asking must end with that error, and with no other."""
+        """Hold that the call ends with that error, and with no other."""
         stopped_with: EngagementError | None = None
         try:
             await asking
@@ -163,7 +163,7 @@ class Played:
 
 
 def client_of(emulator: Emulator, **options: Any) -> EngagementClient:
-    """The client for that emulator, with the emulator's own limit as its contract.
+    """Return the client for that emulator, with the emulator's own limit as its contract.
 
     Without a burst: a case strikes in the middle of a run, and few requests must not all be sent at once.
     """
@@ -204,13 +204,13 @@ def check_contract(emulator: Emulator, *, provoked: tuple[str, ...] = ()) -> Non
 
 
 def check_rules(emulator: Emulator, *, provoked: tuple[str, ...] = ()) -> None:
-    """It refused nothing by itself, but what begins with the texts that the case provokes."""
+    """Hold that it refused nothing by itself, but what begins with the texts that the case provokes."""
     breaches = [text for text in emulator.log.refusals if not text.startswith(provoked or ("\0",))]
     assert not breaches, f"rules broken: {breaches[:3]}"
 
 
 def play(case: Case, seed: int, size: int, *, debug: bool = False) -> Played:
-    """Runs a case in a loop of its own, and looks for what it left behind. `debug`: asyncio's own debug mode."""
+    """Run a case in a loop of its own, and look for what it left behind. `debug`: asyncio's own debug mode."""
     bench = Bench(seed, max(501, int(size * case.share)))  # three requests at least, or no fault would be due
     random.seed(seed)  # the jitter of the client
     loop_errors: list[str] = []

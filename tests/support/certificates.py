@@ -19,7 +19,7 @@ __all__ = ["server_context", "trusting_client"]
 
 @cache
 def server_context(host: str) -> ssl.SSLContext:
-    """A server's context with a certificate for that host name or address, signed by itself alone."""
+    """Return a server's context with a certificate for that host name or address, signed by itself alone."""
     certificate, key = _self_signed(host)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
@@ -30,7 +30,7 @@ def server_context(host: str) -> ssl.SSLContext:
 
 
 def trusting_client(host: str) -> ssl.SSLContext:
-    """A client's context that trusts that certificate, and still checks the host's name."""
+    """Return a client's context that trusts that certificate, and still checks the host's name."""
     return ssl.create_default_context(cadata=_self_signed(host)[0].decode())
 
 

@@ -16,7 +16,7 @@ BY_TWEET = {"by_tweet": ["tweet.id", "engagement.type"]}
 
 
 def client_of(server: Server, **options: Any) -> EngagementClient:
-    """The client, with a contract that is never in the way unless the test gives one."""
+    """Return the client, with a contract that is never in the way unless the test gives one."""
     options = {"credentials": OAUTH, "rate_limit": AMPLE, "base_url": server.url, **options}
     return EngagementClient(options.pop("credentials"), **options)
 
@@ -36,7 +36,7 @@ def random_ids(count: int, seed: int) -> list[str]:
 
 
 def mixed_world(ids: Iterable[str], seed: int, *, bad_share: float = 0.3, states: tuple[str, ...] = ()) -> World:
-    """A world in which a share of the Tweets is not simply alive."""
+    """Return a world in which a share of the Tweets is not simply alive."""
     draw = random.Random(seed)
     kinds = states or ("gone", "foreign", "old", "ancient", "never", "once")
     return World({i: draw.choice(kinds) for i in ids if draw.random() < bad_share})

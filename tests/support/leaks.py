@@ -60,7 +60,7 @@ def collect_loop_errors(into: list[str]) -> None:
 
 
 def _descriptors() -> dict[int, str]:
-    """Number and target of each open descriptor."""
+    """Return number and target of each open descriptor."""
     found: dict[int, str] = {}
     try:
         numbers = os.listdir("/proc/self/fd")

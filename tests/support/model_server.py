@@ -143,7 +143,7 @@ def refuses(
     is_named: bool = False,
     has_request_id: bool = False,
 ) -> Rule:
-    """Requests with one of these Tweets are refused; the text names them, or nobody; it may hold an ID of the request."""
+    """Refuse requests with one of these Tweets; the text names them, or nobody; it may hold an ID of the request."""
     bad = frozenset(tweet_ids)
 
     def decide(asked: Asked) -> Act | None:
@@ -157,7 +157,7 @@ def refuses(
 
 
 def flaky(rate: float, acts: Sequence[Act], seed: int, *, start: float = 0.0, end: float = math.inf) -> Rule:
-    """That share of all requests in [start, end) gets one of the acts, by lot."""
+    """Give that share of all requests in [start, end) one of the acts, by lot."""
     lots = random.Random(seed)
 
     def decide(asked: Asked) -> Act | None:
@@ -273,12 +273,12 @@ class ModelServer:
         return sorted(r.asked.at for r in self.records if endpoint in (None, r.asked.endpoint))
 
     def peak(self, period: float, endpoint: str | None = None) -> int:
-        """The most requests that arrived in any window [x, x + period)."""
+        """Return the most requests that arrived in any window [x, x + period)."""
         arrivals = self.arrivals(endpoint)
         return max((bisect_left(arrivals, at + period) - n for n, at in enumerate(arrivals)), default=0)
 
     def of(self, tweet_id: str, *causes: str) -> list[Record]:
-        """The requests with that Tweet, in order of arrival; of those causes, if any are named."""
+        """Return the requests with that Tweet, in order of arrival; of those causes, if any are named."""
         return [r for r in self.records if tweet_id in r.asked.tweet_ids and (not causes or r.cause in causes)]
 
     def causes(self, endpoint: str | None = None) -> Counter[str]:
@@ -402,7 +402,7 @@ class ModelServer:
     # --- answers ---
 
     def _answer(self, record: Record) -> tuple[int, bytes]:
-        """The good answer: what is true, and who is out. 403 where Tweets are forbidden."""
+        """Return the good answer: what is true, and who is out. 403 where Tweets are forbidden."""
         asked, world = record.asked, self.world
         foreign = [i for i in asked.tweet_ids if i in world.forbidden]
         if foreign:

@@ -37,14 +37,14 @@ class Asked:
 
 @cache
 def value(tweet_id: str, metric: str, hour: datetime | None = None) -> int:
-    """The truth: from 0 to 999. Zeros are values too."""
+    """Return the truth: from 0 to 999. Zeros are values too."""
     mixed = zlib.crc32(f"{tweet_id} {metric} {hour}".encode())
     return mixed % 1000 if mixed % 7 else 0
 
 
 @cache
 def buckets(endpoint: str, start: datetime | None = None, end: datetime | None = None) -> tuple[datetime | None, ...]:
-    """The hours in which anything happened (every 13th), or a single None where the endpoint knows no time."""
+    """Return the hours in which anything happened (every 13th), or a single None where the endpoint knows no time."""
     if endpoint == "totals":
         return (None,)
     last = _hour_above(end or NOW)
@@ -93,7 +93,7 @@ def expected_groupings(
     sums: Mapping[str, Iterable[str]] | None = None,
     days_above_hours: bool = True,
 ) -> dict[str, dict[str, Any]]:
-    """What a request should give when `values` has the Tweets with values, and the metrics that each has.
+    """Return what a request should give when `values` has the Tweets with values, and the metrics that each has.
 
     `sums` says the same for groupings without `tweet.id`, where it differs.
     """

@@ -35,7 +35,7 @@ DATA = orjson.dumps(
 
 
 def _without_isal() -> Any:
-    """The transport as it is where the extra [speed] is not installed: a second copy of the module, on zlib."""
+    """Return the transport as it is where the extra [speed] is not installed: a second copy of the module, on zlib."""
     spec = importlib.util.spec_from_file_location("body_without_isal", body.__file__)
     assert spec is not None
     assert spec.loader is not None
@@ -58,7 +58,7 @@ LIBRARIES = _libraries()
 
 
 def bodies() -> dict[str, bytes]:
-    """The same data, as different servers would compress it."""
+    """Return the same data, as different servers would compress it."""
     named = gzip.compress(DATA[:1], mtime=0)[:3] + b"\x08" + bytes(6) + b"answer.json\x00"
     raw = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
     return {
@@ -98,7 +98,7 @@ def mutations(body: bytes, chance: random.Random) -> Iterator[bytes]:
 def decoded(
     decoder: Decoder, body: bytes, chance: random.Random | None = None, size_limits: SizeLimits | None = None
 ) -> bytes:
-    """The body's data: fed in whole, or in pieces of random sizes."""
+    """Return the body's data: fed in whole, or in pieces of random sizes."""
     stream = decoder("gzip", size_limits or SizeLimits())
     at = 0
     while at < len(body):
@@ -109,7 +109,7 @@ def decoded(
 
 
 def count(decoder: Decoder, body: bytes, seed: int, *, whole: bool = True, pieces: bool = True) -> Count:
-    """Tries every mutation, in whole and in pieces."""
+    """Try every mutation, in whole and in pieces."""
     chance = random.Random(seed)
     tried = accepted = harmless = 0
     for broken in mutations(body, chance):

@@ -66,7 +66,7 @@ def make_ids(count: int, call: int = 0) -> list[str]:
 
 
 def client_of(server: ModelServer, **options: Any) -> EngagementClient:
-    """The client, with a contract that is never in the way unless the test gives one."""
+    """Return the client, with a contract that is never in the way unless the test gives one."""
     return EngagementClient(OAUTH, **{"rate_limit": AMPLE, "base_url": server.url, **options})
 
 
@@ -155,7 +155,7 @@ def _bound(text: str | None) -> datetime | None:
 
 
 def _difference(got: Any, wanted: Any, path: str = "") -> str:
-    """The first leaf that differs."""
+    """Return the first leaf that differs."""
     if isinstance(got, Mapping) and isinstance(wanted, Mapping):
         for key in [*wanted, *(key for key in got if key not in wanted)]:
             if got.get(key) != wanted.get(key):
@@ -182,7 +182,7 @@ def kinds(failed: Mapping[str, str]) -> dict[str, FailureKind]:
 
 
 def now() -> float:
-    """The loop's own clock: 0 when a run began."""
+    """Return the loop's own clock: 0 when a run began."""
     return asyncio.get_running_loop().time()
 
 
@@ -221,7 +221,7 @@ def _is_refusal_of(tweet_id: str, record: Record) -> bool:
 
 
 def longest_gap_s(server: ModelServer, endpoint: str, *, since: float, until: float) -> float:
-    """The longest time within [since, until] in which this endpoint gave no useful answer."""
+    """Return the longest time within [since, until] in which this endpoint gave no useful answer."""
     useful = [
         r.answered_at
         for r in server.records

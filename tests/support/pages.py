@@ -98,7 +98,7 @@ class PageRunner:
 
 
 def commands(block: Block) -> Iterator[list[str]]:
-    """The arguments of every `engagement ...` of a block that is not Python: a shell's line, a unit's, a manifest's."""
+    """Return the arguments of every `engagement ...` of a block that is not Python: of a shell, a unit, a manifest."""
     for found in _LIST.findall(block.text):
         yield from _arguments(json.loads(found))
     if block.language in ("python", "json", "yaml", "toml", "sql"):
@@ -128,12 +128,12 @@ def _arguments(words: list[str]) -> Iterator[list[str]]:
 
 
 def links(page: Path) -> Iterator[str]:
-    """The targets of a page's links, those in blocks left out."""
+    """Return the targets of a page's links, those in blocks left out."""
     yield from _LINK.findall(_FENCED.sub("", page.read_text()))
 
 
 def anchors(page: Path) -> set[str]:
-    """What a link's `#...` may name: the headings, as GitHub and mkdocs both write them."""
+    """Return what a link's `#...` may name: the headings, as GitHub and mkdocs both write them."""
     text = _FENCED.sub("", page.read_text())
     headings = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in _HEADING.findall(text))
     return {heading.strip().replace(" ", "-") for heading in headings}

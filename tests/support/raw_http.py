@@ -129,7 +129,7 @@ def _bound(port: int) -> socket.socket:
 
 
 def head(status: str = "200 OK", **headers: str | int) -> bytes:
-    """A status line and headers; `_` in a name is `-`."""
+    """Return a status line and headers; `_` in a name is `-`."""
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode()
 

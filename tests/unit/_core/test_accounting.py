@@ -35,7 +35,7 @@ def parse(of: ResponseParser, ids: str, body: Any, *, accept: bool = False, stat
 
 
 def ids(parsed: ParsedResponse) -> dict[str, tuple[str, ...]]:
-    """The places of the IDs, those that have any."""
+    """Return the places of the IDs, those that have any."""
     places = {
         "answer": parsed.answer.tweet_ids,
         "missing": parsed.missing,

@@ -36,7 +36,7 @@ def value(tweet: str, metric: str, hour: datetime) -> int:
 
 
 def grouped(group_by: tuple[str, ...], tweets: list[str], window: Window) -> dict[str, Any]:
-    """The grouping as a server would sum it: by definition, cell by cell."""
+    """Return the grouping as a server would sum it: by definition, cell by cell."""
     grouping: dict[str, Any] = {}
     hours = int((window.end - window.start) / timedelta(hours=1))
     for tweet in tweets:

@@ -14,7 +14,6 @@ from engagement_async import LAST_28_HOURS, TOTALS, Query
 from engagement_async._core.answer import Answer
 from engagement_async._core.merging import Merger
 from engagement_async._core.parsing import ParsedResponse, ResponseParser
-from engagement_async._core.rate_headers import RateHeaders
 from engagement_async._core.refusals import RefusedIdsError
 from engagement_async._core.result import EngagementResult
 from engagement_async.errors import (
@@ -470,43 +469,6 @@ def test_a_summed_grouping_that_is_left_out_is_no_zero() -> None:
 
     with pytest.raises(InvalidAnswerError, match="leaves out the grouping 'total'"):
         read(reader, ["1", "2"], {"by_tweet": {"1": "5"}, "unavailable_tweet_ids": ["2"]})
-
-
-DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
-
-
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        ({}, RateHeaders()),
-        ({"retry-after": "12"}, RateHeaders(retry_after_s=12.0)),
-        ({"retry-after": "1.5"}, RateHeaders(retry_after_s=1.5)),
-        ({"retry-after": "-1"}, RateHeaders()),
-        ({"retry-after": "nan"}, RateHeaders()),
-        ({"retry-after": "1e9"}, RateHeaders()),
-        ({"retry-after": "soon"}, RateHeaders()),
-        (
-            {"retry-after": "Thu, 01 Jan 2026 00:01:00 GMT", "date": DATE},
-            RateHeaders(retry_after_s=60.0, date=datetime(2026, 1, 1, tzinfo=UTC)),
-        ),
-        (
-            {"x-per-minute-remaining": "7", "x-per-second-remaining": "0"},
-            RateHeaders(minute_remaining=7, second_remaining=0),
-        ),
-        ({"x-per-minute-remaining": "-7"}, RateHeaders()),
-        ({"x-per-minute-remaining": "٣"}, RateHeaders()),
-        (
-            {"x-per-minute-reset": "1767225630", "date": DATE},
-            RateHeaders(minute_reset_s=30.0, date=datetime(2026, 1, 1, tzinfo=UTC)),
-        ),
-        ({"x-per-minute-reset": "1767225630"}, RateHeaders()),  # never against the local clock
-        ({"date": "yesterday"}, RateHeaders()),
-    ],
-)
-def test_rate_headers_parse_themselves_and_ignore_nonsense(headers: dict[str, str], expected: RateHeaders) -> None:
-    actual = RateHeaders.from_headers(headers)
-
-    assert actual == expected
 
 
 @pytest.mark.parametrize("status", [200, 400, 503])

@@ -26,7 +26,7 @@ TEN_S = RateLimit(1, period=10).window_s
 
 
 def peak(arrivals: list[float], period: float) -> int:
-    """The most arrivals in any window of that length, whatever its alignment."""
+    """Return the most arrivals in any window of that length, whatever its alignment."""
     at = sorted(arrivals)
     return max((bisect_left(at, start + period) - index for index, start in enumerate(at)), default=0)
 
@@ -116,7 +116,7 @@ def test_never_more_arrivals_than_the_contract(
 
 
 def grants(ledger: Ledger, requests: int, round_trip_s: float) -> Iterator[float]:
-    """The instants at which a greedy caller is granted, when every answer takes that long."""
+    """Return the instants at which a greedy caller is granted, when every answer takes that long."""
     now = 0.0
     answers: list[tuple[float, int, Token]] = []
     for number in range(requests):

@@ -6,7 +6,6 @@ from datetime import UTC, date, datetime
 from itertools import permutations
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from engagement_async import LAST_28_HOURS, Answer, Merger, Query, UsageError
@@ -54,18 +53,6 @@ def leaves(grouping: Any) -> list[int]:
     return [leaf for inner in grouping.values() for leaf in leaves(inner)]
 
 
-def test_the_arrow_types_are_the_promised_ones() -> None:
-    assert result_of(FULL_ORDERS[0]).to_arrow("g").schema == pa.schema(
-        {
-            "tweet_id": pa.string(),
-            "engagement_type": pa.dictionary(pa.int32(), pa.string()),
-            "engagement_hour": pa.timestamp("s", tz="UTC"),
-            "value": pa.int64(),
-        }
-    )
-    assert result_of(("engagement.day",)).to_arrow("g").schema.field("engagement_day").type == pa.date32()
-
-
 def test_rows_hold_real_dates() -> None:
     row = next(result_of(FULL_ORDERS[0]).rows("g"))
     day = next(result_of(("engagement.day",)).rows("g"))
@@ -85,36 +72,9 @@ def test_rows_are_lazy() -> None:
     assert iter(rows) is rows
 
 
-@pytest.mark.parametrize(
-    "grouping",
-    [
-        {},
-        {"17": {}},
-        {"17": {}, "5": {"replies": {}}, "6": {"replies": {"2026-03-01": {"23": 1}}}, "7": {}},
-        {"17": {"replies": {"2026-03-01": {"23": 1}, "2026-03-02": {}}, "likes": {"2026-03-01": {"00": 2, "01": 3}}}},
-    ],
-)
-def test_arrow_passes_over_empty_dicts_as_rows_do(grouping: Any) -> None:
-    merger = Merger(Query(LAST_28_HOURS, engagement_types=["replies"], groupings={"g": FULL_ORDERS[0]}))
-    merger.add(Answer(0, ("17",), {"g": grouping}))
-    result = merger.result()
-
-    assert result.to_arrow("g").to_pylist() == list(result.rows("g"))
-
-
 def test_an_unknown_grouping_is_told_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match="no grouping 'h' in this result: it has g"):
         result_of(("tweet.id",)).to_arrow("h")
-
-
-def test_a_value_over_64_bits_is_refused_by_arrow_alone() -> None:
-    merger = Merger(Query(LAST_28_HOURS, engagement_types=["replies"], groupings={"g": ["engagement.type"]}))
-    merger.add(Answer(0, ("1",), {"g": {"replies": 2**70}}))
-    result = merger.result()
-
-    assert next(result.rows("g"))["value"] == 2**70
-    with pytest.raises(UsageError, match="does not fit into 64 bits"):
-        result.to_arrow("g")
 
 
 def test_its_repr_is_its_account() -> None:

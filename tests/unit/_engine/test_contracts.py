@@ -68,18 +68,16 @@ async def totals(client: EngagementClient, requests: int) -> EngagementResult:
     )
 
 
-def test_a_client_opened_after_another_one_finds_what_that_one_spent() -> None:
+@pytest.mark.virtual_time
+async def test_a_client_opened_after_another_one_finds_what_that_one_spent() -> None:
     server = CountingServer()
 
-    async def main() -> None:
-        async with RawServer(server) as raw:
-            for credentials in (OWNER, OTHER_OWNER, OWNER):  # one application, whoever owns the Tweets
-                async with EngagementClient(
-                    credentials, rate_limit=RateLimit(40, period=5, burst=40), base_url=raw.url
-                ) as client:
-                    await totals(client, 30)
-
-    run_virtual(main())
+    async with RawServer(server) as raw:
+        for credentials in (OWNER, OTHER_OWNER, OWNER):  # one application, whoever owns the Tweets
+            async with EngagementClient(
+                credentials, rate_limit=RateLimit(40, period=5, burst=40), base_url=raw.url
+            ) as client:
+                await totals(client, 30)
 
     assert len(server.arrived_at) == 90
     assert peak(server.arrived_at, 5.0) == 40
@@ -175,108 +173,100 @@ class StuckNetwork:
 
 
 @pytest.mark.parametrize("is_shared", [False, True])
-def test_an_aborted_request_counts_for_as_long_as_its_client_s_timeouts_allow(is_shared: bool) -> None:
+@pytest.mark.virtual_time
+async def test_an_aborted_request_counts_for_as_long_as_its_client_s_timeouts_allow(is_shared: bool) -> None:
     network = StuckNetwork()
     limit = RateLimit(10)
 
-    async def main() -> None:
-        contract: dict[str, Any] = {"scheduler": LocalScheduler(limit)} if is_shared else {"rate_limit": limit}
-        timeouts = Timeouts(total_s=300, read_s=300)
-        async with EngagementClient(OWNER, timeouts=timeouts, base_url=str(HOST), **contract) as client:
-            client._opened._transport = network
-            impatient = [asyncio.create_task(totals(client, 1)) for _ in range(2)]
-            await asyncio.sleep(1.5)
-            for task in impatient:
-                task.cancel()
-            await asyncio.gather(*impatient, return_exceptions=True)
-            await asyncio.sleep(228)
-            while asyncio.get_running_loop().time() < 330:
-                await totals(client, 1)
-
-    run_virtual(main())
+    contract: dict[str, Any] = {"scheduler": LocalScheduler(limit)} if is_shared else {"rate_limit": limit}
+    timeouts = Timeouts(total_s=300, read_s=300)
+    async with EngagementClient(OWNER, timeouts=timeouts, base_url=str(HOST), **contract) as client:
+        client._opened._transport = network
+        impatient = [asyncio.create_task(totals(client, 1)) for _ in range(2)]
+        await asyncio.sleep(1.5)
+        for task in impatient:
+            task.cancel()
+        await asyncio.gather(*impatient, return_exceptions=True)
+        await asyncio.sleep(228)
+        while asyncio.get_running_loop().time() < 330:
+            await totals(client, 1)
 
     assert peak(network.arrived_at, 60.0) <= 10
 
 
-def test_a_slow_body_is_no_sign_of_another_consumer(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.virtual_time
+async def test_a_slow_body_is_no_sign_of_another_consumer(caplog: pytest.LogCaptureFixture) -> None:
     """The server's word is as old as the headers."""
     server = CountingServer(60, slow=lambda exchange: 55.0 if exchange.number == 60 else 0.0)
 
-    async def main() -> float:
-        async with (
-            RawServer(server) as raw,
-            EngagementClient(OWNER, rate_limit=RateLimit(60), base_url=raw.url, concurrency=4) as client,
-        ):
-            await totals(client, 60)
-            await asyncio.sleep(1)
-            began_at = asyncio.get_running_loop().time()
-            await totals(client, 5)
-            return asyncio.get_running_loop().time() - began_at
+    async with (
+        RawServer(server) as raw,
+        EngagementClient(OWNER, rate_limit=RateLimit(60), base_url=raw.url, concurrency=4) as client,
+    ):
+        await totals(client, 60)
+        await asyncio.sleep(1)
+        began_at = asyncio.get_running_loop().time()
+        await totals(client, 5)
+        took_s = asyncio.get_running_loop().time() - began_at
 
-    assert run_virtual(main()) < 6
+    assert took_s < 6
     assert "somebody else" not in caplog.text
 
 
-def test_a_word_by_the_minute_does_not_stop_a_contract_by_the_hour() -> None:
+@pytest.mark.virtual_time
+async def test_a_word_by_the_minute_does_not_stop_a_contract_by_the_hour() -> None:
     server = CountingServer(30)
 
-    async def main() -> float:
-        async with (
-            RawServer(server) as raw,
-            EngagementClient(OWNER, rate_limit=RateLimit(1_000, period=3_600), base_url=raw.url) as client,
-        ):
-            await totals(client, 200)
-        return asyncio.get_running_loop().time()
+    async with (
+        RawServer(server) as raw,
+        EngagementClient(OWNER, rate_limit=RateLimit(1_000, period=3_600), base_url=raw.url) as client,
+    ):
+        await totals(client, 200)
 
-    assert run_virtual(main()) <= 400
+    assert asyncio.get_running_loop().time() <= 400
 
 
-def test_another_consumer_that_costs_nothing_is_not_spoken_of(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.virtual_time
+async def test_another_consumer_that_costs_nothing_is_not_spoken_of(caplog: pytest.LogCaptureFixture) -> None:
     """Two commands in a row: nobody has to wait."""
     server = CountingServer(60)
     caplog.set_level(logging.WARNING)
 
-    async def main() -> None:
-        async with RawServer(server) as raw:
-            server.arrived_at += [asyncio.get_running_loop().time()] * 20
-            async with EngagementClient(OWNER, rate_limit=RateLimit(60), base_url=raw.url) as client:
-                await totals(client, 5)
-
-    run_virtual(main())
+    async with RawServer(server) as raw:
+        server.arrived_at += [asyncio.get_running_loop().time()] * 20
+        async with EngagementClient(OWNER, rate_limit=RateLimit(60), base_url=raw.url) as client:
+            await totals(client, 5)
 
     assert caplog.text == ""
 
 
-def test_another_consumer_that_costs_is_spoken_of_once(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.virtual_time
+async def test_another_consumer_that_costs_is_spoken_of_once(caplog: pytest.LogCaptureFixture) -> None:
     server = CountingServer(60)
     caplog.set_level(logging.WARNING)
 
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        async with RawServer(server) as raw:
-            for minute in range(5):
-                loop.call_later(60.0 * minute, lambda: server.arrived_at.extend([loop.time()] * 40))
-            await asyncio.sleep(0.1)
-            async with EngagementClient(OWNER, rate_limit=RateLimit(60), base_url=raw.url) as client:
-                await totals(client, 90)
-
-    run_virtual(main())
+    loop = asyncio.get_running_loop()
+    async with RawServer(server) as raw:
+        for minute in range(5):
+            loop.call_later(60.0 * minute, lambda: server.arrived_at.extend([loop.time()] * 40))
+        await asyncio.sleep(0.1)
+        async with EngagementClient(OWNER, rate_limit=RateLimit(60), base_url=raw.url) as client:
+            await totals(client, 90)
 
     assert caplog.text.count("somebody else spends this contract too") == 1
 
 
-def test_twenty_calls_on_an_idle_contract_go_at_once() -> None:
+@pytest.mark.virtual_time
+async def test_twenty_calls_on_an_idle_contract_go_at_once() -> None:
     server = CountingServer()
 
-    async def main() -> float:
-        async with (
-            RawServer(server) as raw,
-            EngagementClient(OWNER, rate_limit=RateLimit(300), base_url=raw.url) as client,
-        ):
-            await asyncio.gather(*(totals(client, 1) for _ in range(20)))
-        return asyncio.get_running_loop().time()
+    async with (
+        RawServer(server) as raw,
+        EngagementClient(OWNER, rate_limit=RateLimit(300), base_url=raw.url) as client,
+    ):
+        await asyncio.gather(*(totals(client, 1) for _ in range(20)))
 
-    assert run_virtual(main()) == 0.0
+    assert asyncio.get_running_loop().time() == 0.0
 
 
 def test_loops_that_were_closed_are_forgotten() -> None:

@@ -317,7 +317,7 @@ def test_ten_thousand_lanes_cost_a_grant_no_more_than_a_hundred(endpoints: list[
 
 
 def left_behind(scheduler: LocalScheduler, *, close: bool, settles: bool = True) -> asyncio.AbstractEventLoop:
-    """A loop that is stopped in the middle of three calls, and perhaps closed, without cancelling anything."""
+    """Stop a loop in the middle of three calls, and perhaps close it, without cancelling anything."""
     loop = asyncio.new_event_loop()
 
     async def call() -> None:

@@ -25,7 +25,6 @@ from engagement_async import (
     RequestRefusedError,
     UsageError,
 )
-from engagement_async._core.answer import Answer
 from engagement_async._core.batches import chunk
 from engagement_async._core.result import EngagementResult
 from engagement_async._engine.sender import Sender
@@ -162,20 +161,20 @@ def test_no_ids_cost_no_request() -> None:
     assert not model.requests
 
 
-def test_a_small_call_hires_few_workers() -> None:
-    async def main() -> int:
-        stream = AnswerStream(engine_for(Model(), RateLimit(100)), QUERY, chunk(ids(10), 250))
-        async with stream as answers:
-            await asyncio.sleep(0.01)
-            hired = stream._workers._running
-            async for _ in answers:
-                pass
-        return hired
+@pytest.mark.virtual_time
+async def test_a_small_call_hires_few_workers() -> None:
+    stream = AnswerStream(engine_for(Model(), RateLimit(100)), QUERY, chunk(ids(10), 250))
+    async with stream as answers:
+        await asyncio.sleep(0.01)
+        hired = stream._workers._running
+        async for _ in answers:
+            pass
 
-    assert run_virtual(main()) <= 2
+    assert hired <= 2
 
 
-def test_the_source_is_read_no_further_than_the_workers_need() -> None:
+@pytest.mark.virtual_time
+async def test_the_source_is_read_no_further_than_the_workers_need() -> None:
     taken = 0
 
     def endless() -> Iterator[str]:
@@ -184,17 +183,15 @@ def test_the_source_is_read_no_further_than_the_workers_need() -> None:
             taken += 1
             yield str(10**18 + n)
 
-    async def main() -> None:
-        async with AnswerStream(engine_for(Model(), RateLimit(100_000)), QUERY, chunk(endless(), 250)) as answers:
-            await anext(answers)
-            await asyncio.sleep(1_000)  # nobody takes answers: the workers must stop
-
-    run_virtual(main())
+    async with AnswerStream(engine_for(Model(), RateLimit(100_000)), QUERY, chunk(endless(), 250)) as answers:
+        await anext(answers)
+        await asyncio.sleep(1_000)  # nobody takes answers: the workers must stop
 
     assert taken <= (2 * 16 + 2) * 250
 
 
-def test_a_ten_minute_outage_is_survived_at_a_tenth_of_the_requests() -> None:
+@pytest.mark.virtual_time
+async def test_a_ten_minute_outage_is_survived_at_a_tenth_of_the_requests() -> None:
     """20,000 batches at 1,000 a minute; the API is gone from the fifth minute to the fifteenth."""
 
     def gone(model: Model, asked: list[str]) -> Response | BaseException | None:
@@ -203,16 +200,14 @@ def test_a_ten_minute_outage_is_survived_at_a_tenth_of_the_requests() -> None:
     model = Model(gone)
     limit = RateLimit(1_000)
 
-    async def main() -> tuple[int, int]:
-        answered = failed = 0
-        batches = chunk(ids(20_000 * 10), 10)
-        async with AnswerStream(engine_for(model, limit, concurrency=32), QUERY, batches) as answers:
-            async for answer in answers:
-                answered += len(answer.tweet_ids)
-                failed += len(answer.failed_tweet_ids)
-        return answered, failed
+    answered = failed = 0
+    batches = chunk(ids(20_000 * 10), 10)
+    async with AnswerStream(engine_for(model, limit, concurrency=32), QUERY, batches) as answers:
+        async for answer in answers:
+            answered += len(answer.tweet_ids)
+            failed += len(answer.failed_tweet_ids)
 
-    assert run_virtual(main()) == (200_000, 0)
+    assert (answered, failed) == (200_000, 0)
     assert max(model.asked.values()) <= 2, "a probe may ask for a Tweet that was answered before"
     assert len(model.requests) <= 1.10 * 20_000
     assert len(model.requests) <= 20_000 + 200  # in truth far fewer: one probe at a time
@@ -244,14 +239,12 @@ def test_a_small_call_is_given_up_at_its_deadline_too(outage_timeout_s: float) -
     assert asked_at[-1] <= outage_timeout_s + 1.0
 
 
-def test_an_api_that_refuses_connections_for_90_s_costs_nothing_of_the_contract() -> None:
+@pytest.mark.virtual_time
+async def test_an_api_that_refuses_connections_for_90_s_costs_nothing_of_the_contract() -> None:
     model = Model(lambda model, asked: NotSentError("no connection") if model.now < 90 else None)
 
-    async def main() -> tuple[EngagementResult, int]:
-        engine = engine_for(model, RateLimit(100))
-        return await fetch(engine, 2_500), engine.requests
-
-    result, requests = run_virtual(main())
+    engine = engine_for(model, RateLimit(100))
+    result, requests = await fetch(engine, 2_500), engine.requests
 
     check(result, 2_500)
     assert requests == 10
@@ -395,7 +388,8 @@ def test_a_wrong_credential_stops_the_run_at_once() -> None:
     assert len(model.requests) <= 16
 
 
-def test_a_clock_ten_minutes_wrong_is_corrected_by_the_api_s_own_date() -> None:
+@pytest.mark.virtual_time
+async def test_a_clock_ten_minutes_wrong_is_corrected_by_the_api_s_own_date() -> None:
     stamps: list[int] = []
     epoch = 1_767_225_600
 
@@ -417,13 +411,6 @@ def test_a_clock_ten_minutes_wrong_is_corrected_by_the_api_s_own_date() -> None:
 
     model = Model(strict)
 
-    async def main() -> EngagementResult:
-        loop = asyncio.get_running_loop()
-        engine = engine_for(
-            model, RateLimit(100), credentials=Signed(), wall_clock=lambda: epoch - 600 + loop.time(), concurrency=1
-        )
-        return await fetch(engine, 2_500)
-
     def engine_for(model: Model, limit: RateLimit, **options: Any) -> Sender:
         return Sender(
             transport=model,
@@ -434,7 +421,13 @@ def test_a_clock_ten_minutes_wrong_is_corrected_by_the_api_s_own_date() -> None:
             **options,
         )
 
-    check(run_virtual(main()), 2_500)
+    loop = asyncio.get_running_loop()
+    engine = engine_for(
+        model, RateLimit(100), credentials=Signed(), wall_clock=lambda: epoch - 600 + loop.time(), concurrency=1
+    )
+    outcome = await fetch(engine, 2_500)
+
+    check(outcome, 2_500)
     assert len(model.requests) == 11
 
 
@@ -513,7 +506,8 @@ def test_ids_that_an_answer_leaves_out_are_asked_once_more_and_then_failed() -> 
     assert result.failed_tweet_ids == {never: "missing: two answers left this Tweet out"}
 
 
-def test_unsupported_ids_of_a_400_are_asked_for_their_other_metrics() -> None:
+@pytest.mark.virtual_time
+async def test_unsupported_ids_of_a_400_are_asked_for_their_other_metrics() -> None:
     query = Query(
         TOTALS,
         engagement_types=["favorites", "impressions"],
@@ -536,14 +530,11 @@ def test_unsupported_ids_of_a_400_are_asked_for_their_other_metrics() -> None:
 
     model = Old()
 
-    async def main() -> EngagementResult:
-        merger = Merger(query)
-        async with AnswerStream(engine_for(model, RateLimit(100)), query, chunk(ids(4), 250)) as answers:
-            async for answer in answers:
-                merger.add(answer)
-        return merger.result()
-
-    result = run_virtual(main())
+    merger = Merger(query)
+    async with AnswerStream(engine_for(model, RateLimit(100)), query, chunk(ids(4), 250)) as answers:
+        async for answer in answers:
+            merger.add(answer)
+    result = merger.result()
 
     young = [i for i in ids(4) if i not in old]
     assert result.groupings["by_tweet"] == {
@@ -554,34 +545,30 @@ def test_unsupported_ids_of_a_400_are_asked_for_their_other_metrics() -> None:
     assert result.outcomes["answered"] == 4
 
 
-def test_leaving_the_stream_early_ends_the_workers_and_holds_their_tokens() -> None:
+@pytest.mark.virtual_time
+async def test_leaving_the_stream_early_ends_the_workers_and_holds_their_tokens() -> None:
     model = Model(latency_s=5)
     limit = RateLimit(300)
 
-    async def main() -> int:
-        engine = engine_for(model, limit)
-        async with AnswerStream(engine, QUERY, chunk(ids(50_000), 250)) as answers:
-            await anext(answers)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-        assert engine.in_flight == 0
-        await asyncio.sleep(200)  # the window and the quarantine
-        return engine.scheduler.available(limit)
+    engine = engine_for(model, limit)
+    async with AnswerStream(engine, QUERY, chunk(ids(50_000), 250)) as answers:
+        await anext(answers)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert engine.in_flight == 0
+    await asyncio.sleep(200)  # the window and the quarantine
 
-    assert run_virtual(main()) == 300
+    assert engine.scheduler.available(limit) == 300
 
 
-def test_stopping_lets_what_is_in_flight_come_home() -> None:
+@pytest.mark.virtual_time
+async def test_stopping_lets_what_is_in_flight_come_home() -> None:
     model = Model(latency_s=5)
 
-    async def main() -> list[Answer]:
-        async with AnswerStream(engine_for(model, RateLimit(100_000)), QUERY, chunk(ids(50_000), 250)) as answers:
-            got = [await anext(answers)]
-            answers.stop()
-            async for answer in answers:
-                got.append(answer)  # noqa: PERF401
-            return got
-
-    got = run_virtual(main())
+    async with AnswerStream(engine_for(model, RateLimit(100_000)), QUERY, chunk(ids(50_000), 250)) as answers:
+        got = [await anext(answers)]
+        answers.stop()
+        async for answer in answers:
+            got.append(answer)  # noqa: PERF401
 
     assert len(got) == len(model.requests) == model.answered
 
@@ -612,30 +599,29 @@ def test_a_bad_id_in_a_stream_is_told_by_its_place() -> None:
         run_virtual(main())
 
 
-def test_a_run_cancelled_at_any_await_leaves_nothing_behind() -> None:
+@pytest.mark.virtual_time
+async def test_a_run_cancelled_at_any_await_leaves_nothing_behind() -> None:
     """1,000 runs, each cancelled at another moment."""
     limit = RateLimit(20, period=1)
 
-    async def main() -> None:
-        chance = random.Random(11)
-        for _ in range(1_000):
-            model = Model(latency_s=0.2, seed=chance.randrange(10**9))
-            engine = engine_for(model, limit, concurrency=4)
-            task = asyncio.create_task(fetch(engine, 50_000))
-            for _ in range(chance.randrange(6)):
-                await asyncio.sleep(chance.choice([0, 0, 0.05, 0.3]))
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert asyncio.all_tasks() == {asyncio.current_task()}
-            assert engine.in_flight == model.in_flight == 0
-            await asyncio.sleep(70)
-            assert engine.scheduler.available(limit) == limit.requests
-
-    run_virtual(main())
+    chance = random.Random(11)
+    for _ in range(1_000):
+        model = Model(latency_s=0.2, seed=chance.randrange(10**9))
+        engine = engine_for(model, limit, concurrency=4)
+        task = asyncio.create_task(fetch(engine, 50_000))
+        for _ in range(chance.randrange(6)):
+            await asyncio.sleep(chance.choice([0, 0, 0.05, 0.3]))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert engine.in_flight == model.in_flight == 0
+        await asyncio.sleep(70)
+        assert engine.scheduler.available(limit) == limit.requests
 
 
-def test_a_probe_s_answer_that_nobody_takes_does_not_hold_other_calls() -> None:
+@pytest.mark.virtual_time
+async def test_a_probe_s_answer_that_nobody_takes_does_not_hold_other_calls() -> None:
     sent = 0
 
     def failing(model: Model, asked: list[str]) -> Response | None:
@@ -643,68 +629,68 @@ def test_a_probe_s_answer_that_nobody_takes_does_not_hold_other_calls() -> None:
         sent += 1
         return reply(503) if sent >= 4 and model.now < 60 else None
 
-    async def main() -> int:
-        engine = engine_for(Model(failing), RateLimit(100_000), concurrency=2)
-        inner = 0
-        async with AnswerStream(engine, QUERY, chunk(ids(2_500), 250)) as answers:
-            async for _ in answers:
-                await asyncio.sleep(200)  # the outage ends meanwhile
-                inner += (await fetch(engine, 10)).outcomes["answered"]
-        return inner
+    engine = engine_for(Model(failing), RateLimit(100_000), concurrency=2)
+    inner = 0
+    async with AnswerStream(engine, QUERY, chunk(ids(2_500), 250)) as answers:
+        async for _ in answers:
+            await asyncio.sleep(200)  # the outage ends meanwhile
+            inner += (await fetch(engine, 10)).outcomes["answered"]
 
-    assert run_virtual(main()) == 100
+    assert inner == 100
 
 
-def test_a_blip_is_not_dated_by_the_faults_of_an_earlier_call() -> None:
+@pytest.mark.virtual_time
+async def test_a_blip_is_not_dated_by_the_faults_of_an_earlier_call() -> None:
     gone = Model(lambda model, asked: reply(503) if model.now < 10 or 7_200 <= model.now < 7_201 else None)
 
-    async def main() -> EngagementResult:
-        engine = engine_for(gone, RateLimit(100_000))
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(2):
-                await fetch(engine, 10)
-        await asyncio.sleep(7_200 - gone.now)
-        return await fetch(engine, 25_000)
+    engine = engine_for(gone, RateLimit(100_000))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(2):
+            await fetch(engine, 10)
+    await asyncio.sleep(7_200 - gone.now)
+    outcome = await fetch(engine, 25_000)
 
-    check(run_virtual(main()), 25_000)
-
-
-def test_a_call_keeps_its_deadline_when_others_begin() -> None:
-    async def main() -> float:
-        engine = engine_for(Model(lambda model, asked: reply(503)), RateLimit(100_000))
-
-        async def first() -> float:
-            await fetch(engine, 5_000)
-            return asyncio.get_running_loop().time()
-
-        running = asyncio.create_task(first())
-        others = []
-        for _ in range(3):
-            await asyncio.sleep(600)
-            others.append(asyncio.create_task(fetch(engine, 10)))
-        await asyncio.gather(*others)
-        return await running
-
-    assert run_virtual(main()) <= 950
+    check(outcome, 25_000)
 
 
-def test_a_small_call_is_not_stuck_behind_the_workers_of_large_ones() -> None:
-    async def main() -> float:
-        engine = engine_for(Model(), RateLimit(60))
-        large = [asyncio.create_task(fetch(engine, 250 * 60)) for _ in range(3)]
-        await asyncio.sleep(10)
-        began_at = asyncio.get_running_loop().time()
-        await fetch(engine, 10)
-        took_s = asyncio.get_running_loop().time() - began_at
-        for task in large:
-            task.cancel()
-        await asyncio.gather(*large, return_exceptions=True)
-        return took_s
+@pytest.mark.virtual_time
+async def test_a_call_keeps_its_deadline_when_others_begin() -> None:
+    engine = engine_for(Model(lambda model, asked: reply(503)), RateLimit(100_000))
 
-    assert run_virtual(main()) <= 5
+    async def first() -> float:
+        await fetch(engine, 5_000)
+        return asyncio.get_running_loop().time()
+
+    running = asyncio.create_task(first())
+    others = []
+    for _ in range(3):
+        await asyncio.sleep(600)
+        others.append(asyncio.create_task(fetch(engine, 10)))
+    await asyncio.gather(*others)
+    outcome = await running
+
+    assert outcome <= 950
 
 
-def test_answers_that_were_not_taken_for_long_are_no_sign_of_somebody_else(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.virtual_time
+async def test_a_small_call_is_not_stuck_behind_the_workers_of_large_ones() -> None:
+    engine = engine_for(Model(), RateLimit(60))
+    large = [asyncio.create_task(fetch(engine, 250 * 60)) for _ in range(3)]
+    await asyncio.sleep(10)
+    began_at = asyncio.get_running_loop().time()
+    await fetch(engine, 10)
+    took_s = asyncio.get_running_loop().time() - began_at
+    for task in large:
+        task.cancel()
+    await asyncio.gather(*large, return_exceptions=True)
+
+    assert took_s <= 5
+
+
+@pytest.mark.virtual_time
+async def test_answers_that_were_not_taken_for_long_are_no_sign_of_somebody_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     epoch = 1_767_225_600
 
     def telling(model: Model, asked: list[str]) -> Response:
@@ -717,36 +703,31 @@ def test_answers_that_were_not_taken_for_long_are_no_sign_of_somebody_else(caplo
             date=format_datetime(datetime.fromtimestamp(epoch + int(model.now), UTC), usegmt=True),
         )
 
-    async def main() -> None:
-        async with AnswerStream(engine_for(Model(telling), RateLimit(60)), QUERY, chunk(ids(15_000), 250)) as answers:
-            taken = 0
-            async for _ in answers:
-                taken += 1
-                if taken == 20:
-                    await asyncio.sleep(300)
-
-    run_virtual(main())
+    async with AnswerStream(engine_for(Model(telling), RateLimit(60)), QUERY, chunk(ids(15_000), 250)) as answers:
+        taken = 0
+        async for _ in answers:
+            taken += 1
+            if taken == 20:
+                await asyncio.sleep(300)
 
     assert "somebody else" not in caplog.text
 
 
-def test_calls_at_the_same_time_share_the_concurrency_and_one_that_is_cancelled_gives_its_slots_back() -> None:
+@pytest.mark.virtual_time
+async def test_calls_at_the_same_time_share_the_concurrency_and_one_that_is_cancelled_gives_its_slots_back() -> None:
     model = Model(latency_s=1.0)
 
-    async def main() -> list[EngagementResult]:
-        engine = engine_for(model, RateLimit(100_000), concurrency=4)
-        calls = [asyncio.create_task(fetch(engine, 10_000)) for _ in range(4)]
-        for call in calls[:2]:
-            await asyncio.sleep(2)
-            call.cancel()
-        results = await asyncio.gather(*calls, return_exceptions=True)
-        assert [isinstance(result, asyncio.CancelledError) for result in results] == [True, True, False, False]
-        alone = Model(latency_s=1.0)
-        engine._transport = alone
-        rest = await fetch(engine, 10_000)
-        assert alone.most_in_flight == 4, "a slot was lost, or one too many was given back"
-        return [result for result in (*results, rest) if isinstance(result, EngagementResult)]
-
-    for result in run_virtual(main()):
+    engine = engine_for(model, RateLimit(100_000), concurrency=4)
+    calls = [asyncio.create_task(fetch(engine, 10_000)) for _ in range(4)]
+    for call in calls[:2]:
+        await asyncio.sleep(2)
+        call.cancel()
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [isinstance(result, asyncio.CancelledError) for result in results] == [True, True, False, False]
+    alone = Model(latency_s=1.0)
+    engine._transport = alone
+    rest = await fetch(engine, 10_000)
+    assert alone.most_in_flight == 4, "a slot was lost, or one too many was given back"
+    for result in [result for result in (*results, rest) if isinstance(result, EngagementResult)]:
         check(result, 10_000)
     assert model.most_in_flight <= 4 + 4

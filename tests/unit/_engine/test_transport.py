@@ -49,7 +49,7 @@ async def attempt(
     times: int = 1,
     concurrency: int = 1,
 ) -> tuple[Response, int]:
-    """The reply to the last of so many attempts in a row, and how often headers came."""
+    """Return the reply to the last of so many attempts in a row, and how often headers came."""
     headers_came = 0
 
     def count_headers(status: int, headers: Mapping[str, str]) -> None:
@@ -64,7 +64,7 @@ async def attempt(
 
 
 async def failing(answering: Callable[[Exchange], Awaitable[None]], **options: Any) -> EngagementError:
-    """The error of an attempt at a server that answers so."""
+    """Return the error of an attempt at a server that answers so."""
     async with RawServer(answering) as server:
         with pytest.raises(EngagementError) as caught:
             await attempt(server.url, **options)
@@ -76,7 +76,7 @@ async def failing(answering: Callable[[Exchange], Awaitable[None]], **options: A
 
 
 def sending(*parts: bytes, close: bool = False, hang: bool = False, pause_s: float = 0) -> Any:
-    """A server that writes these bytes."""
+    """Return a server that writes these bytes."""
 
     async def answer(exchange: Exchange) -> None:
         for part in parts:

@@ -37,7 +37,7 @@ HOURS = ("17", "03")
 
 
 def shuffled(value: Any, draw: random.Random) -> Any:
-    """The same JSON object with its keys in another order."""
+    """Return the same JSON object with its keys in another order."""
     if not isinstance(value, dict):
         return value
     keys = list(value)
@@ -46,7 +46,7 @@ def shuffled(value: Any, draw: random.Random) -> Any:
 
 
 def answered(query: Query, number: int, ids: tuple[str, ...], draw: random.Random) -> Answer:
-    """An answer whose values follow from its IDs, and whose order from `draw`."""
+    """Return an answer whose values follow from its IDs, and whose order from `draw`."""
     keys: dict[str, tuple[str, ...]] = {
         "tweet.id": ids[1:-1],
         "engagement.type": query.engagement_types,
@@ -67,7 +67,7 @@ def answered(query: Query, number: int, ids: tuple[str, ...], draw: random.Rando
 
 
 def job_of(path: Path, query: Query, seed: int, count: int = 2000) -> Folder:
-    """A job whose answers came in an order of their own, each with its keys in an order of its own."""
+    """Return a job whose answers came in an order of their own, each with its keys in an order of its own."""
     draw = random.Random(seed)
     folder = Folder(path)
     Starting(folder, query, GivenIds(make_ids(count)))()

@@ -25,7 +25,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Adds a command `boom` that raises the error."""
+    """Add a command `boom` that raises the error."""
 
     @click.command()
     @click.option("--json", "as_json", is_flag=True)

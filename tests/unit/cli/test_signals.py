@@ -1,0 +1,66 @@
+"""Commands run as coroutines: their result, their errors, and what a signal does. Real signals, to this process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from engagement_async.cli.exit_codes import INTERRUPTED, TERMINATED, Interrupted
+from engagement_async.cli.signals import run_async
+
+
+def test_a_result_comes_back() -> None:
+    async def main() -> int:
+        await asyncio.sleep(0)
+        return 7
+
+    assert run_async(main) == 7
+
+
+def test_an_error_goes_up() -> None:
+    async def main() -> None:
+        raise ValueError("of the command")
+
+    with pytest.raises(ValueError, match="of the command"):
+        run_async(main)
+
+
+def test_a_cancellation_of_the_commands_own_is_no_signal() -> None:
+    async def main() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        run_async(main)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)])
+def test_a_signal_cancels_and_waits_until_all_is_put_away(number: signal.Signals, code: int) -> None:
+    put_away: list[str] = []
+
+    async def main() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0)
+            put_away.append("all")
+
+    with pytest.raises(Interrupted) as caught:
+        run_async(main)
+
+    assert caught.value.exit_code == code
+    assert put_away == ["all"]
+
+
+def test_the_handlers_of_before_are_there_after() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    async def main() -> None:
+        assert signal.getsignal(signal.SIGTERM) != before[1]
+
+    run_async(main)
+
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
