@@ -18,8 +18,10 @@ from engagement_async._core.result import EngagementResult
 from engagement_async._engine.scheduler import LocalScheduler, Scheduler
 from engagement_async._engine.stream import AnswerStream, Engine, Source
 from engagement_async._engine.transport import Transport
+from engagement_async._progress import WaitReason
 from engagement_async.config import (
     DEFAULT_BASE_URL,
+    DEFAULT_CONCURRENCY,
     DEFAULT_OUTAGE_TIMEOUT_S,
     SizeLimits,
     Timeouts,
@@ -44,8 +46,7 @@ class ClientStatus:
     in_flight: int
     waiting_s: float
     """Seconds until the contract grants the next request, while somebody waits for one; else 0."""
-    waiting_for: str | None
-    """"the contract", "the API's rate limit", "the API to answer again", or None."""
+    waiting_for: WaitReason | None
 
 
 class EngagementClient:
@@ -72,7 +73,7 @@ class EngagementClient:
         credentials: Credentials,
         *,
         rate_limit: RateLimit | Sequence[RateLimit] | None = None,
-        concurrency: int = 16,
+        concurrency: int = DEFAULT_CONCURRENCY,
         base_url: str = DEFAULT_BASE_URL,
         scheduler: Scheduler | None = None,
         outage_timeout_s: float = DEFAULT_OUTAGE_TIMEOUT_S,
@@ -188,13 +189,13 @@ class EngagementClient:
         engine = self._engine
         waiting_s = self._scheduler.waiting_s
         held_s = self._scheduler.held_s
-        reason = None
+        reason: WaitReason | None = None
         if engine.outage.is_open:
-            reason = "the API to answer again"
+            reason = WaitReason.OUTAGE
         elif held_s:
-            reason = "the API's rate limit"
+            reason = WaitReason.RATE_LIMITED
         elif waiting_s:
-            reason = "the contract"
+            reason = WaitReason.CONTRACT
         return ClientStatus(engine.requests, engine.in_flight, max(waiting_s, held_s), reason)
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Collec
 from itertools import islice
 from typing import NamedTuple
 
-from engagement_async._core.unique_ids import IdSet
+from engagement_async._core.unique_ids import UniqueIds
 from engagement_async.errors import UsageError
 
 __all__ = ["MAX_TWEET_ID", "Batch", "TweetIds", "check_tweet_ids", "chunk"]
@@ -28,8 +28,8 @@ _USUAL = r"(?:[1-8][0-9]{0,18}+|9[0-9]{0,17}+)"
 _ALL_WELL = re.compile(rf"(?:{_USUAL},)*+{_USUAL}", re.ASCII)
 _SMALL = 1_000_000
 """Lists and sets of up to so many IDs lose their duplicates at once; of larger and other sources every ID is remembered."""
-_QUICK = 500_000
-"""So many of them in a set, the others in an `IdSet`."""
+_SET_MAX = 500_000
+"""IDs in a `set` before an `IdSet` takes over: ten million IDs must not take a gigabyte."""
 
 
 class Batch(NamedTuple):
@@ -75,8 +75,7 @@ class _Distinct:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._seen: set[str] = set()
-        self._more = IdSet()
+        self._seen: UniqueIds[str] = UniqueIds(_SET_MAX)
         self._gathered: list[str] = []
         self._taken = 0
         self._number = 0
@@ -88,21 +87,7 @@ class _Distinct:
     def add(self, given: list[str | int]) -> None:
         ids = check_tweet_ids(given, position=self._taken)
         self._taken += len(given)
-        self._gathered += self._new(ids)
-
-    def _new(self, ids: list[str]) -> Iterable[str]:
-        """Those that were not seen before, each once, in their order."""
-        seen = self._seen
-        before = len(seen)
-        if before >= _QUICK:
-            # Slower, and an eighth of the memory: ten million IDs must not take a gigabyte.
-            return self._more.add_new_texts([i for i in ids if i not in seen])
-        if seen.isdisjoint(ids):
-            seen.update(ids)
-            return ids if len(seen) == before + len(ids) else dict.fromkeys(ids)
-        new = {i: None for i in ids if i not in seen}
-        seen.update(new)
-        return new
+        self._gathered += self._seen.add_new(ids)
 
     def batch(self) -> Batch | None:
         """What was gathered, if anything."""

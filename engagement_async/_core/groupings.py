@@ -11,7 +11,17 @@ from typing import Any
 
 from engagement_async.errors import InvalidAnswerError
 
-__all__ = ["Grouping", "answered_levels", "answered_shapes", "columns_of", "day_at", "hour_at", "leaf_dicts", "rows_of"]
+__all__ = [
+    "Grouping",
+    "answered_levels",
+    "answered_shapes",
+    "columns_of",
+    "day_at",
+    "hour_at",
+    "leaf_dicts",
+    "only_keys",
+    "rows_of",
+]
 
 Grouping = dict[str, Any]
 """Nested dicts in the order of a `group_by`, with integer leaves."""
@@ -37,7 +47,8 @@ def answered_shapes(group_by: tuple[str, ...], grouping: Grouping) -> list[tuple
     with_days = (*group_by[:at], "engagement.day", *group_by[at:])
     are_days = {_DAY.fullmatch(key) is not None for _, inner in leaf_dicts(grouping, at, ()) for key in inner}
     if are_days == {True, False}:
-        bare, nested = (_only(grouping, at, days=days) for days in (False, True))
+        bare = only_keys(grouping, at, lambda key: _DAY.fullmatch(key) is None)
+        nested = only_keys(grouping, at, lambda key: _DAY.fullmatch(key) is not None)
         return [(group_by, bare), (with_days, nested)]
     return [(group_by, grouping)] if are_days == {False} else [(with_days, grouping)]
 
@@ -47,10 +58,12 @@ def answered_levels(group_by: tuple[str, ...], grouping: Grouping) -> tuple[str,
     return answered_shapes(group_by, grouping)[0][0]
 
 
-def _only(grouping: Grouping, depth: int, *, days: bool) -> Grouping:
-    if depth:
-        return {key: _only(inner, depth - 1, days=days) for key, inner in grouping.items()}
-    return {key: value for key, value in grouping.items() if (_DAY.fullmatch(key) is not None) == days}
+def only_keys(grouping: Grouping, level: int, is_kept: Callable[[str], bool]) -> Grouping:
+    """Return the grouping with those keys of one level that `is_kept` accepts, and without what that empties."""
+    if not level:
+        return {key: value for key, value in grouping.items() if is_kept(key)}
+    filtered = {key: only_keys(inner, level - 1, is_kept) for key, inner in grouping.items()}
+    return {key: inner for key, inner in filtered.items() if inner}
 
 
 def rows_of(levels: tuple[str, ...], grouping: Grouping) -> Iterator[dict[str, Any]]:

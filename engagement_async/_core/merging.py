@@ -7,10 +7,10 @@ two answers have the same key path, their integers are added.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 from typing import Any
 
-from engagement_async._core.groupings import Grouping
+from engagement_async._core.groupings import Grouping, only_keys
 from engagement_async._core.parsing import Answer, Window
 from engagement_async._core.query import Query
 from engagement_async._core.result import BatchOutcomes, EngagementResult
@@ -41,12 +41,6 @@ def fold(into: Grouping, part: Grouping, disjoint_at: int | None = None) -> None
 
 def _copied(grouping: Grouping) -> Grouping:
     return {key: _copied(value) if isinstance(value, dict) else value for key, value in grouping.items()}
-
-
-def _without(grouping: Grouping, level: int, tweet_ids: Set[str]) -> Grouping:
-    if level:
-        return {key: _without(inner, level - 1, tweet_ids) for key, inner in grouping.items()}
-    return {key: value for key, value in grouping.items() if key not in tweet_ids}
 
 
 def levels_of_tweets(query: Query) -> dict[str, int | None]:
@@ -87,7 +81,7 @@ def unite(number: int, tweet_ids: tuple[str, ...], answers: list[Answer], query:
         # What other parts had of them would look whole. Sums over Tweets keep it: nobody could take it out of those.
         for name, level in levels.items():
             if level is not None and name in groupings:
-                groupings[name] = _without(groupings[name], level, out)
+                groupings[name] = only_keys(groupings[name], level, lambda i: i not in out)
     return Answer(
         number,
         tweet_ids,

@@ -1,10 +1,11 @@
-"""Where a Tweet ID ended, and why: the kinds of failure."""
+"""Where Tweet IDs ended, and why: counts of outcomes, kinds of failure."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
-__all__ = ["Failure", "FailureKind"]
+__all__ = ["Failure", "FailureKind", "Outcomes"]
 
 
 class FailureKind(StrEnum):
@@ -46,3 +47,20 @@ class Failure(str):
 
 def _rebuild(message: str, kind: FailureKind) -> Failure:
     return Failure(message, kind=kind)
+
+
+class Outcomes(NamedTuple):
+    """How many IDs ended where."""
+
+    answered: int = 0
+    unavailable: int = 0
+    unsupported: int = 0
+    """Without a value of any metric that was asked."""
+    forbidden: int = 0
+    failed: int = 0
+
+    def __add__(self, other: tuple[int, ...]) -> Outcomes:  # type: ignore[override]
+        return Outcomes(*(mine + its for mine, its in zip(self, other, strict=True)))
+
+    def __sub__(self, other: tuple[int, ...]) -> Outcomes:
+        return Outcomes(*(mine - its for mine, its in zip(self, other, strict=True)))

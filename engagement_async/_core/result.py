@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engagement_async._core.groupings import Grouping, answered_shapes, columns_of, rows_of
+from engagement_async._core.outcomes import Outcomes
 from engagement_async._core.parsing import Answer, Window
 from engagement_async._core.query import UNSUPPORTED_KEYS, Query
 from engagement_async.errors import UsageError
@@ -16,7 +17,7 @@ from engagement_async.errors import UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["BatchOutcomes", "EngagementResult"]
+__all__ = ["BatchOutcomes", "EngagementResult", "count_outcomes"]
 
 
 class BatchOutcomes(NamedTuple):
@@ -37,6 +38,20 @@ class BatchOutcomes(NamedTuple):
             answer.unsupported_tweet_ids,
             answer.failed_tweet_ids,
         )
+
+
+def count_outcomes(answer: Answer, engagement_types: Iterable[str]) -> Outcomes:
+    """Count where the IDs of one answer ended; the counts add up to its IDs."""
+    unsupported = 0
+    if answer.unsupported_tweet_ids:
+        lists = [frozenset(answer.unsupported_tweet_ids.get(metric, ())) for metric in engagement_types]
+        others = (*answer.unavailable_tweet_ids, *answer.forbidden_tweet_ids, *answer.failed_tweet_ids)
+        unsupported = len(frozenset.intersection(*lists).difference(others))
+    unavailable = len(answer.unavailable_tweet_ids)
+    forbidden = len(answer.forbidden_tweet_ids)
+    failed = len(answer.failed_tweet_ids)
+    answered = len(answer.tweet_ids) - unavailable - forbidden - failed - unsupported
+    return Outcomes(answered, unavailable, unsupported, forbidden, failed)
 
 
 @dataclass(eq=False, repr=False)

@@ -11,11 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
+from engagement_async._core.outcomes import Failure, FailureKind, Outcomes
 from engagement_async._core.parsing import Answer, Window
+from engagement_async._core.result import count_outcomes
 
 try:
     from isal import isal_zlib as _zlib
@@ -24,44 +26,18 @@ except ImportError:  # pragma: no cover - the same format, slower
 
 _Broken: Any = _zlib.error  # isal's stubs make an instance of it
 
-__all__ = [
-    "Outcomes",
-    "StoredAnswer",
-    "checksum",
-    "counts_of",
-    "decode_answer",
-    "encode_answer",
-    "pack_ids",
-    "unpack_ids",
-]
+__all__ = ["EncodedAnswer", "checksum", "decode_answer", "encode_answer", "pack_ids", "unpack_ids"]
 
 _LEVEL = 1
 """The journal is written at the rate of the network: a third of the bytes at a fifth of the time of level 6."""
 
 
-class Outcomes(NamedTuple):
-    """How many IDs ended where; they add up to the batch's IDs."""
-
-    answered: int = 0
-    unavailable: int = 0
-    unsupported: int = 0
-    """Without a value of any metric that was asked."""
-    forbidden: int = 0
-    failed: int = 0
-
-    def __add__(self, other: tuple[int, ...]) -> Outcomes:  # type: ignore[override]
-        return Outcomes(*(mine + its for mine, its in zip(self, other, strict=True)))
-
-    def __sub__(self, other: tuple[int, ...]) -> Outcomes:
-        return Outcomes(*(mine - its for mine, its in zip(self, other, strict=True)))
-
-
 @dataclass(frozen=True, slots=True)
-class StoredAnswer:
+class EncodedAnswer:
     """An answer as it lies in the journal."""
 
     number: int
-    counts: Outcomes
+    outcomes: Outcomes
     size: int
     """Of its JSON, in bytes."""
     body: bytes
@@ -70,50 +46,36 @@ class StoredAnswer:
     @property
     def checksum(self) -> bytes:
         """Of all of it: an answer in another's place is as wrong as one with a flipped bit."""
-        return checksum(f"answer {self.number} {tuple(self.counts)} {self.size}".encode(), self.body)
+        return checksum(f"answer {self.number} {tuple(self.outcomes)} {self.size}".encode(), self.body)
 
 
 def checksum(name: bytes, value: bytes) -> bytes:
-    """SHA-256 of a value under its name."""
+    """Return the SHA-256 of a value under its name."""
     return sha256(name + b"\0" + value).digest()
 
 
 def pack_ids(tweet_ids: Iterable[str] | Iterable[int]) -> bytes:
-    """8 bytes each, the lowest first."""
+    """Return the IDs in 8 bytes each, the lowest byte first."""
     ids = tweet_ids if isinstance(tweet_ids, array) else array("q", map(int, tweet_ids))
-    return _little(ids).tobytes()
+    return _little_endian(ids).tobytes()
 
 
 def unpack_ids(packed: bytes) -> tuple[str, ...]:
-    """The IDs as strings."""
+    """Return packed IDs as strings."""
     ids = array("q")
     ids.frombytes(packed)
-    return tuple(map(str, _little(ids)))
+    return tuple(map(str, _little_endian(ids)))
 
 
-def _little(ids: array[int]) -> array[int]:
+def _little_endian(ids: array[int]) -> array[int]:
     if sys.byteorder != "little":  # pragma: no cover - a journal may move to another machine
         ids = ids[:]
         ids.byteswap()
     return ids
 
 
-def counts_of(answer: Answer, engagement_types: Iterable[str]) -> Outcomes:
-    """The outcomes of one answer."""
-    unsupported = 0
-    if answer.unsupported_tweet_ids:
-        lists = [frozenset(answer.unsupported_tweet_ids.get(metric, ())) for metric in engagement_types]
-        out = frozenset((*answer.unavailable_tweet_ids, *answer.forbidden_tweet_ids, *answer.failed_tweet_ids))
-        unsupported = len(frozenset.intersection(*lists) - out)
-    unavailable = len(answer.unavailable_tweet_ids)
-    forbidden = len(answer.forbidden_tweet_ids)
-    failed = len(answer.failed_tweet_ids)
-    answered = len(answer.tweet_ids) - unavailable - forbidden - failed - unsupported
-    return Outcomes(answered, unavailable, unsupported, forbidden, failed)
-
-
-def encode_answer(answer: Answer, engagement_types: Iterable[str]) -> StoredAnswer:
-    """The answer without its IDs, which the batch holds."""
+def encode_answer(answer: Answer, engagement_types: Iterable[str]) -> EncodedAnswer:
+    """Return the answer without its IDs, which the batch holds."""
     value: dict[str, Any] = {"groupings": answer.groupings}
     if answer.windows:
         value["windows"] = answer.windows
@@ -124,36 +86,43 @@ def encode_answer(answer: Answer, engagement_types: Iterable[str]) -> StoredAnsw
     if answer.unsupported_tweet_ids:
         value["unsupported"] = answer.unsupported_tweet_ids
     if answer.failed_tweet_ids:
-        value["failed"] = answer.failed_tweet_ids
+        value["failed"] = {i: [_kind_of(failure), str(failure)] for i, failure in answer.failed_tweet_ids.items()}
     if answer.notes:
         value["notes"] = answer.notes
     try:
         raw = orjson.dumps(value, default=tuple)  # a Window is a tuple of a class of its own
     except TypeError:  # a number beyond 64 bits: JSON readers would round it, and no Tweet counts that far
-        reason = "a value does not fit into 64 bits"
-        failed = Answer(answer.number, answer.tweet_ids, failed_tweet_ids=dict.fromkeys(answer.tweet_ids, reason))
+        failure = Failure("a value does not fit into 64 bits", kind=FailureKind.UNREPRESENTABLE)
+        failed = Answer(answer.number, answer.tweet_ids, failed_tweet_ids=dict.fromkeys(answer.tweet_ids, failure))
         return encode_answer(failed, engagement_types)
-    return StoredAnswer(answer.number, counts_of(answer, engagement_types), len(raw), _zlib.compress(raw, _LEVEL))
+    outcomes = count_outcomes(answer, engagement_types)
+    return EncodedAnswer(answer.number, outcomes, len(raw), _zlib.compress(raw, _LEVEL))
 
 
-def decode_answer(stored: StoredAnswer, tweet_ids: tuple[str, ...]) -> Answer:
-    """The answer again. `ValueError` when the bytes are none."""
+def _kind_of(failure: str) -> str:
+    return failure.kind if isinstance(failure, Failure) else FailureKind.SERVER
+
+
+def decode_answer(encoded: EncodedAnswer, tweet_ids: tuple[str, ...]) -> Answer:
+    """Return the answer again. Raise `ValueError` when the bytes are none."""
     try:
-        value = orjson.loads(_zlib.decompress(stored.body))
+        value = orjson.loads(_zlib.decompress(encoded.body))
         return Answer(
-            stored.number,
+            encoded.number,
             tweet_ids,
             value["groupings"],
-            windows=tuple(Window(_at(start), _at(end)) for start, end in value.get("windows", ())),
+            windows=tuple(Window(_instant(start), _instant(end)) for start, end in value.get("windows", ())),
             unavailable_tweet_ids=tuple(value.get("unavailable", ())),
             forbidden_tweet_ids=tuple(value.get("forbidden", ())),
             unsupported_tweet_ids={metric: tuple(ids) for metric, ids in value.get("unsupported", {}).items()},
-            failed_tweet_ids=value.get("failed", {}),
+            failed_tweet_ids={
+                i: Failure(text, kind=FailureKind(kind)) for i, (kind, text) in value.get("failed", {}).items()
+            },
             notes=tuple(value.get("notes", ())),
         )
     except (_Broken, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not an answer: {type(error).__name__}") from None
 
 
-def _at(text: str) -> datetime:
+def _instant(text: str) -> datetime:
     return datetime.fromisoformat(text)

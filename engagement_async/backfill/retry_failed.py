@@ -1,4 +1,4 @@
-"""What a second asking of failed IDs changes in the answers that they failed in. Pure.
+"""A second request for failed IDs, and what it changes in the answers that they failed in.
 
 Failed IDs of many batches are asked together, so that few requests are paid for; each ID's values go back to its own
 batch. Sums over Tweets cannot be taken apart: the first batch takes them in, and the sum over all batches is exact.
@@ -7,23 +7,64 @@ batch. Sums over Tweets cannot be taken apart: the first batch takes them in, an
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from engagement_async._core.batches import Batch
-from engagement_async._core.groupings import answered_levels
+from engagement_async._core.groupings import Grouping, answered_levels, only_keys
 from engagement_async._core.merging import fold
-from engagement_async._core.parsing import Answer, Grouping
+from engagement_async._core.parsing import Answer
 from engagement_async._core.query import Query
+from engagement_async.backfill.codec import encode_answer
+from engagement_async.backfill.journal import Journal
 
-__all__ = ["Again", "pack_failed", "patched", "retries_whole_batches", "without_ids"]
+__all__ = ["FailedWork", "RetryBatch", "pack_failed", "patch", "retries_whole_batches"]
 
 
-class Again(NamedTuple):
+_PAGE = 256
+"""Answers that are read ahead."""
+
+
+class RetryBatch(NamedTuple):
     """One request for IDs that failed before."""
 
     batch: Batch
-    homes: tuple[tuple[int, frozenset[str]], ...]
+    origins: tuple[tuple[int, frozenset[str]], ...]
     """The batches that they came from, and which of them."""
+
+
+class FailedWork:
+    """Asks the IDs that failed, packed. Pages advance by batch, so an ID that fails again is not asked twice in a run."""
+
+    def __init__(self) -> None:
+        self._after = -1
+        self._number = 0
+        self._asked: dict[int, RetryBatch] = {}
+
+    def next_page(self, journal: Journal) -> list[Batch]:
+        """See `Work`."""
+        failed = journal.failed(self._after, _PAGE)
+        batches: list[Batch] = []
+        for packed in pack_failed(failed, journal.query):
+            self._asked[self._number] = packed
+            batches.append(Batch(self._number, packed.batch.tweet_ids))
+            self._number += 1
+        if failed:
+            self._after = failed[-1].number
+        return batches
+
+    def write(self, journal: Journal, answers: list[Answer], documents: dict[str, Any]) -> None:
+        """See `Work`."""
+        query = journal.query
+        patched: dict[int, Answer] = {}
+        for answer in answers:
+            with_sums = True
+            for number, ids in self._asked[answer.number].origins:
+                old = patched.get(number) or journal.answer(number)
+                patched[number] = patch(old, answer, ids, query, with_sums=with_sums)
+                with_sums = False
+        journal.rewrite([encode_answer(answer, query.engagement_types) for answer in patched.values()], documents)
+        for answer in answers:
+            del self._asked[answer.number]
 
 
 def retries_whole_batches(query: Query) -> bool:
@@ -31,45 +72,45 @@ def retries_whole_batches(query: Query) -> bool:
     return len(query.parts()) > 1 and any("tweet.id" not in group_by for group_by in query.groupings.values())
 
 
-def pack_failed(answers: Iterable[Answer], query: Query) -> Iterator[Again]:
-    """The failed IDs of these answers, in as few requests as hold them."""
+def pack_failed(answers: Iterable[Answer], query: Query) -> Iterator[RetryBatch]:
+    """Yield the failed IDs of these answers, in as few requests as hold them."""
     size = query.endpoint.ids_per_request
     ids: list[str] = []
-    homes: list[tuple[int, frozenset[str]]] = []
+    origins: list[tuple[int, frozenset[str]]] = []
     number = 0
     for answer in answers:
         if retries_whole_batches(query):
-            yield Again(Batch(number, answer.tweet_ids), ((answer.number, frozenset(answer.tweet_ids)),))
+            yield RetryBatch(Batch(number, answer.tweet_ids), ((answer.number, frozenset(answer.tweet_ids)),))
             number += 1
             continue
         failed = list(answer.failed_tweet_ids)
         while failed:
             taken, failed = failed[: size - len(ids)], failed[size - len(ids) :]
             ids += taken
-            homes.append((answer.number, frozenset(taken)))
+            origins.append((answer.number, frozenset(taken)))
             if len(ids) == size:
-                yield Again(Batch(number, tuple(ids)), tuple(homes))
-                ids, homes = [], []
+                yield RetryBatch(Batch(number, tuple(ids)), tuple(origins))
+                ids, origins = [], []
                 number += 1
     if ids:
-        yield Again(Batch(number, tuple(ids)), tuple(homes))
+        yield RetryBatch(Batch(number, tuple(ids)), tuple(origins))
 
 
-def patched(old: Answer, new: Answer, ids: frozenset[str], query: Query, *, with_sums: bool) -> Answer:
-    """`old`, with what `new` says of these IDs in the place of what it said. `with_sums`: and with `new`'s sums."""
+def patch(old: Answer, new: Answer, ids: frozenset[str], query: Query, *, with_sums: bool) -> Answer:
+    """Return `old` with what `new` has of these IDs in the place of what it had, and with `new`'s sums if `with_sums`."""
     is_whole = len(ids) == len(old.tweet_ids)
     groupings: dict[str, Grouping] = {}
     for name, group_by in query.groupings.items():
-        mine, its = old.groupings.get(name, {}), new.groupings.get(name, {})
+        before, after = old.groupings.get(name, {}), new.groupings.get(name, {})
         if "tweet.id" in group_by:
-            merged = _chosen(mine, _depth(group_by, mine), ids, keep=False)
-            fold(merged, _chosen(its, _depth(group_by, its), ids, keep=True))
+            merged = only_keys(before, _level(group_by, before), lambda i: i not in ids)
+            fold(merged, only_keys(after, _level(group_by, after), ids.__contains__))
         else:
             merged = {}
             if not (is_whole and retries_whole_batches(query)):
-                fold(merged, mine)
+                fold(merged, before)
             if with_sums:
-                fold(merged, its)
+                fold(merged, after)
         if merged or name in old.groupings or name in new.groupings:
             groupings[name] = merged
     metrics = dict.fromkeys((*old.unsupported_tweet_ids, *new.unsupported_tweet_ids))
@@ -98,23 +139,10 @@ def patched(old: Answer, new: Answer, ids: frozenset[str], query: Query, *, with
     )
 
 
-def without_ids(grouping: Grouping, group_by: tuple[str, ...], ids: Collection[str]) -> Grouping:
-    """A grouping by Tweet without these IDs."""
-    return _chosen(grouping, _depth(group_by, grouping), ids, keep=False)
-
-
-def _depth(group_by: tuple[str, ...], grouping: Grouping) -> int:
+def _level(group_by: tuple[str, ...], grouping: Grouping) -> int:
     return answered_levels(group_by, grouping).index("tweet.id")
 
 
-def _chosen(grouping: Grouping, depth: int, ids: Collection[str], *, keep: bool) -> Grouping:
-    """The grouping with these IDs alone, or without them; emptied levels go too."""
-    if depth == 0:
-        return {key: value for key, value in grouping.items() if (key in ids) is keep}
-    chosen = {key: _chosen(inner, depth - 1, ids, keep=keep) for key, inner in grouping.items()}
-    return {key: inner for key, inner in chosen.items() if inner}
-
-
 def _replaced(answer: Answer, ids: frozenset[str], old: Collection[str], new: Collection[str]) -> tuple[str, ...]:
-    kept = frozenset(old).difference(ids).union(ids.intersection(new))
-    return tuple(i for i in answer.tweet_ids if i in kept) if kept else ()
+    listed = frozenset(old).difference(ids).union(ids.intersection(new))
+    return tuple(i for i in answer.tweet_ids if i in listed) if listed else ()

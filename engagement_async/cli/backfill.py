@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import wraps
@@ -17,13 +18,17 @@ import orjson
 from click.core import ParameterSource
 
 from engagement_async._core.endpoints import ENDPOINTS
+from engagement_async._export.layout import FORMATS
 from engagement_async._ids.reading import Reject
-from engagement_async.backfill.create import FileIds, Started, Starting
-from engagement_async.backfill.exporter import FORMATS, PART_IDS, Exporter
-from engagement_async.backfill.job import BackfillJob, JobStatus, job_options, job_status, verified
-from engagement_async.backfill.job_progress import Progress
-from engagement_async.backfill.journal import Folder, Tally, query_document
+from engagement_async._progress import Progress, ProgressMeter, RunOutcome, WaitReason, contract_per_minute
+from engagement_async.backfill.create import CreateJob, StartResult
+from engagement_async.backfill.directory import JobDirectory, JobStatus
+from engagement_async.backfill.exporter import PART_IDS, Exporter
+from engagement_async.backfill.inputs import FileSource
+from engagement_async.backfill.job import BackfillJob
+from engagement_async.backfill.journal_rows import query_document
 from engagement_async.backfill.runner import DRAIN_S
+from engagement_async.backfill.totals import JobTotals
 from engagement_async.cli import options
 from engagement_async.cli.app import Session
 from engagement_async.cli.config import Auth, Settings
@@ -37,7 +42,7 @@ from engagement_async.cli.exit_codes import (
     SOME_FAILED,
     CommandError,
 )
-from engagement_async.cli.progress import Snapshot, count, duration
+from engagement_async.cli.progress import WAITING_FOR, count, duration
 from engagement_async.cli.report import Reporter
 from engagement_async.cli.signals import run_async
 from engagement_async.client import check_query
@@ -64,10 +69,11 @@ _CODES: tuple[tuple[type[JobError], int], ...] = (
     (JobIncompleteError, INCOMPLETE),
 )
 _UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-_TOLD_OUTCOMES = {
-    "max_requests": "the requests of --max-requests are used up",
-    "max_duration": "the time of --max-duration is over",
-    "outage": "the API does not answer",
+_WHY_NOT_DONE = {
+    RunOutcome.MAX_REQUESTS: "the requests of --max-requests are used up",
+    RunOutcome.MAX_DURATION: "the time of --max-duration is over",
+    RunOutcome.STOPPED: "it was stopped",
+    RunOutcome.OUTAGE: "the API does not answer",
 }
 
 
@@ -169,9 +175,9 @@ def run(
     accounted for, 2 usage, input or configuration, 3 some IDs failed or some lines were none, 4 credentials, 5 stopped
     before the end, 6 disk, 11 another process runs it, 12 another job's folder, 13 corrupt, 130/143 interrupted.
     """
-    folder = Folder(job)
+    directory = JobDirectory(job)
     reporter = Reporter.of(ctx.obj, as_json=as_json, quiet=quiet)
-    running = _Running(ctx, folder, reporter, contract)
+    command = _RunCommand(ctx, directory, reporter, contract)
     query = None
     if endpoint is not None:
         query = options.make_query(
@@ -180,22 +186,25 @@ def run(
             group_by=group_by,
             start=start,
             end=end,
-            app_only=running.credentials.is_app_only,
+            app_only=command.credentials.is_app_only,
         )
-        check_query(query, running.credentials)
+        check_query(query, command.credentials)
     elif metrics or group_by or start or end:
         raise UsageError("which endpoint? Name it after JOB, or leave out what it is to be asked")
     rejects = 0
 
-    def told(reject: Reject) -> None:
+    def on_reject(reject: Reject) -> None:
         nonlocal rejects
         rejects += 1
         reporter.rejected(reject, show=rejects <= options.LISTED_REJECTS)
 
-    source = FileIds(files, id_column=id_column, format=ids_format, strict=strict, on_warning=reporter.warn)
-    started = Starting(folder, query, source if files else None, extend=extend, options=running.flags, on_reject=told)()
-    _tell_start(reporter, folder, started)
-    return running(started.tally, again=False)
+    source = FileSource(files, id_column=id_column, format=ids_format, strict=strict, on_warning=reporter.warn)
+    create = CreateJob(
+        directory, query, source if files else None, extend=extend, options=command.flags, on_reject=on_reject
+    )
+    started = create()
+    _report_start(reporter, directory, started)
+    return command(started.totals, failed_only=False)
 
 
 @backfill.command("retry-failed")
@@ -205,18 +214,20 @@ def run(
 @_job_errors
 def retry_failed(ctx: click.Context, /, job: Path, as_json: bool, quiet: bool, **contract: Any) -> int:
     """Ask the IDs of JOB that failed once more. Exit codes as for `run`."""
-    folder = Folder(job)
-    folder.must_exist()
-    running = _Running(ctx, folder, Reporter.of(ctx.obj, as_json=as_json, quiet=quiet), contract)
-    return running(job_status(folder).tally, again=True)
+    directory = JobDirectory(job)
+    directory.must_exist()
+    command = _RunCommand(ctx, directory, Reporter.of(ctx.obj, as_json=as_json, quiet=quiet), contract)
+    return command(directory.status().totals, failed_only=True)
 
 
-class _Running:
+class _RunCommand:
     """One run: contract and credentials are those of the flags, else of the flags that the job was started with, else
     of the environment or the file."""
 
-    def __init__(self, ctx: click.Context, folder: Folder, reporter: Reporter, contract: dict[str, Any]) -> None:
-        self._folder = folder
+    def __init__(
+        self, ctx: click.Context, directory: JobDirectory, reporter: Reporter, contract: dict[str, Any]
+    ) -> None:
+        self._directory = directory
         self._reporter = reporter
         self._max_requests: int | None = contract.pop("max_requests")
         self._max_duration_s: float | None = contract.pop("max_duration")
@@ -226,7 +237,7 @@ class _Running:
             if value is not None and ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
         }
         settings = Settings.load(os.environ)
-        known = {**job_options(folder), **self.flags}
+        known = {**directory.options(), **self.flags}
         auth: Auth | None = known.get("auth")
         self.credentials = settings.credentials(auth)
         self._limit = settings.rate_limit(known.get("requests_per_minute"), known.get("period", 60.0))
@@ -234,55 +245,53 @@ class _Running:
         self._concurrency = known.get("concurrency", 16)
         checked_base_url(self._base_url)  # before it is written down: an address with a password is refused
 
-    def __call__(self, tally: Tally, *, again: bool) -> int:
-        job = BackfillJob(self._folder.path)
-        ask = job.retry_failed if again else job.run
-        last: Progress | None = None
+    def __call__(self, totals: JobTotals, *, failed_only: bool) -> int:
+        job = BackfillJob(self._directory.path)
+        meter = ProgressMeter(totals.ids, contract_per_minute([self._limit]), time.monotonic)
+        meter.outcomes, meter.rejected = totals.outcomes, totals.rejected
+        last = meter.progress(0)
 
         def remember(progress: Progress) -> None:
             nonlocal last
             last = progress
 
-        def snapshot() -> Snapshot:
-            return _snapshot(last, tally, self._limit.requests * 60 / self._limit.period)
-
         async def main() -> Progress:
-            asking = asyncio.ensure_future(
-                ask(
+            running = asyncio.ensure_future(
+                job.run(
                     self.credentials,
                     rate_limit=self._limit,
-                    concurrency=self._concurrency,
-                    base_url=self._base_url,
+                    failed_only=failed_only,
                     max_requests=self._max_requests,
                     max_duration_s=self._max_duration_s,
                     on_progress=remember,
-                    every_s=0.2 if self._reporter.mode == "terminal" else 1.0,
+                    progress_interval_s=0.2 if self._reporter.mode == "terminal" else 1.0,
+                    concurrency=self._concurrency,
+                    base_url=self._base_url,
                 )
             )
-            async with self._reporter.watching(snapshot):
+            async with self._reporter.watching(lambda: last):
                 try:
-                    return await asyncio.shield(asking)
+                    return await asyncio.shield(running)
                 except asyncio.CancelledError:
                     self._reporter.event("stopping", at_most_s=DRAIN_S)
                     self._reporter.note(
                         f"stopping: what is on its way is waited for, {DRAIN_S:.0f} s at most; a second signal ends it now"
                     )
                     job.stop()
-                    self._tell(await asking, None, again)
+                    self._report(await running, None, failed_only)
                     raise
 
         progress = run_async(main)
         exit_code = OK
-        if progress.outcome != "done":
+        if progress.outcome is not RunOutcome.DONE:
             exit_code = INCOMPLETE
-        elif progress.counts.failed or progress.rejected:
+        elif progress.outcomes.failed or progress.rejected:
             exit_code = SOME_FAILED
-        self._tell(progress, exit_code, again)
+        self._report(progress, exit_code, failed_only)
         return exit_code
 
-    def _tell(self, progress: Progress, exit_code: int | None, again: bool) -> None:
-        counts = progress.counts._asdict()
-        outcomes = {**counts, "pending": progress.pending, "rejected": progress.rejected}
+    def _report(self, progress: Progress, exit_code: int | None, failed_only: bool) -> None:
+        outcomes = {**progress.outcomes._asdict(), "pending": progress.pending, "rejected": progress.rejected}
         reporter = self._reporter
         reporter.event(
             "finished", outcome=progress.outcome, requests=progress.requests, outcomes=outcomes, exit_code=exit_code
@@ -295,55 +304,37 @@ class _Running:
         for state, number in outcomes.items():
             if number or state == "answered":
                 reporter.note(f"  {state:<12}{number:>{width},}")
-        path = self._folder.path
+        path = self._directory.path
         if progress.rejected:
-            reporter.note(f"lines that are no IDs: {self._folder.rejects}")
-        if progress.outcome != "done":
-            why = _TOLD_OUTCOMES.get(progress.outcome or "", "it was stopped")
-            name = "retry-failed" if again else "run"
-            reporter.note(f"not done: {why}. Go on with: engagement backfill {name} {path}")
-        elif counts["failed"]:
+            reporter.note(f"lines that are no IDs: {self._directory.rejects_path}")
+        if progress.outcome in _WHY_NOT_DONE:
+            name = "retry-failed" if failed_only else "run"
+            reporter.note(f"not done: {_WHY_NOT_DONE[progress.outcome]}. Go on with: engagement backfill {name} {path}")
+        elif progress.outcomes.failed:
             reporter.note(f"ask the failed ones again with: engagement backfill retry-failed {path}")
 
 
-def _snapshot(progress: Progress | None, tally: Tally, contract_per_minute: float) -> Snapshot:
-    counts = tally.counts if progress is None else progress.counts
-    return Snapshot(
-        ids_done=sum(counts),
-        ids_total=tally.ids,
-        requests=0 if progress is None else progress.requests,
-        elapsed_s=0.0 if progress is None else progress.elapsed_s,
-        requests_last_minute=0 if progress is None else progress.requests_last_minute,
-        contract_per_minute=contract_per_minute,
-        eta_s=None if progress is None else progress.eta_s,
-        unavailable=counts.unavailable,
-        failed=counts.failed,
-        waiting_s=0.0 if progress is None else progress.waiting_s,
-        waiting_for=None if progress is None else progress.waiting_for,
-    )
-
-
-def _tell_start(reporter: Reporter, folder: Folder, started: Started) -> None:
-    tally = started.tally
+def _report_start(reporter: Reporter, directory: JobDirectory, started: StartResult) -> None:
+    totals = started.totals
     reporter.event(
         "started",
         is_new=started.is_new,
-        ids=tally.ids,
+        ids=totals.ids,
         new_ids=started.new_ids,
-        pending=tally.pending,
-        rejected=tally.rejected,
+        pending=totals.pending,
+        rejected=totals.rejected,
     )
     if started.is_new:
         twice = started.ids_read - started.new_ids
         more = f" ({twice:,} stood there more than once)" if twice else ""
-        reporter.note(f"{folder.path}: a new job of {count(started.new_ids, 'ID')}{more}")
+        reporter.note(f"{directory.path}: a new job of {count(started.new_ids, 'ID')}{more}")
     else:
         added = f", {started.new_ids:,} of them new" if started.new_ids else ""
         reporter.note(
-            f"{folder.path}: going on with {count(tally.ids, 'ID')}{added}; {tally.pending:,} are still to be asked"
+            f"{directory.path}: going on with {count(totals.ids, 'ID')}{added}; {totals.pending:,} are still to be asked"
         )
     if started.rejected > options.LISTED_REJECTS:
-        reporter.note(f"{started.rejected:,} lines are no Tweet IDs: see {folder.rejects}")
+        reporter.note(f"{started.rejected:,} lines are no Tweet IDs: see {directory.rejects_path}")
 
 
 @backfill.command()
@@ -352,21 +343,21 @@ def _tell_start(reporter: Reporter, folder: Folder, started: Started) -> None:
 @_job_errors
 def status(job: Path, as_json: bool) -> None:
     """Tell how far JOB is; also while another process runs it."""
-    found = job_status(Folder(job))
+    found = JobDirectory(job).status()
     last = found.runs[-1] if found.runs else None
     state = "running" if found.is_running else "complete" if found.is_complete else "stopped"
     if as_json:
-        tally = found.tally
+        totals = found.totals
         click.echo(
             orjson.dumps(
                 {
                     "job": str(job),
                     "state": state,
                     "query": query_document(found.query),
-                    "ids": tally.ids,
-                    "pending": tally.pending,
-                    "outcomes": tally.counts._asdict(),
-                    "rejected": tally.rejected,
+                    "ids": totals.ids,
+                    "pending": totals.pending,
+                    "outcomes": totals.outcomes._asdict(),
+                    "rejected": totals.rejected,
                     "requests": sum(run.requests for run in found.runs),
                     "runs": len(found.runs),
                     "last_outcome": last.outcome if last else None,
@@ -381,20 +372,20 @@ def status(job: Path, as_json: bool) -> None:
 
 
 def _status_lines(job: Path, found: JobStatus, state: str) -> list[tuple[str, str]]:
-    tally, query = found.tally, found.query
-    done = tally.ids - tally.pending
+    totals, query = found.totals, found.query
+    done = totals.ids - totals.pending
     lines = [
         ("job", str(job)),
         ("asks", f"{query.endpoint.name}: {', '.join(query.engagement_types)}"),
         *(("grouping", f"{name}: {', '.join(group_by)}") for name, group_by in query.groupings.items()),
         *([("from", f"{query.start} to {query.end}")] if query.start else []),
         ("state", state),
-        ("IDs", f"{done:,} of {tally.ids:,} done ({done / tally.ids:.1%})"),
-        *(("", f"{number:>12,} {name}") for name, number in tally.counts._asdict().items() if number),
+        ("IDs", f"{done:,} of {totals.ids:,} done ({done / totals.ids:.1%})"),
+        *(("", f"{number:>12,} {name}") for name, number in totals.outcomes._asdict().items() if number),
         ("requests", f"{sum(run.requests for run in found.runs):,} in {count(len(found.runs), 'run')}"),
     ]
-    if tally.rejected:
-        lines.append(("rejected", f"{tally.rejected:,} lines of the input"))
+    if totals.rejected:
+        lines.append(("rejected", f"{totals.rejected:,} lines of the input"))
     if found.is_running and found.now:
         now = found.now
         if now["contract_per_minute"]:
@@ -404,7 +395,7 @@ def _status_lines(job: Path, found: JobStatus, state: str) -> list[tuple[str, st
         if now["eta_s"] is not None:
             lines.append(("left", duration(now["eta_s"])))
         if now["waiting_for"]:
-            lines.append(("waiting", f"{duration(now['waiting_s'])} for {now['waiting_for']}"))
+            lines.append(("waiting", f"{duration(now['waiting_s'])} for {WAITING_FOR[WaitReason(now['waiting_for'])]}"))
     return lines
 
 
@@ -443,19 +434,19 @@ def export(
     """
     reporter = Reporter.of(session, as_json=as_json, quiet=quiet)
 
-    def told(path: str) -> None:
+    def on_file(path: str) -> None:
         reporter.event("file", path=path)
         reporter.note(path)
 
     exporter = Exporter(
-        Folder(job),
+        JobDirectory(job),
         output,
         format=format_,
         outcomes=outcomes,
         partial=partial,
         part_ids=part_ids,
         stdout=sys.stdout.buffer,
-        on_file=told,
+        on_file=on_file,
     )
     done = exporter.follow() if follow else exporter.export()
     reporter.event("finished", files=done.files, answered=done.answered, pending=done.pending, exit_code=OK)
@@ -469,11 +460,11 @@ def export(
 @_job_errors
 def verify(job: Path, as_json: bool) -> None:
     """Read all of JOB again, checksum by checksum. Exit code 13 when anything is not as it was written."""
-    tally = verified(Folder(job))
+    totals = JobDirectory(job).verify()
     if as_json:
-        click.echo(orjson.dumps({"job": str(job), "ok": True, "batches": tally.batches, "answers": tally.answers}))
+        click.echo(orjson.dumps({"job": str(job), "ok": True, "batches": totals.batches, "answers": totals.answers}))
     else:
-        click.echo(f"{job}: {count(tally.answers, 'answer')} of {tally.batches:,}: all is as it was written")
+        click.echo(f"{job}: {count(totals.answers, 'answer')} of {totals.batches:,}: all is as it was written")
 
 
 @backfill.command()
@@ -482,7 +473,7 @@ def verify(job: Path, as_json: bool) -> None:
 @_job_errors
 def report(job: Path, as_json: bool) -> None:
     """Tell what JOB has spent: requests, IDs, minutes, run by run."""
-    found = job_status(Folder(job))
+    found = JobDirectory(job).status()
     requests, ids = sum(run.requests for run in found.runs), sum(run.ids for run in found.runs)
     seconds = sum(run.seconds for run in found.runs)
     if as_json:

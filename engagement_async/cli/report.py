@@ -13,8 +13,9 @@ import click
 import orjson
 
 from engagement_async._ids.reading import Reject
+from engagement_async._progress import Progress
 from engagement_async.cli.app import Session
-from engagement_async.cli.progress import Snapshot, count, duration
+from engagement_async.cli.progress import count, duration, progress_event, progress_line, rate_text, waiting_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -78,10 +79,10 @@ class Reporter:
             click.echo(f"  and {len(lines) - at_most:,} more", err=True)
 
     @asynccontextmanager
-    async def watching(self, snapshot: Callable[[], Snapshot]) -> AsyncIterator[None]:
+    async def watching(self, progress: Callable[[], Progress]) -> AsyncIterator[None]:
         """While the block runs, shows its progress: drawn, or every ten seconds. Tells the engine's log too."""
         with self._hearing():
-            async with self._showing(snapshot):
+            async with self._showing(progress):
                 yield
 
     @contextmanager
@@ -95,7 +96,7 @@ class Reporter:
             log.removeHandler(handler)
 
     @asynccontextmanager
-    async def _showing(self, snapshot: Callable[[], Snapshot]) -> AsyncIterator[None]:
+    async def _showing(self, progress: Callable[[], Progress]) -> AsyncIterator[None]:
         if self.mode == "quiet":
             yield
             return
@@ -107,7 +108,7 @@ class Reporter:
             with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
 
                 def show() -> None:
-                    live.update(_drawn(snapshot()), refresh=True)
+                    live.update(_render(progress()), refresh=True)
 
                 async with _repeating(show, _DRAWN_EVERY_S):
                     yield
@@ -117,10 +118,10 @@ class Reporter:
         def tell() -> None:
             nonlocal samples
             samples += 1
-            now = snapshot()
+            now = progress()
             if samples % _TOLD_EVERY == 0:
-                self.event("progress", **now.event())
-                self.note(now.line())
+                self.event("progress", **progress_event(now))
+                self.note(progress_line(now))
 
         async with _repeating(tell, _SAMPLED_EVERY_S):
             yield
@@ -154,7 +155,7 @@ async def _repeating(action: Callable[[], None], every_s: float) -> AsyncIterato
         timer.cancel()
 
 
-def _drawn(now: Snapshot) -> RenderableType:
+def _render(now: Progress) -> RenderableType:
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -168,11 +169,11 @@ def _drawn(now: Snapshot) -> RenderableType:
         f"{now.ids_done:,} of {now.ids_total:,} IDs",
         Text(f"{duration(now.eta_s)} left" if now.eta_s is not None else "", style="cyan"),
     )
-    below = Text.assemble((count(now.requests, "request"), "bold"), " · ", now.rate())
-    if now.unavailable:
-        below.append(f" · {now.unavailable:,} gone", "yellow")
-    if now.failed:
-        below.append(f" · {now.failed:,} failed", "red")
-    if now.waiting():
-        below.append(f" · {now.waiting()}", "magenta")
+    below = Text.assemble((count(now.requests, "request"), "bold"), " · ", rate_text(now))
+    if now.outcomes.unavailable:
+        below.append(f" · {now.outcomes.unavailable:,} gone", "yellow")
+    if now.outcomes.failed:
+        below.append(f" · {now.outcomes.failed:,} failed", "red")
+    if waiting := waiting_text(now):
+        below.append(f" · {waiting}", "magenta")
     return Group(bar, below)

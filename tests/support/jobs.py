@@ -7,8 +7,9 @@ from pathlib import Path
 
 from engagement_async import LAST_28_HOURS, TOTALS, Answer, BearerCredentials, Query
 from engagement_async.backfill.codec import encode_answer
-from engagement_async.backfill.create import GivenIds, Starting
-from engagement_async.backfill.journal import Folder, Journal
+from engagement_async.backfill.create import CreateJob
+from engagement_async.backfill.directory import JobDirectory
+from engagement_async.backfill.inputs import GivenSource
 from engagement_async.emulator import Emulator, tweet_ids
 
 NOW = 1_767_225_600.0
@@ -46,9 +47,9 @@ def bearer(server: Emulator) -> BearerCredentials:
     return BearerCredentials(server.bearer_token)
 
 
-def started(path: Path, count: int = 1000, query: Query = BY_TWEET) -> Folder:
-    folder = Folder(path)
-    Starting(folder, query, GivenIds(make_ids(count)))()
+def started(path: Path, count: int = 1000, query: Query = BY_TWEET) -> JobDirectory:
+    folder = JobDirectory(path)
+    CreateJob(folder, query, GivenSource(make_ids(count)))()
     return folder
 
 
@@ -57,9 +58,9 @@ def answer_to(number: int, ids: tuple[str, ...], **more: object) -> Answer:
     return Answer(number, ids, {"by_tweet": values}, **more)  # type: ignore[arg-type]
 
 
-def fill(folder: Folder, count: int | None = None) -> None:
+def fill(folder: JobDirectory, count: int | None = None) -> None:
     """Answers the next batches, without a network."""
-    with Journal.open(folder) as journal:
+    with folder.open_journal() as journal:
         for batch in journal.pending(-1, count or 10**6):
             answer = answer_to(batch.number, batch.tweet_ids)
             journal.write([encode_answer(answer, TYPES)], {})

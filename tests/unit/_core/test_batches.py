@@ -44,7 +44,7 @@ def test_every_distinct_id_is_in_one_batch_in_input_order(ids: list[int | str], 
 def test_many_ids_are_still_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """From half a million IDs on they are remembered in another way: here from a hundred on."""
     monkeypatch.setattr("engagement_async._core.batches._SMALL", 100)
-    monkeypatch.setattr("engagement_async._core.batches._QUICK", 100)
+    monkeypatch.setattr("engagement_async._core.batches._SET_MAX", 100)
     source = [*range(1, 2_000), *range(1_000, 3_000), *map(str, range(1, 500)), 5_000]
 
     for ids in (iter(source), source):

@@ -19,7 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engagement_async._export.files import Row, atomic_file, rows_of, write_csv, write_jsonl, write_parquet
+from engagement_async._export.files import atomic_file
+from engagement_async._export.formats import write_parquet
+from engagement_async._export.rows import Row, write_csv, write_jsonl
 from engagement_async.errors import UsageError
 
 AT = datetime(2015, 9, 14, 17, tzinfo=UTC)
@@ -92,7 +94,7 @@ def test_parquet_comes_back_and_is_the_same_twice() -> None:
 
     assert files[0].getvalue() == files[1].getvalue()
     back = pq.read_table(io.BytesIO(files[0].getvalue()))
-    assert list(rows_of([back])) == [{"tweet_id": str(n), "hour": AT} for n in range(3)]
+    assert back.to_pylist() == [{"tweet_id": str(n), "hour": AT} for n in range(3)]
 
 
 def test_a_file_appears_whole_with_the_mode_that_umask_leaves(tmp_path: Path) -> None:

@@ -22,14 +22,15 @@ from hypothesis import strategies as st
 
 from engagement_async import Answer, EngagementResult, Merger, Query, UsageError
 from engagement_async._core.endpoints import LAST_28_HOURS
-from engagement_async._export.files import write_csv, write_jsonl
-from engagement_async._export.ordering import RowText, Shape, columns_of
+from engagement_async._export.ordering import TableOrder
+from engagement_async._export.rows import RowText, table_columns, write_csv, write_jsonl
 from engagement_async.backfill import BackfillJob, JobCorruptError, JobError, JobIncompleteError, JobLockedError
 from engagement_async.backfill.codec import encode_answer
-from engagement_async.backfill.create import GivenIds, Starting
+from engagement_async.backfill.create import CreateJob
+from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.exporter import Exporter
-from engagement_async.backfill.journal import Folder, Journal
-from engagement_async.backfill.retry_failed import pack_failed, patched
+from engagement_async.backfill.inputs import GivenSource
+from engagement_async.backfill.retry_failed import pack_failed, patch
 from tests.support.jobs import BY_TWEET, HOURLY, MIXED, TYPES, digest, fill, make_ids, started
 
 DAYS = ("2026-01-02", "2026-01-01")
@@ -66,12 +67,12 @@ def answered(query: Query, number: int, ids: tuple[str, ...], draw: random.Rando
     return Answer(number, ids, groupings, unavailable_tweet_ids=ids[:1], failed_tweet_ids={ids[-1]: "missing"})
 
 
-def job_of(path: Path, query: Query, seed: int, count: int = 2000) -> Folder:
+def job_of(path: Path, query: Query, seed: int, count: int = 2000) -> JobDirectory:
     """A job whose answers came in an order of their own, each with its keys in an order of its own."""
     draw = random.Random(seed)
-    folder = Folder(path)
-    Starting(folder, query, GivenIds(make_ids(count)))()
-    with Journal.open(folder) as journal:
+    folder = JobDirectory(path)
+    CreateJob(folder, query, GivenSource(make_ids(count)))()
+    with folder.open_journal() as journal:
         batches = journal.pending(-1, 10**6)
         draw.shuffle(batches)
         for batch in batches:
@@ -81,12 +82,12 @@ def job_of(path: Path, query: Query, seed: int, count: int = 2000) -> Folder:
     return folder
 
 
-def merged(folder: Folder) -> EngagementResult:
-    with Journal.open(folder) as journal:
+def merged(folder: JobDirectory) -> EngagementResult:
+    with folder.open_journal() as journal:
         merger = Merger(journal.query)
-        for batch, stored in journal.answers():
-            assert stored is not None
-            merger.add(journal.decoded(stored, batch))
+        for batch, encoded in journal.answers(journal.snapshot()):
+            assert encoded is not None
+            merger.add(journal.decode(encoded, batch))
         return merger.result()
 
 
@@ -108,7 +109,7 @@ def test_the_order_of_the_answers_does_not_show(twins: Path, tmp_path: Path, kin
         place = "result.json" if kind == "json" else f"{{grouping}}.{kind}"
         (tmp_path / str(seed)).mkdir()
         outcomes = tmp_path / str(seed) / f"outcomes.{kind if kind != 'json' else 'csv'}"
-        Exporter(Folder(twins / f"{name}{seed}"), tmp_path / str(seed) / place, outcomes=outcomes).export()
+        Exporter(JobDirectory(twins / f"{name}{seed}"), tmp_path / str(seed) / place, outcomes=outcomes).export()
         digests.append({path.name: digest(path) for path in (tmp_path / str(seed)).iterdir()})
 
     assert digests[0] == digests[1]
@@ -126,7 +127,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def test_rows_are_sorted_by_the_input_and_equal_the_merger(twins: Path, tmp_path: Path) -> None:
-    folder = Folder(twins / "job1")
+    folder = JobDirectory(twins / "job1")
     for kind in ("parquet", "jsonl", "csv"):
         Exporter(folder, tmp_path / f"{{grouping}}.{kind}").export()
     result = merged(folder)
@@ -143,7 +144,7 @@ def test_rows_are_sorted_by_the_input_and_equal_the_merger(twins: Path, tmp_path
 
 
 def test_types_are_those_of_to_arrow_and_sums_in_sql_equal_the_merger(twins: Path, tmp_path: Path) -> None:
-    folder = Folder(twins / "hours1")
+    folder = JobDirectory(twins / "hours1")
     Exporter(folder, tmp_path / "{grouping}.parquet").export()
     Exporter(folder, tmp_path / "all.duckdb", outcomes=tmp_path / "a.csv").export()
     result = merged(folder)
@@ -181,7 +182,7 @@ def test_types_are_those_of_to_arrow_and_sums_in_sql_equal_the_merger(twins: Pat
 
 
 def test_parts_together_are_the_whole(twins: Path, tmp_path: Path) -> None:
-    folder = Folder(twins / "job1")
+    folder = JobDirectory(twins / "job1")
     done = Exporter(folder, f"{tmp_path}/parts/", format="jsonl", part_ids=600).export()
     Exporter(folder, tmp_path / "{grouping}.jsonl").export()
 
@@ -242,9 +243,9 @@ def test_a_damaged_journal_leaves_the_last_export_as_it_was(tmp_path: Path) -> N
     fill(folder)
     Exporter(folder, tmp_path / "x.csv").export()
     before = digest(tmp_path / "x.csv")
-    raw = bytearray(folder.journal.read_bytes())
+    raw = bytearray(folder.journal_path.read_bytes())
     raw[-100] ^= 4
-    folder.journal.write_bytes(raw)
+    folder.journal_path.write_bytes(raw)
     with pytest.raises(JobCorruptError):
         Exporter(folder, tmp_path / "x.csv").export()
 
@@ -258,7 +259,7 @@ def test_a_job_that_changes_meanwhile_is_told(tmp_path: Path, monkeypatch: pytes
 
     class Late(Exporter):
         def _write_json(self, *args: Any) -> None:
-            Starting(folder, None, GivenIds(["7"]), extend=True)()
+            CreateJob(folder, None, GivenSource(["7"]), extend=True)()
             super()._write_json(*args)
 
     with pytest.raises(JobLockedError, match="changed meanwhile"):
@@ -268,9 +269,9 @@ def test_a_job_that_changes_meanwhile_is_told(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet", "duckdb", "json"])
 def test_a_job_without_any_value_makes_empty_tables(tmp_path: Path, kind: str) -> None:
-    folder = Folder(tmp_path / "job")
-    Starting(folder, HOURLY, GivenIds(["1", "2"]))()
-    with Journal.open(folder) as journal:
+    folder = JobDirectory(tmp_path / "job")
+    CreateJob(folder, HOURLY, GivenSource(["1", "2"]))()
+    with folder.open_journal() as journal:
         journal.write([encode_answer(Answer(0, ("1", "2"), unavailable_tweet_ids=("1", "2")), TYPES)], {})
     place = f"{{grouping}}.{kind}" if kind not in ("duckdb", "json") else f"x.{kind}"
     Exporter(folder, tmp_path / place).export()
@@ -312,12 +313,12 @@ def test_an_output_that_cannot_be_is_told(twins: Path, tmp_path: Path, output: s
     before = sorted(tmp_path.iterdir())
     place = output if output == "-" else f"{tmp_path}/{output}"
     with pytest.raises(UsageError, match=says.replace("{", r"\{").replace("}", r"\}")):
-        Exporter(Folder(twins / "job1"), place, **options).export()
+        Exporter(JobDirectory(twins / "job1"), place, **options).export()
     assert sorted(tmp_path.iterdir()) == before
 
 
 def test_stdout_gets_text(twins: Path) -> None:
-    folder = Folder(twins / "job1")
+    folder = JobDirectory(twins / "job1")
     out = BytesIO()
     Exporter(folder, "-", format="json", stdout=out).export()
 
@@ -326,8 +327,8 @@ def test_stdout_gets_text(twins: Path) -> None:
 
 def test_a_grouping_that_is_no_name_for_a_file_is_told(tmp_path: Path) -> None:
     query = Query(BY_TWEET.endpoint, engagement_types=TYPES, groupings={"../up": ["tweet.id"]})
-    folder = Folder(tmp_path / "job")
-    Starting(folder, query, GivenIds(["1"]))()
+    folder = JobDirectory(tmp_path / "job")
+    CreateJob(folder, query, GivenSource(["1"]))()
     for output in (f"{tmp_path}/{{grouping}}.csv", f"{tmp_path}/parts/"):
         with pytest.raises(UsageError, match="cannot be part of a file's name"):
             Exporter(folder, output).export()
@@ -354,10 +355,10 @@ def test_lines_are_those_of_the_writers(group_by: tuple[str, ...], kind: str) ->
     query = Query(LAST_28_HOURS, engagement_types=["favorites", "replies"], groupings={"g": group_by})
     ids = tuple(map(str, range(100, 106)))
     answer = answered(query, 0, ids, random.Random(3))
-    shape = Shape(query, "g")
+    shape = TableOrder(query, "g")
     answer.groupings["g"] = shape.ordered(answer)
     result = EngagementResult(query, answer.groupings, (), [], [], {}, {}, list(ids))
-    text = RowText(kind, columns_of(shape.levels))
+    text = RowText(kind, table_columns(shape.levels))
     expected = BytesIO()
     if kind == "csv":
         write_csv(expected, result.rows("g"), result.columns("g"))
@@ -365,7 +366,7 @@ def test_lines_are_those_of_the_writers(group_by: tuple[str, ...], kind: str) ->
         write_jsonl(expected, result.rows("g"))
 
     assert text.header + text.lines(answer.groupings["g"], shape.levels) == expected.getvalue()
-    assert columns_of(shape.levels) == result.columns("g")
+    assert table_columns(shape.levels) == result.columns("g")
 
 
 @pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", 'a"b,c', "</script>"])
@@ -379,13 +380,13 @@ def test_a_hostile_metric_is_quoted_as_the_writers_do(name: str) -> None:
             write_csv(expected, rows, list(rows[0]))
         else:
             write_jsonl(expected, rows)
-        text = RowText(kind, columns_of(query.groupings["g"]))
+        text = RowText(kind, table_columns(query.groupings["g"]))
         assert text.header + text.lines(grouping, query.groupings["g"]) == expected.getvalue()
 
 
 def test_hours_now_with_days_and_now_without_are_told() -> None:
     query = Query(LAST_28_HOURS, engagement_types=["favorites"], groupings={"g": ["engagement.hour"]})
-    shape = Shape(query, "g")
+    shape = TableOrder(query, "g")
     shape.order({"2026-01-01": {"17": 1}})
     with pytest.raises(JobError, match="now with days, now without"):
         shape.order({"17": 1})
@@ -423,9 +424,9 @@ def test_failed_ids_that_are_answered_later_make_the_answer_that_would_have_been
         assert len(again.batch.tweet_ids) <= 25
         asked += again.batch.tweet_ids
         with_sums = True
-        for number, chosen in again.homes:
+        for number, chosen in again.origins:
             new = answer(again.batch.number, again.batch.tweet_ids, set())
-            answers[number] = patched(answers[number], new, chosen, MIXED, with_sums=with_sums)
+            answers[number] = patch(answers[number], new, chosen, MIXED, with_sums=with_sums)
             with_sums = False
 
     assert sorted(asked) == sorted(failed)
@@ -442,7 +443,7 @@ def test_a_journal_can_be_read_without_this_package(tmp_path: Path) -> None:
     folder = started(tmp_path / "job", 300)
     fill(folder)
     found: dict[str, Any] = {}
-    connection = sqlite3.connect(folder.journal)
+    connection = sqlite3.connect(folder.journal_path)
     for _, body in connection.execute("SELECT number, body FROM answer"):
         found |= json.loads(zlib.decompress(body))["groupings"]["by_tweet"]
     connection.close()

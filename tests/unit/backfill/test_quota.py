@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engagement_async import LocalScheduler, RateLimit
-from engagement_async.backfill.quota import SpendingScheduler
+from engagement_async.backfill.quota import DurableScheduler
 from tests.support.virtual_loop import run_virtual
 
 LIMIT = RateLimit(20, period=10)
@@ -31,22 +31,22 @@ async def life(server: Server, record: dict[str, Any] | None, lives_s: float, ev
     loop = asyncio.get_running_loop()
     kept = record
     wanted = asyncio.Event()
-    spending = SpendingScheduler(
+    spending = DurableScheduler(
         LocalScheduler(LIMIT, quarantine_s=5.0),
-        allowance=8,
+        grant_ahead=8,
         quarantine_s=5.0,
-        want_record=wanted.set,
-        on_spent=lambda: None,
+        request_checkpoint=wanted.set,
+        on_budget_exhausted=lambda: None,
         wall_clock=loop.time,
     )
 
     async def keep() -> None:
         nonlocal kept
         while True:
-            found, mark = spending.record()
+            found, mark = spending.checkpoint()
             await asyncio.sleep(every_s)  # what the disk takes
             kept = found
-            spending.recorded(mark)
+            spending.acknowledge(mark)
             await wanted.wait()
             wanted.clear()
 
@@ -59,9 +59,9 @@ async def life(server: Server, record: dict[str, Any] | None, lives_s: float, ev
             await asyncio.sleep(0.05)
             spending.settle(token)
 
-    spending.remember(record, counts=True)
-    kept, mark = spending.record()
-    spending.recorded(mark)
+    spending.restore(record, counts=True)
+    kept, mark = spending.checkpoint()
+    spending.acknowledge(mark)
     tasks = [asyncio.create_task(coroutine()) for coroutine in (keep, work, work, work, work)]
     await asyncio.sleep(lives_s)
     for task in tasks:
@@ -71,7 +71,8 @@ async def life(server: Server, record: dict[str, Any] | None, lives_s: float, ev
 
 
 @given(
-    lives=st.lists(st.tuples(st.floats(0, 15), st.floats(0, 12)), min_size=1, max_size=6), every_s=st.floats(0.001, 0.5)
+    lives=st.lists(st.tuples(st.floats(0, 15), st.floats(0, 12)), min_size=1, max_size=6),
+    every_s=st.floats(0.001, 0.5),
 )
 @settings(max_examples=40)
 def test_no_series_of_kills_exceeds_the_contract(lives: list[tuple[float, float]], every_s: float) -> None:
@@ -102,10 +103,16 @@ def test_after_a_pause_of_a_window_all_of_the_contract_is_there_again() -> None:
     run_virtual(main())
 
 
-async def scheduler(**options: Any) -> SpendingScheduler:
-    return SpendingScheduler(
+async def scheduler(**options: Any) -> DurableScheduler:
+    return DurableScheduler(
         LocalScheduler(LIMIT, quarantine_s=5.0),
-        **{"allowance": 8, "quarantine_s": 5.0, "want_record": lambda: None, "on_spent": lambda: None, **options},
+        **{
+            "grant_ahead": 8,
+            "quarantine_s": 5.0,
+            "request_checkpoint": lambda: None,
+            "on_budget_exhausted": lambda: None,
+            **options,
+        },
     )
 
 
@@ -117,12 +124,12 @@ def test_no_more_than_the_allowance_is_granted_before_the_journal_knows() -> Non
         done, _ = await asyncio.wait(waiting, timeout=60)
         assert len(done) == 8
 
-        found, mark = spending.record()
+        found, mark = spending.checkpoint()
         assert found["unknown"] == len(done) + 8
-        spending.recorded(mark)
+        spending.acknowledge(mark)
         assert len((await asyncio.wait(waiting, timeout=60))[0]) == 12
         spending.close()
-        assert spending.record()[0]["unknown"] == 12  # closed: nothing but what is out is unknown
+        assert spending.checkpoint()[0]["unknown"] == 12  # closed: nothing but what is out is unknown
 
     run_virtual(main())
 
@@ -130,7 +137,7 @@ def test_no_more_than_the_allowance_is_granted_before_the_journal_knows() -> Non
 def test_a_budget_is_kept_and_told() -> None:
     async def main() -> None:
         told: list[int] = []
-        spending = await scheduler(max_requests=2, on_spent=lambda: told.append(1))
+        spending = await scheduler(max_requests=2, on_budget_exhausted=lambda: told.append(1))
         lane = spending.lane()
         spending.refund(await spending.acquire(lane))
         told.clear()
@@ -142,6 +149,6 @@ def test_a_budget_is_kept_and_told() -> None:
         spending.settle(tokens[0])
         spending.abandon(tokens[0])  # as the engine does after headers and a broken body: it counts once
         spending.abandon(tokens[1])
-        assert sum(number for _, number in spending.record()[0]["answered"]) == 2
+        assert sum(number for _, number in spending.checkpoint()[0]["answered"]) == 2
 
     run_virtual(main())

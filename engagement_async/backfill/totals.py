@@ -1,0 +1,121 @@
+"""The sums over the journal, and what holds them against its rows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from engagement_async._core.batches import Batch
+from engagement_async._core.outcomes import Outcomes
+from engagement_async.backfill.codec import EncodedAnswer
+from engagement_async.backfill.journal_rows import DamagedRowError
+
+__all__ = ["ANSWERED", "FAILED", "UNANSWERED", "Audit", "JobTotals", "Snapshot", "states_of"]
+
+UNANSWERED: Final = 0
+ANSWERED: Final = 1
+FAILED: Final = 3
+"""States of a batch, one byte each. `FAILED`: answered, but some of its IDs failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobTotals:
+    """The sums over the journal: written with what they count, so that no row can go missing unseen."""
+
+    batches: int = 0
+    ids: int = 0
+    answers: int = 0
+    """Batches that are answered."""
+    outcomes: Outcomes = field(default_factory=Outcomes)
+    size: int = 0
+    """Bytes of all answers' JSON."""
+    rejected: int = 0
+    """Lines of the inputs that are no IDs."""
+    documents: int = 0
+    """Small documents, the totals among them."""
+    revision: int = 0
+    """Raised when something that was there is changed or added to, not by an answer that comes in."""
+
+    @property
+    def pending(self) -> int:
+        """IDs that have no outcome yet."""
+        return self.ids - sum(self.outcomes)
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the totals as JSON has them."""
+        return asdict(self)
+
+    @classmethod
+    def from_document(cls, value: dict[str, Any]) -> JobTotals:
+        """Return the totals of a document."""
+        return cls(**{**value, "outcomes": Outcomes(*value["outcomes"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The journal at one moment: its totals, and the state of each batch."""
+
+    totals: JobTotals
+    states: bytes
+
+    def is_answered(self, number: int) -> bool:
+        """Whether that batch had an answer."""
+        return self.states[number] != UNANSWERED
+
+
+class Audit:
+    """Counts what a pass over all batches sees, and holds it against the totals."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.totals = snapshot.totals
+        self.revision = snapshot.totals.revision
+        """When the pass began."""
+        self._ids = self._answers = self._size = 0
+        self._outcomes = Outcomes()
+        self._uneven: int | None = None
+
+    def add(self, batch: Batch, encoded: EncodedAnswer | None) -> None:
+        """Count one batch."""
+        self._ids += len(batch.tweet_ids)
+        if encoded is None:
+            return
+        if sum(encoded.outcomes) != len(batch.tweet_ids):
+            self._uneven = batch.number
+        self._answers += 1
+        self._size += encoded.size
+        self._outcomes += encoded.outcomes
+
+    def against(self, snapshot: Snapshot) -> None:
+        """Hold what was seen against a later snapshot."""
+        self.totals = snapshot.totals
+
+    @property
+    def difference(self) -> str | None:
+        """What does not add up; None when all does."""
+        totals = self.totals
+        if self._uneven is not None:
+            return f"the outcomes of batch {self._uneven} do not add up"
+        if (self._ids, self._answers, self._size) != (totals.ids, totals.answers, totals.size):
+            return "its rows do not add up to its totals"
+        if self._outcomes != totals.outcomes:
+            return "the outcomes of its rows do not add up to its totals"
+        return None
+
+
+def states_of(answers: Iterable[tuple[int, ...]], totals: JobTotals) -> bytearray:
+    """Return a state for each batch. `answers`: number, outcomes and size of each, in order."""
+    states = bytearray(totals.batches)
+    last, count, size = -1, 0, 0
+    outcomes = Outcomes()
+    for number, *counts, bytes_ in answers:
+        if any(type(value) is not int for value in (number, *counts, bytes_)) or not last < number < totals.batches:
+            raise DamagedRowError(f"an answer to batch {number} is where none can be")
+        states[number] = FAILED if counts[-1] else ANSWERED
+        outcomes += tuple(counts)
+        last, count, size = number, count + 1, size + bytes_
+    if count != totals.answers:
+        raise DamagedRowError(f"{totals.answers:,} answers were written, {count:,} are there")
+    if (outcomes, size) != (totals.outcomes, totals.size):
+        raise DamagedRowError("the outcomes of its rows do not add up to its totals")
+    return states
