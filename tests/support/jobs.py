@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from engagement_async import LAST_28_HOURS, TOTALS, Answer, BearerCredentials, Query
+from engagement_async import LAST_28_HOURS, TOTALS, Answer, BearerCredentials, EngagementResult, Merger, Query
 from engagement_async.backfill.codec import encode_answer
 from engagement_async.backfill.create import CreateJob
 from engagement_async.backfill.directory import JobDirectory
@@ -68,3 +70,48 @@ def fill(folder: JobDirectory, count: int | None = None) -> None:
 
 def digest(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
+
+
+DAYS = ("2026-01-02", "2026-01-01")
+
+
+HOURS = ("17", "03")
+
+
+def shuffled(value: Any, draw: random.Random) -> Any:
+    """The same JSON object with its keys in another order."""
+    if not isinstance(value, dict):
+        return value
+    keys = list(value)
+    draw.shuffle(keys)
+    return {key: shuffled(value[key], draw) for key in keys}
+
+
+def answered(query: Query, number: int, ids: tuple[str, ...], draw: random.Random) -> Answer:
+    """An answer whose values follow from its IDs, and whose order from `draw`."""
+    keys: dict[str, tuple[str, ...]] = {
+        "tweet.id": ids[1:-1],
+        "engagement.type": query.engagement_types,
+        "engagement.day": DAYS,
+        "engagement.hour": HOURS,
+    }
+
+    def nested(levels: tuple[str, ...], seed: int) -> Any:
+        if not levels:
+            return seed % 1000
+        return {
+            key: nested(levels[1:], hash((seed, int(ids[0]), len(key), key[-1:] + key[:1])) % 10**9)
+            for key in keys[levels[0]]
+        }
+
+    groupings = {name: shuffled(nested(group_by, 7), draw) for name, group_by in query.groupings.items()}
+    return Answer(number, ids, groupings, unavailable_tweet_ids=ids[:1], failed_tweet_ids={ids[-1]: "missing"})
+
+
+def merged(folder: JobDirectory) -> EngagementResult:
+    with folder.open_journal() as journal:
+        merger = Merger(journal.query)
+        for batch, encoded in journal.answers(journal.snapshot()):
+            assert encoded is not None
+            merger.add(journal.decode(encoded, batch))
+        return merger.result()

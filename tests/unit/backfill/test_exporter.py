@@ -6,8 +6,6 @@ import asyncio
 import csv
 import json
 import random
-import sqlite3
-import zlib
 from datetime import UTC, date, datetime
 from io import BytesIO
 from pathlib import Path
@@ -17,54 +15,15 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from engagement_async import Answer, EngagementResult, Merger, Query, UsageError
-from engagement_async._core.endpoints import LAST_28_HOURS
-from engagement_async._export.ordering import TableOrder
-from engagement_async._export.rows import RowText, table_columns, write_csv, write_jsonl
-from engagement_async.backfill import BackfillJob, JobCorruptError, JobError, JobIncompleteError, JobLockedError
+from engagement_async import Answer, Query, UsageError
+from engagement_async.backfill import BackfillJob, JobCorruptError, JobIncompleteError, JobLockedError
 from engagement_async.backfill.codec import encode_answer
 from engagement_async.backfill.create import CreateJob
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.exporter import Exporter
 from engagement_async.backfill.inputs import GivenSource
-from engagement_async.backfill.retry_failed import pack_failed, patch
-from tests.support.jobs import BY_TWEET, HOURLY, MIXED, TYPES, digest, fill, make_ids, started
-
-DAYS = ("2026-01-02", "2026-01-01")
-HOURS = ("17", "03")
-
-
-def shuffled(value: Any, draw: random.Random) -> Any:
-    """The same JSON object with its keys in another order."""
-    if not isinstance(value, dict):
-        return value
-    keys = list(value)
-    draw.shuffle(keys)
-    return {key: shuffled(value[key], draw) for key in keys}
-
-
-def answered(query: Query, number: int, ids: tuple[str, ...], draw: random.Random) -> Answer:
-    """An answer whose values follow from its IDs, and whose order from `draw`."""
-    keys: dict[str, tuple[str, ...]] = {
-        "tweet.id": ids[1:-1],
-        "engagement.type": query.engagement_types,
-        "engagement.day": DAYS,
-        "engagement.hour": HOURS,
-    }
-
-    def nested(levels: tuple[str, ...], seed: int) -> Any:
-        if not levels:
-            return seed % 1000
-        return {
-            key: nested(levels[1:], hash((seed, int(ids[0]), len(key), key[-1:] + key[:1])) % 10**9)
-            for key in keys[levels[0]]
-        }
-
-    groupings = {name: shuffled(nested(group_by, 7), draw) for name, group_by in query.groupings.items()}
-    return Answer(number, ids, groupings, unavailable_tweet_ids=ids[:1], failed_tweet_ids={ids[-1]: "missing"})
+from tests.support.jobs import BY_TWEET, DAYS, HOURLY, MIXED, TYPES, answered, digest, fill, make_ids, merged, started
 
 
 def job_of(path: Path, query: Query, seed: int, count: int = 2000) -> JobDirectory:
@@ -80,15 +39,6 @@ def job_of(path: Path, query: Query, seed: int, count: int = 2000) -> JobDirecto
                 [encode_answer(answered(query, *batch, draw), query.engagement_types)], {"spent": {"n": seed}}
             )
     return folder
-
-
-def merged(folder: JobDirectory) -> EngagementResult:
-    with folder.open_journal() as journal:
-        merger = Merger(journal.query)
-        for batch, encoded in journal.answers(journal.snapshot()):
-            assert encoded is not None
-            merger.add(journal.decode(encoded, batch))
-        return merger.result()
 
 
 @pytest.fixture(scope="module")
@@ -332,120 +282,3 @@ def test_a_grouping_that_is_no_name_for_a_file_is_told(tmp_path: Path) -> None:
     for output in (f"{tmp_path}/{{grouping}}.csv", f"{tmp_path}/parts/"):
         with pytest.raises(UsageError, match="cannot be part of a file's name"):
             Exporter(folder, output).export()
-
-
-# --- shapes -------------------------------------------------------------------------------------------------------
-
-GROUP_BYS = [
-    ("tweet.id",),
-    ("engagement.type",),
-    ("engagement.type", "tweet.id"),
-    ("tweet.id", "engagement.hour"),
-    ("engagement.hour", "tweet.id"),
-    ("engagement.day", "engagement.type"),
-    ("tweet.id", "engagement.day", "engagement.type"),
-    ("tweet.id", "engagement.type", "engagement.day", "engagement.hour"),
-    ("engagement.type", "tweet.id", "engagement.day", "engagement.hour"),
-]
-
-
-@pytest.mark.parametrize("group_by", GROUP_BYS, ids="-".join)
-@pytest.mark.parametrize("kind", ["jsonl", "csv"])
-def test_lines_are_those_of_the_writers(group_by: tuple[str, ...], kind: str) -> None:
-    query = Query(LAST_28_HOURS, engagement_types=["favorites", "replies"], groupings={"g": group_by})
-    ids = tuple(map(str, range(100, 106)))
-    answer = answered(query, 0, ids, random.Random(3))
-    shape = TableOrder(query, "g")
-    answer.groupings["g"] = shape.ordered(answer)
-    result = EngagementResult(query, answer.groupings, (), [], [], {}, {}, list(ids))
-    text = RowText(kind, table_columns(shape.levels))
-    expected = BytesIO()
-    if kind == "csv":
-        write_csv(expected, result.rows("g"), result.columns("g"))
-    else:
-        write_jsonl(expected, result.rows("g"))
-
-    assert text.header + text.lines(answer.groupings["g"], shape.levels) == expected.getvalue()
-    assert table_columns(shape.levels) == result.columns("g")
-
-
-@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", 'a"b,c', "</script>"])
-def test_a_hostile_metric_is_quoted_as_the_writers_do(name: str) -> None:
-    query = Query(BY_TWEET.endpoint, engagement_types=TYPES, groupings={"g": ["tweet.id", "engagement.type"]})
-    grouping = {"1": {name: 5}}
-    for kind in ("jsonl", "csv"):
-        expected = BytesIO()
-        rows = [{"tweet_id": "1", "engagement_type": name, "value": 5}]
-        if kind == "csv":
-            write_csv(expected, rows, list(rows[0]))
-        else:
-            write_jsonl(expected, rows)
-        text = RowText(kind, table_columns(query.groupings["g"]))
-        assert text.header + text.lines(grouping, query.groupings["g"]) == expected.getvalue()
-
-
-def test_hours_now_with_days_and_now_without_are_told() -> None:
-    query = Query(LAST_28_HOURS, engagement_types=["favorites"], groupings={"g": ["engagement.hour"]})
-    shape = TableOrder(query, "g")
-    shape.order({"2026-01-01": {"17": 1}})
-    with pytest.raises(JobError, match="now with days, now without"):
-        shape.order({"17": 1})
-
-
-# --- asking failed IDs again ----------------------------------------------------------------------------------------
-
-
-@given(st.data())
-def test_failed_ids_that_are_answered_later_make_the_answer_that_would_have_been(data: Any) -> None:
-    ids = make_ids(12)
-    batches = {0: tuple(ids[:4]), 1: tuple(ids[4:8]), 2: tuple(ids[8:])}
-    failed = set(data.draw(st.lists(st.sampled_from(ids), unique=True)))
-    gone = set(data.draw(st.lists(st.sampled_from(ids), unique=True)))
-
-    def answer(number: int, asked: tuple[str, ...], down: set[str]) -> Answer:
-        told = [i for i in asked if i not in gone | down]
-        by_tweet = {i: {"favorites": int(i) % 97, "replies": 2} for i in told}
-        return Answer(
-            number,
-            asked,
-            {
-                "by_tweet": by_tweet,
-                "by_type": {kind: {i: by_tweet[i][kind] for i in told} for kind in TYPES} if told else {},
-                "all": {kind: sum(by_tweet[i][kind] for i in told) for kind in TYPES} if told else {},
-            },
-            unavailable_tweet_ids=tuple(i for i in asked if i in gone - down),
-            failed_tweet_ids={i: "down" for i in asked if i in down},
-        )
-
-    answers = {number: answer(number, asked, failed) for number, asked in batches.items()}
-    small = Query(LAST_28_HOURS, engagement_types=["favorites", "replies"], groupings=MIXED.groupings)
-    asked: list[str] = []
-    for again in pack_failed([a for a in answers.values() if a.failed_tweet_ids], small):
-        assert len(again.batch.tweet_ids) <= 25
-        asked += again.batch.tweet_ids
-        with_sums = True
-        for number, chosen in again.origins:
-            new = answer(again.batch.number, again.batch.tweet_ids, set())
-            answers[number] = patch(answers[number], new, chosen, MIXED, with_sums=with_sums)
-            with_sums = False
-
-    assert sorted(asked) == sorted(failed)
-    expected, actual = Merger(MIXED), Merger(MIXED)
-    for number, batch in batches.items():
-        expected.add(answer(number, batch, set()))
-        actual.add(answers[number])
-    assert actual.result().groupings == expected.result().groupings
-    assert actual.result().outcomes == expected.result().outcomes
-    assert actual.result().unavailable_tweet_ids == expected.result().unavailable_tweet_ids
-
-
-def test_a_journal_can_be_read_without_this_package(tmp_path: Path) -> None:
-    folder = started(tmp_path / "job", 300)
-    fill(folder)
-    found: dict[str, Any] = {}
-    connection = sqlite3.connect(folder.journal_path)
-    for _, body in connection.execute("SELECT number, body FROM answer"):
-        found |= json.loads(zlib.decompress(body))["groupings"]["by_tweet"]
-    connection.close()
-
-    assert found == merged(folder).groupings["by_tweet"]

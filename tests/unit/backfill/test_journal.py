@@ -2,66 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
-import stat
 import tempfile
-from datetime import UTC
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from hypothesis.strategies import DataObject
 
-from engagement_async import Answer, Batch, UsageError, Window
-from engagement_async._core.batches import MAX_TWEET_ID
+from engagement_async import Answer, Batch
 from engagement_async._core.outcomes import Outcomes
-from engagement_async.backfill.codec import decode_answer, encode_answer, pack_ids, unpack_ids
+from engagement_async.backfill.codec import encode_answer
 from engagement_async.backfill.create import CreateJob
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.inputs import GivenSource
 from engagement_async.backfill.journal_rows import SCHEMA
-from engagement_async.errors import JobCorruptError, JobDiskError, JobLockedError, OtherJobError
-from tests.support.jobs import BY_TWEET, TYPES, answer_to, digest, fill, make_ids, started
-
-COUNTS = st.dictionaries(st.sampled_from(TYPES), st.integers(-(2**63), 2**63 - 1))
-
-
-@given(st.lists(st.integers(1, MAX_TWEET_ID), unique=True, max_size=50))
-def test_ids_come_back(ids: list[int]) -> None:
-    assert unpack_ids(pack_ids(ids)) == tuple(map(str, ids))
-
-
-@given(st.data())
-def test_answers_come_back(data: DataObject) -> None:
-    ids = tuple(map(str, data.draw(st.lists(st.integers(1, MAX_TWEET_ID), unique=True, min_size=1, max_size=8))))
-    place = data.draw(st.lists(st.sampled_from("auvfx"), min_size=len(ids), max_size=len(ids)))
-    chosen = {kind: tuple(i for i, at in zip(ids, place, strict=True) if at == kind) for kind in "auvfx"}
-    at = st.datetimes(timezones=st.just(UTC)).map(lambda t: t.replace(microsecond=0))
-    answer = Answer(
-        3,
-        ids,
-        {"by_tweet": {i: data.draw(COUNTS) for i in chosen["a"]}},
-        windows=tuple(Window(*data.draw(st.tuples(at, at))) for _ in range(data.draw(st.integers(0, 2)))),
-        unavailable_tweet_ids=chosen["u"],
-        forbidden_tweet_ids=chosen["f"],
-        unsupported_tweet_ids=dict.fromkeys(TYPES, chosen["v"]) if chosen["v"] else {},
-        failed_tweet_ids=data.draw(st.fixed_dictionaries({i: st.text() for i in chosen["x"]})),
-        notes=tuple(data.draw(st.lists(st.text(), max_size=2))),
-    )
-    stored = encode_answer(answer, TYPES)
-
-    assert decode_answer(stored, ids) == answer
-    assert stored.outcomes == Outcomes(*(len(chosen[kind]) for kind in "auvfx"))
-
-
-def test_a_number_that_json_readers_would_round_fails_instead() -> None:
-    stored = encode_answer(Answer(0, ("1",), {"by_tweet": {"1": {"favorites": 2**64}}}), TYPES)
-
-    assert decode_answer(stored, ("1",)).failed_tweet_ids == {"1": "a value does not fit into 64 bits"}
+from engagement_async.errors import JobCorruptError, JobDiskError, OtherJobError
+from tests.support.jobs import BY_TWEET, TYPES, answer_to, fill, make_ids, started
 
 
 class JournalMachine(RuleBasedStateMachine):
@@ -142,9 +101,6 @@ class JournalMachine(RuleBasedStateMachine):
 
 JournalMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
 test_journal_machine = JournalMachine.TestCase
-
-
-# --- damage -------------------------------------------------------------------------------------------------------
 
 
 def read_all(folder: JobDirectory) -> Outcomes:
@@ -229,9 +185,6 @@ def test_a_database_of_something_else_is_told(tmp_path: Path) -> None:
         read_all(folder)
 
 
-# --- the disk -----------------------------------------------------------------------------------------------------
-
-
 def test_a_full_disk_loses_nothing_that_was_committed(tmp_path: Path) -> None:
     folder = started(tmp_path / "job", 5000)
     with folder.open_journal() as journal:
@@ -261,106 +214,3 @@ def test_a_journal_that_may_not_be_written_to_is_told(tmp_path: Path) -> None:
         journal._db = sqlite3.connect(address, uri=True, isolation_level=None)
         with pytest.raises(JobDiskError, match="read-only"):
             journal.write([], {"spent": {}})
-
-
-# --- the folder ---------------------------------------------------------------------------------------------------
-
-
-def test_a_job_is_its_owners_alone(tmp_path: Path) -> None:
-    before = os.umask(0)
-    try:
-        folder = started(tmp_path / "job", 500)
-        with folder.locked():
-            fill(folder)
-    finally:
-        os.umask(before)
-
-    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
-    assert {stat.S_IMODE(entry.stat().st_mode) for entry in folder.path.iterdir()} == {0o600}
-
-
-def test_two_cannot_run_one_job(tmp_path: Path) -> None:
-    folder = started(tmp_path / "job", 10)
-    assert not folder.is_locked
-    with folder.locked():
-        assert folder.is_locked
-        with pytest.raises(JobLockedError), JobDirectory(folder.path).locked():
-            pass
-    assert not folder.is_locked
-
-
-@pytest.mark.parametrize(
-    ("path", "error"), [("..", UsageError), ("../..", UsageError), (".", UsageError), ("/", UsageError)]
-)
-def test_a_job_is_a_folder_of_its_own(path: str, error: type[Exception]) -> None:
-    with pytest.raises(error):
-        JobDirectory(path).check()
-
-
-def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("x")
-    before = sorted(tmp_path.iterdir())
-    with pytest.raises(OtherJobError, match="thesis"):
-        CreateJob(JobDirectory(tmp_path), BY_TWEET, GivenSource(["1"]))()
-    with pytest.raises(OtherJobError, match="is a file"):
-        CreateJob(JobDirectory(tmp_path / "thesis.tex"), BY_TWEET, GivenSource(["1"]))()
-    assert sorted(tmp_path.iterdir()) == before
-
-
-def test_the_folders_above_a_job_are_made(tmp_path: Path) -> None:
-    CreateJob(JobDirectory(tmp_path / "a" / "b"), BY_TWEET, GivenSource(["1"]))()
-
-    assert (tmp_path / "a" / "b" / "journal.sqlite").is_file()
-
-
-# --- starting -----------------------------------------------------------------------------------------------------
-
-
-def test_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    folder = JobDirectory(tmp_path / "job")
-    with pytest.raises(UsageError, match="no Tweet ID"):
-        CreateJob(folder, BY_TWEET, GivenSource(["1", "x"]))()
-    assert not folder.path.exists()
-    with pytest.raises(UsageError, match="there is no Tweet ID"):
-        CreateJob(folder, BY_TWEET, GivenSource([]))()
-    assert not folder.path.exists()
-
-
-def test_what_an_interrupted_start_left_is_discarded(tmp_path: Path) -> None:
-    folder = JobDirectory(tmp_path / "job")
-    folder.make()
-    folder.starting_path.write_bytes(b"half a journal")
-
-    assert CreateJob(folder, BY_TWEET, GivenSource(make_ids(10)))().is_new
-    assert not folder.starting_path.exists()
-
-
-def test_the_same_input_goes_on_and_another_is_refused(tmp_path: Path) -> None:
-    ids = make_ids(600)
-    folder = JobDirectory(tmp_path / "job")
-    CreateJob(folder, BY_TWEET, GivenSource(ids + ids[:50]))()
-    before = digest(folder.journal_path)
-
-    again = CreateJob(folder, BY_TWEET, GivenSource(ids + ids[:50]))()
-    assert (again.is_new, again.new_ids, again.totals.ids) == (False, 0, 600)
-    for other in (ids, ids[::-1], [*ids, "7"]):
-        with pytest.raises(OtherJobError, match="other IDs"):
-            CreateJob(folder, BY_TWEET, GivenSource(other))()
-    assert digest(folder.journal_path) == before
-
-    more = CreateJob(folder, None, GivenSource([*ids, "7", "8", "7"]), extend=True)()
-    assert (more.new_ids, more.totals.ids) == (2, 602)
-    # Killed and called again, the same command must do no harm.
-    assert CreateJob(folder, None, GivenSource([*ids, "7", "8", "7"]), extend=True)().new_ids == 0
-    assert CreateJob(folder, None, GivenSource(ids + ids[:50]))().totals.ids == 602
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_told(tmp_path: Path) -> None:
-    folder = started(tmp_path / "job", 10)
-    folder.path.chmod(0o500)
-    try:
-        with pytest.raises(JobDiskError), folder.locked(), folder.open_journal() as journal:
-            journal.write([], {"spent": {}})
-    finally:
-        folder.path.chmod(0o700)
