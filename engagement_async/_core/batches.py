@@ -13,7 +13,7 @@ from typing import NamedTuple
 from engagement_async._core.unique_ids import UniqueIds
 from engagement_async.errors import UsageError
 
-__all__ = ["MAX_TWEET_ID", "Batch", "TweetIds", "check_tweet_ids", "chunk"]
+__all__ = ["MAX_TWEET_ID", "Batch", "SpanBatch", "TweetIds", "check_tweet_ids", "chunk"]
 
 TweetIds = Iterable[str | int] | AsyncIterable[str | int]
 """What callers may give: any iterable or async iterable of `str` or `int`."""
@@ -37,6 +37,15 @@ class Batch(NamedTuple):
 
     number: int
     tweet_ids: tuple[str, ...]
+
+
+class SpanBatch(NamedTuple):
+    """A batch that is asked in one span of its query alone. Its answer bears the number, whatever that counts."""
+
+    number: int
+    tweet_ids: tuple[str, ...]
+    span: int
+    """Which of `Query.parts()`."""
 
 
 def check_tweet_ids(given: list[str | int], *, position: int = 0) -> list[str]:

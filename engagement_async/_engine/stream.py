@@ -21,7 +21,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from tenacity.stop import stop_base
 from yarl import URL
 
-from engagement_async._core.batches import Batch
+from engagement_async._core.batches import Batch, SpanBatch
 from engagement_async._core.merging import unite
 from engagement_async._core.parsing import Answer, AnswerReader, Reading, RefusedIdsError
 from engagement_async._core.query import Query
@@ -59,7 +59,7 @@ logger = logging.getLogger("engagement_async")
 
 _CANCELLED = "the source of tweet_ids was cancelled before its end"
 
-Source = Iterator[Batch] | AsyncIterator[Batch]
+Source = Iterator[Batch] | AsyncIterator[Batch] | AsyncIterator[SpanBatch]
 
 
 class Poster(Protocol):
@@ -101,7 +101,7 @@ class _Call:
 class _Collected:
     """The answers so far to one batch, and how many of its parts are still open."""
 
-    batch: Batch
+    batch: Batch | SpanBatch
     open_parts: int
     answers: list[Answer] = field(default_factory=list)
 
@@ -439,7 +439,7 @@ class AnswerStream:
         self._readers = [AnswerReader(part, json_depth=engine.json_depth) for part in query.parts()]
         self._source = source
         self._source_ended = False
-        self._reading: asyncio.Future[Batch | None] | None = None
+        self._reading: asyncio.Future[Batch | SpanBatch | None] | None = None
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._call = _Call(engine.scheduler.lane(query.endpoint.name), self._turn, engine.now())
         self._suspicion = Suspicion()
@@ -556,8 +556,8 @@ class AnswerStream:
             self._next_turn()
 
     def _united(self, collected: _Collected) -> Answer:
-        number, tweet_ids = collected.batch
-        return unite(number, tweet_ids, collected.answers, self._readers[0].query)
+        batch = collected.batch
+        return unite(batch.number, batch.tweet_ids, collected.answers, self._readers[0].query)
 
     async def _next_work(self) -> _Work | None:
         """New work first, then what was put off; None when nothing is left."""
@@ -582,7 +582,7 @@ class AnswerStream:
     def _take_batch(self) -> bool:
         """Makes work of the source's next batch. False when there is none yet."""
         if not isinstance(self._source, AsyncIterator):
-            batch = next(self._source, None)
+            batch: Batch | SpanBatch | None = next(self._source, None)
         elif self._reading is None:
             # A task of its own, so that no worker stands in a source that pauses.
             self._reading = asyncio.ensure_future(anext(self._source, None))
@@ -597,8 +597,9 @@ class AnswerStream:
         if batch is None:
             self._source_ended = True
             return True
-        collected = _Collected(batch, len(self._readers))
-        self._ready.extend(_Work(collected, deque([_Ask(batch.tweet_ids, reader)])) for reader in self._readers)
+        readers = [self._readers[batch.span]] if isinstance(batch, SpanBatch) else self._readers
+        collected = _Collected(batch, len(readers))
+        self._ready.extend(_Work(collected, deque([_Ask(batch.tweet_ids, reader)])) for reader in readers)
         return True
 
     async def _resolve(self, work: _Work) -> None:

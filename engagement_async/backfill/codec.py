@@ -26,7 +26,7 @@ except ImportError:  # pragma: no cover - the same format, slower
 
 _Broken: Any = _zlib.error  # isal's stubs make an instance of it
 
-__all__ = ["EncodedAnswer", "checksum", "decode_answer", "encode_answer", "pack_ids", "unpack_ids"]
+__all__ = ["EncodedAnswer", "checksum", "decode_answer", "encode_answer", "pack_ids", "pending_ids", "unpack_ids"]
 
 _LEVEL = 1
 """The journal is written at the rate of the network: a third of the bytes at a fifth of the time of level 6."""
@@ -34,19 +34,22 @@ _LEVEL = 1
 
 @dataclass(frozen=True, slots=True)
 class EncodedAnswer:
-    """An answer as it lies in the journal."""
+    """An answer as it lies in the journal, to a batch or to one span of time of a batch."""
 
     number: int
+    """Of the batch; of a span, see `unit_of`."""
     outcomes: Outcomes
+    pending: int
+    """IDs that are still to be asked: those that failed because the API answered nobody."""
     size: int
     """Of its JSON, in bytes."""
     body: bytes
     """The JSON, compressed."""
 
-    @property
-    def checksum(self) -> bytes:
+    def checksum(self, table: str = "answer") -> bytes:
         """Of all of it: an answer in another's place is as wrong as one with a flipped bit."""
-        return checksum(f"answer {self.number} {tuple(self.outcomes)} {self.size}".encode(), self.body)
+        place = f"{table} {self.number} {tuple(self.outcomes)} {self.pending} {self.size}"
+        return checksum(place.encode(), self.body)
 
 
 def checksum(name: bytes, value: bytes) -> bytes:
@@ -74,9 +77,13 @@ def _little_endian(ids: array[int]) -> array[int]:
     return ids
 
 
-def encode_answer(answer: Answer, engagement_types: Iterable[str]) -> EncodedAnswer:
-    """Return the answer without its IDs, which the batch holds."""
+def encode_answer(
+    answer: Answer, engagement_types: Iterable[str], *, batch_ids: tuple[str, ...] | None = None
+) -> EncodedAnswer:
+    """Return the answer without its IDs, which the batch holds, unless `batch_ids`, those of its batch, are others."""
     value: dict[str, Any] = {"groupings": answer.groupings}
+    if batch_ids is not None and batch_ids != answer.tweet_ids:
+        value["ids"] = answer.tweet_ids
     if answer.windows:
         value["windows"] = answer.windows
     if answer.unavailable_tweet_ids:
@@ -94,9 +101,15 @@ def encode_answer(answer: Answer, engagement_types: Iterable[str]) -> EncodedAns
     except TypeError:  # a number beyond 64 bits: JSON readers would round it, and no Tweet counts that far
         failure = Failure("a value does not fit into 64 bits", kind=FailureKind.UNREPRESENTABLE)
         failed = Answer(answer.number, answer.tweet_ids, failed_tweet_ids=dict.fromkeys(answer.tweet_ids, failure))
-        return encode_answer(failed, engagement_types)
-    outcomes = count_outcomes(answer, engagement_types)
-    return EncodedAnswer(answer.number, outcomes, len(raw), _zlib.compress(raw, _LEVEL))
+        return encode_answer(failed, engagement_types, batch_ids=batch_ids)
+    pending = len(pending_ids(answer))
+    outcomes = count_outcomes(answer, engagement_types) - Outcomes(failed=pending)
+    return EncodedAnswer(answer.number, outcomes, pending, len(raw), _zlib.compress(raw, _LEVEL))
+
+
+def pending_ids(answer: Answer) -> tuple[str, ...]:
+    """Return the IDs that got no outcome, because the API answered nobody."""
+    return tuple(i for i, failure in answer.failed_tweet_ids.items() if _kind_of(failure) == FailureKind.OUTAGE)
 
 
 def _kind_of(failure: str) -> str:
@@ -104,12 +117,12 @@ def _kind_of(failure: str) -> str:
 
 
 def decode_answer(encoded: EncodedAnswer, tweet_ids: tuple[str, ...]) -> Answer:
-    """Return the answer again. Raise `ValueError` when the bytes are none."""
+    """Return the answer to these IDs again. Raise `ValueError` when the bytes are none."""
     try:
         value = orjson.loads(_zlib.decompress(encoded.body))
         return Answer(
             encoded.number,
-            tweet_ids,
+            tuple(value.get("ids", tweet_ids)),
             value["groupings"],
             windows=tuple(Window(_instant(start), _instant(end)) for start, end in value.get("windows", ())),
             unavailable_tweet_ids=tuple(value.get("unavailable", ())),

@@ -10,27 +10,18 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from engagement_async._core.batches import Batch
+from engagement_async._core.batches import SpanBatch
 from engagement_async._core.parsing import Answer
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.quota import DurableScheduler
+from engagement_async.backfill.work import Work
 
-__all__ = ["Committer", "Work"]
+__all__ = ["Committer"]
 
 _T = TypeVar("_T")
-
-
-class Work(Protocol):
-    """What a run asks, and how the answers get into the journal. Called on the journal's thread."""
-
-    def next_page(self, journal: Journal) -> list[Batch]:
-        """Return the next batches to ask; nothing when there are no more."""
-
-    def write(self, journal: Journal, answers: list[Answer], documents: dict[str, Any]) -> None:
-        """Commit the answers to such batches, and documents, in one transaction."""
 
 
 class Committer:
@@ -100,7 +91,7 @@ class Committer:
 
     # --- batches out, answers in ---
 
-    async def batches(self) -> AsyncIterator[Batch]:
+    async def batches(self) -> AsyncIterator[SpanBatch]:
         """Yield the batches of the work, each as soon as there is room for one more."""
         while page := await self.call(self._work.next_page, self.journal):
             for batch in page:

@@ -10,11 +10,13 @@ comes here.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +30,7 @@ from engagement_async.backfill.inputs import Fingerprint, SourceRecord
 from engagement_async.backfill.journal_rows import (
     ANSWER_COLUMNS,
     APPLICATION_ID,
+    COUNT_COLUMNS,
     SCHEMA,
     TABLES,
     DamagedRowError,
@@ -40,8 +43,8 @@ from engagement_async.backfill.journal_rows import (
     read_document,
     read_query,
 )
-from engagement_async.backfill.storage_errors import disk_errors, sqlite_errors
-from engagement_async.backfill.totals import ANSWERED, FAILED, UNANSWERED, Audit, JobTotals, Snapshot, states_of
+from engagement_async.backfill.storage_errors import corrupt_error, disk_errors, sqlite_errors
+from engagement_async.backfill.totals import UNANSWERED, Audit, JobTotals, Snapshot, parts_of, state_of, states_of
 from engagement_async.errors import JobCorruptError, JobLockedError, OtherJobError
 
 __all__ = ["Journal"]
@@ -49,6 +52,9 @@ __all__ = ["Journal"]
 _PAGE = 64
 """Rows that are read at once: some hundred kilobytes."""
 _BUSY_S = 60.0
+_QUICK_CHECK_BYTES = 2**28
+_UNSETTLED, _FAILED = re.compile(rb"[\x00\x05\x07]"), re.compile(rb"[\x03\x07]")
+"""States of batches: see `state_of`."""
 
 
 class Journal:
@@ -59,8 +65,12 @@ class Journal:
         self._db = connection
         self._documents: dict[str, Any] = {}
         self._states = bytearray()
-        self._changed: dict[int, int] = {}  # states that the open transaction changes
+        self._parts: dict[int, dict[int, int]] = {}
+        self._changed_states: dict[int, int] = {}  # by the open transaction
+        self._changed_parts: dict[int, dict[int, int]] = {}
         self.query: Query
+        self.spans = 1
+        """Spans of at most four weeks that the query is asked in."""
         self.totals = JobTotals()
         """As of the last time that this object wrote or looked."""
 
@@ -77,8 +87,12 @@ class Journal:
             journal._db.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;")
             journal._db.executescript(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={SCHEMA};{TABLES}")
             journal._db.execute("BEGIN")
-        journal.query = query
+        journal.query, journal.spans = query, len(query.parts())
         journal._write_document("query", query_document(query))
+        journal._write_document("format", {"schema": SCHEMA})
+        with journal._errors():  # a second copy, for without it nothing could be repaired
+            row = document_row("query", query_document(query))
+            journal._db.execute("INSERT INTO document_copy VALUES (?, ?, ?)", row)
         return journal
 
     def publish(self, target: Path) -> None:
@@ -104,9 +118,8 @@ class Journal:
                 if not read_only:
                     journal._db.execute("PRAGMA journal_mode=TRUNCATE").fetchone()
                     journal._db.execute("PRAGMA synchronous=FULL")
+                    journal._check_pages()
             journal.refresh()
-            with journal._errors():
-                journal.query = read_query(journal.document("query"))
         except BaseException:
             journal.close()
             raise
@@ -127,19 +140,39 @@ class Journal:
             application, version = self._pragma("application_id"), self._pragma("user_version")
             size = self._pragma("page_size") * self._pragma("page_count")
             held = self._path.stat().st_size
-        if not held or size != held:
-            raise self._corrupt(f"it is cut: {held:,} bytes of {size:,} are there")
-        if application != APPLICATION_ID:
+            if not held or size != held:
+                raise DamagedRowError(f"it is cut: {held:,} bytes of {size:,} are there")
+            if (application, version) == (APPLICATION_ID, SCHEMA):
+                return
+            schema = self._schema()
+        # What the header says may be a flipped bit; what a checksum covers is not.
+        if schema == SCHEMA or (schema is None and application == APPLICATION_ID):
+            raise self._corrupt("its header is not as it was written")
+        if schema is None:
             raise OtherJobError(f"{self._path}: is a database of something else: name another folder")
-        if version > SCHEMA:
+        if schema > SCHEMA:
             raise OtherJobError(
-                f"{self._path}: was made by a newer version (schema {version}, this one reads {SCHEMA}): upgrade"
+                f"{self._path}: was made by a newer version (schema {schema}, this one reads {SCHEMA}): upgrade"
             )
-        if version < SCHEMA:
-            raise OtherJobError(
-                f"{self._path}: was made by an older version (schema {version}, this one reads {SCHEMA}): finish and "
-                "export it with the version that started it"
-            )
+        raise OtherJobError(
+            f"{self._path}: was made by an older version (schema {schema}, this one reads {SCHEMA}): finish and "
+            "export it with the version that started it"
+        )
+
+    def _schema(self) -> int | None:
+        """Return the schema that the journal was made with; None when it does not say."""
+        try:
+            row = self._db.execute("SELECT name, value, sha256 FROM document WHERE name = 'format'").fetchone()
+            return int(read_document(row)[1]["schema"])
+        except (sqlite3.Error, DamagedRowError, KeyError, TypeError, ValueError):
+            return None
+
+    def _check_pages(self) -> None:
+        """Look for damage that a write would spread, as long as that takes no second."""
+        if self._path.stat().st_size <= _QUICK_CHECK_BYTES:
+            found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise DamagedRowError(found)
 
     def _pragma(self, name: str) -> int:
         value: int = self._db.execute(f"PRAGMA {name}").fetchone()[0]
@@ -156,15 +189,18 @@ class Journal:
         with self._read_transaction():
             rows = self._db.execute("SELECT name, value, sha256 FROM document").fetchall()
             batches = self._db.execute("SELECT count(*), min(number), max(number) FROM batch").fetchone()
-            answers = self._db.execute(
-                "SELECT number, answered, unavailable, unsupported, forbidden, failed, size FROM answer ORDER BY number"
-            )
+            answers = self._db.execute(f"SELECT {COUNT_COLUMNS} FROM answer ORDER BY number")  # noqa: S608 - a constant
+            parts = self._db.execute(f"SELECT {COUNT_COLUMNS} FROM part ORDER BY number")  # noqa: S608 - a constant
             documents = dict(map(read_document, rows))
             totals = self._totals_of(documents, len(rows))
             if batches != (totals.batches, 0, totals.batches - 1):
                 raise DamagedRowError(f"{totals.batches:,} batches were written, {batches[0]:,} are there")
             states = states_of(answers, totals)
-        self._documents, self._states, self.totals = documents, states, totals
+            query = read_query(documents.get("query"))
+            spans = len(query.parts())
+            held_parts = parts_of(parts, totals, spans)
+        self._documents, self._states, self._parts, self.totals = documents, states, held_parts, totals
+        self.query, self.spans = query, spans
         return Snapshot(totals, bytes(states))
 
     def _totals_of(self, documents: dict[str, Any], rows: int) -> JobTotals:
@@ -256,8 +292,12 @@ class Journal:
             self._write_document("totals", self.totals.to_document())
             with self._errors():
                 self._db.execute("COMMIT")
-            for number, state in self._changed.items():
+            for number, state in self._changed_states.items():
                 self._states[number] = state
+            for number, spans in self._changed_parts.items():
+                self._parts[number] = spans
+                if not spans:
+                    del self._parts[number]
         except BaseException:
             self.totals, self._documents = before
             del self._states[self.totals.batches :]
@@ -266,7 +306,8 @@ class Journal:
                     self._db.execute("ROLLBACK")
             raise
         finally:
-            self._changed.clear()
+            self._changed_states.clear()
+            self._changed_parts.clear()
 
     def _check_single_writer(self) -> None:
         with self._errors():
@@ -279,56 +320,108 @@ class Journal:
 
     # --- batches and answers ---
 
-    def write(self, answers: Sequence[EncodedAnswer], documents: Mapping[str, Any]) -> None:
-        """Commit answers to batches that had none, and documents, in one transaction."""
+    def write(
+        self,
+        answers: Sequence[EncodedAnswer],
+        documents: Mapping[str, Any],
+        *,
+        parts: Sequence[EncodedAnswer] = (),
+        finished: Iterable[int] = (),
+    ) -> None:
+        """Commit answers, parts of answers, and documents, in one transaction.
+
+        An answer takes the place of one that the batch may have had; so does a part. The parts of `finished` batches
+        are dropped.
+        """
         with self.transaction():
-            self._insert(answers)
-            outcomes, size = self.totals.outcomes, self.totals.size
+            revised = False
             for answer in answers:
-                outcomes += answer.outcomes
-                size += answer.size
-            self.totals = replace(self.totals, answers=self.totals.answers + len(answers), outcomes=outcomes, size=size)
+                revised |= self._replace(answer)
+            for part in parts:
+                self._replace_part(part)
+            for number in finished:
+                self._drop_parts(number)
+            if revised:
+                self.totals = replace(self.totals, revision=self.totals.revision + 1)
             for name, value in documents.items():
                 self._write_document(name, value)
 
-    def rewrite(self, answers: Sequence[EncodedAnswer], documents: Mapping[str, Any]) -> None:
-        """Commit better answers to batches that had some."""
-        with self.transaction():
-            outcomes, size = self.totals.outcomes, self.totals.size
-            for answer in answers:
-                old = self._encoded(answer.number)
-                outcomes = outcomes - old.outcomes + answer.outcomes
-                size += answer.size - old.size
-                with self._errors():
-                    self._db.execute("DELETE FROM answer WHERE number = ?", (answer.number,))
-            self._insert(answers)
-            revision = self.totals.revision + bool(answers)
-            self.totals = replace(self.totals, outcomes=outcomes, size=size, revision=revision)
-            for name, value in documents.items():
-                self._write_document(name, value)
-
-    def _insert(self, answers: Sequence[EncodedAnswer]) -> None:
-        with self._errors():
-            self._db.executemany(
-                f"INSERT INTO answer ({ANSWER_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - a constant
-                map(answer_row, answers),
+    def _replace(self, answer: EncodedAnswer) -> bool:
+        """Write the answer to a batch; return whether it had one."""
+        number = answer.number
+        had_answer = self._states[number] != UNANSWERED
+        totals = self.totals
+        if had_answer:
+            old = self._encoded("answer", number)
+            totals = replace(
+                totals,
+                answers=totals.answers - 1,
+                outcomes=totals.outcomes - old.outcomes,
+                unsettled=totals.unsettled - old.pending,
+                size=totals.size - old.size,
             )
-        for answer in answers:
-            self._changed[answer.number] = FAILED if answer.outcomes.failed else ANSWERED
+        self._insert("answer", answer)
+        self.totals = replace(
+            totals,
+            answers=totals.answers + 1,
+            outcomes=totals.outcomes + answer.outcomes,
+            unsettled=totals.unsettled + answer.pending,
+            size=totals.size + answer.size,
+        )
+        self._changed_states[number] = state_of(answer.outcomes, answer.pending)
+        return had_answer
 
-    def pending(self, after: int, count: int) -> list[Batch]:
-        """Return the next unanswered batches after that number."""
-        return [self.batch(number) for number in self._next(UNANSWERED, after, count)]
+    def _replace_part(self, part: EncodedAnswer) -> None:
+        number, span = divmod(part.number, self.spans)
+        spans = dict(self.parts_of(number))
+        totals = self.totals
+        if span in spans:
+            old = self._encoded("part", part.number)
+            totals = replace(totals, parts=totals.parts - 1, part_size=totals.part_size - old.size)
+        self._insert("part", part)
+        self.totals = replace(totals, parts=totals.parts + 1, part_size=totals.part_size + part.size)
+        self._changed_parts[number] = {**spans, span: part.pending}
 
-    def failed(self, after: int, count: int) -> list[Answer]:
-        """Return the next answers after that number in which IDs failed."""
-        return [self.answer(number) for number in self._next(FAILED, after, count)]
+    def _drop_parts(self, number: int) -> None:
+        spans = self.parts_of(number)
+        size = sum(self._encoded("part", number * self.spans + span).size for span in spans)
+        first = number * self.spans
+        with self._errors():
+            self._db.execute("DELETE FROM part WHERE number >= ? AND number < ?", (first, first + self.spans))
+        self.totals = replace(self.totals, parts=self.totals.parts - len(spans), part_size=self.totals.part_size - size)
+        self._changed_parts[number] = {}
 
-    def _next(self, state: int, after: int, count: int) -> list[int]:
-        numbers: list[int] = []
-        while len(numbers) < count and (after := self._states.find(state, after + 1)) >= 0:
-            numbers.append(after)
-        return numbers
+    def _insert(self, table: str, answer: EncodedAnswer) -> None:
+        with self._errors():
+            self._db.execute(
+                f"INSERT OR REPLACE INTO {table} ({ANSWER_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                answer_row(answer, table),
+            )
+
+    def unsettled(self, after: int, count: int) -> list[int]:
+        """Return the numbers of the next batches after that one in which IDs are still to be asked."""
+        return self._next(_UNSETTLED, after, count)
+
+    def failed(self, after: int, count: int) -> list[int]:
+        """Return the numbers of the next batches after that one in which IDs failed."""
+        return self._next(_FAILED, after, count)
+
+    def _next(self, states: re.Pattern[bytes], after: int, count: int) -> list[int]:
+        return [match.start() for match in islice(states.finditer(self._states, after + 1), count)]
+
+    def has_answer(self, number: int) -> bool:
+        """Whether that batch has an answer."""
+        return self._states[number] != UNANSWERED
+
+    def parts_of(self, number: int) -> Mapping[int, int]:
+        """Return the spans of a batch that have a part, each with how many of its IDs are pending."""
+        if number in self._changed_parts:
+            return self._changed_parts[number]
+        return self._parts.get(number, {})
+
+    def part(self, number: int, span: int) -> Answer:
+        """Return the answer to one span of a batch that has one."""
+        return self.decode(self._encoded("part", number * self.spans + span), self.batch(number))
 
     def batch(self, number: int) -> Batch:
         """Return one batch."""
@@ -390,7 +483,7 @@ class Journal:
 
     def answer(self, number: int) -> Answer:
         """Return the answer to one batch that has one."""
-        return self.decode(self._encoded(number), self.batch(number))
+        return self.decode(self._encoded("answer", number), self.batch(number))
 
     def decode(self, encoded: EncodedAnswer, batch: Batch) -> Answer:
         """Return the answer of its bytes."""
@@ -399,12 +492,12 @@ class Journal:
         except ValueError as error:
             raise self._corrupt(f"the answer to batch {batch.number} cannot be read: {error}") from None
 
-    def _encoded(self, number: int) -> EncodedAnswer:
+    def _encoded(self, table: str, number: int) -> EncodedAnswer:
         with self._errors():
-            row = self._db.execute(f"SELECT {ANSWER_COLUMNS} FROM answer WHERE number = ?", (number,)).fetchone()  # noqa: S608
+            row = self._db.execute(f"SELECT {ANSWER_COLUMNS} FROM {table} WHERE number = ?", (number,)).fetchone()  # noqa: S608
             if row is None:
-                raise DamagedRowError(f"the answer to batch {number} is missing")
-            return read_answer(row)
+                raise DamagedRowError(f"{table} {number} is missing")
+            return read_answer(row, table)
 
     # --- looking it over ---
 
@@ -421,6 +514,9 @@ class Journal:
                 self.decode(encoded, batch)
             audit.add(batch, encoded)
         self.check(audit)
+        for number, spans in sorted(self._parts.items()):
+            for span in spans:
+                self.part(number, span)
         return snapshot.totals
 
     def check(self, audit: Audit) -> None:
@@ -431,7 +527,7 @@ class Journal:
     # --- small things ---
 
     def _corrupt(self, what: str) -> JobCorruptError:
-        return JobCorruptError(f"{self._path}: the journal is damaged: {what}. Restore it from a copy, or start anew")
+        return corrupt_error(self._path, what)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

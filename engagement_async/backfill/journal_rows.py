@@ -15,6 +15,7 @@ from engagement_async.backfill.codec import EncodedAnswer, checksum, pack_ids, u
 __all__ = [
     "ANSWER_COLUMNS",
     "APPLICATION_ID",
+    "COUNT_COLUMNS",
     "SCHEMA",
     "TABLES",
     "DamagedRowError",
@@ -33,15 +34,24 @@ SCHEMA: Final = 2
 APPLICATION_ID: Final = 0x454E4741
 """`ENGA`: what `file` shows of a SQLite database."""
 
-TABLES: Final = """
-CREATE TABLE document (name TEXT PRIMARY KEY, value BLOB NOT NULL, sha256 BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE batch (number INTEGER PRIMARY KEY, ids BLOB NOT NULL, sha256 BLOB NOT NULL);
-CREATE TABLE answer (
+_ANSWER_TABLE = """
+CREATE TABLE {} (
     number INTEGER PRIMARY KEY, answered INTEGER NOT NULL, unavailable INTEGER NOT NULL, unsupported INTEGER NOT NULL,
-    forbidden INTEGER NOT NULL, failed INTEGER NOT NULL, size INTEGER NOT NULL, sha256 BLOB NOT NULL, body BLOB NOT NULL
+    forbidden INTEGER NOT NULL, failed INTEGER NOT NULL, pending INTEGER NOT NULL, size INTEGER NOT NULL,
+    sha256 BLOB NOT NULL, body BLOB NOT NULL
 );
 """
-ANSWER_COLUMNS: Final = "number, answered, unavailable, unsupported, forbidden, failed, size, sha256, body"
+TABLES: Final = f"""
+CREATE TABLE document (name TEXT PRIMARY KEY, value BLOB NOT NULL, sha256 BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE document_copy (name TEXT PRIMARY KEY, value BLOB NOT NULL, sha256 BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE batch (number INTEGER PRIMARY KEY, ids BLOB NOT NULL, sha256 BLOB NOT NULL);
+{_ANSWER_TABLE.format("answer")}
+{_ANSWER_TABLE.format("part")}
+"""
+"""`part` holds the answers to single spans of time of batches that are not complete; `document_copy` what a journal cannot
+be repaired without."""
+ANSWER_COLUMNS: Final = "number, answered, unavailable, unsupported, forbidden, failed, pending, size, sha256, body"
+COUNT_COLUMNS: Final = "number, answered, unavailable, unsupported, forbidden, failed, pending, size"
 
 
 class DamagedRowError(Exception):
@@ -77,17 +87,17 @@ def read_batch(row: tuple[Any, ...]) -> Batch:
     return Batch(number, unpack_ids(packed))
 
 
-def answer_row(answer: EncodedAnswer) -> tuple[Any, ...]:
+def answer_row(answer: EncodedAnswer, table: str = "answer") -> tuple[Any, ...]:
     """Return the row of an answer: its `ANSWER_COLUMNS`."""
-    return (answer.number, *answer.outcomes, answer.size, answer.checksum, answer.body)
+    return (answer.number, *answer.outcomes, answer.pending, answer.size, answer.checksum(table), answer.body)
 
 
-def read_answer(row: tuple[Any, ...]) -> EncodedAnswer:
+def read_answer(row: tuple[Any, ...], table: str = "answer") -> EncodedAnswer:
     """Return the answer of a row."""
-    number, *outcomes, size, digest, body = row
-    answer = EncodedAnswer(number, Outcomes(*outcomes), size, body)
-    if not isinstance(body, bytes) or answer.checksum != digest:
-        raise DamagedRowError(f"the checksum of the answer to batch {number} is wrong")
+    number, *outcomes, pending, size, digest, body = row
+    answer = EncodedAnswer(number, Outcomes(*outcomes), pending, size, body)
+    if not isinstance(body, bytes) or answer.checksum(table) != digest:
+        raise DamagedRowError(f"the checksum of {table} {number} is wrong")
     return answer
 
 

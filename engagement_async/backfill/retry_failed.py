@@ -1,4 +1,4 @@
-"""A second request for failed IDs, and what it changes in the answers that they failed in.
+"""A second request for failed IDs, and what it changes in the answers that they failed in. Pure.
 
 Failed IDs of many batches are asked together, so that few requests are paid for; each ID's values go back to its own
 batch. Sums over Tweets cannot be taken apart: the first batch takes them in, and the sum over all batches is exact.
@@ -7,64 +7,23 @@ batch. Sums over Tweets cannot be taken apart: the first batch takes them in, an
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from engagement_async._core.batches import Batch
 from engagement_async._core.groupings import Grouping, answered_levels, only_keys
 from engagement_async._core.merging import fold
 from engagement_async._core.parsing import Answer
 from engagement_async._core.query import Query
-from engagement_async.backfill.codec import encode_answer
-from engagement_async.backfill.journal import Journal
+from engagement_async.backfill.codec import pending_ids
 
-__all__ = ["FailedWork", "RetryBatch", "pack_failed", "patch", "retries_whole_batches"]
-
-
-_PAGE = 256
-"""Answers that are read ahead."""
+__all__ = ["RetryBatch", "failed_ids", "pack_failed", "patch", "retries_whole_batches"]
 
 
 class RetryBatch(NamedTuple):
     """One request for IDs that failed before."""
 
-    batch: Batch
+    tweet_ids: tuple[str, ...]
     origins: tuple[tuple[int, frozenset[str]], ...]
     """The batches that they came from, and which of them."""
-
-
-class FailedWork:
-    """Asks the IDs that failed, packed. Pages advance by batch, so an ID that fails again is not asked twice in a run."""
-
-    def __init__(self) -> None:
-        self._after = -1
-        self._number = 0
-        self._asked: dict[int, RetryBatch] = {}
-
-    def next_page(self, journal: Journal) -> list[Batch]:
-        """See `Work`."""
-        failed = journal.failed(self._after, _PAGE)
-        batches: list[Batch] = []
-        for packed in pack_failed(failed, journal.query):
-            self._asked[self._number] = packed
-            batches.append(Batch(self._number, packed.batch.tweet_ids))
-            self._number += 1
-        if failed:
-            self._after = failed[-1].number
-        return batches
-
-    def write(self, journal: Journal, answers: list[Answer], documents: dict[str, Any]) -> None:
-        """See `Work`."""
-        query = journal.query
-        patched: dict[int, Answer] = {}
-        for answer in answers:
-            with_sums = True
-            for number, ids in self._asked[answer.number].origins:
-                old = patched.get(number) or journal.answer(number)
-                patched[number] = patch(old, answer, ids, query, with_sums=with_sums)
-                with_sums = False
-        journal.rewrite([encode_answer(answer, query.engagement_types) for answer in patched.values()], documents)
-        for answer in answers:
-            del self._asked[answer.number]
 
 
 def retries_whole_batches(query: Query) -> bool:
@@ -72,28 +31,28 @@ def retries_whole_batches(query: Query) -> bool:
     return len(query.parts()) > 1 and any("tweet.id" not in group_by for group_by in query.groupings.values())
 
 
+def failed_ids(answer: Answer) -> tuple[str, ...]:
+    """Return the IDs that failed, without those that are merely pending."""
+    pending = frozenset(pending_ids(answer))
+    return tuple(i for i in answer.failed_tweet_ids if i not in pending)
+
+
 def pack_failed(answers: Iterable[Answer], query: Query) -> Iterator[RetryBatch]:
     """Yield the failed IDs of these answers, in as few requests as hold them."""
     size = query.endpoint.ids_per_request
     ids: list[str] = []
     origins: list[tuple[int, frozenset[str]]] = []
-    number = 0
     for answer in answers:
-        if retries_whole_batches(query):
-            yield RetryBatch(Batch(number, answer.tweet_ids), ((answer.number, frozenset(answer.tweet_ids)),))
-            number += 1
-            continue
-        failed = list(answer.failed_tweet_ids)
+        failed = failed_ids(answer)
         while failed:
             taken, failed = failed[: size - len(ids)], failed[size - len(ids) :]
             ids += taken
             origins.append((answer.number, frozenset(taken)))
             if len(ids) == size:
-                yield RetryBatch(Batch(number, tuple(ids)), tuple(origins))
+                yield RetryBatch(tuple(ids), tuple(origins))
                 ids, origins = [], []
-                number += 1
     if ids:
-        yield RetryBatch(Batch(number, tuple(ids)), tuple(origins))
+        yield RetryBatch(tuple(ids), tuple(origins))
 
 
 def patch(old: Answer, new: Answer, ids: frozenset[str], query: Query, *, with_sums: bool) -> Answer:

@@ -10,18 +10,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from engagement_async._core.batches import Batch
-from engagement_async._core.parsing import Answer
+from engagement_async._core.outcomes import Failure, FailureKind
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._engine.scheduler import LocalScheduler, Scheduler
 from engagement_async._engine.stream import AnswerStream
 from engagement_async._progress import Progress, ProgressMeter, RunOutcome, WaitReason, contract_per_minute
-from engagement_async.backfill.codec import encode_answer
-from engagement_async.backfill.committer import Committer, Work
+from engagement_async.backfill.codec import pending_ids
+from engagement_async.backfill.committer import Committer
 from engagement_async.backfill.directory import JobDirectory
-from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.quota import DurableScheduler
-from engagement_async.backfill.retry_failed import FailedWork
+from engagement_async.backfill.work import FailedWork, PendingWork, Work
 from engagement_async.client import ClientStatus, EngagementClient, check_query
 from engagement_async.config import DEFAULT_CONCURRENCY, ConnectionOptions, Timeouts, check_seconds
 from engagement_async.credentials import Credentials
@@ -52,23 +50,6 @@ class RunLimits:
             raise UsageError(f"max_requests is a whole number from 1 on, not {self.max_requests!r}")
         if self.max_duration_s is not None:
             check_seconds("max_duration_s", self.max_duration_s)
-
-
-class PendingWork:
-    """Asks the batches that have no answer."""
-
-    def __init__(self) -> None:
-        self._after = -1
-
-    def next_page(self, journal: Journal) -> list[Batch]:
-        page = journal.pending(self._after, _PAGE)
-        if page:
-            self._after = page[-1].number
-        return page
-
-    def write(self, journal: Journal, answers: list[Answer], documents: dict[str, Any]) -> None:
-        types = journal.query.engagement_types
-        journal.write([encode_answer(answer, types) for answer in answers], documents)
 
 
 class JobRunner:
@@ -205,9 +186,13 @@ class JobRunner:
             async for answer in stream:
                 self._is_delivering = True
                 if answer.failed_tweet_ids and self._client.status().waiting_for is WaitReason.OUTAGE:
-                    self.stop(RunOutcome.OUTAGE)  # given up for the outage alone: these IDs stay pending
-                    continue
-                self._meter.ids_asked += len(answer.tweet_ids)
+                    answer.failed_tweet_ids = {
+                        i: Failure(failure, kind=FailureKind.OUTAGE) for i, failure in answer.failed_tweet_ids.items()
+                    }
+                pending = len(pending_ids(answer))
+                if pending:
+                    self.stop(RunOutcome.OUTAGE)  # the API answered nobody: these IDs stay pending
+                self._meter.ids_asked += len(answer.tweet_ids) - pending
                 self._committer.add(answer)
         finally:
             self._committer.finish()

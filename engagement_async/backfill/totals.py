@@ -11,12 +11,14 @@ from engagement_async._core.outcomes import Outcomes
 from engagement_async.backfill.codec import EncodedAnswer
 from engagement_async.backfill.journal_rows import DamagedRowError
 
-__all__ = ["ANSWERED", "FAILED", "UNANSWERED", "Audit", "JobTotals", "Snapshot", "states_of"]
+__all__ = ["UNANSWERED", "Audit", "JobTotals", "Snapshot", "parts_of", "state_of", "states_of"]
 
 UNANSWERED: Final = 0
 ANSWERED: Final = 1
-FAILED: Final = 3
-"""States of a batch, one byte each. `FAILED`: answered, but some of its IDs failed."""
+FAILED: Final = 2
+PENDING: Final = 4
+"""The state of a batch, one byte each: `ANSWERED`, with `FAILED` if some of its IDs failed, and with `PENDING` if some of
+them are still to be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +28,16 @@ class JobTotals:
     batches: int = 0
     ids: int = 0
     answers: int = 0
-    """Batches that are answered."""
+    """Batches that have an answer."""
     outcomes: Outcomes = field(default_factory=Outcomes)
     size: int = 0
     """Bytes of all answers' JSON."""
+    unsettled: int = 0
+    """IDs of batches with an answer that are still to be asked."""
+    parts: int = 0
+    """Answers to single spans of batches that are not complete."""
+    part_size: int = 0
+    """Bytes of their JSON."""
     rejected: int = 0
     """Lines of the inputs that are no IDs."""
     documents: int = 0
@@ -71,7 +79,7 @@ class Audit:
         self.totals = snapshot.totals
         self.revision = snapshot.totals.revision
         """When the pass began."""
-        self._ids = self._answers = self._size = 0
+        self._ids = self._answers = self._unsettled = self._size = 0
         self._outcomes = Outcomes()
         self._uneven: int | None = None
 
@@ -80,9 +88,10 @@ class Audit:
         self._ids += len(batch.tweet_ids)
         if encoded is None:
             return
-        if sum(encoded.outcomes) != len(batch.tweet_ids):
+        if sum(encoded.outcomes) + encoded.pending != len(batch.tweet_ids):
             self._uneven = batch.number
         self._answers += 1
+        self._unsettled += encoded.pending
         self._size += encoded.size
         self._outcomes += encoded.outcomes
 
@@ -96,26 +105,55 @@ class Audit:
         totals = self.totals
         if self._uneven is not None:
             return f"the outcomes of batch {self._uneven} do not add up"
-        if (self._ids, self._answers, self._size) != (totals.ids, totals.answers, totals.size):
+        seen = self._ids, self._answers, self._unsettled, self._size
+        if seen != (totals.ids, totals.answers, totals.unsettled, totals.size):
             return "its rows do not add up to its totals"
         if self._outcomes != totals.outcomes:
             return "the outcomes of its rows do not add up to its totals"
         return None
 
 
+def state_of(outcomes: Outcomes | tuple[int, ...], pending: int) -> int:
+    """Return the state of a batch with an answer."""
+    return ANSWERED | (FAILED if outcomes[-1] else 0) | (PENDING if pending else 0)
+
+
 def states_of(answers: Iterable[tuple[int, ...]], totals: JobTotals) -> bytearray:
-    """Return a state for each batch. `answers`: number, outcomes and size of each, in order."""
+    """Return a state for each batch. `answers`: the `COUNT_COLUMNS` of each, in order."""
     states = bytearray(totals.batches)
-    last, count, size = -1, 0, 0
+    last, count, size, unsettled = -1, 0, 0, 0
     outcomes = Outcomes()
-    for number, *counts, bytes_ in answers:
-        if any(type(value) is not int for value in (number, *counts, bytes_)) or not last < number < totals.batches:
+    for row in answers:
+        number, *counts, pending, bytes_ = _integers(row)
+        if not last < number < totals.batches:
             raise DamagedRowError(f"an answer to batch {number} is where none can be")
-        states[number] = FAILED if counts[-1] else ANSWERED
+        states[number] = state_of(tuple(counts), pending)
         outcomes += tuple(counts)
-        last, count, size = number, count + 1, size + bytes_
+        last, count, size, unsettled = number, count + 1, size + bytes_, unsettled + pending
     if count != totals.answers:
         raise DamagedRowError(f"{totals.answers:,} answers were written, {count:,} are there")
-    if (outcomes, size) != (totals.outcomes, totals.size):
+    if (outcomes, size, unsettled) != (totals.outcomes, totals.size, totals.unsettled):
         raise DamagedRowError("the outcomes of its rows do not add up to its totals")
     return states
+
+
+def parts_of(rows: Iterable[tuple[int, ...]], totals: JobTotals, spans: int) -> dict[int, dict[int, int]]:
+    """Return, of batches that have parts, which spans are answered, and how many of their IDs are pending."""
+    parts: dict[int, dict[int, int]] = {}
+    count = size = 0
+    last = -1
+    for row in rows:
+        unit, *_, pending, bytes_ = _integers(row)
+        if not last < unit < totals.batches * spans:
+            raise DamagedRowError(f"part {unit} is where none can be")
+        parts.setdefault(unit // spans, {})[unit % spans] = pending
+        last, count, size = unit, count + 1, size + bytes_
+    if (count, size) != (totals.parts, totals.part_size):
+        raise DamagedRowError(f"{totals.parts:,} parts were written, {count:,} are there")
+    return parts
+
+
+def _integers(row: tuple[int, ...]) -> tuple[int, ...]:
+    if any(type(value) is not int for value in row):
+        raise DamagedRowError("a count is no number")
+    return row

@@ -7,11 +7,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from engagement_async import LAST_28_HOURS, TOTALS, Answer, BearerCredentials, EngagementResult, Merger, Query
+from engagement_async import LAST_28_HOURS, TOTALS, Answer, Batch, BearerCredentials, EngagementResult, Merger, Query
 from engagement_async.backfill.codec import encode_answer
 from engagement_async.backfill.create import CreateJob
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.inputs import GivenSource
+from engagement_async.backfill.journal import Journal
 from engagement_async.emulator import Emulator, tweet_ids
 
 NOW = 1_767_225_600.0
@@ -60,10 +61,15 @@ def answer_to(number: int, ids: tuple[str, ...], **more: object) -> Answer:
     return Answer(number, ids, {"by_tweet": values}, **more)  # type: ignore[arg-type]
 
 
+def unanswered(journal: Journal, count: int) -> list[Batch]:
+    """The next batches in which IDs are pending."""
+    return [journal.batch(number) for number in journal.unsettled(-1, count)]
+
+
 def fill(folder: JobDirectory, count: int | None = None) -> None:
     """Answers the next batches, without a network."""
     with folder.open_journal() as journal:
-        for batch in journal.pending(-1, count or 10**6):
+        for batch in unanswered(journal, count or 10**6):
             answer = answer_to(batch.number, batch.tweet_ids)
             journal.write([encode_answer(answer, TYPES)], {})
 

@@ -23,7 +23,20 @@ from engagement_async.backfill.create import CreateJob
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.exporter import Exporter
 from engagement_async.backfill.inputs import GivenSource
-from tests.support.jobs import BY_TWEET, DAYS, HOURLY, MIXED, TYPES, answered, digest, fill, make_ids, merged, started
+from tests.support.jobs import (
+    BY_TWEET,
+    DAYS,
+    HOURLY,
+    MIXED,
+    TYPES,
+    answered,
+    digest,
+    fill,
+    make_ids,
+    merged,
+    started,
+    unanswered,
+)
 
 
 def job_of(path: Path, query: Query, seed: int, count: int = 2000) -> JobDirectory:
@@ -32,7 +45,7 @@ def job_of(path: Path, query: Query, seed: int, count: int = 2000) -> JobDirecto
     folder = JobDirectory(path)
     CreateJob(folder, query, GivenSource(make_ids(count)))()
     with folder.open_journal() as journal:
-        batches = journal.pending(-1, 10**6)
+        batches = unanswered(journal, 10**6)
         draw.shuffle(batches)
         for batch in batches:
             journal.write(

@@ -18,9 +18,9 @@ from engagement_async.backfill.codec import encode_answer
 from engagement_async.backfill.create import CreateJob
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.inputs import GivenSource
-from engagement_async.backfill.journal_rows import SCHEMA
+from engagement_async.backfill.journal_rows import SCHEMA, document_row
 from engagement_async.errors import JobCorruptError, JobDiskError, OtherJobError
-from tests.support.jobs import BY_TWEET, TYPES, answer_to, fill, make_ids, started
+from tests.support.jobs import BY_TWEET, TYPES, answer_to, fill, make_ids, started, unanswered
 
 
 class JournalMachine(RuleBasedStateMachine):
@@ -42,7 +42,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 5), failing=st.booleans())
     def answer(self, count: int, failing: bool) -> None:
-        batches = self.journal.pending(-1, count)
+        batches = unanswered(self.journal, count)
         assert batches == [Batch(n, ids) for n, ids in enumerate(self.batches) if n not in self.answers][:count]
         answers = [
             Answer(n, ids, failed_tweet_ids=dict.fromkeys(ids, "down")) if failing else answer_to(n, ids)
@@ -53,11 +53,11 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def mend_failed(self) -> None:
-        failed = self.journal.failed(-1, 3)
+        failed = [self.journal.answer(number) for number in self.journal.failed(-1, 3)]
         expected = [a for _, a in sorted(self.answers.items()) if a.failed_tweet_ids][:3]
         assert failed == expected
         better = [answer_to(answer.number, answer.tweet_ids) for answer in failed]
-        self.journal.rewrite([encode_answer(answer, TYPES) for answer in better], {})
+        self.journal.write([encode_answer(answer, TYPES) for answer in better], {})
         self.answers.update((answer.number, answer) for answer in better)
 
     @rule(count=st.integers(1, 400))
@@ -71,7 +71,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def a_failed_transaction_leaves_no_trace(self) -> None:
-        batches = self.journal.pending(-1, 2)
+        batches = unanswered(self.journal, 2)
         stored = [encode_answer(answer_to(*batch), TYPES) for batch in batches]
         with pytest.raises(TypeError):
             self.journal.write(stored, {"spent": object()})
@@ -143,11 +143,11 @@ def test_no_cut_is_ever_read_as_something_else(tmp_path: Path) -> None:
         ("DELETE FROM batch WHERE number = 2", "3 batches were written, 2"),
         ("UPDATE answer SET number = 7 WHERE number = 1", "the tally does not add up|checksum|batch"),
         ("UPDATE answer SET unavailable = 1 WHERE number = 1", "outcomes of its rows do not add up"),
-        ("UPDATE answer SET sha256 = zeroblob(32) WHERE number = 1", "checksum of the answer to batch 1"),
+        ("UPDATE answer SET sha256 = zeroblob(32) WHERE number = 1", "checksum of answer 1"),
         ("UPDATE batch SET ids = zeroblob(8) WHERE number = 1", "checksum of batch 1"),
         ("UPDATE document SET value = '{}' WHERE name = 'query'", "checksum of 'query'"),
         ("DELETE FROM document WHERE name = 'totals'", "totals are missing"),
-        ("DELETE FROM document WHERE name = 'query'", "4 documents were written, 3 are there"),
+        ("DELETE FROM document WHERE name = 'query'", "5 documents were written, 4 are there"),
         ("DROP TABLE answer", "no such table"),
     ],
 )
@@ -168,6 +168,9 @@ def test_another_schema_is_told(tmp_path: Path, version: int, says: str) -> None
     folder = started(tmp_path / "job", 10)
     connection = sqlite3.connect(folder.journal_path)
     connection.execute(f"PRAGMA user_version={version}")
+    row = document_row("format", {"schema": version})
+    connection.execute("UPDATE document SET value = ?, sha256 = ? WHERE name = ?", (*row[1:], row[0]))
+    connection.commit()
     connection.close()
 
     with pytest.raises(OtherJobError, match=says):
@@ -190,7 +193,7 @@ def test_a_full_disk_loses_nothing_that_was_committed(tmp_path: Path) -> None:
     with folder.open_journal() as journal:
         pages = journal._db.execute("PRAGMA page_count").fetchone()[0]  # SQLite's own way of having a small disk
         journal._db.execute(f"PRAGMA max_page_count={pages + 4}")
-        stored = [encode_answer(answer_to(*batch), TYPES) for batch in journal.pending(-1, 20)]
+        stored = [encode_answer(answer_to(*batch), TYPES) for batch in unanswered(journal, 20)]
 
         def write_all() -> None:
             for answer in stored:
@@ -206,11 +209,15 @@ def test_a_full_disk_loses_nothing_that_was_committed(tmp_path: Path) -> None:
     assert read_all(folder).answered == 5000
 
 
-def test_a_journal_that_may_not_be_written_to_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("may_write", "error"), [(False, JobDiskError), (True, JobCorruptError)])
+def test_a_journal_that_may_not_be_written_to_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, may_write: bool, error: type[Exception]
+) -> None:
     folder = started(tmp_path / "job", 10)
+    monkeypatch.setattr("os.access", lambda *_: may_write)  # where the user may write, it is the header that forbids it
     address = f"{folder.journal_path.as_uri()}?mode=ro"
     with folder.open_journal() as journal:
         journal._db.close()
         journal._db = sqlite3.connect(address, uri=True, isolation_level=None)
-        with pytest.raises(JobDiskError, match="read-only"):
+        with pytest.raises(error, match="read-only|forbids"):
             journal.write([], {"spent": {}})

@@ -39,11 +39,11 @@ def test_failed_ids_that_are_answered_later_make_the_answer_that_would_have_been
     small = Query(LAST_28_HOURS, engagement_types=["favorites", "replies"], groupings=MIXED.groupings)
     asked: list[str] = []
     for again in pack_failed([a for a in answers.values() if a.failed_tweet_ids], small):
-        assert len(again.batch.tweet_ids) <= 25
-        asked += again.batch.tweet_ids
+        assert len(again.tweet_ids) <= 25
+        asked += again.tweet_ids
         with_sums = True
         for number, chosen in again.origins:
-            new = answer(again.batch.number, again.batch.tweet_ids, set())
+            new = answer(0, again.tweet_ids, set())
             answers[number] = patch(answers[number], new, chosen, MIXED, with_sums=with_sums)
             with_sums = False
 
