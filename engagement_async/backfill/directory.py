@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engagement_async._core.query import Query
+from engagement_async._export.files import sync
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.storage_errors import disk_errors
 from engagement_async.backfill.totals import JobTotals
 from engagement_async.errors import JobLockedError, OtherJobError, UsageError
 
 __all__ = ["JobDirectory", "JobStatus", "RunReport"]
+
+_LOCK_ATTEMPTS, _LOCK_RETRY_S = 5, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +92,18 @@ class JobDirectory:
                 raise UsageError(f"{self.path}: is a link to nothing")
             if self.path.exists() and not self.path.is_dir():
                 raise OtherJobError(f"{self.path}: is a file: a job is a folder, name another")
-            others = sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []
-        others = [name for name in others if name not in self._names and not name.endswith("-journal")]
-        if others:
-            raise OtherJobError(f"{self.path}: holds {others[0]!r}, which is no part of a job: name an empty folder")
+            entries = sorted(self.path.iterdir()) if self.path.is_dir() else []
+        for entry in entries:
+            if not self._may_hold(entry.name):
+                raise OtherJobError(
+                    f"{self.path}: holds {entry.name!r}, which is no part of a job: name an empty folder"
+                )
+            if entry.name in self._names and entry.is_symlink():
+                raise OtherJobError(f"{entry}: is a link: the files of a job are in its folder, name another")
+
+    def _may_hold(self, name: str) -> bool:
+        """Whether a file of that name may lie beside a job's own: copies of its journal, and what systems put everywhere."""
+        return name in self._names or name.startswith((".", "journal.", "starting.")) or name == "lost+found"
 
     def must_exist(self) -> None:
         """Raise `UsageError` when no job was started here."""
@@ -99,12 +111,27 @@ class JobDirectory:
         if not self.is_started:
             raise UsageError(f"{self.path}: no job was started here: `backfill run` starts one")
 
-    def make(self) -> None:
-        """Make the directory, mode 0700, and those above it."""
+    def holds(self, path: str | Path) -> bool:
+        """Whether that path lies in this directory, or is it."""
+        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.path))
+
+    def make(self) -> bool:
+        """Make the directory, mode 0700, and those above it; return whether it was not there.
+
+        Raise `OtherJobError` for a directory of another user, who could put links into it.
+        """
         with disk_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                self.path.mkdir(mode=0o700)
+            made = [path for path in (self.path, *self.path.parents) if not path.exists()]
+            for path in reversed(made):
+                with suppress(FileExistsError):
+                    path.mkdir(mode=0o700 if path == self.path else 0o777)
+                    sync(path.parent)
+            found = self.path.stat()
+            if os.geteuid() not in (0, found.st_uid) and found.st_uid != 0:
+                raise OtherJobError(f"{self.path}: belongs to another user: name a folder of your own")
+            if not self.is_started and found.st_uid == os.geteuid() and found.st_mode & 0o077:
+                self.path.chmod(0o700)
+        return self.path in made
 
     def discard_start(self) -> None:
         """Remove what a start left behind that did not come to its end."""
@@ -113,10 +140,10 @@ class JobDirectory:
                 path.unlink()
 
     def remove_unstarted(self) -> None:
-        """Remove a directory in which no job began."""
+        """Remove a directory in which no job began. Call it with the lock held: nobody else begins one meanwhile."""
         self.discard_start()
-        with suppress(OSError):
-            if not self.is_started and not self.is_locked:
+        if not self.is_started:
+            with suppress(OSError):
                 self._lock_path.unlink(missing_ok=True)
                 self.path.rmdir()
 
@@ -126,34 +153,48 @@ class JobDirectory:
     def locked(self) -> Iterator[None]:
         """Hold the job for this process. Raise `JobLockedError` when another one has it.
 
-        flock, not lockf: POSIX locks are lost when any descriptor of the file is closed.
+        Two locks, of the directory itself, which nobody sweeps away as stale, and of a file in it, for file systems that
+        lock no directories. flock, not lockf: POSIX locks are lost when any descriptor of the file is closed.
         """
-        with disk_errors(self._lock_path):
-            descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise JobLockedError(f"{self.path}: another process runs this job: let it finish, or stop it") from None
+        with ExitStack() as stack:
+            with disk_errors(self.path):
+                for attempt in range(_LOCK_ATTEMPTS):
+                    if attempt:
+                        time.sleep(_LOCK_RETRY_S)
+                    if self._try_lock(stack):
+                        break
+                    stack.close()
+                else:
+                    raise JobLockedError(f"{self.path}: another process runs this job: let it finish, or stop it")
             yield
-        finally:
-            os.close(descriptor)
+
+    def _try_lock(self, stack: ExitStack) -> bool:
+        """Take both locks; a `status` of another process may hold one for a moment."""
+        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, directory)
+        file = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        stack.callback(os.close, file)
+        if not (_flock(directory, fcntl.LOCK_EX, must_work=False) and _flock(file, fcntl.LOCK_EX, must_work=True)):
+            return False
+        try:  # a lock on a file that was swept away meanwhile keeps nobody out
+            return os.path.samestat(os.fstat(file), os.stat(self._lock_path))
+        except FileNotFoundError:
+            return False
 
     @property
     def is_locked(self) -> bool:
         """Whether a process runs this job now."""
-        try:
-            descriptor = os.open(self._lock_path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        else:
-            return False
-        finally:
-            os.close(descriptor)
+        for path, flags in ((self.path, os.O_DIRECTORY), (self._lock_path, os.O_NOFOLLOW)):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
+            except OSError:
+                continue
+            try:
+                if not _flock(descriptor, fcntl.LOCK_SH, must_work=False):
+                    return True
+            finally:
+                os.close(descriptor)
+        return False
 
     # --- its journal ---
 
@@ -191,3 +232,15 @@ class JobDirectory:
         self.must_exist()
         with self.open_journal(read_only=True) as journal:
             return journal.verify()
+
+
+def _flock(descriptor: int, kind: int, *, must_work: bool) -> bool:
+    """Try to lock; return whether nobody else holds it. Without `must_work`, a system that cannot lock it counts as well."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        if must_work:
+            raise
+    return True

@@ -88,8 +88,8 @@ class Journal:
             journal._db.executescript(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={SCHEMA};{TABLES}")
             journal._db.execute("BEGIN")
         journal.query, journal.spans = query, len(query.parts())
-        journal._write_document("query", query_document(query))
-        journal._write_document("format", {"schema": SCHEMA})
+        journal.put_document("query", query_document(query))
+        journal.put_document("format", {"schema": SCHEMA})
         with journal._errors():  # a second copy, for without it nothing could be repaired
             row = document_row("query", query_document(query))
             journal._db.execute("INSERT INTO document_copy VALUES (?, ?, ?)", row)
@@ -97,7 +97,7 @@ class Journal:
 
     def publish(self, target: Path) -> None:
         """Make it the journal at that path, whole on the disk, and close it."""
-        self._write_document("totals", self.totals.to_document())
+        self.put_document("totals", self.totals.to_document())
         with self._errors():
             self._db.execute("COMMIT")
             self._db.close()
@@ -219,7 +219,8 @@ class Journal:
         """Return all documents whose names begin so, in the order of their names."""
         return [value for name, value in sorted(self._documents.items()) if name.startswith(prefix)]
 
-    def _write_document(self, name: str, value: Any) -> None:
+    def put_document(self, name: str, value: Any) -> None:
+        """Write a small JSON document. In a transaction of the caller's."""
         if name not in self._documents:
             self.totals = replace(self.totals, documents=self.totals.documents + 1)
             if name == "totals":
@@ -262,8 +263,8 @@ class Journal:
     def add_source(self, record: SourceRecord, options: Mapping[str, Any]) -> None:
         """Remember what was read, and with which options. In a transaction of the caller's."""
         count = len(self.documents("input "))
-        self._write_document(f"input {count:06}", asdict(record))
-        self._write_document("options", dict(options))
+        self.put_document(f"input {count:06}", asdict(record))
+        self.put_document("options", dict(options))
         self.totals = replace(self.totals, rejected=self.totals.rejected + record.rejected)
 
     def sources(self) -> list[SourceRecord]:
@@ -289,7 +290,7 @@ class Journal:
         try:
             self._check_single_writer()
             yield
-            self._write_document("totals", self.totals.to_document())
+            self.put_document("totals", self.totals.to_document())
             with self._errors():
                 self._db.execute("COMMIT")
             for number, state in self._changed_states.items():
@@ -344,7 +345,7 @@ class Journal:
             if revised:
                 self.totals = replace(self.totals, revision=self.totals.revision + 1)
             for name, value in documents.items():
-                self._write_document(name, value)
+                self.put_document(name, value)
 
     def _replace(self, answer: EncodedAnswer) -> bool:
         """Write the answer to a batch; return whether it had one."""

@@ -147,7 +147,7 @@ def test_no_cut_is_ever_read_as_something_else(tmp_path: Path) -> None:
         ("UPDATE batch SET ids = zeroblob(8) WHERE number = 1", "checksum of batch 1"),
         ("UPDATE document SET value = '{}' WHERE name = 'query'", "checksum of 'query'"),
         ("DELETE FROM document WHERE name = 'totals'", "totals are missing"),
-        ("DELETE FROM document WHERE name = 'query'", "5 documents were written, 4 are there"),
+        ("DELETE FROM document WHERE name = 'query'", r"\d+ documents were written, \d+ are there"),
         ("DROP TABLE answer", "no such table"),
     ],
 )
@@ -219,5 +219,5 @@ def test_a_journal_that_may_not_be_written_to_is_told(
     with folder.open_journal() as journal:
         journal._db.close()
         journal._db = sqlite3.connect(address, uri=True, isolation_level=None)
-        with pytest.raises(error, match="read-only|forbids"):
+        with pytest.raises(error, match=r"read-only|forbids"):
             journal.write([], {"spent": {}})
