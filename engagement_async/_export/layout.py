@@ -45,13 +45,19 @@ class TableLayout:
         """The path of one part of a grouping's table."""
         return os.path.join(self.output, f"{grouping}-{part:05}.{self.format}")
 
+    def check_folder(self) -> None:
+        """Raise `UsageError` where there can be no folder of parts."""
+        folder = Path(self.output)
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder}: is a file: name a folder for the parts")
+        if not folder.is_dir() and not folder.parent.is_dir():
+            raise UsageError(f"{folder}: there is no folder {folder.parent}: make it first")
+
     def make_folder(self, parts: Iterable[tuple[str, int]]) -> None:
         """Make the folder of these parts. Parts of another export beside them would be read with them: `UsageError`."""
+        self.check_folder()
         folder = Path(self.output)
-        if not folder.is_dir():
-            if not folder.parent.is_dir():
-                raise UsageError(f"{folder}: there is no folder {folder.parent}: make it first")
-            folder.mkdir()
+        folder.mkdir(exist_ok=True)
         ours = {os.path.basename(self.part_of(*part)) for part in parts}
         pattern = re.compile(rf"(?:{'|'.join(map(re.escape, self.groupings))})-\d{{5,}}\.\w+")
         for entry in sorted(folder.iterdir()):

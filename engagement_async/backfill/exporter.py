@@ -6,8 +6,9 @@ same job gives the same bytes, however often it was killed (of DuckDB databases,
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import orjson
 from engagement_async._core.groupings import Grouping
 from engagement_async._core.merging import Merger, fold
 from engagement_async._core.parsing import Answer
-from engagement_async._export.files import atomic_file, atomic_path
+from engagement_async._export.files import atomic_file, atomic_path, check_target, is_stream, output_stream
 from engagement_async._export.formats import (
     Add,
     duckdb_sinks,
@@ -44,6 +45,7 @@ _CHUNK_BYTES = 1024 * 1024
 _JSON_BYTES = 256 * 1024 * 1024
 """Of answers' JSON, above which they are not merged in memory: as Python's dicts they take five times as much."""
 _LOOK_EVERY_S = 1.0
+_STDOUT = 1
 _OUTCOME_COLUMNS = ("tweet_id", "state", "detail")
 
 
@@ -75,18 +77,17 @@ class Exporter:
         outcomes: str | Path | None = None,
         partial: bool = False,
         part_ids: int = PART_IDS,
-        stdout: BinaryIO | None = None,
         on_file: Callable[[str], object] | None = None,
     ) -> None:
         directory.must_exist()
         with directory.open_journal(read_only=True) as journal:
             self._layout = TableLayout(str(output), format, tuple(journal.query.groupings))
+            inputs = [stamp["name"] for record in journal.sources() for stamp in record.files]
         self._directory = directory
         self._outcomes_path = "" if outcomes is None else str(outcomes)
         self._outcomes_format = ""
         self._partial = partial
         self._part_ids = part_ids
-        self._stdout = stdout
         self._on_file = on_file
         self._files: list[str] = []
         self._reported = 0
@@ -94,11 +95,30 @@ class Exporter:
             self._outcomes_format = format_of(self._outcomes_path)
             if self._outcomes_format not in TABLE_FORMATS:
                 raise UsageError(f"{self._outcomes_path}: outcomes are {', '.join(TABLE_FORMATS)}")
-        if self._layout.output == "-" and stdout is None:
-            raise UsageError("there is no stdout here: name a file")
         if part_ids < 1:
             raise UsageError(f"a part holds a whole number of IDs from 1 on, not {part_ids!r}")
         need_libraries((self._layout.format, self._outcomes_format))
+        self._check_places(inputs)
+
+    def _check_places(self, inputs: Sequence[str]) -> None:
+        """Raise `UsageError` for files that cannot or must not be written, before any is."""
+        layout = self._layout
+        files = [self._outcomes_path] if self._outcomes_path else []
+        if layout.is_parts:
+            layout.check_folder()
+        else:
+            files += dict.fromkeys(layout.file_of(name) for name in layout.groupings)
+        if len({os.path.realpath(path) for path in files}) < len(files):
+            raise UsageError(f"{files[0]}: is named twice: each table needs a file of its own")
+        for path in (*files, *([layout.output] if layout.is_parts else [])):
+            if path != "-" and self._directory.holds(path):
+                raise UsageError(f"{path}: lies in the job's folder, which holds the job alone: name another place")
+        for path in files:
+            if path == "-" or is_stream(path):
+                continue
+            target = check_target(path)
+            if any(os.path.exists(source) and os.path.realpath(source) == str(target) for source in inputs):
+                raise UsageError(f"{path}: is an input of this job: name another file")
 
     def export(self) -> Exported:
         """Write all files, and return when they are in their places."""
@@ -262,9 +282,9 @@ class Exporter:
 
     @contextmanager
     def _file(self, path: str) -> Iterator[BinaryIO]:
-        if path == "-" and self._stdout is not None:
-            yield self._stdout
-            self._stdout.flush()
+        if path == "-":
+            with output_stream(_STDOUT) as stream:
+                yield stream
             return
         self._files.append(path)
         with atomic_file(path) as file:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -445,7 +444,6 @@ def export(
         outcomes=outcomes,
         partial=partial,
         part_ids=part_ids,
-        stdout=sys.stdout.buffer,
         on_file=on_file,
     )
     done = exporter.follow() if follow else exporter.export()

@@ -18,7 +18,7 @@ from engagement_async._core.merging import Merger
 from engagement_async._core.query import Query
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.result import EngagementResult, count_outcomes
-from engagement_async._export.files import atomic_file
+from engagement_async._export.files import atomic_file, output_stream
 from engagement_async._export.formats import write_parquet
 from engagement_async._export.layout import TABLE_FORMATS
 from engagement_async._export.rows import write_csv, write_jsonl
@@ -216,7 +216,7 @@ class Outputs:
     def __enter__(self) -> Outputs:
         with ExitStack() as stack:
             for name, path in self._paths.items():
-                self._files[name] = sys.stdout.buffer if path == "-" else stack.enter_context(atomic_file(path))
+                self._files[name] = stack.enter_context(output_stream(1) if path == "-" else atomic_file(path))
             self._open = stack.pop_all()
         return self
 

@@ -7,7 +7,6 @@ import csv
 import json
 import random
 from datetime import UTC, date, datetime
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -280,12 +279,10 @@ def test_an_output_that_cannot_be_is_told(twins: Path, tmp_path: Path, output: s
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_stdout_gets_text(twins: Path) -> None:
-    folder = JobDirectory(twins / "job1")
-    out = BytesIO()
-    Exporter(folder, "-", format="json", stdout=out).export()
+def test_stdout_gets_text(twins: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Exporter(JobDirectory(twins / "job1"), "-", format="json").export()
 
-    assert json.loads(out.getvalue())["all"]
+    assert json.loads(capfd.readouterr().out)["all"]
 
 
 def test_a_grouping_that_is_no_name_for_a_file_is_told(tmp_path: Path) -> None:
