@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 
 from engagement_async.errors import UsageError
 
-__all__ = ["atomic_file", "atomic_path", "check_target", "is_stream", "output_stream", "publish", "sync"]
+__all__ = ["WholeWrites", "atomic_file", "atomic_path", "check_target", "is_stream", "output_stream", "publish", "sync"]
 
 _NAME_BYTES = 255
 _DESCRIPTOR = re.compile(r"/dev/fd/(\d+)|/proc/(?:self|\d+)/fd/(\d+)")
@@ -128,7 +128,7 @@ def output_stream(path: str | Path | int) -> Iterator[BinaryIO]:
         descriptor = os.dup(inherited)
     else:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    stream = io.BufferedWriter(_WholeWrites(descriptor))
+    stream = io.BufferedWriter(WholeWrites(descriptor))
     try:
         yield cast("BinaryIO", stream)
         stream.flush()
@@ -137,11 +137,12 @@ def output_stream(path: str | Path | int) -> Iterator[BinaryIO]:
             stream.close()
 
 
-class _WholeWrites(io.RawIOBase):
+class WholeWrites(io.RawIOBase):
     """A descriptor that takes all of what it is given; it waits for one that does not block."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, closes: bool = True) -> None:
         self._descriptor = descriptor
+        self._closes = closes
         self._written = 0
 
     def writable(self) -> bool:
@@ -172,7 +173,8 @@ class _WholeWrites(io.RawIOBase):
     def close(self) -> None:
         if not self.closed:
             super().close()
-            os.close(self._descriptor)
+            if self._closes:
+                os.close(self._descriptor)
 
 
 def _descriptor_of(path: str | Path) -> int | None:

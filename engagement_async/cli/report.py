@@ -6,16 +6,16 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Literal
 
 import click
-import orjson
 
 from engagement_async._ids.reading import Reject
 from engagement_async._progress import Progress
 from engagement_async.cli.app import Session
 from engagement_async.cli.progress import count, duration, progress_event, progress_line, rate_text, waiting_text
+from engagement_async.cli.streams import json_line, printable, utc_now
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -33,8 +33,9 @@ _TOLD_EVERY = 10
 class Reporter:
     """Tells what happens: `terminal` draws, `lines` writes a line now and then, `json` events, `quiet` warnings."""
 
-    def __init__(self, mode: Mode) -> None:
+    def __init__(self, mode: Mode, session: Session | None = None) -> None:
         self.mode = mode
+        self._session = session or Session()
 
     @classmethod
     def of(cls, session: Session, *, as_json: bool, quiet: bool) -> Reporter:
@@ -42,24 +43,25 @@ class Reporter:
         if as_json and quiet:
             raise click.UsageError("--json and --quiet: take one of them")
         session.json = as_json
-        return cls("json" if as_json else "quiet" if quiet else "terminal" if sys.stderr.isatty() else "lines")
+        return cls("json" if as_json else "quiet" if quiet else "terminal" if sys.stderr.isatty() else "lines", session)
 
     def event(self, name: str, **fields: object) -> None:
         """For machines alone."""
         if self.mode == "json":
-            click.echo(orjson.dumps({"event": name, **fields}), err=True)
+            event = {"event": name, "time": utc_now(), **self._session.context, **fields}
+            _write(json_line(event))
 
     def note(self, text: str) -> None:
         """For people alone."""
         if self.mode in ("terminal", "lines"):
-            click.echo(text, err=True)
+            _write(printable(text))
 
     def warn(self, message: str) -> None:
         """Always told."""
         if self.mode == "json":
             self.event("warning", message=message)
         else:
-            click.echo(f"warning: {message}", err=True)
+            _write(printable(f"warning: {message}"))
 
     def rejected(self, reject: Reject, *, show: bool) -> None:
         """A line that is no ID. Machines are told of each."""
@@ -72,11 +74,11 @@ class Reporter:
         """A list for people, cut where it gets long. Told even if `quiet`: it is about what went wrong."""
         if self.mode == "json" or not lines:
             return
-        click.echo(title, err=True)
+        _write(title)
         for line in lines[:at_most]:
-            click.echo(f"  {line}", err=True)
+            _write(printable(f"  {line}"))
         if len(lines) > at_most:
-            click.echo(f"  and {len(lines) - at_most:,} more", err=True)
+            _write(f"  and {len(lines) - at_most:,} more")
 
     @asynccontextmanager
     async def watching(self, progress: Callable[[], Progress]) -> AsyncIterator[None]:
@@ -125,6 +127,12 @@ class Reporter:
 
         async with _repeating(tell, _SAMPLED_EVERY_S):
             yield
+
+
+def _write(text: str | bytes) -> None:
+    """Write to stderr. Who reads it may be gone: a run that is paid for outlives its log."""
+    with suppress(OSError):
+        click.echo(text, err=True)
 
 
 class _Handler(logging.Handler):
