@@ -1,4 +1,4 @@
-"""Runs all benchmarks, keeps their results as JSON, and makes the tables of docs/performance.md from them.
+"""Runs all benchmarks, keeps their results as JSON, and makes the tables of the pages from them.
 
 `python -m benchmarks` runs all but the jobs in under ten minutes; `python -m benchmarks throughput imports` those, and
 `python -m benchmarks backfill` the jobs, which take as long again. With `--tables` nothing is run, and the tables are made
@@ -11,19 +11,22 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import arrow, backfill, costs, imports, limiters, report, simulate, throughput
+from benchmarks import arrow, backfill, bursts, costs, imports, limiters, report, simulate, throughput
 
 
 class Benchmark(NamedTuple):
     measure: Callable[[], dict[str, Any]]
     tables: Callable[[dict[str, Any]], dict[str, str]]
+    page: Path = report.PAGE
 
 
 BENCHMARKS = {
     "throughput": Benchmark(throughput.measure, throughput.tables),
     "limiters": Benchmark(limiters.measure, limiters.tables),
+    "bursts": Benchmark(bursts.measure, bursts.tables, report.SCHEDULER_PAGE),
     "simulate": Benchmark(simulate.measure, simulate.tables),
     "costs": Benchmark(costs.measure, costs.tables),
     "arrow": Benchmark(arrow.measure, arrow.tables),
@@ -50,10 +53,11 @@ def _write_tables(names: list[str]) -> None:
     for name in names:
         results = report.load(name)
         for section, text in BENCHMARKS[name].tables(results).items():
-            report.write_section(section, text)
+            report.write_section(section, text, BENCHMARKS[name].page)
         if name == "costs":
             costs.draw_curve(results)
-        report.write_section("machine", _machine_table(results["machine"]))
+        if BENCHMARKS[name].page == report.PAGE:
+            report.write_section("machine", _machine_table(results["machine"]))
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import orjson
 from benchmarks import report
 from benchmarks.canned import LOADS
 from engagement_async import LAST_28_HOURS, Merger, Query
-from engagement_async._core.parsing import AnswerReader
+from engagement_async._core.parsing import ResponseParser
 
 __all__ = ["measure", "tables"]
 
@@ -28,7 +28,7 @@ def measure(rounds: int = 31) -> dict[str, Any]:
     body = load.answer(ids)
     query = Query(LAST_28_HOURS, engagement_types=load.engagement_types, groupings={"by_tweet": load.group_by})
     merger = Merger(query)
-    merger.add(AnswerReader(query).read(0, tuple(ids), 200, {}, body).answer)
+    merger.add(ResponseParser(query).parse(0, tuple(ids), 200, {}, body).answer)
     result = merger.result()
     cases: dict[str, Callable[[], object]] = {
         "orjson.loads": lambda: orjson.loads(body),

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import orjson
 
 from benchmarks import report
-from benchmarks.virtual import VirtualLoop
+from tests.support.virtual_loop import VirtualLoop
 
 __all__ = ["LIMITERS", "measure", "tables"]
 
@@ -263,7 +263,7 @@ def _crowd(make: Callable[[int, float], Limiter]) -> dict[str, Any]:
 
 
 def _run_virtual(main: Any) -> None:
-    loop = VirtualLoop(tick_s=1e-6)
+    loop = VirtualLoop(tick_s=1e-6, has_sockets=False)
     real = time.time, time.monotonic, time.perf_counter, time.time_ns, time.monotonic_ns
     epoch_s = 1_790_000_000
     time.time = lambda: epoch_s + loop.time()

@@ -25,11 +25,11 @@ import orjson
 from yarl import URL
 
 from benchmarks import report
-from benchmarks.virtual import run_virtual
 from engagement_async import TOTALS, AnswerStream, Batch, LocalScheduler, OAuth1Credentials, Query, RateLimit
-from engagement_async._engine.stream import Engine
-from engagement_async._engine.transport import Reply
+from engagement_async._engine.sender import Sender
+from engagement_async._engine.transport import OnHeaders, Response
 from engagement_async.errors import AttemptTimeoutError, DisconnectedError, NotSentError
+from tests.support.virtual_loop import run_virtual
 
 __all__ = ["measure", "simulate", "tables"]
 
@@ -85,7 +85,7 @@ class ModelServer:
         self._foreign: deque[float] = deque()
         self._next_foreign_at = 0.0
 
-    async def post(self, url: URL, headers: Mapping[str, str], body: bytes, on_headers: Callable[[], None]) -> Reply:
+    async def post(self, url: URL, headers: Mapping[str, str], body: bytes, on_headers: OnHeaders) -> Response:
         """One request of 250 Tweets, through whatever happens at this moment."""
         draw = self._draw
         await asyncio.sleep(LEAST_DELAY_S + draw.expovariate(1 / MEAN_JITTER_S))
@@ -104,18 +104,22 @@ class ModelServer:
         await asyncio.sleep(LEAST_DELAY_S + draw.expovariate(1 / MEAN_JITTER_S))
         if trouble == "disconnected":
             raise DisconnectedError("the server closed the connection before its answer")
-        on_headers()
+        response = self._response(now, trouble, remaining, body)
+        on_headers(response.status, response.headers)
+        return response
+
+    def _response(self, now: float, trouble: str | None, remaining: int, body: bytes) -> Response:
         told = {
             "x-per-minute-limit": str(REQUESTS_PER_MINUTE),
             "x-per-minute-remaining": str(max(0, remaining)),
         }
         if trouble == "503" or trouble == "storm":
-            return Reply(503, told, b"")
+            return Response(503, told, b"")
         if trouble == "429" or trouble == "over the contract":
             told["date"] = formatdate(EPOCH_S + now, usegmt=True)
             told["x-per-minute-reset"] = str(int(EPOCH_S + self._window[0] + PERIOD_S) + 1)
-            return Reply(429, told, b'{"errors":["Rate limit exceeded"]}')
-        return Reply(200, told, _answer(body))
+            return Response(429, told, b'{"errors":["Rate limit exceeded"]}')
+        return Response(200, told, _answer(body))
 
     def _trouble(self, now: float) -> str | None:
         while self._episodes and self._episodes[0].ends_at <= now:
@@ -173,8 +177,8 @@ async def _run(tweets: int, seed: int) -> dict[str, Any]:
     horizon_s = batches / REQUESTS_PER_MINUTE * 60
     episodes = _episodes(draw, horizon_s) if horizon_s > 4 * 3600 else []
     server = ModelServer(draw, episodes, loop.time)
-    scheduler = LocalScheduler(RateLimit(REQUESTS_PER_MINUTE), quarantine_s=TIMEOUT_S)
-    engine = Engine(
+    scheduler = LocalScheduler(RateLimit(REQUESTS_PER_MINUTE))
+    engine = Sender(
         transport=server,
         scheduler=scheduler,
         credentials=OAuth1Credentials("consumer-key", "consumer-secret", "token", "token-secret"),
@@ -182,7 +186,7 @@ async def _run(tweets: int, seed: int) -> dict[str, Any]:
         concurrency=16,
         outage_timeout_s=15 * 60.0,
         user_agent="simulation",
-        draw=draw.random,
+        jitter=draw.random,
         wall_clock=lambda: EPOCH_S + loop.time(),
     )
     query = Query(TOTALS, engagement_types=["favorites"], groupings={"by_tweet": ["tweet.id", "engagement.type"]})
@@ -234,7 +238,7 @@ async def _run(tweets: int, seed: int) -> dict[str, Any]:
 def simulate(tweets: int = TWEETS, seed: int = 28) -> dict[str, Any]:
     """The report of one run."""
     logging.getLogger("engagement_async").setLevel(logging.CRITICAL)  # outages are announced, here by the hundred
-    return run_virtual(_run(tweets, seed))
+    return run_virtual(_run(tweets, seed), has_sockets=False)
 
 
 def measure() -> dict[str, Any]:

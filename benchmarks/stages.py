@@ -51,8 +51,8 @@ def pure_stages(load: Load, *, isal: bool) -> dict[str, float]:
         SizeLimits,
     )
     from engagement_async._core.batches import chunk
-    from engagement_async._core.parsing import AnswerReader
-    from engagement_async._engine.transport import BodyDecoder
+    from engagement_async._core.parsing import ResponseParser
+    from engagement_async._engine.body import BodyDecoder
 
     endpoint = LAST_28_HOURS if load.path.endswith("28hr") else TOTALS
     query = Query(endpoint, engagement_types=load.engagement_types, groupings={"by_tweet": load.group_by})
@@ -61,7 +61,7 @@ def pure_stages(load: Load, *, isal: bool) -> dict[str, float]:
     plain = [load.answer(list(ids)) for ids in batches]
     packed = [gzip.compress(body, 6) for body in plain]
     headers = {"content-encoding": "gzip", "x-per-minute-remaining": str(LOOSE_LIMIT)}
-    reader = AnswerReader(query)
+    reader = ResponseParser(query)
     signer = OAuth1Credentials("key", "secret", "token", "token-secret").signer(
         "https://data-api.twitter.com" + load.path
     )
@@ -76,7 +76,7 @@ def pure_stages(load: Load, *, isal: bool) -> dict[str, float]:
 
     def read() -> list[Any]:
         return [
-            reader.read(number, ids, 200, headers, body).answer
+            reader.parse(number, ids, 200, headers, body).answer
             for number, (ids, body) in enumerate(zip(batches, plain, strict=True))
         ]
 
@@ -94,7 +94,7 @@ def pure_stages(load: Load, *, isal: bool) -> dict[str, float]:
 
     def read_each() -> None:
         for number, (ids, body) in enumerate(zip(batches, plain, strict=True)):
-            reader.read(number, ids, 200, headers, body)
+            reader.parse(number, ids, 200, headers, body)
 
     def tokens() -> None:
         asyncio.run(_tokens(LocalScheduler(RateLimit(LOOSE_LIMIT))))

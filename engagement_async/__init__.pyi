@@ -1,3 +1,5 @@
+from ._core.answer import Answer as Answer
+from ._core.answer import Window as Window
 from ._core.batches import Batch as Batch
 from ._core.endpoints import HISTORICAL as HISTORICAL
 from ._core.endpoints import LAST_28_HOURS as LAST_28_HOURS
@@ -6,8 +8,6 @@ from ._core.endpoints import Endpoint as Endpoint
 from ._core.merging import Merger as Merger
 from ._core.outcomes import Failure as Failure
 from ._core.outcomes import FailureKind as FailureKind
-from ._core.parsing import Answer as Answer
-from ._core.parsing import Window as Window
 from ._core.query import Query as Query
 from ._core.rate_limit import RateLimit as RateLimit
 from ._core.result import EngagementResult as EngagementResult
@@ -22,6 +22,7 @@ from .config import Timeouts as Timeouts
 from .credentials import BearerCredentials as BearerCredentials
 from .credentials import Credentials as Credentials
 from .credentials import OAuth1Credentials as OAuth1Credentials
+from .errors import AccessRefusedError as AccessRefusedError
 from .errors import APIError as APIError
 from .errors import AttemptError as AttemptError
 from .errors import AttemptTimeoutError as AttemptTimeoutError
@@ -48,6 +49,7 @@ __all__ = [
     "LAST_28_HOURS",
     "TOTALS",
     "APIError",
+    "AccessRefusedError",
     "Answer",
     "AnswerStream",
     "AttemptError",

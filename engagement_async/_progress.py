@@ -26,6 +26,18 @@ class WaitReason(StrEnum):
     OUTAGE = "outage"
     """An API that does not answer: single probes ask until it does."""
 
+    @property
+    def text(self) -> str:
+        """What is waited for, in words for a progress line: "waiting 3 s for ..."."""
+        return _TEXTS[self]
+
+
+_TEXTS = {
+    WaitReason.CONTRACT: "the contract",
+    WaitReason.RATE_LIMITED: "the API's rate limit",
+    WaitReason.OUTAGE: "the API to answer again",
+}
+
 
 class RunOutcome(StrEnum):
     """Why a run of a job ended. All but `DONE` leave IDs pending."""

@@ -10,18 +10,20 @@ from typing import Self
 
 from engagement_async import __version__
 from engagement_async._core.batches import TweetIds, chunk
-from engagement_async._core.endpoints import ENDPOINTS, HISTORICAL, LAST_28_HOURS, TOTALS
+from engagement_async._core.endpoints import ENDPOINTS, HISTORICAL, LAST_28_HOURS, TOTALS, GroupBy, Metric
 from engagement_async._core.merging import Merger
 from engagement_async._core.query import Bound, Query
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.result import EngagementResult
+from engagement_async._engine.contracts import scheduler_for
 from engagement_async._engine.scheduler import LocalScheduler, Scheduler
-from engagement_async._engine.stream import AnswerStream, Engine, Source
-from engagement_async._engine.transport import Transport
+from engagement_async._engine.sender import Sender
+from engagement_async._engine.source import Batches
+from engagement_async._engine.stream import AnswerStream
+from engagement_async._engine.transport import AiohttpTransport
 from engagement_async._progress import WaitReason
 from engagement_async.config import (
     DEFAULT_BASE_URL,
-    DEFAULT_CONCURRENCY,
     DEFAULT_OUTAGE_TIMEOUT_S,
     SizeLimits,
     Timeouts,
@@ -34,7 +36,7 @@ from engagement_async.errors import UsageError
 __all__ = ["ClientStatus", "EngagementClient"]
 
 
-Groupings = Mapping[str, Sequence[str]]
+Groupings = Mapping[str, Sequence[GroupBy | str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class EngagementClient:
         credentials: Credentials,
         *,
         rate_limit: RateLimit | Sequence[RateLimit] | None = None,
-        concurrency: int = DEFAULT_CONCURRENCY,
+        concurrency: int = 16,
         base_url: str = DEFAULT_BASE_URL,
         scheduler: Scheduler | None = None,
         outage_timeout_s: float = DEFAULT_OUTAGE_TIMEOUT_S,
@@ -101,29 +103,31 @@ class EngagementClient:
         self._base_url = checked_base_url(base_url)
         self._concurrency = concurrency
         self._outage_timeout_s = outage_timeout_s
-        timeouts = timeouts or Timeouts()
-        self._scheduler: Scheduler = scheduler or LocalScheduler(
-            () if rate_limit is None else rate_limit, quarantine_s=timeouts.total_s
-        )
+        self._timeouts = timeouts or Timeouts()
+        self._scheduler: Scheduler = scheduler or LocalScheduler(() if rate_limit is None else rate_limit)
+        self._shares_contract = scheduler is None
         for limit in self._scheduler.limits:
             if limit.endpoint not in (None, *ENDPOINTS):
                 raise UsageError(f"RateLimit has no endpoint {limit.endpoint!r}: name one of {', '.join(ENDPOINTS)}")
         self._size_limits = size_limits or SizeLimits()
-        self._transport = Transport(timeouts=timeouts, size_limits=self._size_limits, tls=tls)
-        self._running: Engine | None = None
+        self._transport = AiohttpTransport(timeouts=self._timeouts, size_limits=self._size_limits, tls=tls)
+        self._sender: Sender | None = None
 
     def __repr__(self) -> str:
         return f"EngagementClient({str(self._base_url)!r}, concurrency={self._concurrency})"
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
-        self._running = Engine(
+        if self._shares_contract:
+            self._scheduler = scheduler_for(self._scheduler.limits, self._base_url, self._credentials)
+        self._sender = Sender(
             transport=self._transport,
             scheduler=self._scheduler,
             credentials=self._credentials,
             base_url=self._base_url,
             concurrency=self._concurrency,
             outage_timeout_s=self._outage_timeout_s,
+            quarantine_s=self._timeouts.total_s,
             json_depth=self._size_limits.json_depth,
             user_agent=f"engagement-async/{__version__}",
         )
@@ -132,17 +136,17 @@ class EngagementClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._running = None
+        self._sender = None
         await self._transport.__aexit__(kind, error, trace)
 
     async def totals(
-        self, tweet_ids: TweetIds, *, engagement_types: Iterable[str], groupings: Groupings
+        self, tweet_ids: TweetIds, *, engagement_types: Iterable[Metric | str], groupings: Groupings
     ) -> EngagementResult:
         """The current totals (POST /insights/engagement/totals, 250 Tweets a request)."""
         return await self._fetch(Query(TOTALS, engagement_types=engagement_types, groupings=groupings), tweet_ids)
 
     async def last_28_hours(
-        self, tweet_ids: TweetIds, *, engagement_types: Iterable[str], groupings: Groupings
+        self, tweet_ids: TweetIds, *, engagement_types: Iterable[Metric | str], groupings: Groupings
     ) -> EngagementResult:
         """The last 28 hours (POST /insights/engagement/28hr, 25 Tweets a request)."""
         return await self._fetch(
@@ -153,7 +157,7 @@ class EngagementClient:
         self,
         tweet_ids: TweetIds,
         *,
-        engagement_types: Iterable[str],
+        engagement_types: Iterable[Metric | str],
         groupings: Groupings,
         start: Bound | None = None,
         end: Bound | None = None,
@@ -177,32 +181,32 @@ class EngagementClient:
         check_query(query, self._credentials)
         return self.stream_batches(query, chunk(tweet_ids, query.endpoint.ids_per_request))
 
-    def stream_batches(self, query: Query, batches: Source) -> AnswerStream:
+    def stream_batches(self, query: Query, batches: Batches) -> AnswerStream:
         """The same for batches that were made before, as a durable job has them."""
         check_query(query, self._credentials)
         if all(limit.endpoint not in (None, query.endpoint.name) for limit in self._scheduler.limits):
             raise UsageError(f"rate_limit has no limit for {query.endpoint.name}: add what the contract says of it")
-        return AnswerStream(self._engine, query, batches)
+        return AnswerStream(self._opened, query, batches)
 
     def status(self) -> ClientStatus:
-        """What the client is doing at this moment: for a progress line."""
-        engine = self._engine
+        """Return what the client is doing at this moment: for a progress line."""
+        sender = self._opened
         waiting_s = self._scheduler.waiting_s
         held_s = self._scheduler.held_s
-        reason: WaitReason | None = None
-        if engine.outage.is_open:
+        reason = None
+        if sender.is_any_circuit_open:
             reason = WaitReason.OUTAGE
         elif held_s:
             reason = WaitReason.RATE_LIMITED
         elif waiting_s:
             reason = WaitReason.CONTRACT
-        return ClientStatus(engine.requests, engine.in_flight, max(waiting_s, held_s), reason)
+        return ClientStatus(sender.requests, sender.in_flight, max(waiting_s, held_s), reason)
 
     @property
-    def _engine(self) -> Engine:
-        if self._running is None:
+    def _opened(self) -> Sender:
+        if self._sender is None:
             raise UsageError("the client is not open: use it in `async with EngagementClient(...) as client:`")
-        return self._running
+        return self._sender
 
     async def _fetch(self, query: Query, tweet_ids: TweetIds) -> EngagementResult:
         merger = Merger(query)

@@ -5,6 +5,7 @@ OAuth 1.0a is authlib's: https://docs.authlib.org/en/latest/client/oauth1.html
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from typing import NoReturn, Protocol
 
@@ -64,6 +65,13 @@ class _Secret:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(<secret>)"
+
+    def fingerprint(self, key: bytes) -> str:
+        """Return a keyed hash of what identifies the application: the consumer key, or the Bearer token.
+
+        It tells contracts apart, and reveals nothing to whoever does not know the key.
+        """
+        return hashlib.blake2b(self._reveal()[0].encode(), key=key, digest_size=16).hexdigest()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{type(self).__name__} holds secrets and is not pickled: make it anew in the other process")

@@ -37,7 +37,7 @@ from engagement_async import (
     RateLimit,
     Timeouts,
 )
-from engagement_async._engine.transport import Transport
+from engagement_async._engine.transport import AiohttpTransport
 from engagement_async.config import SizeLimits
 from engagement_async.credentials import Credentials
 from engagement_async.emulator import Emulator
@@ -184,11 +184,12 @@ async def test_an_attempt_s_error_tells_nothing(
     timeouts = Timeouts(connect_s=5, read_s=0.1, total_s=5)
     async with (
         RawServer(ATTEMPTS[name]) as server,
-        Transport(timeouts=timeouts, size_limits=SizeLimits()) as transport,
+        AiohttpTransport(timeouts=timeouts, size_limits=SizeLimits()) as transport,
     ):
         header = credentials.signer(server.url).authorization(1_700_000_000)
-        with pytest.raises(EngagementError) as caught:
-            await transport.post(URL(server.url), {"Authorization": header}, b"{}", lambda: None)
+        with pytest.raises(EngagementError) as caught:  # noqa: PT012 - whether a body is whole is told when it is wanted
+            response = await transport.post(URL(server.url), {"Authorization": header}, b"{}", lambda *_: None)
+            assert response.body
 
     assert_tells_nothing(caught.value)
     assert not shown(caplog.text)
@@ -197,11 +198,11 @@ async def test_an_attempt_s_error_tells_nothing(
 async def test_an_untrusted_certificate_s_error_tells_nothing(credentials: Credentials) -> None:
     async with (
         RawServer(ATTEMPTS["garbage"], tls=server_context("127.0.0.1")) as server,
-        Transport(timeouts=Timeouts(), size_limits=SizeLimits()) as transport,
+        AiohttpTransport(timeouts=Timeouts(), size_limits=SizeLimits()) as transport,
     ):
         header = credentials.signer(server.url).authorization(1_700_000_000)
         with pytest.raises(EngagementError) as caught:
-            await transport.post(URL(server.url), {"Authorization": header}, b"{}", lambda: None)
+            await transport.post(URL(server.url), {"Authorization": header}, b"{}", lambda *_: None)
 
     assert_tells_nothing(caught.value)
 
@@ -220,10 +221,10 @@ async def test_a_call_that_is_cancelled_or_timed_out_tells_nothing(credentials: 
 async def test_an_attempt_that_is_cancelled_tells_nothing(credentials: Credentials) -> None:
     async with (
         RawServer(ATTEMPTS["hanging"]) as server,
-        Transport(timeouts=Timeouts(), size_limits=SizeLimits()) as transport,
+        AiohttpTransport(timeouts=Timeouts(), size_limits=SizeLimits()) as transport,
     ):
         header = credentials.signer(server.url).authorization(1_700_000_000)
-        asking = asyncio.create_task(transport.post(URL(server.url), {"Authorization": header}, b"{}", lambda: None))
+        asking = asyncio.create_task(transport.post(URL(server.url), {"Authorization": header}, b"{}", lambda *_: None))
         while not server.requests:
             await asyncio.sleep(0)
         asking.cancel()
@@ -325,6 +326,8 @@ def test_a_crash_dump_of_the_garbage_collector_shows_no_header_after_a_run() -> 
     asyncio.run(main())
     gc.collect()
     headers = [each for each in gc.get_objects() if isinstance(each, dict) and "Authorization" in each]
+    # From 3.14 on the interpreter's table of interned strings is among them, with the canaries of this test's own source.
+    headers = [each for each in headers if any(key is not value for key, value in each.items())]
 
     assert not [repr(each) for each in headers if shown(repr(each))]
 
@@ -345,7 +348,6 @@ def run_command(emulator: Emulator, folder: Path, *args: str, **environ: str) ->
             **emulator.environment,
             **environ,
         },
-        timeout=60,
     )
 
 
@@ -430,7 +432,6 @@ asyncio.run(main(), debug=True)
             capture_output=True,
             check=False,
             env={"PATH": os.environ["PATH"], **emulator.environment},
-            timeout=60,
         )
 
     assert done.returncode == 1

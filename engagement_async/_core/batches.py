@@ -1,13 +1,14 @@
-"""The chunker: IDs of any iterable, sync or async, become checked, distinct batches, lazily.
+"""IDs of any iterable, sync or async, become checked, distinct batches, lazily.
 
 A batch is made when it is asked for and not before, so the source is never read further ahead than the workers need.
 """
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Collection, Iterable, Iterator
-from itertools import islice
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from itertools import chain, islice
 from typing import NamedTuple
 
 from engagement_async._core.unique_ids import UniqueIds
@@ -16,20 +17,24 @@ from engagement_async.errors import UsageError
 __all__ = ["MAX_TWEET_ID", "Batch", "SpanBatch", "TweetIds", "check_tweet_ids", "chunk"]
 
 TweetIds = Iterable[str | int] | AsyncIterable[str | int]
-"""What callers may give: any iterable or async iterable of `str` or `int`."""
+"""What callers may give: any iterable or async iterable of `str` or integers."""
 
 MAX_TWEET_ID = 2**63 - 1
 """IDs are positive signed 64 bit integers."""
 
-_WELL = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+_TWEET_ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 # Judges a whole slice, joined by commas, in one match that never goes back. IDs from 9 * 10^18 on take the slow path, where
 # their size is looked at: no Tweet's timestamp reaches them before the year 2078.
-_USUAL = r"(?:[1-8][0-9]{0,18}+|9[0-9]{0,17}+)"
-_ALL_WELL = re.compile(rf"(?:{_USUAL},)*+{_USUAL}", re.ASCII)
-_SMALL = 1_000_000
-"""Lists and sets of up to so many IDs lose their duplicates at once; of larger and other sources every ID is remembered."""
-_SET_MAX = 500_000
-"""IDs in a `set` before an `IdSet` takes over: ten million IDs must not take a gigabyte."""
+_COMMON_ID = r"(?:[1-8][0-9]{0,18}+|9[0-9]{0,17}+)"
+_TWEET_IDS = re.compile(rf"(?:{_COMMON_ID},)*+{_COMMON_ID}", re.ASCII)
+_PLAIN = frozenset([str])
+_CHECKED_AT_ONCE = 10_000
+DEDUP_AT_ONCE_MAX = 1_000_000
+"""Sources of a known size lose their duplicates at once up to this many IDs; of others every ID is remembered."""
+SET_MAX = 500_000
+"""IDs kept in a `set`: ten million must not take a gigabyte."""
+_ITERABLE_TWICE = (list, tuple, set, frozenset, dict, range)
+"""Collections that can be read as often as one likes. Others may end for good, as a progress bar around a generator does."""
 
 
 class Batch(NamedTuple):
@@ -40,32 +45,48 @@ class Batch(NamedTuple):
 
 
 class SpanBatch(NamedTuple):
-    """A batch that is asked in one span of its query alone. Its answer bears the number, whatever that counts."""
+    """A batch that is asked for one span of its query alone. Its answer bears the number, whatever that counts."""
 
     number: int
     tweet_ids: tuple[str, ...]
     span: int
-    """Which of `Query.parts()`."""
+    """Which of `Query.spans()`."""
 
 
 def check_tweet_ids(given: list[str | int], *, position: int = 0) -> list[str]:
-    """The same IDs as strings; `UsageError` for the first that is none. `position` is that of the first in the input."""
+    """Return the same IDs as plain strings. `position` is that of the first in the input.
+
+    Raise `UsageError` for the first that is no Tweet ID.
+    """
     try:
         joined = ",".join(given)  # type: ignore[arg-type]
     except TypeError:
         pass  # not all are strings
     else:
-        if _ALL_WELL.fullmatch(joined) and joined.count(",") == len(given) - 1:
+        if (
+            _TWEET_IDS.fullmatch(joined)
+            and joined.count(",") == len(given) - 1
+            and _PLAIN.issuperset(map(type, given))  # a str Enum hashes by its name
+        ):
             return given  # type: ignore[return-value]
     return [_checked(value, position + offset) for offset, value in enumerate(given)]
 
 
 def _checked(value: object, position: int) -> str:
     where = f"tweet_ids[{position}]"
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise UsageError(f"{where} is a {type(value).__name__}, {_clipped(value)}: give Tweet IDs as str (or int)")
-    text = value if isinstance(value, str) else str(value) if -MAX_TWEET_ID <= value <= MAX_TWEET_ID else "too large"
-    if not _WELL.fullmatch(text) or int(text) > MAX_TWEET_ID:
+    if isinstance(value, str):
+        text = str.__str__(value)
+    else:
+        try:
+            if isinstance(value, bool):
+                raise TypeError
+            number = operator.index(value)  # type: ignore[arg-type]  # exact integers of any kind, as numpy's
+        except TypeError:
+            raise UsageError(
+                f"{where} is a {type(value).__name__}, {_clipped(value)}: give Tweet IDs as str (or int)"
+            ) from None
+        text = str(number) if 0 <= number <= MAX_TWEET_ID else "out of range"
+    if not _TWEET_ID.fullmatch(text) or int(text) > MAX_TWEET_ID:
         raise UsageError(
             f"{where} is {_clipped(value)}, which is no Tweet ID: digits alone, no leading zero, at most {MAX_TWEET_ID}"
         )
@@ -79,27 +100,29 @@ def _clipped(value: object) -> str:
     return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
-class _Distinct:
-    """Gathers IDs until a batch is full. Holds every ID seen, so that none is asked twice."""
+class _Batcher:
+    """Gathers IDs until a batch is full. Holds every ID seen, so that none is asked for twice."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._seen: UniqueIds[str] = UniqueIds(_SET_MAX)
+        self._seen: UniqueIds[str] = UniqueIds(SET_MAX)
         self._gathered: list[str] = []
-        self._taken = 0
+        self._count = 0
         self._number = 0
 
     @property
-    def wanted(self) -> int:
+    def missing(self) -> int:
+        """How many more distinct IDs make a full batch."""
         return self._size - len(self._gathered)
 
     def add(self, given: list[str | int]) -> None:
-        ids = check_tweet_ids(given, position=self._taken)
-        self._taken += len(given)
+        """Take in the next IDs of the source. Raise `UsageError` for one that is no Tweet ID."""
+        ids = check_tweet_ids(given, position=self._count)
+        self._count += len(given)
         self._gathered += self._seen.add_new(ids)
 
     def batch(self) -> Batch | None:
-        """What was gathered, if anything."""
+        """Return what was gathered, if anything."""
         if not self._gathered:
             return None
         batch = Batch(self._number, tuple(self._gathered))
@@ -114,24 +137,31 @@ def _slices(ids: list[str], size: int) -> Iterator[Batch]:
 
 
 def _chunk_sync(ids: Iterable[str | int], size: int) -> Iterator[Batch]:
-    distinct = _Distinct(size)
+    batcher = _Batcher(size)
     source = iter(ids)
-    while given := list(islice(source, distinct.wanted)):
-        distinct.add(given)
-        if not distinct.wanted and (batch := distinct.batch()):
+    while given := list(islice(source, batcher.missing)):
+        batcher.add(given)
+        if not batcher.missing and (batch := batcher.batch()):
             yield batch
-    if batch := distinct.batch():
+    if batch := batcher.batch():
         yield batch
 
 
 async def _chunk_async(ids: AsyncIterable[str | int], size: int) -> AsyncIterator[Batch]:
-    distinct = _Distinct(size)
+    batcher = _Batcher(size)
+    given: list[str | int] = []
+    missing = size
     try:
         async for value in ids:
-            distinct.add([value])
-            if not distinct.wanted and (batch := distinct.batch()):
-                yield batch
-        if batch := distinct.batch():
+            given.append(value)
+            if len(given) == missing:  # checked together: one by one would cost four times as much
+                batcher.add(given)
+                given = []
+                if not batcher.missing and (batch := batcher.batch()):
+                    yield batch
+                missing = batcher.missing
+        batcher.add(given)
+        if batch := batcher.batch():
             yield batch
     finally:
         if isinstance(ids, AsyncGenerator):  # a generator that is left to the garbage collector closes too late
@@ -139,28 +169,39 @@ async def _chunk_async(ids: AsyncIterable[str | int], size: int) -> AsyncIterato
 
 
 def chunk(ids: TweetIds, size: int) -> Iterator[Batch] | AsyncIterator[Batch]:
-    """Distinct IDs in batches of `size`, the last one shorter. A sync source gives an iterator, an async one an async.
+    """Return distinct IDs in batches of `size`, the last one shorter; of an async source, an async iterator.
 
-    Raises `UsageError` for a value that is no Tweet ID: of a list or set at once, of other sources when it is reached;
-    the batches before it have been given out by then.
+    Raise `UsageError` for a value that is no Tweet ID: at once, if the source has a size, else when its batch is made; the
+    batches before it have been given out by then.
     """
     if isinstance(ids, (str, bytes)):
         raise UsageError("tweet_ids is one string: give a list of IDs, as [tweet_id]")
     if isinstance(ids, AsyncIterable):
         return _chunk_async(ids, size)
-    if isinstance(ids, Iterable):
-        if isinstance(ids, Collection):
-            _check_all(ids)
-            if len(ids) <= _SMALL:
-                return _slices(list(dict.fromkeys(map(str, ids))), size)
+    if not isinstance(ids, Iterable):
+        raise UsageError(f"tweet_ids is a {type(ids).__name__}: give an iterable or async iterable of str or int")
+    if not isinstance(ids, Sized):
         return _chunk_sync(ids, size)
-    raise UsageError(f"tweet_ids is a {type(ids).__name__}: give an iterable or async iterable of str or int")
+    if isinstance(ids, _ITERABLE_TWICE) and len(ids) > DEDUP_AT_ONCE_MAX:
+        _check_all(ids)
+        return _chunk_sync(ids, size)
+    source = iter(ids)  # read once: its size is a hint, and there may be no second reading
+    given = list(islice(source, DEDUP_AT_ONCE_MAX + 1))
+    if len(given) > DEDUP_AT_ONCE_MAX:
+        return _chunk_sync(chain(given, source), size)
+    return _slices(list(dict.fromkeys(chain.from_iterable(_checked_pieces(given)))), size)
 
 
-def _check_all(tweet_ids: Collection[str | int]) -> None:
-    """Finds a bad ID before anything is paid for."""
+def _checked_pieces(tweet_ids: Iterable[str | int]) -> Iterator[list[str]]:
+    """Yield all of the IDs, checked and in pieces: joined at once they would be twice the memory."""
     rest = iter(tweet_ids)
     position = 0
-    while given := list(islice(rest, 10_000)):
-        check_tweet_ids(given, position=position)
+    while given := list(islice(rest, _CHECKED_AT_ONCE)):
+        yield check_tweet_ids(given, position=position)
         position += len(given)
+
+
+def _check_all(tweet_ids: Iterable[str | int]) -> None:
+    """Raise `UsageError` for a bad ID before anything is paid for."""
+    for _ in _checked_pieces(tweet_ids):
+        pass

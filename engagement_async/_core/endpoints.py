@@ -7,8 +7,35 @@ metric availability table of the Engagement API's overview.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
+from typing import Literal
 
-__all__ = ["ENDPOINTS", "HISTORICAL", "LAST_28_HOURS", "TOTALS", "Endpoint"]
+__all__ = ["ENDPOINTS", "HISTORICAL", "LAST_28_HOURS", "TOTALS", "Endpoint", "GroupBy", "Metric"]
+
+Metric = Literal[
+    "impressions",
+    "engagements",
+    "favorites",
+    "retweets",
+    "quote_tweets",
+    "replies",
+    "video_views",
+    "media_views",
+    "media_engagements",
+    "url_clicks",
+    "hashtag_clicks",
+    "detail_expands",
+    "permalink_clicks",
+    "app_install_attempts",
+    "app_opens",
+    "email_tweet",
+    "user_follows",
+    "user_profile_clicks",
+]
+"""A metric of any endpoint. Parameters are `Metric | str`: editors complete the names, and a `list[str]` is taken too."""
+
+GroupBy = Literal["tweet.id", "engagement.type", "engagement.day", "engagement.hour"]
+"""A value of `group_by`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +55,13 @@ class Endpoint:
     """Whether its answers carry `start` and `end`."""
     takes_bounds: bool
     """Whether its requests may carry `start` and `end`."""
+    uncounted_metrics: tuple[str, ...] = ()
+    """Metrics of which its answers show zero, whatever happened, for the time before `counted_since`."""
+    counted_since: date | None = None
 
 
-_PUBLIC = ("favorites", "retweets", "quote_tweets", "replies", "video_views")
-_OWNER = (
+_PUBLIC: tuple[Metric, ...] = ("favorites", "retweets", "quote_tweets", "replies", "video_views")
+_OWNER: tuple[Metric, ...] = (
     "impressions",
     "engagements",
     "favorites",
@@ -50,8 +80,8 @@ _OWNER = (
     "user_follows",
     "user_profile_clicks",
 )
-_TIMELESS = ("tweet.id", "engagement.type")
-_TIMED = (*_TIMELESS, "engagement.day", "engagement.hour")
+_TIMELESS: tuple[GroupBy, ...] = ("tweet.id", "engagement.type")
+_TIMED: tuple[GroupBy, ...] = (*_TIMELESS, "engagement.day", "engagement.hour")
 
 TOTALS = Endpoint(
     name="totals",
@@ -82,5 +112,7 @@ HISTORICAL = Endpoint(
     group_by=_TIMED,
     has_window=True,
     takes_bounds=True,
+    uncounted_metrics=("favorites", "replies", "retweets"),
+    counted_since=date(2015, 9, 15),
 )
 ENDPOINTS = {endpoint.name: endpoint for endpoint in (TOTALS, LAST_28_HOURS, HISTORICAL)}

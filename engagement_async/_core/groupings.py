@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from operator import itemgetter
@@ -15,12 +15,21 @@ __all__ = [
     "Grouping",
     "answered_levels",
     "answered_shapes",
+    "clip",
     "columns_of",
     "day_at",
+    "drop_empty",
     "hour_at",
+    "ids_of",
+    "keep_ids",
     "leaf_dicts",
-    "only_keys",
+    "levels_with_days",
+    "metrics_by_tweet",
+    "metrics_of",
+    "remove",
     "rows_of",
+    "values_at",
+    "without_ids",
 ]
 
 Grouping = dict[str, Any]
@@ -41,16 +50,23 @@ def leaf_dicts(grouping: Grouping, depth: int, path: tuple[str, ...]) -> Iterato
 def answered_shapes(group_by: tuple[str, ...], grouping: Grouping) -> list[tuple[tuple[str, ...], Grouping]]:
     """The grouping with its levels as they were answered: `engagement.day` is put in where the API nested hours under days
     that were not asked for. Should it have done so for some batches alone, those are a part of their own."""
-    if "engagement.hour" not in group_by or "engagement.day" in group_by:
+    with_days = levels_with_days(group_by)
+    if with_days == group_by:
         return [(group_by, grouping)]
     at = group_by.index("engagement.hour")
-    with_days = (*group_by[:at], "engagement.day", *group_by[at:])
     are_days = {_DAY.fullmatch(key) is not None for _, inner in leaf_dicts(grouping, at, ()) for key in inner}
     if are_days == {True, False}:
-        bare = only_keys(grouping, at, lambda key: _DAY.fullmatch(key) is None)
-        nested = only_keys(grouping, at, lambda key: _DAY.fullmatch(key) is not None)
+        bare, nested = (_only(grouping, at, days=days) for days in (False, True))
         return [(group_by, bare), (with_days, nested)]
     return [(group_by, grouping)] if are_days == {False} else [(with_days, grouping)]
+
+
+def levels_with_days(group_by: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the levels of an answer that nests hours under days, whether days were asked for or not."""
+    if "engagement.hour" not in group_by or "engagement.day" in group_by:
+        return group_by
+    at = group_by.index("engagement.hour")
+    return (*group_by[:at], "engagement.day", *group_by[at:])
 
 
 def answered_levels(group_by: tuple[str, ...], grouping: Grouping) -> tuple[str, ...]:
@@ -58,12 +74,111 @@ def answered_levels(group_by: tuple[str, ...], grouping: Grouping) -> tuple[str,
     return answered_shapes(group_by, grouping)[0][0]
 
 
-def only_keys(grouping: Grouping, level: int, is_kept: Callable[[str], bool]) -> Grouping:
-    """Return the grouping with those keys of one level that `is_kept` accepts, and without what that empties."""
+def _only(grouping: Grouping, depth: int, *, days: bool) -> Grouping:
+    if depth:
+        return {key: _only(inner, depth - 1, days=days) for key, inner in grouping.items()}
+    return {key: value for key, value in grouping.items() if (_DAY.fullmatch(key) is not None) == days}
+
+
+def ids_of(grouping: Grouping, level: int) -> Set[str]:
+    """Return the IDs in a grouping that has `tweet.id` at this level."""
     if not level:
-        return {key: value for key, value in grouping.items() if is_kept(key)}
-    filtered = {key: only_keys(inner, level - 1, is_kept) for key, inner in grouping.items()}
-    return {key: inner for key, inner in filtered.items() if inner}
+        return grouping.keys()
+    return frozenset().union(*(ids_of(inner, level - 1) for inner in grouping.values()))
+
+
+def without_ids(grouping: Grouping, group_by: tuple[str, ...], tweet_ids: Collection[str]) -> Grouping:
+    """Return one answer's grouping by Tweet without these IDs, whatever its nesting; emptied dicts go too."""
+    return _without_ids(grouping, answered_levels(group_by, grouping).index("tweet.id"), tweet_ids)
+
+
+def _without_ids(grouping: Grouping, level: int, tweet_ids: Collection[str]) -> Grouping:
+    if not level:
+        return {key: value for key, value in grouping.items() if key not in tweet_ids}
+    kept = {key: _without_ids(inner, level - 1, tweet_ids) for key, inner in grouping.items()}
+    return {key: inner for key, inner in kept.items() if inner}
+
+
+def keep_ids(grouping: Grouping, level: int, tweet_ids: Collection[str]) -> None:
+    """Delete all but these IDs from a grouping that has `tweet.id` at this level, in place; emptied dicts go too."""
+    if not level:
+        unwanted = [key for key in grouping if key not in tweet_ids]
+    else:
+        for inner in grouping.values():
+            keep_ids(inner, level - 1, tweet_ids)
+        unwanted = [key for key, inner in grouping.items() if not inner]
+    for key in unwanted:
+        del grouping[key]
+
+
+def remove(grouping: Grouping, levels: tuple[str, ...], keys: Mapping[str, Collection[str]], at: int = 0) -> None:
+    """Delete in place what lies under any of `keys` at every level that they name; emptied dicts go too.
+
+    >>> remove(grouping, ("tweet.id", "engagement.type"), {"tweet.id": {"20"}, "engagement.type": {"video_views"}})
+    """
+    chosen = keys.get(levels[at])
+    is_last = not any(level in keys for level in levels[at + 1 :])
+    for key in list(grouping) if chosen is None else [key for key in chosen if key in grouping]:
+        if not is_last:
+            remove(grouping[key], levels, keys, at + 1)
+            if grouping[key]:
+                continue
+        del grouping[key]
+
+
+def drop_empty(grouping: Grouping, depth: int) -> None:
+    """Delete dicts that hold no leaf, in place, down to the dicts of this level."""
+    if depth > 1:
+        for inner in grouping.values():
+            drop_empty(inner, depth - 1)
+    if depth:
+        for key in [key for key, inner in grouping.items() if not inner]:
+            del grouping[key]
+
+
+def values_at(grouping: Grouping, levels: tuple[str, ...], keys: Mapping[str, str], at: int = 0) -> Iterator[int]:
+    """Return the leaves under these keys, one a level; all of the levels that `keys` does not name."""
+    key = keys.get(levels[at])
+    found = list(grouping.values()) if key is None else [grouping[key]] if key in grouping else []
+    if at == len(levels) - 1:
+        yield from found
+    else:
+        for inner in found:
+            yield from values_at(inner, levels, keys, at + 1)
+
+
+def metrics_of(grouping: Grouping, levels: tuple[str, ...]) -> Set[str]:
+    """Return the engagement types in a grouping that has them as a level."""
+    return ids_of(grouping, levels.index("engagement.type"))
+
+
+def metrics_by_tweet(grouping: Grouping, levels: tuple[str, ...]) -> Mapping[str, Collection[str]]:
+    """Return the engagement types of each ID in a grouping that has both as levels."""
+    if levels[:2] == ("tweet.id", "engagement.type"):
+        return grouping
+    at_id, at_type = levels.index("tweet.id"), levels.index("engagement.type")
+    found: dict[str, set[str]] = {}
+    for path, inner in leaf_dicts(grouping, max(at_id, at_type), ()):
+        for key in inner:
+            keys = (*path, key)
+            found.setdefault(keys[at_id], set()).add(keys[at_type])
+    return found
+
+
+def clip(
+    grouping: Grouping, levels: tuple[str, ...], hours: Mapping[str, Collection[int]], at: int = 0, day: str = ""
+) -> None:
+    """Delete these hours of these days, in place; emptied dicts go too. Days are a level above hours."""
+    level = levels[at]
+    if level == "engagement.hour":
+        unwanted = [hour for hour in grouping if hour_at(day, hour).hour in hours[day]]
+    else:
+        found = [key for key in hours if key in grouping] if level == "engagement.day" else list(grouping)
+        for key in found:
+            clip(grouping[key], levels, hours, at + 1, key if level == "engagement.day" else day)
+        unwanted = [key for key in found if not grouping[key]]
+    for key in unwanted:
+        del grouping[key]
 
 
 def rows_of(levels: tuple[str, ...], grouping: Grouping) -> Iterator[dict[str, Any]]:

@@ -1,11 +1,14 @@
-"""Where Tweet IDs ended, and why: counts of outcomes, kinds of failure."""
+"""Where a Tweet ID ended, and why: the kinds of failure, and the outcomes of a batch."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
-__all__ = ["Failure", "FailureKind", "Outcomes"]
+from engagement_async._core.answer import Answer
+
+__all__ = ["BatchOutcomes", "Failure", "FailureKind", "Outcomes", "count_outcomes", "is_outage", "join_failures"]
 
 
 class FailureKind(StrEnum):
@@ -49,6 +52,64 @@ def _rebuild(message: str, kind: FailureKind) -> Failure:
     return Failure(message, kind=kind)
 
 
+def is_outage(failure: str) -> bool:
+    """Return whether the ID failed because the API answered nobody: it may be sent again as if it never was."""
+    return isinstance(failure, Failure) and failure.kind is FailureKind.OUTAGE
+
+
+_WORST_FIRST = (
+    FailureKind.REFUSED,
+    FailureKind.UNREPRESENTABLE,
+    FailureKind.CREDENTIALS,
+    FailureKind.MISSING,
+    FailureKind.SERVER,
+    FailureKind.OUTAGE,
+)
+"""The API's own word on a Tweet first, what may pass last: an outage alone leaves an ID pending in a job."""
+
+
+def join_failures(failures: Iterable[str]) -> str:
+    """Return the failures of one ID in several parts of its batch as one: worst first, of the worst one's kind."""
+    distinct = sorted(dict.fromkeys(failures), key=_severity)
+    if len(distinct) == 1:
+        return distinct[0]
+    text = "; ".join(distinct)
+    return Failure(text, kind=distinct[0].kind) if isinstance(distinct[0], Failure) else text
+
+
+def _severity(failure: str) -> int:
+    return _WORST_FIRST.index(failure.kind) if isinstance(failure, Failure) else len(_WORST_FIRST)
+
+
+class BatchOutcomes(NamedTuple):
+    """Where the IDs of one batch ended up: an `Answer` without its values."""
+
+    tweet_ids: tuple[str, ...]
+    unavailable: tuple[str, ...]
+    forbidden: tuple[str, ...]
+    unsupported: dict[str, tuple[str, ...]]
+    failed: dict[str, str]
+    missing_metrics: dict[str, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, answer: Answer) -> BatchOutcomes:
+        """Return the outcomes of an answer."""
+        return cls(
+            answer.tweet_ids,
+            answer.unavailable_tweet_ids,
+            answer.forbidden_tweet_ids,
+            answer.unsupported_tweet_ids,
+            answer.failed_tweet_ids,
+            answer.missing_metrics,
+        )
+
+    def without_any_value(self, engagement_types: Iterable[str]) -> frozenset[str]:
+        """Return the IDs that are unsupported in every one of these metrics."""
+        if not self.unsupported:
+            return frozenset()
+        return frozenset.intersection(*(frozenset(self.unsupported.get(metric, ())) for metric in engagement_types))
+
+
 class Outcomes(NamedTuple):
     """How many IDs ended where."""
 
@@ -64,3 +125,14 @@ class Outcomes(NamedTuple):
 
     def __sub__(self, other: tuple[int, ...]) -> Outcomes:
         return Outcomes(*(mine - its for mine, its in zip(self, other, strict=True)))
+
+
+def count_outcomes(answer: Answer, engagement_types: Iterable[str]) -> Outcomes:
+    """Count where the IDs of one answer ended; the counts add up to its IDs."""
+    others = (*answer.unavailable_tweet_ids, *answer.forbidden_tweet_ids, *answer.failed_tweet_ids)
+    unsupported = len(BatchOutcomes.of(answer).without_any_value(engagement_types).difference(others))
+    unavailable = len(answer.unavailable_tweet_ids)
+    forbidden = len(answer.forbidden_tweet_ids)
+    failed = len(answer.failed_tweet_ids)
+    answered = len(answer.tweet_ids) - unavailable - forbidden - failed - unsupported
+    return Outcomes(answered, unavailable, unsupported, forbidden, failed)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
 
 import orjson
 
-from engagement_async._core.endpoints import Endpoint
+from engagement_async._core.endpoints import Endpoint, GroupBy, Metric
 from engagement_async.errors import UsageError
 
-__all__ = ["RESERVED_KEYS", "UNSUPPORTED_KEYS", "Bound", "Query"]
+__all__ = ["RESERVED_KEYS", "UNSUPPORTED_KEYS", "Bound", "FakeZeros", "Query", "fake_zeros_in"]
 
 Bound = str | date | datetime
 """A bound in time: `2015-08-01`, `2015-07-01T12:24:00Z`, a `date`, or an aware `datetime`."""
@@ -67,8 +68,8 @@ class Query:
         self,
         endpoint: Endpoint,
         *,
-        engagement_types: Iterable[str],
-        groupings: Mapping[str, Sequence[str]],
+        engagement_types: Iterable[Metric | str],
+        groupings: Mapping[str, Sequence[GroupBy | str]],
         start: Bound | None = None,
         end: Bound | None = None,
     ) -> None:
@@ -103,7 +104,12 @@ class Query:
         # Checked IDs are digits: joining them is JSON already, at a tenth of the cost of an encoder.
         return self._head + '","'.join(tweet_ids).encode("ascii") + self._tail
 
-    def parts(self) -> tuple[Query, ...]:
+    @property
+    def span(self) -> tuple[datetime, datetime] | None:
+        """The full hours that hold `start` (inclusive) and `end` (exclusive), in UTC; None without bounds."""
+        return None if self.start is None or self.end is None else _widened(self.start, self.end)
+
+    def spans(self) -> tuple[Query, ...]:
         """This query as queries of at most four weeks each: their spans meet on full hours and never overlap."""
         if self.start is None or self.end is None:
             return (self,)
@@ -123,6 +129,25 @@ class Query:
         return Query(
             self.endpoint, engagement_types=self.engagement_types, groupings=self.groupings, start=start, end=end
         )
+
+
+class FakeZeros(NamedTuple):
+    """Zeros in answers to a query that are no values: the API did not count these metrics yet."""
+
+    metrics: tuple[str, ...]
+    until: datetime
+    covers_span: bool
+    """Whether the whole span of the query lies before `until`."""
+
+
+def fake_zeros_in(query: Query) -> FakeZeros | None:
+    """Return which metrics of the query the API did not count in its span, or in a part of it; None when it did."""
+    endpoint, span = query.endpoint, query.span
+    if endpoint.counted_since is None or span is None:
+        return None
+    until = datetime.combine(endpoint.counted_since, time(), tzinfo=UTC)
+    metrics = tuple(metric for metric in query.engagement_types if metric in endpoint.uncounted_metrics)
+    return FakeZeros(metrics, until, span[1] <= until) if metrics and span[0] < until else None
 
 
 def _checked_types(endpoint: Endpoint, types: Iterable[str]) -> tuple[str, ...]:

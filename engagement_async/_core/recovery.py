@@ -1,209 +1,278 @@
-"""What an error means: wait, hold the contract, narrow the request, or stop. Pure policy: the engine runs it, with tenacity.
+"""What an outcome means: `admit` before a request is sent, `decide` after it. All of recovery is decided here.
 
-Nothing here sleeps, reads a clock or draws a number by itself; instants and draws are passed in.
+Pure: no clock, no loop, no randomness. Instants (`now`, seconds of one monotonic clock) and `jitter` (uniform in [0, 1))
+are passed in. What decisions depend on is in `EndpointState`, shared by all calls to one endpoint, and `CallState`, of one
+call; both change here alone. The engine executes what is returned, and decides nothing.
+
+    admit:   Send | Probe | Wait | GiveUp
+    decide:  Accept | RetryIn | HoldAll | Resign | Requeue | Fail | Stop
+
+How a request that keeps failing is told from an API that keeps failing: by answers to others. A request whose failures
+were followed by an answer to another one is a suspect, and is bisected until the Tweet that the API fails at stands alone.
+Where no other was answered the circuit opens, and a probe for another Tweet finds out.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import replace
+from itertools import chain
 
-from engagement_async._core.parsing import Answer, RefusedIdsError
-from engagement_async._core.rate_headers import RateHeaders
-from engagement_async._core.rate_limit import RateLimit
-from engagement_async.errors import AttemptError, DisconnectedError
+from engagement_async._core.answer import Answer
+from engagement_async._core.backoff import backoff_s, exponential_s, hold_s
+from engagement_async._core.call_state import CallState
+from engagement_async._core.decisions import (
+    Accept,
+    Admission,
+    Decision,
+    Fail,
+    GiveUp,
+    HoldAll,
+    Probe,
+    Requeue,
+    Resign,
+    RetryIn,
+    Send,
+    Stop,
+    Wait,
+)
+from engagement_async._core.outcomes import Failure, FailureKind
+from engagement_async._core.parsing import ParsedResponse
+from engagement_async._core.refusals import RefusedIdsError
+from engagement_async._core.request import Outcome, Purpose, Request, split_in_half
+from engagement_async.errors import (
+    AccessRefusedError,
+    APIError,
+    AttemptError,
+    AuthError,
+    EngagementError,
+    NotSentError,
+    RateLimitedError,
+    RequestRefusedError,
+)
 
-__all__ = [
-    "ATTEMPTS",
-    "PUT_OFF_BEFORE_SPLIT",
-    "Narrowed",
-    "Outage",
-    "Suspicion",
-    "backoff_s",
-    "clock_error_s",
-    "halves",
-    "hold_s",
-    "missing_answer",
-    "narrow",
-]
+__all__ = ["accepts_incomplete", "admit", "cancel", "decide"]
 
-ATTEMPTS = 5
-"""Attempts in a row at one request; then it goes to the back of the queue."""
-PUT_OFF_BEFORE_SPLIT = 2
-"""So often may a request go to the back of the queue, while others are answered, before it is halved."""
-FIRST_DELAY_S = 0.5
-LONGEST_DELAY_S = 20.0
 CLOCK_TOLERANCE_S = 30.0
-"""OAuth servers take timestamps within minutes; an error of the clock below this is not why they refuse."""
+"""OAuth servers accept timestamps within minutes; a smaller error of the clock is not why they refuse."""
+SUSPECT_AFTER = 3
+"""Failures of one request, with no answer to any other since the first, before only a probe can tell more."""
+ACCESS_REFUSALS = 3
+"""Probes that are refused for a reason that is not about the request, before the run stops."""
+MOST_SPLIT_ATTEMPTS, MOST_FINAL_ATTEMPTS = 12, 40
 
 
-def backoff_s(faults: int, error: BaseException | None, draw: float) -> float:
-    """Seconds to wait after that many faults of one request: `draw * min(20, 0.5 * 2 ** (faults - 1))`.
+def admit(request: Request, call: CallState, *, now: float) -> Admission:
+    """Decide whether this request may be sent, or what must be found out first."""
+    breaker = call.endpoint.breaker
+    if breaker.is_open:
+        if breaker.is_given_up(now, call.deadline):
+            text = f"the API answered nothing for {call.outage_timeout_s:.0f} s; last: {breaker.last_error}"
+            return GiveUp(Failure(text, kind=FailureKind.OUTAGE))
+        wait_s = breaker.delay_before_next(now, call.deadline)
+        if wait_s:
+            return Wait(wait_s)
+        breaker.begin_probe()
+        if isinstance(breaker.last_error, NotSentError):  # no Tweet is to blame for a connection that is refused
+            request.is_probe = True
+            return Send()
+        return Probe(call.endpoint.life_sign(request))
+    if call.refusals.is_suspecting:
+        if call.refusals.is_asking:
+            return Wait(math.inf)
+        witness = call.refusals.next_witness()
+        if witness is not None:
+            return Probe(request.probe(witness, Purpose.WITNESS))
+    return Send()
 
-    `draw` is uniform in [0, 1): full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
-    The first disconnect is retried at once: it is how a keep-alive connection that the server had closed looks.
+
+def accepts_incomplete(request: Request, call: CallState) -> bool:
+    """Return whether a Tweet without one of its metrics is answered all the same, or sent once more."""
+    return request.is_second_look or request.purpose is not Purpose.DATA or call.endpoint.leaves_out_metrics
+
+
+def decide(
+    request: Request, outcome: Outcome, call: CallState, *, now: float, jitter: float, witnesses: Iterable[str] = ()
+) -> Decision:
+    """Decide what one outcome means for one request, and record it in the state of its endpoint and call.
+
+    `witnesses` are Tweets from places far apart in the input, for the case that every request is refused.
     """
-    if faults == 1 and isinstance(error, DisconnectedError):
-        return 0.0
-    return draw * min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(faults - 1, 10))
+    if request.purpose is Purpose.WITNESS:
+        call.refusals.is_asking = False
+    result = outcome.result
+    if not isinstance(result, (AttemptError, AccessRefusedError)):
+        request.is_probe = False  # the API is there: the circuit closes
+    match result:
+        case ParsedResponse():
+            return _on_answer(request, result, call, now)
+        case RateLimitedError():
+            return _on_rate_limit(result, outcome, call, now, jitter)
+        case AuthError():
+            return _on_auth_error(request, result, outcome, call, now)
+        case AccessRefusedError() if result.texts:
+            return _on_access_refused(request, result, call, now, jitter)
+        case AccessRefusedError() | AttemptError():
+            # A refusal in no words of the API comes from something before it, as a proxy or a firewall: it may pass.
+            return _on_failure(request, result, outcome.headers.retry_after_s, call, now, jitter)
+        case RefusedIdsError():
+            return _on_refusal(request, result, call, now, witnesses)
+        case _:
+            if isinstance(result, APIError):
+                call.endpoint.breaker.record_answer(now)
+            return Stop(result)
 
 
-def hold_s(said: RateHeaders, limits: Iterable[RateLimit], draw: float) -> float:
-    """Seconds for which a 429 holds the whole contract: the longer of `Retry-After` and reset, and a positive jitter.
-
-    Where the server says neither, or nonsense, one window is waited.
-    """
-    only_second = said.second_remaining == 0 and (said.minute_remaining or 0) > 0
-    reset_s = said.second_reset_s if only_second else said.minute_reset_s
-    told = [seconds for seconds in (said.retry_after_s, reset_s) if seconds is not None]
-    wait_s = max(told) if told else max(limit.period for limit in limits)
-    return wait_s + 0.1 + 0.9 * draw
+def cancel(request: Request, call: CallState) -> None:
+    """Release what a probe that was cancelled had taken, so that another may go."""
+    if request.purpose is Purpose.WITNESS:
+        call.refusals.is_asking = False
+    if request.is_probe:
+        call.endpoint.breaker.cancel_probe()
 
 
-def clock_error_s(said: RateHeaders, now: float) -> float | None:
-    """How far the server's clock is ahead of `now` (epoch seconds), when that is enough to make a signature invalid."""
-    if said.date is None:
+def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, now: float) -> Decision:
+    endpoint = call.endpoint
+    endpoint.record_answer(now)
+    call.refusals.record_answer()
+    if request.purpose is not Purpose.DATA:
+        return Accept(())
+    endpoint.failure_rate.record(request.failures)
+    answer = parsed.answer
+    if (known := _answered_id(answer)) is not None:
+        endpoint.answered_ids.append(known)
+    if request.looks_for_metrics:
+        endpoint.record_second_look(is_still_incomplete=bool(answer.missing_metrics))
+    answers = [answer]
+    follow_up = [
+        replace(request.part(ids), parser=request.parser.for_query(query))
+        for query, ids in parsed.retry_without_metrics
+    ]
+    if parsed.ask_apart:
+        follow_up.append(request.part(parsed.ask_apart))
+    if parsed.incomplete:
+        follow_up.append(replace(request.part(parsed.incomplete), is_second_look=True, looks_for_metrics=True))
+    if parsed.missing and request.is_second_look and not parsed.from_error_status:
+        answers.append(_fail_as_missing(request.batch_number, parsed.missing))
+    elif parsed.missing:
+        # An error status says nothing of the IDs that it does not name: they were not looked at yet.
+        is_second_look = request.is_second_look or not parsed.from_error_status
+        follow_up.append(replace(request.part(parsed.missing), is_second_look=is_second_look))
+    return Accept(tuple(answers), tuple(follow_up))
+
+
+def _answered_id(answer: Answer) -> str | None:
+    """Return a Tweet with values: one to ask for when the API seems to be down."""
+    if not answer.groupings:
         return None
-    error_s = said.date.timestamp() - now
-    return error_s if abs(error_s) > CLOCK_TOLERANCE_S else None
+    without = (answer.unavailable_tweet_ids, answer.forbidden_tweet_ids, *answer.unsupported_tweet_ids.values())
+    return next((i for i in answer.tweet_ids if not any(i in ids for ids in without)), None)
 
 
-class Narrowed(NamedTuple):
-    """What is left of a refused request: the outcomes of IDs that are taken out, and the IDs to ask next, by request."""
-
-    out: Answer | None
-    rest: tuple[tuple[str, ...], ...]
+def _fail_as_missing(batch_number: int, tweet_ids: tuple[str, ...]) -> Answer:
+    failure = Failure("missing: two answers left this Tweet out", kind=FailureKind.MISSING)
+    return Answer(batch_number, tweet_ids, failed_tweet_ids=dict.fromkeys(tweet_ids, failure))
 
 
-def narrow(number: int, tweet_ids: tuple[str, ...], error: RefusedIdsError) -> Narrowed:
-    """Takes out the IDs that the refusal names, or halves the request until the bad IDs stand alone.
+def _on_failure(
+    request: Request, error: EngagementError, retry_after_s: float | None, call: CallState, now: float, jitter: float
+) -> Decision:
+    endpoint = call.endpoint
+    breaker = endpoint.breaker
+    if request.is_probe:
+        request.is_probe = False
+        breaker.record_failed_probe(error, now, jitter)
+        return Accept(()) if request.purpose is Purpose.LIFE_SIGN else RetryIn(0.0)
+    if request.purpose is Purpose.WITNESS:
+        breaker.record_failure(error, now, jitter)
+        return Accept(())
+    if breaker.is_open:  # what was in flight when the outage began says nothing about this request
+        breaker.record_failure(error, now, jitter)
+        return RetryIn(0.0)
+    if request.outages_seen != breaker.outages:  # nor do its failures before the last outage
+        request.outages_seen = breaker.outages
+        request.failures = 0
+        request.doubtful_since = request.failed_at = math.inf
+    request.failures += 1
+    previous_failure_at, request.failed_at = request.failed_at, now
+    request.doubtful_since = min(request.doubtful_since, now)
+    others_are_answered = breaker.last_answer_at > request.doubtful_since
+    breaker.record_failure(error, now, jitter, is_suspect=others_are_answered)
+    wait_s = max(backoff_s(request.failures, error, jitter), retry_after_s or 0.0)
+    if others_are_answered and len(request.tweet_ids) == 1 and request.failures >= SUSPECT_AFTER:
+        # It is about to fail. What it needs may be down for some seconds only: spread the last attempts over a minute.
+        wait_s = max(wait_s, (0.5 + 0.5 * jitter) * exponential_s(request.failures + 2))
+    if not others_are_answered:
+        if request.failures >= SUSPECT_AFTER or now + wait_s > call.deadline:
+            breaker.trip(now, jitter)
+    elif len(request.tweet_ids) > 1:
+        improbable, at_least = (0.05, 0.2) if request.is_suspect else (0.02, 0.15)
+        attempts = endpoint.failure_rate.attempts_until(improbable, at_least=at_least, most=MOST_SPLIT_ATTEMPTS)
+        if request.failures >= attempts:
+            return Requeue(tuple(request.suspect_part(ids, now) for ids in split_in_half(request.tweet_ids)))
+    elif request.failures >= endpoint.failure_rate.attempts_until(1e-4, at_least=0.15, most=MOST_FINAL_ATTEMPTS):
+        if breaker.last_answer_at > previous_failure_at:
+            text = (
+                f"the API fails at this Tweet, {request.failures} times in a row while it answers for others: {error}"
+            )
+            return Fail(request.tweet_ids, Failure(text, kind=FailureKind.SERVER))
+        breaker.trip(now, jitter)  # an outage may have begun since others were answered
+    return RetryIn(wait_s)
 
-    One bad ID of 250 costs at most 16 more requests.
-    """
-    named = error.named or (tweet_ids if len(tweet_ids) == 1 else ())
+
+def _on_access_refused(request: Request, error: APIError, call: CallState, now: float, jitter: float) -> Decision:
+    """The account may not ask at all: a few probes make sure, everybody else waits, and nothing is split."""
+    endpoint = call.endpoint
+    if request.is_probe:
+        request.is_probe = False
+        endpoint.breaker.record_failed_probe(error, now, jitter)
+        endpoint.access_refusals += 1
+        if endpoint.access_refusals >= ACCESS_REFUSALS:
+            return Stop(error)
+    else:
+        endpoint.breaker.record_failure(error, now, jitter)
+        endpoint.breaker.trip(now, jitter)
+    return RetryIn(0.0) if request.purpose is Purpose.DATA else Accept(())
+
+
+def _on_refusal(
+    request: Request, error: RefusedIdsError, call: CallState, now: float, witnesses: Iterable[str]
+) -> Decision:
+    call.endpoint.record_answer(now)
+    if request.purpose is Purpose.WITNESS and call.refusals.convicts(error):
+        text = f"{error}. Every request so far was refused alike: it is the request, not its Tweets"
+        return Stop(RequestRefusedError(text, status=error.status, texts=error.texts))
+    if request.purpose is not Purpose.DATA:
+        return Accept(())
+    named = error.named or (request.tweet_ids if len(request.tweet_ids) == 1 else ())
     if named:
-        left = tuple(i for i in tweet_ids if i not in frozenset(named))
-        out = Answer(number, named, failed_tweet_ids=dict.fromkeys(named, str(error)))
-        return Narrowed(out, (left,) if left else ())
-    return Narrowed(None, halves(tweet_ids))
+        rest = tuple(i for i in request.tweet_ids if i not in frozenset(named))
+        failure = Failure(str(error), kind=FailureKind.REFUSED)
+        return Fail(named, failure, (request.part(rest),) if rest else ())
+    call.refusals.record_refusal(error, request.batch_number, chain(call.endpoint.answered_ids, witnesses))
+    return Requeue(tuple(request.part(ids) for ids in split_in_half(request.tweet_ids)))
 
 
-def halves(tweet_ids: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The two halves of a request of two IDs or more."""
-    middle = len(tweet_ids) // 2
-    return tweet_ids[:middle], tweet_ids[middle:]
+def _on_rate_limit(error: APIError, outcome: Outcome, call: CallState, now: float, jitter: float) -> Decision:
+    call.endpoint.breaker.record_contact()
+    limited = call.endpoint.limited
+    limited.since = min(limited.since, now)
+    if now >= limited.until:  # what was in flight when the hold began is no refusal of its own
+        limited.holds += 1
+    seconds = hold_s(outcome.headers, call.limits, jitter, holds=limited.holds)
+    limited.until = max(limited.until, now + seconds)
+    if limited.holds > 1 and now + seconds > limited.since + call.outage_timeout_s:
+        return Stop(error)
+    return HoldAll(seconds)
 
 
-def missing_answer(number: int, tweet_ids: tuple[str, ...]) -> Answer:
-    """The outcomes of IDs that two answers left out."""
-    return Answer(
-        number, tweet_ids, failed_tweet_ids=dict.fromkeys(tweet_ids, "missing: the API's answers leave this Tweet out")
-    )
-
-
-class Suspicion:
-    """Whether it is the request that is refused, and not some of its IDs.
-
-    While nothing was answered yet, three equal refusals raise the doubt; single IDs are then asked, one after the other,
-    and three of those refused alike settle it. Any answer clears the request for good.
-    """
-
-    EQUAL = 3
-
-    def __init__(self) -> None:
-        self._cleared = False
-        self._batches: Counter[str] = Counter()
-        self._singles: Counter[str] = Counter()
-
-    @property
-    def in_doubt(self) -> bool:
-        return not self._cleared and any(count >= self.EQUAL for count in self._batches.values())
-
-    def clear(self) -> None:
-        """Something was answered."""
-        self._cleared = True
-
-    def refuse(self, error: RefusedIdsError, ids: int) -> bool:
-        """Whether the run must stop, after one more refusal of a request of that many IDs."""
-        if self._cleared or error.named:
-            return False
-        said = str(error)
-        (self._singles if ids == 1 else self._batches)[said] += 1
-        return self._batches[said] >= self.EQUAL and self._singles[said] >= self.EQUAL
-
-
-@dataclass(slots=True)
-class Outage:
-    """A circuit breaker with a retry budget: a total outage must not be paid for with the contract.
-
-    Every fault takes from the budget and every answer gives back (as in AWS SDKs' retry quota). When it is used up, or
-    `FAULTS_IN_A_ROW` came with no answer between, the circuit opens: one request at a time probes, ever more seldom, and
-    the others wait. An answer closes it. After `outage_timeout_s` without one, everything left is given up.
-    """
-
-    outage_timeout_s: float
-    budget: int = 50
-    in_a_row: int = 0
-    failing_since: float = math.inf
-    opened_at: float = math.inf
-    probe_at: float = math.inf
-    probes: int = 0
-    is_probing: bool = False
-    last_error: AttemptError | None = None
-
-    BUDGET = 50
-    FAULTS_IN_A_ROW = 10
-
-    @property
-    def is_open(self) -> bool:
-        return self.opened_at < math.inf
-
-    def is_over_deadline(self, now: float, began_at: float = -math.inf) -> bool:
-        """Whether there was no answer for so long that a call which began at that instant gives up what is left of it."""
-        return now - max(self.opened_at, began_at) > self.outage_timeout_s
-
-    def admit(self, now: float) -> float:
-        """0 to go ahead; else how many seconds to wait, `inf` until another request's outcome is known."""
-        if not self.is_open:
-            return 0.0
-        if self.is_probing:
-            return math.inf
-        if now >= self.probe_at:
-            self.is_probing = True
-            return 0.0
-        return self.probe_at - now
-
-    def answered(self) -> None:
-        """The API answered, be it with a refusal: it is there."""
-        self.in_a_row = 0
-        self.budget = min(self.BUDGET, max(self.budget + 1, self.BUDGET // 5 if self.is_open else 0))
-        self.opened_at = self.probe_at = math.inf
-        self.probes = 0
-        self.is_probing = False
-
-    def fault(self, error: AttemptError, now: float, draw: float, *, was_probe: bool) -> None:
-        """An attempt failed. `draw` is uniform in [0, 1)."""
-        self.last_error = error
-        if not self.in_a_row:
-            self.failing_since = now
-        self.in_a_row += 1
-        self.budget = max(0, self.budget - 1)
-        if was_probe:
-            self.is_probing = False
-            self.probes += 1
-            self.probe_at = now + self._probe_delay_s(draw)
-        elif self.is_open:
-            return
-        elif self.in_a_row >= self.FAULTS_IN_A_ROW or not self.budget:
-            self.opened_at = self.failing_since
-            self.probe_at = now + self._probe_delay_s(draw)
-
-    def release(self) -> None:
-        """The probe was cancelled: another may go."""
-        self.is_probing = False
-
-    def _probe_delay_s(self, draw: float) -> float:
-        return (0.5 + 0.5 * draw) * min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(self.probes, 10))
+def _on_auth_error(request: Request, error: AuthError, outcome: Outcome, call: CallState, now: float) -> Decision:
+    """A 401 is the credentials' fault, unless the signature's timestamp was off: the clock is wrong, or it was sent late."""
+    call.endpoint.breaker.record_answer(now)
+    date = outcome.headers.date
+    if date is None or request.was_resigned or abs(date.timestamp() - outcome.signed_at) <= CLOCK_TOLERANCE_S:
+        return Stop(error)
+    request.was_resigned = True
+    offset_s = date.timestamp() - outcome.received_at
+    return Resign(offset_s if abs(offset_s) > CLOCK_TOLERANCE_S else 0.0)

@@ -1,57 +1,22 @@
-"""EngagementResult, what a call returns, and its faces: API-shaped JSON, tidy rows, an Arrow table."""
+"""EngagementResult, what a call returns, and its output formats: API-shaped JSON, tidy rows, an Arrow table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from engagement_async._core.answer import Window
 from engagement_async._core.groupings import Grouping, answered_shapes, columns_of, rows_of
-from engagement_async._core.outcomes import Outcomes
-from engagement_async._core.parsing import Answer, Window
 from engagement_async._core.query import UNSUPPORTED_KEYS, Query
 from engagement_async.errors import UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["BatchOutcomes", "EngagementResult", "count_outcomes"]
-
-
-class BatchOutcomes(NamedTuple):
-    """Where the IDs of one batch ended up: an `Answer` without its values."""
-
-    tweet_ids: tuple[str, ...]
-    unavailable: tuple[str, ...]
-    forbidden: tuple[str, ...]
-    unsupported: dict[str, tuple[str, ...]]
-    failed: dict[str, str]
-
-    @classmethod
-    def of(cls, answer: Answer) -> BatchOutcomes:
-        return cls(
-            answer.tweet_ids,
-            answer.unavailable_tweet_ids,
-            answer.forbidden_tweet_ids,
-            answer.unsupported_tweet_ids,
-            answer.failed_tweet_ids,
-        )
-
-
-def count_outcomes(answer: Answer, engagement_types: Iterable[str]) -> Outcomes:
-    """Count where the IDs of one answer ended; the counts add up to its IDs."""
-    unsupported = 0
-    if answer.unsupported_tweet_ids:
-        lists = [frozenset(answer.unsupported_tweet_ids.get(metric, ())) for metric in engagement_types]
-        others = (*answer.unavailable_tweet_ids, *answer.forbidden_tweet_ids, *answer.failed_tweet_ids)
-        unsupported = len(frozenset.intersection(*lists).difference(others))
-    unavailable = len(answer.unavailable_tweet_ids)
-    forbidden = len(answer.forbidden_tweet_ids)
-    failed = len(answer.failed_tweet_ids)
-    answered = len(answer.tweet_ids) - unavailable - forbidden - failed - unsupported
-    return Outcomes(answered, unavailable, unsupported, forbidden, failed)
+__all__ = ["EngagementResult"]
 
 
 @dataclass(eq=False, repr=False)
@@ -63,15 +28,22 @@ class EngagementResult:
 
     query: Query
     groupings: dict[str, Grouping]
+    start: datetime | None
+    """The beginning of the union of all windows (aware, UTC); None for totals."""
+    end: datetime | None
+    """The end of the union of all windows (aware, UTC; exclusive), as the API told it; None for totals."""
     windows: tuple[Window, ...]
-    """The distinct windows that the batches answered for, by `start`. More than one: the batches differ in time, as in a
-    28 hour run that crosses a full hour, or the span was asked for in parts."""
+    """The distinct windows that the batches answered for, in full hours, by `start`. More than one: the batches differ in
+    time, as in a 28 hour run that crosses a full hour, or the span was asked for in parts."""
     unavailable_tweet_ids: list[str]
     forbidden_tweet_ids: list[str]
     unsupported_tweet_ids: dict[str, list[str]]
     """Metric to the IDs for which the API has no value of it."""
     failed_tweet_ids: dict[str, str]
-    """ID to the reason."""
+    """ID to the reason, a `Failure` with its kind."""
+    missing_metrics: dict[str, list[str]]
+    """Metric to the answered IDs whose values of it are in no place of the API's answers, or only for a part of the span:
+    that the number is zero is likely, and not known."""
     tweet_ids: list[str]
     """All distinct IDs that were given."""
     notes: tuple[str, ...] = field(default=())
@@ -80,16 +52,6 @@ class EngagementResult:
     def __repr__(self) -> str:
         told = ", ".join(f"{count} {state}" for state, count in self.outcomes.items() if count)
         return f"<EngagementResult {self.query.endpoint.name}: {told or 'no IDs'}>"
-
-    @property
-    def start(self) -> datetime | None:
-        """The beginning of the union of all windows (aware, UTC); None for totals."""
-        return min((window.start for window in self.windows), default=None)
-
-    @property
-    def end(self) -> datetime | None:
-        """The end of the union of all windows (aware, UTC), left out itself; None for totals."""
-        return max((window.end for window in self.windows), default=None)
 
     @cached_property
     def _wholly_unsupported(self) -> frozenset[str]:

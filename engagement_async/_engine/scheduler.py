@@ -2,29 +2,35 @@
 
 One pump and one timer serve all waiters. Each call waits in a lane of its own: lanes share the contract by weight
 (stride scheduling, https://en.wikipedia.org/wiki/Stride_scheduling), so a small call is not stuck behind a large one;
-within a lane retries go first, and the rest first in, first out.
+within a lane retries go first, and the rest first in, first out. Lanes lie in heaps, one an endpoint: ten thousand cost an
+acquire no more than one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from heapq import heappop, heappush, heapreplace
+from itertools import count
+from typing import Any, Protocol
 
 from engagement_async._core.rate_limit import Ledger, RateLimit, Token
 from engagement_async.errors import UsageError
 
-__all__ = ["Lane", "LocalScheduler", "Scheduler", "loop_clock"]
+__all__ = ["Grants", "Lane", "LaneScheduler", "LocalScheduler", "Scheduler", "loop_clock"]
+
+logger = logging.getLogger("engagement_async")
 
 
-def loop_clock() -> Callable[[], float]:
-    """The running loop's own clock, so that virtual time works.
+def loop_clock(loop: asyncio.AbstractEventLoop | None = None) -> Callable[[], float]:
+    """Return the clock of that loop or the running one, so that virtual time works.
 
     Other loops than asyncio's (uvloop) read their clock once an iteration: there the machine's monotonic clock is exact.
     """
-    loop = asyncio.get_running_loop()
+    loop = loop or asyncio.get_running_loop()
     if isinstance(loop, asyncio.BaseEventLoop):
         return loop.time
     from time import monotonic
@@ -35,19 +41,20 @@ def loop_clock() -> Callable[[], float]:
 class Lane:
     """Where the requests of one call wait for their turn."""
 
-    __slots__ = ("endpoint", "passed", "retries", "stride", "waiters")
+    __slots__ = ("endpoint", "is_queued", "pass_value", "retries", "stride", "waiters")
 
     def __init__(self, endpoint: str | None = None, *, weight: float = 1.0) -> None:
         if not weight > 0:
             raise UsageError(f"a lane's weight is a number above 0, not {weight!r}")
         self.endpoint = endpoint
         self.stride = 1.0 / weight
-        self.passed = 0.0
+        self.pass_value = 0.0
+        self.is_queued = False
         self.retries: deque[asyncio.Future[Token]] = deque()
         self.waiters: deque[asyncio.Future[Token]] = deque()
 
     def first(self) -> asyncio.Future[Token] | None:
-        """Whose turn it is in this lane; waiters that were cancelled meanwhile are dropped."""
+        """Return whose turn it is in this lane; drop waiters that were cancelled meanwhile."""
         for queue in (self.retries, self.waiters):
             while queue:
                 if not queue[0].done():
@@ -55,61 +62,134 @@ class Lane:
                 queue.popleft()
         return None
 
+    def clear(self) -> None:
+        """Forget all waiters."""
+        self.retries.clear()
+        self.waiters.clear()
+        self.is_queued = False
+
 
 class Scheduler(Protocol):
-    """What the engine wants of a scheduler, be it local or shared between processes.
+    """What the engine wants of a scheduler, be it of one process or shared between many.
 
-    `acquire` takes the token last, when body and connection slot are there; exactly one of `settle`, `abandon` and
-    `refund` gives it back. None of those three waits or fails.
+    `acquire` comes last, when body and connection slot are there. Exactly one of `settle`, `abandon` and `refund` gives
+    its token back; none of those three waits or fails. The token is the scheduler's own affair.
     """
 
-    def lane(self, endpoint: str | None = None, *, weight: float = 1.0) -> Lane: ...
+    @property
+    def limits(self) -> tuple[RateLimit, ...]:
+        """What the contract says."""
+        ...
 
-    async def acquire(self, lane: Lane, *, retry: bool = False) -> Token: ...
+    def lane(self, endpoint: str | None = None, *, weight: float = 1.0) -> Lane:
+        """Return a place to wait in for one call."""
+        ...
 
-    def settle(self, token: Token) -> None: ...
+    async def acquire(self, lane: Lane, *, retry: bool = False) -> Any:
+        """Return a token once the contract has one. A wait that is cancelled costs nothing."""
+        ...
 
-    def abandon(self, token: Token) -> None: ...
+    def settle(self, token: Any) -> None:
+        """Say that the response headers of the token's request arrived."""
+        ...
 
-    def refund(self, token: Token) -> None: ...
+    def abandon(self, token: Any, *, within_s: float) -> None:
+        """Say that the token's request was aborted, and that its bytes may still arrive within that many seconds.
 
-    def hold(self, seconds: float) -> None: ...
+        The engine gives its own request timeout: a shared scheduler need not know the timeouts of its users.
+        """
+        ...
 
-    def free(self, limit: RateLimit) -> int: ...
+    def refund(self, token: Any) -> None:
+        """Say that the token's request provably never left."""
+        ...
 
-    def cap(self, limit: RateLimit, left: int, for_s: float) -> None: ...
+    def hold(self, seconds: float) -> None:
+        """Grant nothing for that long: the server refused for the rate."""
+        ...
+
+    def cap(self, limit: RateLimit, remaining: int, for_s: float) -> None:
+        """Grant at most so many requests of that limit for so long: the server says that no more are left."""
+        ...
+
+    def available(self, limit: RateLimit, *, since: Any = None) -> int:
+        """Return how many requests of that limit may be sent, the pace apart.
+
+        With `since`, a token, those do not count that became available after its grant.
+        """
+        ...
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds until the next grant while somebody waits for one; 0 when nobody does."""
+        ...
+
+    @property
+    def held_s(self) -> float:
+        """Seconds for which the server's own word still holds the contract; 0 when it does not."""
+        ...
+
+
+class Grants(Protocol):
+    """What a `LaneScheduler` wants of a ledger: `Ledger` itself, or one that is shared with other schedulers."""
 
     @property
     def limits(self) -> tuple[RateLimit, ...]: ...
 
     @property
-    def waiting_s(self) -> float: ...
+    def shortest_window_s(self) -> float: ...
 
     @property
-    def held_s(self) -> float: ...
+    def held_until(self) -> float: ...
+
+    @property
+    def poll_s(self) -> float:
+        """Seconds after which a waiter must look again, because of what other schedulers gave back; `inf` without any."""
+        ...
+
+    def reserve(self, now: float, endpoint: str | None = None) -> Token | float: ...
+
+    def settle(self, token: Token, now: float) -> None: ...
+
+    def abandon(self, token: Token, now: float, within_s: float) -> None: ...
+
+    def abandon_all(self, now: float, within_s: float) -> None: ...
+
+    def refund(self, token: Token) -> None: ...
+
+    def count_earlier(self, answered_at: Iterable[float], now: float, endpoint: str | None = None) -> None: ...
+
+    def hold_until(self, at: float) -> None: ...
+
+    def cap(self, limit: RateLimit, remaining: int, now: float, until: float) -> None: ...
+
+    def available(self, limit: RateLimit, now: float, *, since: Token | None = None) -> int: ...
+
+    def capped_until(self, now: float) -> float: ...
 
 
-class LocalScheduler:
-    """Keeps the contract within one process, on one event loop.
+class LaneScheduler:
+    """Lanes, waiters, one pump and one timer over a ledger, on one event loop at a time.
 
-    `limits` are granted all or none. `quarantine_s` is the longest time that an aborted request may still take to
-    arrive: the request's timeout. `clock` gives seconds, monotonic; the running loop's own by default.
+    A second loop that uses it while the first one runs, in another thread, gets a `UsageError` at once. When the first
+    one was closed, the second one takes over: who still waited there is forgotten, and requests that were in flight
+    there count as aborted, with `quarantine_s` as the time that they may still take to arrive.
     """
 
-    def __init__(
-        self,
-        limits: RateLimit | Sequence[RateLimit],
-        *,
-        quarantine_s: float = 60.0,
-        clock: Callable[[], float] | None = None,
-    ) -> None:
-        several = limits if isinstance(limits, Sequence) else [limits]
-        self._ledger = Ledger(several, quarantine_s=quarantine_s)
-        self._clock = clock
-        self._waiting: list[Lane] = []  # lanes in which somebody may wait
-        self._passed = 0.0
+    def __init__(self, ledger: Grants, *, quarantine_s: float = 60.0, clock: Callable[[], float] | None = None) -> None:
+        self._ledger = ledger
+        self._shortest_window_s = ledger.shortest_window_s
+        self._poll_s = ledger.poll_s
+        self._quarantine_s = quarantine_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._own_clock = clock
+        self._clock: Callable[[], float] = clock or self._unbound_clock
+        self._queues: dict[str | None, list[tuple[float, int, Lane]]] = {}  # heaps of lanes in which somebody may wait
+        self._numbers = count()
+        self._virtual_time = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
+        self._warned_of_cap = False
 
     @property
     def limits(self) -> tuple[RateLimit, ...]:
@@ -120,113 +200,196 @@ class LocalScheduler:
         return Lane(endpoint, weight=weight)
 
     async def acquire(self, lane: Lane, *, retry: bool = False) -> Token:
-        """A token, once the contract has one. A cancelled wait costs nothing."""
-        now = self._now()
-        if not self._waiting:
-            token = self._ledger.reserve(now, lane.endpoint)
+        """Return a token, once the contract has one. A cancelled wait costs nothing."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._bind(loop)
+        if not self._queues:
+            token = self._ledger.reserve(self._clock(), lane.endpoint)
             if not isinstance(token, float):
                 return token
-        future: asyncio.Future[Token] = asyncio.get_running_loop().create_future()
-        self._enqueue(lane, future, retry)
-        self._pump()
+        future: asyncio.Future[Token] = loop.create_future()
+        if self._enqueue(lane, future, retry):
+            self._pump()
         try:
             return await future
-        except asyncio.CancelledError:
+        except BaseException:
             if future.done() and not future.cancelled():  # cancelled at the very moment of its grant
                 self.refund(future.result())
             raise
 
     def settle(self, token: Token) -> None:
-        """The response headers are here."""
-        self._ledger.settle(token, self._now())
-        if self._waiting:
-            self._pump()
+        """Take the token back one window from now: its response headers are here."""
+        now = self._clock()
+        self._ledger.settle(token, now)
+        if self._queues and self._timer_at > now + self._shortest_window_s:
+            self._reconsider()
 
-    def abandon(self, token: Token) -> None:
-        """The request was aborted, and may still arrive."""
-        self._ledger.abandon(token, self._now())
-        if self._waiting:
-            self._pump()
+    def abandon(self, token: Token, *, within_s: float) -> None:
+        """Take the token back one window after its aborted request may have arrived, which is within that time."""
+        now = self._clock()
+        self._ledger.abandon(token, now, within_s)
+        if self._queues and self._timer_at > now + self._shortest_window_s:
+            self._reconsider()
 
     def refund(self, token: Token) -> None:
-        """The request provably never left."""
+        """Take the token back at once: its request provably never left."""
         self._ledger.refund(token)
-        if self._waiting:
-            self._pump()
+        if self._queues:
+            self._reconsider()
+
+    def count_earlier(self, ages_s: Iterable[float], endpoint: str | None = None) -> None:
+        """Count requests of an earlier process, that were answered so many seconds ago."""
+        now = self._clock()
+        self._ledger.count_earlier([now - age_s for age_s in ages_s], now, endpoint)
 
     def hold(self, seconds: float) -> None:
-        """The server refused for the rate: grant nothing for that long."""
-        self._ledger.hold_until(self._now() + seconds)
+        """Grant nothing for that long: the server refused for the rate."""
+        self._ledger.hold_until(self._clock() + seconds)
 
-    def free(self, limit: RateLimit) -> int:
-        """How many requests of that limit may be sent, the pace apart."""
-        return self._ledger.free(limit, self._now())
+    def cap(self, limit: RateLimit, remaining: int, for_s: float) -> None:
+        """Grant at most so many requests of that limit for so long. See `Ledger.cap`."""
+        now = self._clock()
+        self._ledger.cap(limit, remaining, now, now + for_s)
 
-    def cap(self, limit: RateLimit, left: int, for_s: float) -> None:
-        """Somebody else spends the same contract: at most so many requests for so long. See `Ledger.cap`."""
-        now = self._now()
-        self._ledger.cap(limit, left, now, now + for_s)
+    def available(self, limit: RateLimit, *, since: Token | None = None) -> int:
+        """Return how many requests of that limit may be sent, the pace apart. See `Ledger.available`."""
+        return self._ledger.available(limit, self._clock(), since=since)
 
     @property
     def waiting_s(self) -> float:
         """Seconds until the next grant while somebody waits for one; 0 when nobody does."""
-        if self._timer is None or not any(lane.first() for lane in self._waiting):
+        if self._timer is None or not self._by_turn():
             return 0.0
-        return max(0.0, self._timer_at - self._now())
+        return max(0.0, self._timer_at - self._clock())
 
     @property
     def held_s(self) -> float:
         """Seconds for which the server's own word still holds the contract; 0 when it does not."""
-        return max(0.0, self._ledger.held_until - self._now())
+        return max(0.0, self._ledger.held_until - self._clock())
 
-    def _now(self) -> float:
-        if self._clock is None:
-            self._clock = loop_clock()
+    # --- the loop ---
+
+    def _unbound_clock(self) -> float:
+        self._bind(asyncio.get_running_loop())
         return self._clock()
 
-    def _enqueue(self, lane: Lane, future: asyncio.Future[Token], retry: bool) -> None:
-        if lane not in self._waiting:
-            # A lane that was idle has no claim on the past.
-            lane.passed = max(lane.passed, self._passed)
-            self._waiting.append(lane)
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Serve this loop from now on."""
+        former, clock = self._loop, self._own_clock or loop_clock(loop)
+        if former is not None:
+            if former.is_running():
+                raise UsageError(
+                    "this scheduler is in use in an event loop of another thread, and serves one loop at a time: give each "
+                    "thread a scheduler with its part of the contract, or clients with the same rate_limit, which share it"
+                )
+            if former.is_closed():
+                self._forget_waiters()
+                self._ledger.abandon_all(self._clock(), self._quarantine_s)
+            elif self._by_turn():
+                raise UsageError(
+                    "calls still wait for this scheduler in another event loop, which was stopped and not closed: close it, "
+                    "or cancel them there"
+                )
+            ahead_s = self._clock() - clock()
+            if ahead_s > 0:  # a loop with a clock of its own: time must not go back
+                loop_time = clock
+                clock = lambda: loop_time() + ahead_s  # noqa: E731
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = None, math.inf
+        self._loop, self._clock = loop, clock
+
+    def _forget_waiters(self) -> None:
+        for queue in self._queues.values():
+            for _, _, lane in queue:
+                lane.clear()
+        self._queues.clear()
+
+    # --- the waiters ---
+
+    def _enqueue(self, lane: Lane, future: asyncio.Future[Token], retry: bool) -> bool:
+        """Whether this is the first one of its endpoint: behind others, the timer is set already."""
+        queue = self._queues.get(lane.endpoint)
+        is_first = queue is None
+        if queue is None:
+            queue = self._queues[lane.endpoint] = []
+        if not lane.is_queued:
+            lane.pass_value = max(lane.pass_value, self._virtual_time)  # an idle lane earns no credit
+            lane.is_queued = True
+            heappush(queue, (lane.pass_value, next(self._numbers), lane))
         (lane.retries if retry else lane.waiters).append(future)
+        return is_first
+
+    def _by_turn(self) -> list[str | None]:
+        """Return the endpoints for which somebody waits, the one whose turn it is first."""
+        for endpoint, queue in list(self._queues.items()):
+            while queue and queue[0][2].first() is None:
+                heappop(queue)[2].is_queued = False
+            if not queue:
+                del self._queues[endpoint]
+        if len(self._queues) < 2:
+            return list(self._queues)
+        return sorted(self._queues, key=lambda endpoint: self._queues[endpoint][0][:2])
+
+    def _reconsider(self) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._pump()
 
     def _pump(self) -> None:
         """Grant what can be granted now, and set the one timer for the rest."""
-        now = self._now()
-        wake_at = math.inf
+        now = self._clock()
         while True:
-            self._waiting = [lane for lane in self._waiting if lane.first() is not None]
-            granted = False
             wake_at = math.inf
-            for lane in sorted(self._waiting, key=_passed) if len(self._waiting) > 1 else self._waiting:
-                token = self._ledger.reserve(now, lane.endpoint)
-                if isinstance(token, float):
-                    wake_at = min(wake_at, token)
-                    continue  # another endpoint's own limit may be free
-                self._grant(lane, token)
-                granted = True
+            for endpoint in self._by_turn():
+                token = self._ledger.reserve(now, endpoint)
+                if not isinstance(token, float):
+                    self._grant(endpoint, token)
+                    break
+                wake_at = min(wake_at, token)  # and another endpoint's own limit may have a token
+            else:
                 break
-            if not granted:
-                break
-        self._set_timer(wake_at, now)
+        if wake_at < math.inf and not self._warned_of_cap:
+            self._warn_of_cap(wake_at, now)
+        self._set_timer(min(wake_at, now + self._poll_s) if self._queues else math.inf, now)
 
-    def _grant(self, lane: Lane, token: Token) -> None:
-        future = lane.first()
-        assert future is not None  # noqa: S101 - the pump looks at waiting lanes alone
-        (lane.retries if lane.retries and lane.retries[0] is future else lane.waiters).popleft()
-        # The time of all lanes never goes back: a lane that its own limit held up must not date a newcomer.
-        self._passed = max(self._passed, lane.passed)
-        lane.passed += lane.stride
+    def _grant(self, endpoint: str | None, token: Token) -> None:
+        queue = self._queues[endpoint]
+        lane = queue[0][2]
+        waiters = lane.retries or lane.waiters
+        future = waiters.popleft()
+        # Virtual time is monotonic: a lane that was delayed by its own limit cannot push new lanes back.
+        self._virtual_time = max(self._virtual_time, lane.pass_value)
+        lane.pass_value += lane.stride
+        if lane.retries or lane.waiters:
+            heapreplace(queue, (lane.pass_value, next(self._numbers), lane))
+        else:
+            heappop(queue)
+            lane.is_queued = False
+            if not queue:
+                del self._queues[endpoint]
         future.set_result(token)
+
+    def _warn_of_cap(self, wake_at: float, now: float) -> None:
+        """Warn, once, when somebody waits because of what the server said is left: then it costs."""
+        if self._ledger.capped_until(now) >= wake_at:
+            self._warned_of_cap = True
+            logger.warning(
+                "the API says that the contract is used up, waiting %.0f s: somebody else spends this contract too, "
+                "or it is smaller than %s",
+                wake_at - now,
+                " and ".join(f"{limit.requests:,} per {limit.period:g} s" for limit in self.limits),
+            )
 
     def _set_timer(self, at: float, now: float) -> None:
         if self._timer is not None:
+            if at == self._timer_at:
+                return
             self._timer.cancel()
             self._timer = None
         self._timer_at = at
-        if at < math.inf:
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self._on_timer)
+        if at < math.inf and self._loop is not None:
+            self._timer = self._loop.call_later(max(0.0, at - now), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -234,5 +397,18 @@ class LocalScheduler:
         self._pump()
 
 
-def _passed(lane: Lane) -> float:
-    return lane.passed
+class LocalScheduler(LaneScheduler):
+    """Keeps the contract within one process, on one event loop at a time: see `LaneScheduler`.
+
+    `limits` are granted all or none. `clock` gives seconds, monotonic; the running loop's own by default.
+    """
+
+    def __init__(
+        self,
+        limits: RateLimit | Sequence[RateLimit],
+        *,
+        quarantine_s: float = 60.0,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        ledger = Ledger(limits if isinstance(limits, Sequence) else [limits])
+        super().__init__(ledger, quarantine_s=quarantine_s, clock=clock)

@@ -1,23 +1,21 @@
-"""The transport: one attempt over aiohttp. Bytes out, whole and checked bytes back, every exception made ours.
+"""The transport: one attempt over aiohttp. Bytes out, a response back, every exception made ours.
 
-aiohttp accepts a gzip body that was cut inside a complete Content-Length, and unpacks a bomb before it can be stopped;
-hence `auto_decompress=False` and `BodyDecoder`, which demands the end of the stream and its checksum. Its exceptions hold
-the request's headers; hence none of them escapes, not even as a context.
+aiohttp's exceptions hold the request's headers; hence none of them escapes, not even as a context. It gives a keep-alive
+connection back even when bytes that nobody asked for lie on it; hence `_CheckedRequest`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import ModuleType, TracebackType
-from typing import Any, Self
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
 
 import aiohttp
 from yarl import URL
 
+from engagement_async._engine.body import BodyDecoder
 from engagement_async.config import SizeLimits, Timeouts
 from engagement_async.errors import (
     AttemptError,
@@ -29,83 +27,68 @@ from engagement_async.errors import (
     UsageError,
 )
 
-_inflate: ModuleType
-try:
-    from isal import isal_zlib
+if TYPE_CHECKING:
+    from aiohttp.connector import Connection
 
-    _inflate = isal_zlib
-except ImportError:  # the extra [speed] is not there
-    _inflate = zlib
+__all__ = ["AiohttpTransport", "OnHeaders", "Response", "Transport"]
 
-__all__ = ["BodyDecoder", "Reply", "Transport"]
+OnHeaders = Callable[[int, Mapping[str, str]], None]
+"""Takes the status and the headers of a response (looked up by lower case names) when they arrive."""
 
-_BODY_MATTERS = frozenset({200, 400, 403})
-"""A 401 or 429 says what it says, whatever its body is like."""
-_GZIP = 16 + zlib.MAX_WBITS
-_ZLIB_ERRORS: tuple[type[Exception], ...] = (zlib.error, _inflate.error)
+_STATUSES_WITH_BODY = frozenset({200, 400, 403})
+"""For other statuses the code alone decides, so a broken body is ignored."""
+_STALE_CONNECTIONS_MAX = 20
+"""Connections in a row that may be found stale before an attempt counts as failed: more than a pool usually holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What came back, whole: the status, the headers (looked up by lower case names) and the decoded body."""
+class Response:
+    """The status, the headers (looked up by lower case names) and the body of one response.
 
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class BodyDecoder:
-    """Decodes a body as it streams in, and proves at the end that nothing of it is missing.
-
-    >>> decoder = BodyDecoder("gzip", SizeLimits()); decoder.feed(chunk); decoder.finish()
-
-    Raises `BodyError` for an unknown encoding, a bad checksum, a cut or trailing bytes, and for a body over the size_limits.
-    Several gzip members in a row are one body (RFC 1952).
+    The body stays as it came on the wire until it is asked for.
     """
 
-    def __init__(self, encoding: str | None, size_limits: SizeLimits) -> None:
-        name = (encoding or "identity").strip().lower()
-        if name not in ("gzip", "x-gzip", "identity"):
-            raise BodyError(f"the answer has the Content-Encoding {name[:40]!r}, and only gzip was asked for")
-        self._size_limits = size_limits
-        self._inflater: Any = None if name == "identity" else _inflate.decompressobj(_GZIP)
-        self._parts: list[bytes] = []
-        self._wire = 0
-        self._decoded = 0
+    __slots__ = ("_body", "_decode", "headers", "status")
 
-    def feed(self, data: bytes) -> None:
-        """The next bytes of the wire."""
-        self._wire += len(data)
-        if self._wire > self._size_limits.wire_bytes:
-            raise BodyError(f"the answer is over {self._size_limits.wire_bytes} bytes on the wire")
-        if self._inflater is None:
-            self._keep(data)
-            return
-        while data:
-            if self._inflater.eof:
-                self._inflater = _inflate.decompressobj(_GZIP)  # the next member
-            room = self._size_limits.decoded_bytes - self._decoded + 1
-            try:
-                self._keep(self._inflater.decompress(data, room))
-            except _ZLIB_ERRORS:
-                raise BodyError("the gzip body is corrupt") from None
-            data = self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
+    def __init__(
+        self, status: int, headers: Mapping[str, str], body: bytes = b"", *, decode: Callable[[], bytes] | None = None
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self._body = body
+        self._decode = decode
 
-    def finish(self) -> bytes:
-        """The whole body, once the wire has ended."""
-        if self._inflater is not None and not self._inflater.eof:
-            raise BodyError("the gzip body is cut short")
-        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+    def __repr__(self) -> str:
+        return f"<Response {self.status}>"
 
-    def _keep(self, decoded: bytes) -> None:
-        if decoded:
-            self._decoded += len(decoded)
-            if self._decoded > self._size_limits.decoded_bytes:
-                raise BodyError(f"the answer is over {self._size_limits.decoded_bytes} bytes once decoded")
-            self._parts.append(decoded)
+    @property
+    def body(self) -> bytes:
+        """The decoded body. Raise `BodyError` when it is not whole."""
+        if self._decode is not None:
+            self._body = self._decode()
+            self._decode = None
+        return self._body
 
 
-class Transport:
+class Transport(Protocol):
+    """What the engine needs of a transport: see `AiohttpTransport.post`."""
+
+    async def post(self, url: URL, headers: Mapping[str, str], body: bytes, on_headers: OnHeaders) -> Response: ...
+
+
+class _StaleConnectionError(NotSentError):
+    """Bytes that nobody asked for lie on a kept connection: they would be read as the answer to the next request."""
+
+
+class _CheckedRequest(aiohttp.ClientRequest):
+    """A request that is not sent on a connection that would be closed after it was used last."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        if conn.protocol is None or conn.protocol.should_close:
+            raise _StaleConnectionError("the server sent what nobody asked for")
+        return await super().send(conn)
+
+
+class AiohttpTransport:
     """One aiohttp session: an async context manager. `post` makes one attempt."""
 
     def __init__(
@@ -135,6 +118,7 @@ class Transport:
                 sock_read=self._timeouts.read_s,
             ),
             auto_decompress=False,
+            request_class=_CheckedRequest,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
         )
@@ -147,22 +131,28 @@ class Transport:
         if session is not None:
             await session.close()
 
-    async def post(self, url: URL, headers: Mapping[str, str], body: bytes, on_headers: Callable[[], None]) -> Reply:
-        """One POST. `on_headers` is called when the response headers arrive, before the body is read.
+    async def post(self, url: URL, headers: Mapping[str, str], body: bytes, on_headers: OnHeaders) -> Response:
+        """Make one POST. `on_headers` is called when the response headers arrive, before the body is read.
 
-        Raises `NotSentError` when the request provably never left, another `AttemptError` when it may have, and
-        `ServerRefusedError` for a certificate that cannot be trusted.
+        Raise `NotSentError` when the request provably never left, another `AttemptError` when it may have, and
+        `ServerRefusedError` for a certificate that cannot be trusted. Whether the body is whole is told when
+        `Response.body` is asked for.
         """
         if self._session is None or self._session.closed:
             raise UsageError("the client was closed while a call was running: await the call inside of `async with`")
         # Raised outside of the except clauses: an aiohttp error would stay as the context, and it holds the headers.
         failure: AttemptError | ServerRefusedError
-        try:
-            return await self._post(self._session, url, headers, body, on_headers)
-        except AttemptError as error:
-            failure = error
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as error:
-            failure = _translated(error)
+        for _ in range(_STALE_CONNECTIONS_MAX):
+            try:
+                return await self._post(self._session, url, headers, body, on_headers)
+            except _StaleConnectionError as error:
+                failure = error
+                continue  # nothing was sent, and this connection is gone
+            except AttemptError as error:
+                failure = error
+            except (aiohttp.ClientError, OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as error:
+                failure = map_exception(error)
+            break
         raise failure.with_traceback(None)
 
     async def _post(
@@ -171,35 +161,38 @@ class Transport:
         url: URL,
         headers: Mapping[str, str],
         body: bytes,
-        on_headers: Callable[[], None],
-    ) -> Reply:
-        response = await session.post(url, data=body, headers=headers, allow_redirects=False)
+        on_headers: OnHeaders,
+    ) -> Response:
+        received = await session.post(url, data=body, headers=headers, allow_redirects=False)
         try:
-            on_headers()
-            reply = Reply(response.status, response.headers, await self._body(response))
+            on_headers(received.status, received.headers)
+            decoder = await self._read(received)
+            response = Response(received.status, received.headers, decode=decoder.finish)
+            if received.status not in _STATUSES_WITH_BODY:
+                response.body  # noqa: B018 - decoded now, so that a broken one is told here
         except (AttemptError, aiohttp.ClientError, OSError):
-            response.close()
-            if response.status in _BODY_MATTERS:
+            received.close()
+            if received.status in _STATUSES_WITH_BODY:
                 raise
-            return Reply(response.status, response.headers, b"")
+            return Response(received.status, received.headers)
         except BaseException:
-            response.close()  # the rest of the body is on the way: the connection is of no more use
+            received.close()  # the rest of the body is on the way: the connection is of no more use
             raise
-        response.release()
-        return reply
+        received.release()
+        return response
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        decoder = BodyDecoder(response.headers.get("Content-Encoding"), self._size_limits)
-        content = response.content
+    async def _read(self, received: aiohttp.ClientResponse) -> BodyDecoder:
+        decoder = BodyDecoder(received.headers.get("Content-Encoding"), self._size_limits)
+        content = received.content
         while not content.at_eof():
             data = await content.readany()
             if data:
                 decoder.feed(data)
-        return decoder.finish()
+        return decoder
 
 
-def _translated(error: Exception) -> AttemptError | ServerRefusedError:
-    """Our error for one of aiohttp's. No text of theirs is taken over but an OS error's own."""
+def map_exception(error: Exception) -> AttemptError | ServerRefusedError:
+    """Return our error for one of aiohttp's. No text of theirs is taken over but an OS error's own."""
     if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError)) or isinstance(
         getattr(error, "os_error", None), ssl.SSLCertVerificationError
     ):

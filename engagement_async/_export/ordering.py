@@ -6,8 +6,8 @@ are put in input order, engagement types in the query's, days and hours in time'
 
 from __future__ import annotations
 
+from engagement_async._core.answer import Answer
 from engagement_async._core.groupings import Grouping, answered_levels
-from engagement_async._core.parsing import Answer
 from engagement_async._core.query import Query
 from engagement_async.errors import JobError
 

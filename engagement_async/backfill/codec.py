@@ -8,16 +8,15 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
 import orjson
 
-from engagement_async._core.outcomes import Failure, FailureKind, Outcomes
-from engagement_async._core.parsing import Answer, Window
-from engagement_async._core.result import count_outcomes
+from engagement_async._core.answer import Answer, Window
+from engagement_async._core.outcomes import Failure, FailureKind, Outcomes, count_outcomes, is_outage
 
 try:
     from isal import isal_zlib as _zlib
@@ -45,6 +44,8 @@ class EncodedAnswer:
     """Of its JSON, in bytes."""
     body: bytes
     """The JSON, compressed."""
+    window_starts: tuple[float, float] | None = field(default=None, compare=False)
+    """Epoch seconds of the full hours at which the first and the last of its windows begin; known when it is encoded."""
 
     def checksum(self, table: str = "answer") -> bytes:
         """Of all of it: an answer in another's place is as wrong as one with a flipped bit."""
@@ -92,6 +93,8 @@ def encode_answer(
         value["forbidden"] = answer.forbidden_tweet_ids
     if answer.unsupported_tweet_ids:
         value["unsupported"] = answer.unsupported_tweet_ids
+    if answer.missing_metrics:
+        value["missing"] = answer.missing_metrics
     if answer.failed_tweet_ids:
         value["failed"] = {i: [_kind_of(failure), str(failure)] for i, failure in answer.failed_tweet_ids.items()}
     if answer.notes:
@@ -100,16 +103,26 @@ def encode_answer(
         raw = orjson.dumps(value, default=tuple)  # a Window is a tuple of a class of its own
     except TypeError:  # a number beyond 64 bits: JSON readers would round it, and no Tweet counts that far
         failure = Failure("a value does not fit into 64 bits", kind=FailureKind.UNREPRESENTABLE)
-        failed = Answer(answer.number, answer.tweet_ids, failed_tweet_ids=dict.fromkeys(answer.tweet_ids, failure))
+        failed = Answer(
+            answer.batch_number, answer.tweet_ids, failed_tweet_ids=dict.fromkeys(answer.tweet_ids, failure)
+        )
         return encode_answer(failed, engagement_types, batch_ids=batch_ids)
     pending = len(pending_ids(answer))
     outcomes = count_outcomes(answer, engagement_types) - Outcomes(failed=pending)
-    return EncodedAnswer(answer.number, outcomes, pending, len(raw), _zlib.compress(raw, _LEVEL))
+    starts = [window.start.replace(minute=0, second=0, microsecond=0).timestamp() for window in answer.windows]
+    return EncodedAnswer(
+        answer.batch_number,
+        outcomes,
+        pending,
+        len(raw),
+        _zlib.compress(raw, _LEVEL),
+        (min(starts), max(starts)) if starts else None,
+    )
 
 
 def pending_ids(answer: Answer) -> tuple[str, ...]:
     """Return the IDs that got no outcome, because the API answered nobody."""
-    return tuple(i for i, failure in answer.failed_tweet_ids.items() if _kind_of(failure) == FailureKind.OUTAGE)
+    return tuple(i for i, failure in answer.failed_tweet_ids.items() if is_outage(failure))
 
 
 def _kind_of(failure: str) -> str:
@@ -131,6 +144,7 @@ def decode_answer(encoded: EncodedAnswer, tweet_ids: tuple[str, ...]) -> Answer:
             failed_tweet_ids={
                 i: Failure(text, kind=FailureKind(kind)) for i, (kind, text) in value.get("failed", {}).items()
             },
+            missing_metrics={metric: tuple(ids) for metric, ids in value.get("missing", {}).items()},
             notes=tuple(value.get("notes", ())),
         )
     except (_Broken, KeyError, TypeError, AttributeError) as error:

@@ -38,6 +38,10 @@ class StartResult:
     """0 when the input was known to be unchanged without being read."""
     rejected: int
     totals: JobTotals
+    runs: int = 0
+    """Runs before this start."""
+    pinned: tuple[str | None, str | None] | None = None
+    """The span that "the last four weeks" became, of a new job that asks for them."""
 
 
 class CreateJob:
@@ -108,9 +112,11 @@ class CreateJob:
                 record = self._add(journal, UniqueIds(), stamps, rejects)
                 if not record.new_ids:
                     raise UsageError("there is no Tweet ID in the input")
-                journal.put_document("pinned", query != self._query)
+                is_pinned = query != self._query
+                journal.put_document("pinned", is_pinned)
                 journal.publish(self._directory.journal_path)
-                return StartResult(True, record.new_ids, record.ids_read, record.rejected, journal.totals)
+                span = (query.start, query.end) if is_pinned else None
+                return StartResult(True, record.new_ids, record.ids_read, record.rejected, journal.totals, pinned=span)
         except BaseException:
             self._directory.discard_start()
             raise
@@ -122,18 +128,23 @@ class CreateJob:
                 if self._extend:
                     raise UsageError("which Tweets is the job to be extended by? Give their IDs")
                 self._remember_options(journal)
-                return StartResult(False, 0, 0, 0, journal.totals)
+                return self._unchanged(journal)
             records = journal.sources()
             stamps = self._source.stamps()
             if stamps and any(stamps == record.files for record in records):
                 self._remember_options(journal)
-                return StartResult(False, 0, 0, 0, journal.totals)
+                return self._unchanged(journal)
             if not self._extend:
                 return self._compare(journal, records)
             at = (journal.document("rejects") or {}).get("bytes", 0)
             with _Rejects(self._directory.rejects_path, self._on_reject, at=at) as rejects, journal.transaction():
                 record = self._add(journal, journal.known_ids(), stamps, rejects, records)
-            return StartResult(False, record.new_ids, record.ids_read, record.rejected, journal.totals)
+            runs = len(journal.documents("run "))
+            return StartResult(False, record.new_ids, record.ids_read, record.rejected, journal.totals, runs)
+
+    @staticmethod
+    def _unchanged(journal: Journal, ids_read: int = 0) -> StartResult:
+        return StartResult(False, 0, ids_read, 0, journal.totals, len(journal.documents("run ")))
 
     def _check_query(self, journal: Journal) -> None:
         """Raise `OtherJobError` if the job asks something else."""
@@ -188,7 +199,7 @@ class CreateJob:
                 "another job. --extend (extend=True) adds the new ones; without any input it goes on with what it has"
             )
         self._remember_options(journal)
-        return StartResult(False, 0, fingerprint.ids, 0, journal.totals)
+        return self._unchanged(journal, fingerprint.ids)
 
     def _remember_options(self, journal: Journal) -> None:
         known = journal.document("options") or {}

@@ -37,6 +37,11 @@ class RunReport:
     """Why it ended: a `RunOutcome`, the name of an error, or None: it runs, or was killed."""
 
     @property
+    def is_exact(self) -> bool:
+        """Whether `requests` are all that it sent: a run that was killed, or is at work, may have sent more."""
+        return self.outcome is not None
+
+    @property
     def seconds(self) -> float:
         """How long it was at work."""
         return max(0.0, self.seen_at - self.began_at)
@@ -59,6 +64,26 @@ class JobStatus:
         """Whether every ID has its outcome."""
         return not self.totals.pending
 
+    @property
+    def windows(self) -> tuple[str, str] | None:
+        """The hours at which the windows of the first and of the last answers begin, where they are not the same."""
+        return self.totals.windows_differ()
+
+    @property
+    def state(self) -> str:
+        """`running`, `complete` or `stopped`."""
+        return "running" if self.is_running else "complete" if self.is_complete else "stopped"
+
+    @property
+    def requests(self) -> int:
+        """Requests of all runs: all of them, or at least as many if not `requests_are_exact`."""
+        return sum(run.requests for run in self.runs)
+
+    @property
+    def requests_are_exact(self) -> bool:
+        """Whether no run was killed or is at work."""
+        return all(run.is_exact for run in self.runs)
+
 
 class JobDirectory:
     """The directory of a job: `journal.sqlite`, `lock`, perhaps `rejects.jsonl`; its owner's alone.
@@ -71,10 +96,10 @@ class JobDirectory:
         self.journal_path = self.path / "journal.sqlite"
         self.starting_path = self.path / "starting.sqlite"
         self.rejects_path = self.path / "rejects.jsonl"
+        self.reserve_path = self.path / "reserve"
         self._lock_path = self.path / "lock"
-        self._names = {
-            path.name for path in (self.journal_path, self.starting_path, self.rejects_path, self._lock_path)
-        }
+        paths = (self.journal_path, self.starting_path, self.rejects_path, self.reserve_path, self._lock_path)
+        self._names = {path.name for path in paths}
 
     # --- where it is ---
 

@@ -16,9 +16,10 @@ from typing import BinaryIO, Final
 
 import orjson
 
+from engagement_async._core.answer import Answer
 from engagement_async._core.groupings import Grouping
-from engagement_async._core.merging import Merger, fold
-from engagement_async._core.parsing import Answer
+from engagement_async._core.merging import Merger, merge_into
+from engagement_async._core.outcomes import is_outage
 from engagement_async._export.files import atomic_file, atomic_path, check_target, is_stream, output_stream
 from engagement_async._export.formats import (
     Add,
@@ -58,6 +59,8 @@ class Exported:
     """IDs that the tables tell of."""
     pending: int
     """IDs that were still to be asked; 0 unless the export was partial."""
+    windows: tuple[str, str] | None = None
+    """Where the first and the last of the answers' windows begin, if that is more than an hour apart."""
 
 
 class Exporter:
@@ -78,6 +81,7 @@ class Exporter:
         partial: bool = False,
         part_ids: int = PART_IDS,
         on_file: Callable[[str], object] | None = None,
+        on_progress: Callable[[int, int], object] | None = None,
     ) -> None:
         directory.must_exist()
         with directory.open_journal(read_only=True) as journal:
@@ -89,6 +93,7 @@ class Exporter:
         self._partial = partial
         self._part_ids = part_ids
         self._on_file = on_file
+        self._on_progress = on_progress
         self._files: list[str] = []
         self._reported = 0
         if self._outcomes_path:
@@ -157,7 +162,9 @@ class Exporter:
             return self._exported(snapshot.totals)
 
     def _exported(self, totals: JobTotals) -> Exported:
-        return Exported(tuple(self._files), totals.outcomes.answered, totals.pending)
+        return Exported(
+            tuple(self._files), totals.outcomes.answered, totals.pending, totals.windows_differ(by_s=3600.0)
+        )
 
     def _wait_for(self, journal: Journal, first: int, end: int) -> Snapshot:
         """Return the journal once all batches from `first` up to `end` are answered."""
@@ -181,7 +188,7 @@ class Exporter:
         audit = Audit(snapshot)
         with ExitStack() as stack:
             sinks = {name: self._sink(stack, self._layout.file_of(name), orders[name]) for name in orders}
-            _add_sums(_feed(_chunks(journal, snapshot, audit), orders, sinks), orders, sinks)
+            _add_sums(_feed(self._chunks(journal, snapshot, audit), orders, sinks), orders, sinks)
             self._check(journal, audit)
 
     def _write_duckdb(self, journal: Journal, snapshot: Snapshot) -> None:
@@ -193,7 +200,7 @@ class Exporter:
             duckdb_sinks(path, orders, _OUTCOME_COLUMNS) as (add_outcomes, sinks),
         ):
             add_outcomes(_outcome_rows(journal, snapshot, Audit(snapshot)))
-            _add_sums(_feed(_chunks(journal, snapshot, audit), orders, sinks), orders, sinks)
+            _add_sums(_feed(self._chunks(journal, snapshot, audit), orders, sinks), orders, sinks)
             self._check(journal, audit)
 
     def _write_parts(
@@ -219,9 +226,9 @@ class Exporter:
                     for name, order in orders.items()
                     if order.is_by_tweet
                 }
-                chunks = _chunks(journal, snapshot, audit, first, end)
+                chunks = self._chunks(journal, snapshot, audit, first, end)
                 for name, grouping in _feed(chunks, orders, sinks).items():
-                    fold(sums.setdefault(name, {}), grouping)
+                    merge_into(sums.setdefault(name, {}), grouping)
             self._report()
         audit.against(snapshot)
         with ExitStack() as stack:
@@ -239,7 +246,7 @@ class Exporter:
         orders = _orders(journal)
         audit = Audit(snapshot)
         merger = Merger(journal.query)
-        for answers in _chunks(journal, snapshot, audit):
+        for answers in self._chunks(journal, snapshot, audit):
             for answer in answers:
                 answer.groupings = {name: order.ordered(answer) for name, order in orders.items()}
                 merger.add(answer)
@@ -250,6 +257,26 @@ class Exporter:
         with self._file(self._layout.output) as file:
             file.write(orjson.dumps(result.to_response(), option=orjson.OPT_APPEND_NEWLINE))
             self._check(journal, audit)
+
+    def _chunks(
+        self, journal: Journal, snapshot: Snapshot, audit: Audit, first: int = 0, end: int | None = None
+    ) -> Iterator[list[Answer]]:
+        """Yield answers in order, some megabytes at a time; where a chunk ends follows from the answers alone."""
+        chunk: list[Answer] = []
+        size = 0
+        for batch, encoded in journal.answers(snapshot, first, end):
+            audit.add(batch, encoded)
+            if encoded is None:
+                continue  # pending: the caller knows that there are such
+            chunk.append(journal.decode(encoded, batch))
+            size += encoded.size
+            if size >= _CHUNK_BYTES:
+                yield chunk
+                chunk, size = [], 0
+                if self._on_progress is not None:
+                    self._on_progress(batch.number + 1, snapshot.totals.batches)
+        if chunk:
+            yield chunk
 
     def _write_outcomes(self, journal: Journal, snapshot: Snapshot) -> None:
         if not self._outcomes_path:
@@ -302,25 +329,6 @@ def _orders(journal: Journal) -> dict[str, TableOrder]:
     return {name: TableOrder(journal.query, name) for name in journal.query.groupings}
 
 
-def _chunks(
-    journal: Journal, snapshot: Snapshot, audit: Audit, first: int = 0, end: int | None = None
-) -> Iterator[list[Answer]]:
-    """Yield answers in order, some megabytes at a time; where a chunk ends follows from the answers alone."""
-    chunk: list[Answer] = []
-    size = 0
-    for batch, encoded in journal.answers(snapshot, first, end):
-        audit.add(batch, encoded)
-        if encoded is None:
-            continue  # pending: the caller knows that there are such
-        chunk.append(journal.decode(encoded, batch))
-        size += encoded.size
-        if size >= _CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
 def _feed(
     chunks: Iterable[list[Answer]], orders: Mapping[str, TableOrder], sinks: Mapping[str, Add]
 ) -> dict[str, Grouping]:
@@ -330,7 +338,7 @@ def _feed(
         for name, order in orders.items():
             if name in sums:
                 for answer in answers:
-                    fold(sums[name], answer.groupings.get(name, {}))
+                    merge_into(sums[name], answer.groupings.get(name, {}))
                 continue
             chunk: Grouping = {}
             for answer in answers:
@@ -364,7 +372,9 @@ def _outcome_rows(journal: Journal, snapshot: Snapshot, audit: Audit) -> Iterato
             for tweet_id in answer.unsupported_tweet_ids.get(metric, ()):
                 lacking.setdefault(tweet_id, []).append(metric)
         for tweet_id in batch.tweet_ids:
-            if tweet_id in answer.failed_tweet_ids:
+            if is_outage(answer.failed_tweet_ids.get(tweet_id, "")):
+                yield _outcome_row(tweet_id, "pending", "")
+            elif tweet_id in answer.failed_tweet_ids:
                 yield _outcome_row(tweet_id, "failed", answer.failed_tweet_ids[tweet_id])
             elif tweet_id in forbidden:
                 yield _outcome_row(tweet_id, "forbidden", "")

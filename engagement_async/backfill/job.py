@@ -163,16 +163,20 @@ class BackfillJob:
         on_file: Callable[[str], object] | None = None,
     ) -> Exported:
         """Write tables: see `Exporter`. With `follow`, write parts as they become complete, until the job is."""
-        exporter = Exporter(
-            self.directory,
-            output,
-            format=format,
-            outcomes=outcomes,
-            partial=partial,
-            part_ids=part_ids,
-            on_file=on_file,
-        )
-        return await asyncio.to_thread(exporter.follow if follow else exporter.export)
+
+        def write() -> Exported:
+            exporter = Exporter(
+                self.directory,
+                output,
+                format=format,
+                outcomes=outcomes,
+                partial=partial,
+                part_ids=part_ids,
+                on_file=on_file,
+            )
+            return exporter.follow() if follow else exporter.export()
+
+        return await asyncio.to_thread(write)
 
     # --- looking ---
 

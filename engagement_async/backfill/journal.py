@@ -20,8 +20,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
+from engagement_async._core.answer import Answer
 from engagement_async._core.batches import Batch
-from engagement_async._core.parsing import Answer
+from engagement_async._core.outcomes import BatchOutcomes
 from engagement_async._core.query import Query
 from engagement_async._core.unique_ids import UniqueIds
 from engagement_async._export.files import publish
@@ -51,8 +52,10 @@ __all__ = ["Journal"]
 
 _PAGE = 64
 """Rows that are read at once: some hundred kilobytes."""
-_BUSY_S = 60.0
+_BUSY_S = 5.0
 _QUICK_CHECK_BYTES = 2**28
+_SAMPLED = 8
+_ANSWERED = re.compile(rb"[\x01\x03\x05\x07]")
 _UNSETTLED, _FAILED = re.compile(rb"[\x00\x05\x07]"), re.compile(rb"[\x03\x07]")
 """States of batches: see `state_of`."""
 
@@ -73,6 +76,8 @@ class Journal:
         """Spans of at most four weeks that the query is asked in."""
         self.totals = JobTotals()
         """As of the last time that this object wrote or looked."""
+        self.largest_row = 0
+        """Bytes of the largest answer that this object wrote."""
 
     # --- opening and closing ---
 
@@ -84,16 +89,36 @@ class Journal:
         journal = cls(path, _connect(path, "rw"))
         with journal._errors():
             # Nothing is lost when this ends early: the job was not started.
-            journal._db.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;")
+            journal._db.executescript("PRAGMA page_size=4096; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;")
             journal._db.executescript(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={SCHEMA};{TABLES}")
             journal._db.execute("BEGIN")
-        journal.query, journal.spans = query, len(query.parts())
+        journal.query, journal.spans = query, len(query.spans())
         journal.put_document("query", query_document(query))
         journal.put_document("format", {"schema": SCHEMA})
         with journal._errors():  # a second copy, for without it nothing could be repaired
             row = document_row("query", query_document(query))
             journal._db.execute("INSERT INTO document_copy VALUES (?, ?, ?)", row)
         return journal
+
+    # --- a journal made of another one's rows ---
+
+    def restore_batches(self, batches: Iterable[Sequence[str]]) -> None:
+        """Write batches into a new journal, numbered anew."""
+        for number, tweet_ids in enumerate(batches):
+            self._add_batches(number, array("q", map(int, tweet_ids)), max(1, len(tweet_ids)))
+            self.totals = replace(self.totals, batches=number + 1, ids=self.totals.ids + len(tweet_ids))
+
+    def restore(self, table: str, answer: EncodedAnswer) -> None:
+        """Write an answer, or a part of one, into a new journal."""
+        if table == "answer":
+            self._replace(answer)
+        else:
+            self._replace_part(answer)
+
+    def restored(self, rejected: int) -> JobTotals:
+        """Return the totals of a new journal, that have come about anew."""
+        self.totals = replace(self.totals, rejected=rejected, revision=self.totals.revision + 1)
+        return self.totals
 
     def publish(self, target: Path) -> None:
         """Make it the journal at that path, whole on the disk, and close it."""
@@ -197,7 +222,7 @@ class Journal:
                 raise DamagedRowError(f"{totals.batches:,} batches were written, {batches[0]:,} are there")
             states = states_of(answers, totals)
             query = read_query(documents.get("query"))
-            spans = len(query.parts())
+            spans = len(query.spans())
             held_parts = parts_of(parts, totals, spans)
         self._documents, self._states, self._parts, self.totals = documents, states, held_parts, totals
         self.query, self.spans = query, spans
@@ -350,7 +375,7 @@ class Journal:
     def _replace(self, answer: EncodedAnswer) -> bool:
         """Write the answer to a batch; return whether it had one."""
         number = answer.number
-        had_answer = self._states[number] != UNANSWERED
+        had_answer = self.has_answer(number)
         totals = self.totals
         if had_answer:
             old = self._encoded("answer", number)
@@ -369,6 +394,8 @@ class Journal:
             unsettled=totals.unsettled + answer.pending,
             size=totals.size + answer.size,
         )
+        if not self.query.endpoint.takes_bounds:
+            self.totals = self.totals.with_windows(answer.window_starts)
         self._changed_states[number] = state_of(answer.outcomes, answer.pending)
         return had_answer
 
@@ -393,6 +420,7 @@ class Journal:
         self._changed_parts[number] = {}
 
     def _insert(self, table: str, answer: EncodedAnswer) -> None:
+        self.largest_row = max(self.largest_row, len(answer.body))
         with self._errors():
             self._db.execute(
                 f"INSERT OR REPLACE INTO {table} ({ANSWER_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
@@ -410,9 +438,19 @@ class Journal:
     def _next(self, states: re.Pattern[bytes], after: int, count: int) -> list[int]:
         return [match.start() for match in islice(states.finditer(self._states, after + 1), count)]
 
+    def sample_ids(self) -> list[str]:
+        """Return some Tweets that were answered, then some from far apart that are still to be asked."""
+        answered = [match.start() for match in islice(_ANSWERED.finditer(self._states), 2000)]
+        numbers = answered[:: max(1, len(answered) // _SAMPLED)][:_SAMPLED]
+        found = [i for number in numbers for i in _answered_ids(self.answer(number), self.query)[:1]]
+        unsettled = [match.start() for match in islice(_UNSETTLED.finditer(self._states), 2000)]
+        places = {unsettled[0], unsettled[len(unsettled) // 2], unsettled[-1]} if unsettled else set()
+        found += [self.batch(number).tweet_ids[-1] for number in places]
+        return list(dict.fromkeys(found))
+
     def has_answer(self, number: int) -> bool:
         """Whether that batch has an answer."""
-        return self._states[number] != UNANSWERED
+        return bool(self._states[number] != UNANSWERED)
 
     def parts_of(self, number: int) -> Mapping[int, int]:
         """Return the spans of a batch that have a part, each with how many of its IDs are pending."""
@@ -548,6 +586,15 @@ class Journal:
             finally:
                 if self._db.in_transaction:
                     self._db.execute("COMMIT")
+
+
+def _answered_ids(answer: Answer, query: Query) -> list[str]:
+    """Return the IDs that have values."""
+    outcomes = BatchOutcomes.of(answer)
+    out = outcomes.without_any_value(query.engagement_types).union(
+        outcomes.unavailable, outcomes.forbidden, outcomes.failed
+    )
+    return [i for i in answer.tweet_ids if i not in out]
 
 
 def _whole(batches: Iterable[Batch], first: int, end: int) -> list[Batch]:

@@ -1,35 +1,37 @@
 """The contract across the runs of a job: what one run sent lately, the next one does not send again.
 
-With every commit the journal learns which requests were answered in the last window and how many are outstanding. Between
-two commits at most `grant_ahead` more may be granted: whatever kills the process, no more than that is unknown, and the
-next run counts it as sent at its own start. Instants are wall clock, epoch seconds: another process must understand them.
+With every commit the journal learns which requests were answered in the last window, and how many are outstanding. Beyond
+that at most `grant_ahead` more may be granted before the next commit: whatever kills the process, no more than that is
+unknown, and the next run counts it as sent at its own start. A run that was granted nothing leaves nothing unknown, so
+that a job that is killed again and again gets its turn.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-import time
+import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
-from engagement_async._core.rate_limit import CLOCK_MARGIN_S, RateLimit, Token
+from engagement_async._core.rate_limit import RateLimit
 from engagement_async._engine.scheduler import Lane, Scheduler
+from engagement_async.backfill.clocks import Instant, elapsed_s, instant_now
 
 __all__ = ["DurableScheduler"]
 
 _BUCKET_S = 0.25
 """Answers are logged by quarters of a second, and counted as if they came at its end."""
-_LOOK_EVERY_S = 0.1
+_PROCESS = secrets.token_hex(8)
 
 
 class DurableScheduler:
     """A scheduler that logs what it grants, never grants more than the journal knows of, and can be closed.
 
     `request_checkpoint` is called when the journal should soon learn what was granted. `max_requests` is a budget: when it
-    is used up, `on_budget_exhausted` is called, and nothing more is granted. `quarantine_s` is how long an aborted request
-    may still take to arrive. `grant_ahead` must exceed the concurrency, or requests wait for disk writes.
+    is used up, `on_budget_exhausted` is called, and nothing more is granted. `grant_ahead` should exceed the concurrency,
+    or requests wait for disk writes.
     """
 
     def __init__(
@@ -37,28 +39,26 @@ class DurableScheduler:
         inner: Scheduler,
         *,
         grant_ahead: int,
-        quarantine_s: float,
         request_checkpoint: Callable[[], object],
         on_budget_exhausted: Callable[[], object],
         max_requests: int | None = None,
-        wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], Instant] = instant_now,
     ) -> None:
         self._inner = inner
         self._grant_ahead = grant_ahead
-        self._quarantine_s = quarantine_s
-        self.max_requests = max_requests
-        """The budget; set before the first request."""
+        self._max_requests = max_requests
         self._request_checkpoint = request_checkpoint
         self._on_budget_exhausted = on_budget_exhausted
-        self._wall_clock = wall_clock
-        self._horizon_s = max(60.0, *(limit.period for limit in inner.limits)) + CLOCK_MARGIN_S
-        self._answered: deque[list[float]] = deque()  # [instant, count]
-        self._previous_runs: list[list[float]] = []
-        self._one_by_one = asyncio.Lock()
-        self._outstanding: set[Token] = set()
-        self._unacknowledged = 0
-        self._waiting = 0
-        self._grantable = asyncio.Event()
+        self._clock = clock
+        self._began = clock()
+        self._horizon_s = max((limit.window_s for limit in inner.limits), default=0.0)
+        self._answered: deque[list[float]] = deque()  # [seconds since the beginning, requests]
+        self._outstanding: dict[int, Any] = {}  # tokens by identity: they are the scheduler's own affair
+        self._allowed = 0  # how many more may be granted before the journal knows more
+        self._granted = 0
+        self._granted_at_checkpoint = 0
+        self._waiting = 0  # granted by the contract, but not allowed yet
+        self._allowed_more = asyncio.Event()
         self._is_closed = False
         self.requests = 0
         """Granted, without those that provably never left."""
@@ -68,55 +68,55 @@ class DurableScheduler:
     def lane(self, endpoint: str | None = None, *, weight: float = 1.0) -> Lane:
         return self._inner.lane(endpoint, weight=weight)
 
-    async def acquire(self, lane: Lane, *, retry: bool = False) -> Token:
-        while self._unacknowledged >= self._grant_ahead and not self._is_closed:
-            self._grantable.clear()
-            self._request_checkpoint()
-            await self._grantable.wait()
-        if not self._is_closed:
-            self._unacknowledged += 1
-            if self._unacknowledged * 2 >= self._grant_ahead:
+    async def acquire(self, lane: Lane, *, retry: bool = False) -> Any:
+        """Return a token, once the contract has one and the journal allows it. Wait for ever once it is closed."""
+        token = await self._inner.acquire(lane, retry=retry)
+        self._waiting += 1
+        try:
+            while not self._allowed and not self._is_finished:
+                self._allowed_more.clear()
                 self._request_checkpoint()
-            self._waiting += 1
-            try:
-                token = await self._acquire_inner(lane, retry)
-            finally:
-                self._waiting -= 1
-            if not self._is_closed and not self._is_exhausted:
-                self._outstanding.add(token)
-                self.requests += 1
-                if self._is_exhausted:
-                    self._on_budget_exhausted()
-                return token
+                await self._allowed_more.wait()
+        except BaseException:
             self._inner.refund(token)
-        # Not an error: that would end the answers that are on their way. The stream cancels who waits here.
-        await asyncio.get_running_loop().create_future()
-        raise AssertionError("nobody sets this future")
+            raise
+        finally:
+            self._waiting -= 1
+        if self._is_finished:
+            self._inner.refund(token)
+            # Not an error: that would end the answers that are on their way. The stream cancels who waits here.
+            await asyncio.get_running_loop().create_future()
+        self._allowed -= 1
+        self._granted += 1
+        self.requests += 1
+        self._outstanding[id(token)] = token
+        if self._is_exhausted:
+            self._on_budget_exhausted()
+        elif self._allowed * 2 <= self._grant_ahead:
+            self._request_checkpoint()
+        return token
 
-    def settle(self, token: Token) -> None:
+    def settle(self, token: Any) -> None:
         self._inner.settle(token)
-        if token in self._outstanding:
-            self._log(token, 0.0)
+        self._log(token, 0.0)
 
-    def abandon(self, token: Token) -> None:
-        self._inner.abandon(token)
-        if token in self._outstanding:
-            self._log(token, self._quarantine_s)
+    def abandon(self, token: Any, *, within_s: float) -> None:
+        self._inner.abandon(token, within_s=within_s)
+        self._log(token, within_s)
 
-    def refund(self, token: Token) -> None:
+    def refund(self, token: Any) -> None:
         self._inner.refund(token)
-        if token in self._outstanding:
-            self._outstanding.discard(token)
+        if self._outstanding.pop(id(token), None) is not None:
             self.requests -= 1
 
     def hold(self, seconds: float) -> None:
         self._inner.hold(seconds)
 
-    def free(self, limit: RateLimit) -> int:
-        return max(0, self._inner.free(limit) - self._counting(limit))
+    def cap(self, limit: RateLimit, remaining: int, for_s: float) -> None:
+        self._inner.cap(limit, remaining, for_s)
 
-    def cap(self, limit: RateLimit, left: int, for_s: float) -> None:
-        self._inner.cap(limit, left, for_s)
+    def available(self, limit: RateLimit, *, since: Any = None) -> int:
+        return self._inner.available(limit, since=since)
 
     @property
     def limits(self) -> tuple[RateLimit, ...]:
@@ -124,10 +124,7 @@ class DurableScheduler:
 
     @property
     def waiting_s(self) -> float:
-        if not self._one_by_one.locked() or not self._previous_runs:
-            return self._inner.waiting_s
-        first_back_at = min(at for at, _ in self._previous_runs) + min(limit.period for limit in self.limits)
-        return max(self._inner.waiting_s, first_back_at - self._wall_clock())
+        return self._inner.waiting_s
 
     @property
     def held_s(self) -> float:
@@ -138,67 +135,61 @@ class DurableScheduler:
     def close(self) -> None:
         """Grant nothing more: `acquire` waits from now on until it is cancelled."""
         self._is_closed = True
-        self._grantable.set()
+        self._allowed_more.set()
 
-    def restore(self, record: Mapping[str, Any] | None, *, counts: bool) -> None:
-        """Take over what the journal knows of the last run; with `counts` it uses up the contract of this one."""
-        if record is None:
-            return
-        now = self._wall_clock()
-        # Instants far in the future, after the clock was set back, count as the latest that is possible.
-        previous = [[min(at, now + self._quarantine_s), count] for at, count in record["answered"]]
-        previous.append([now, record["unknown"]])
-        previous = [pair for pair in previous if pair[1] and pair[0] > now - self._horizon_s]
-        self._answered.extend(previous)
-        if counts:
-            self._previous_runs = previous
+    def restore(self, record: Mapping[str, Any] | None, *, shares_contract: bool) -> list[float]:
+        """Take over what the journal knows of the last run; return how many seconds ago its requests were answered.
+
+        Those whose number alone is known count as answered now. With `shares_contract` a run before this one in the same
+        process is left out: the contract of this process knows of it.
+        """
+        if record is None or (shares_contract and record["process"] == _PROCESS):
+            return []
+        since_s = elapsed_s(Instant(**record["at"]), self._clock())
+        answered = [[age_s + since_s, count] for age_s, count in record["answered"]]
+        answered.append([0.0, record["unknown"]])
+        answered = [[age_s, count] for age_s, count in answered if count and age_s < self._horizon_s]
+        self._answered.extend([-age_s, count] for age_s, count in answered)
+        return [age_s for age_s, count in answered for _ in range(int(count))]
 
     def checkpoint(self) -> tuple[dict[str, Any], int]:
         """Return what the journal should know, and a mark to `acknowledge` once it does."""
-        now = self._wall_clock()
-        while self._answered and self._answered[0][0] < now - self._horizon_s:
+        now = self._clock()
+        at_s = elapsed_s(self._began, now)
+        while self._answered and self._answered[0][0] < at_s - self._horizon_s:
             self._answered.popleft()
-        unknown = len(self._outstanding) + (0 if self._is_closed else self._grant_ahead)
-        # Requests that still wait for the contract were counted against `grant_ahead` and stay so.
-        record = {"unknown": unknown, "answered": [list(pair) for pair in self._answered]}
-        return record, self._unacknowledged - self._waiting
+        is_at_work = self._waiting or self._granted > self._granted_at_checkpoint
+        ahead = self._grant_ahead if is_at_work and not self._is_finished else 0
+        self._granted_at_checkpoint = self._granted
+        self._allowed = min(self._allowed, ahead)  # the journal may know of this before it is acknowledged
+        record = {
+            "process": _PROCESS,
+            "at": asdict(now),
+            "unknown": len(self._outstanding) + ahead,
+            "answered": [[round(at_s - logged_at_s, 2), count] for logged_at_s, count in self._answered],
+        }
+        return record, self._granted + ahead
 
     def acknowledge(self, mark: int) -> None:
         """The journal knows of the checkpoint with this mark."""
-        self._unacknowledged -= mark
-        self._grantable.set()
-
-    async def _acquire_inner(self, lane: Lane, retry: bool) -> Token:
-        if not self._previous_runs:
-            return await self._inner.acquire(lane, retry=retry)
-        async with self._one_by_one:  # so that nobody else takes the token that was seen to be free
-            while self._previous_runs and not all(self._has_free(limit) for limit in self._limits_of(lane)):  # noqa: ASYNC110
-                await asyncio.sleep(_LOOK_EVERY_S)
-            return await self._inner.acquire(lane, retry=retry)
-
-    def _limits_of(self, lane: Lane) -> list[RateLimit]:
-        return [limit for limit in self.limits if limit.endpoint in (None, lane.endpoint)]
-
-    def _has_free(self, limit: RateLimit) -> bool:
-        """Whether that limit has a token beyond those that previous runs spent."""
-        return self._inner.free(limit) > self._counting(limit)
-
-    def _counting(self, limit: RateLimit) -> int:
-        """How many requests of previous runs that limit still counts."""
-        if not self._previous_runs:
-            return 0
-        now = self._wall_clock()
-        self._previous_runs = [pair for pair in self._previous_runs if pair[0] > now - self._horizon_s]
-        return int(sum(number for at, number in self._previous_runs if at > now - limit.period - CLOCK_MARGIN_S))
+        self._allowed = mark - self._granted
+        if self._allowed:
+            self._allowed_more.set()
 
     @property
     def _is_exhausted(self) -> bool:
-        return self.max_requests is not None and self.requests >= self.max_requests
+        return self._max_requests is not None and self.requests >= self._max_requests
 
-    def _log(self, token: Token, later_s: float) -> None:
-        self._outstanding.discard(token)
-        at = math.ceil((self._wall_clock() + later_s) / _BUCKET_S) * _BUCKET_S
-        if self._answered and self._answered[-1][0] == at:
+    @property
+    def _is_finished(self) -> bool:
+        return self._is_closed or self._is_exhausted
+
+    def _log(self, token: Any, later_s: float) -> None:
+        if self._outstanding.pop(id(token), None) is None:
+            return
+        at_s = elapsed_s(self._began, self._clock()) + later_s
+        at_s -= at_s % -_BUCKET_S
+        if self._answered and self._answered[-1][0] == at_s:
             self._answered[-1][1] += 1
         else:
-            self._answered.append([at, 1])
+            self._answered.append([at_s, 1])

@@ -10,27 +10,31 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from engagement_async._core.outcomes import Failure, FailureKind
 from engagement_async._core.rate_limit import RateLimit
-from engagement_async._engine.scheduler import LocalScheduler, Scheduler
+from engagement_async._engine.contracts import scheduler_for
+from engagement_async._engine.scheduler import LaneScheduler, Scheduler
 from engagement_async._engine.stream import AnswerStream
-from engagement_async._progress import Progress, ProgressMeter, RunOutcome, WaitReason, contract_per_minute
+from engagement_async._progress import Progress, ProgressMeter, RunOutcome, contract_per_minute
 from engagement_async.backfill.codec import pending_ids
 from engagement_async.backfill.committer import Committer
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.quota import DurableScheduler
 from engagement_async.backfill.work import FailedWork, PendingWork, Work
 from engagement_async.client import ClientStatus, EngagementClient, check_query
-from engagement_async.config import DEFAULT_CONCURRENCY, ConnectionOptions, Timeouts, check_seconds
+from engagement_async.config import (
+    DEFAULT_BASE_URL,
+    DEFAULT_CONCURRENCY,
+    ConnectionOptions,
+    check_seconds,
+    checked_base_url,
+)
 from engagement_async.credentials import Credentials
-from engagement_async.errors import RequestRefusedError, UsageError
+from engagement_async.errors import JobDiskError, UsageError
 
 __all__ = ["DRAIN_S", "JobRunner", "RunLimits"]
 
 DRAIN_S = 20.0
 """How long answers that are on their way are waited for when a run stops."""
-_PAGE = 256
-"""Batches that are read ahead: half a megabyte."""
 _HEARTBEAT_S = 5.0
 
 logger = logging.getLogger("engagement_async")
@@ -53,7 +57,7 @@ class RunLimits:
 
 
 class JobRunner:
-    """One run of a job, from lock to lock.
+    """One run of a job, from lock to lock. Made in a running event loop.
 
     The requests of a run before this one that the contract still counts are not spent again; a `scheduler` of the
     caller's must see to that itself.
@@ -69,30 +73,36 @@ class JobRunner:
         scheduler: Scheduler | None,
         connection: ConnectionOptions,
     ) -> None:
-        if (rate_limit is None) == (scheduler is None):
-            raise UsageError("rate_limit is what your contract says, as RateLimit(300); or give a scheduler instead")
-        timeouts = connection.get("timeouts") or Timeouts()
-        concurrency = connection.get("concurrency", DEFAULT_CONCURRENCY)
-        inner = scheduler or LocalScheduler(rate_limit or (), quarantine_s=timeouts.total_s)
         self._credentials = credentials
         self._limits = limits
-        self._restores_quota = scheduler is None
-        self._contract_per_minute = contract_per_minute(inner.limits) if scheduler is None else None
+        self._contract: LaneScheduler | None = None
+        if scheduler is None:
+            self._contract = scheduler = _contract(rate_limit, credentials, connection)
+        elif rate_limit is not None:
+            raise UsageError("rate_limit is what your contract says; a scheduler is given instead of it, not with it")
+        self._contract_per_minute = None if self._contract is None else contract_per_minute(scheduler.limits)
+        concurrency = connection.get("concurrency", DEFAULT_CONCURRENCY)
         self._quota = DurableScheduler(
-            inner,
-            grant_ahead=4 * concurrency,
-            quarantine_s=timeouts.total_s,
+            scheduler,
+            grant_ahead=min(2 * concurrency, *(limit.requests for limit in scheduler.limits)),
             max_requests=limits.max_requests,
             request_checkpoint=lambda: self._committer.request_commit(),
             on_budget_exhausted=lambda: self.stop(RunOutcome.MAX_REQUESTS),
         )
         self._client = EngagementClient(credentials, scheduler=self._quota, **connection)
         self._committer = Committer(
-            directory, self._quota, concurrency=concurrency, describe=self._describe, on_commit=self._on_commit
+            directory,
+            self._quota,
+            concurrency=concurrency,
+            describe=self._describe,
+            on_commit=self._on_commit,
+            on_full=self._on_full,
+            parked=lambda: 0 if self._stream is None else self._stream.parked_batches,
         )
         self._meter: ProgressMeter
         self._began_at = time.time()
         self._outcome: RunOutcome | None = None
+        self._disk_error: JobDiskError | None = None
         self._stream: AnswerStream | None = None
         self._consuming: asyncio.Task[None] | None = None
         self._draining: asyncio.Task[None] | None = None
@@ -111,30 +121,25 @@ class JobRunner:
             check_query(journal.query, self._credentials)
             outcome = RunOutcome.DONE
             if to_ask:
-                self._quota.restore(journal.document("spent"), counts=self._restores_quota)
+                ages_s = self._quota.restore(journal.document("spent"), shares_contract=self._contract is not None)
+                if self._contract is not None:
+                    self._contract.count_earlier(ages_s, journal.query.endpoint.name)
                 watching = asyncio.create_task(self._watch(on_progress, progress_interval_s))
                 try:
-                    outcome = await self._ask_all(failed_only=failed_only)
+                    outcome = await self._ask_all(FailedWork() if failed_only else PendingWork())
                 finally:
                     watching.cancel()
             progress = self._progress(outcome)
             on_progress(progress)
             return progress
 
-    async def _ask_all(self, *, failed_only: bool) -> RunOutcome:
+    async def _ask_all(self, work: Work) -> RunOutcome:
         committer = self._committer
-        work: Work = FailedWork() if failed_only else PendingWork()
         await committer.begin(work)
         loop, limit_s = asyncio.get_running_loop(), self._limits.max_duration_s
         timer = None if limit_s is None else loop.call_later(limit_s, self.stop, RunOutcome.MAX_DURATION)
         try:
             await self._ask()
-        except RequestRefusedError as error:
-            if not failed_only:
-                await self._end(type(error).__name__)
-                raise
-            # The job was answered before: it is the IDs, all of which are refused again. They stay as they were.
-            logger.warning("none of the failed IDs was answered: %s", error)
         except BaseException as error:
             with suppress(Exception):  # the first error is the one to raise
                 await self._end(type(error).__name__)
@@ -142,9 +147,14 @@ class JobRunner:
         finally:
             if timer is not None:
                 timer.cancel()
+        if committer.has_uncommitted:
+            await committer.commit()
         outcome = self._outcome or RunOutcome.DONE
-        if not failed_only and committer.journal.totals.pending == committer.uncommitted_ids:
+        if not committer.journal.totals.pending:
             outcome = RunOutcome.DONE  # stopped at the very end
+        if self._disk_error is not None and outcome is not RunOutcome.DONE:
+            await self._end(type(self._disk_error).__name__)
+            raise self._disk_error
         await self._end(outcome)
         return outcome
 
@@ -156,12 +166,19 @@ class JobRunner:
             if self._stream is not None:
                 self._draining = asyncio.create_task(self._drain(self._stream))
 
+    def _on_full(self, error: JobDiskError) -> None:
+        """Ask nothing more: what comes can hardly be written."""
+        if self._disk_error is None:
+            self._disk_error = error
+            logger.warning("nothing more is asked: %s", error)
+            self.stop(RunOutcome.STOPPED)
+
     # --- asking ---
 
     async def _ask(self) -> None:
         committer = self._committer
-        source = committer.batches()
-        async with self._client, self._client.stream_batches(committer.journal.query, source) as stream:
+        batches = committer.batches()
+        async with self._client, self._client.stream_batches(committer.journal.query, batches) as stream:
             self._stream = stream
             self._consuming = asyncio.create_task(self._consume(stream))
             committing = asyncio.create_task(committer.run())
@@ -185,10 +202,6 @@ class JobRunner:
         try:
             async for answer in stream:
                 self._is_delivering = True
-                if answer.failed_tweet_ids and self._client.status().waiting_for is WaitReason.OUTAGE:
-                    answer.failed_tweet_ids = {
-                        i: Failure(failure, kind=FailureKind.OUTAGE) for i, failure in answer.failed_tweet_ids.items()
-                    }
                 pending = len(pending_ids(answer))
                 if pending:
                     self.stop(RunOutcome.OUTAGE)  # the API answered nobody: these IDs stay pending
@@ -214,7 +227,7 @@ class JobRunner:
     async def _end(self, outcome: str) -> None:
         """Commit what is left, after the last request: then nothing is unknown any more."""
         self._quota.close()
-        await self._committer.commit(outcome)
+        await self._committer.end(outcome)
 
     # --- reporting ---
 
@@ -253,3 +266,13 @@ class JobRunner:
                 "waiting_for": progress.waiting_for,
             },
         }
+
+
+def _contract(
+    rate_limit: RateLimit | Sequence[RateLimit] | None, credentials: Credentials, connection: ConnectionOptions
+) -> LaneScheduler:
+    """Return the contract that clients of this process share, if they spend the same."""
+    if rate_limit is None:
+        raise UsageError("rate_limit is what your contract says, as RateLimit(300); or give a scheduler instead")
+    limits = tuple(rate_limit) if isinstance(rate_limit, Sequence) else (rate_limit,)
+    return scheduler_for(limits, checked_base_url(connection.get("base_url", DEFAULT_BASE_URL)), credentials)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from engagement_async._core.batches import Batch
@@ -40,10 +41,26 @@ class JobTotals:
     """Bytes of their JSON."""
     rejected: int = 0
     """Lines of the inputs that are no IDs."""
+    window_starts: tuple[float, float] | None = None
+    """Epoch seconds at which the first and the last of the answers' windows begin, of endpoints that choose the window."""
     documents: int = 0
     """Small documents, the totals among them."""
     revision: int = 0
     """Raised when something that was there is changed or added to, not by an answer that comes in."""
+
+    def with_windows(self, starts: tuple[float, float] | None) -> JobTotals:
+        """Return the totals with the windows of one more answer."""
+        if starts is None:
+            return self
+        known = self.window_starts or starts
+        return replace(self, window_starts=(min(known[0], starts[0]), max(known[1], starts[1])))
+
+    def windows_differ(self, by_s: float = 0.0) -> tuple[str, str] | None:
+        """Return where the first and the last windows begin, if they differ by more than that."""
+        if self.window_starts is None or self.window_starts[1] - self.window_starts[0] <= by_s:
+            return None
+        first, last = (datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for at in self.window_starts)
+        return first, last
 
     @property
     def pending(self) -> int:
@@ -57,7 +74,14 @@ class JobTotals:
     @classmethod
     def from_document(cls, value: dict[str, Any]) -> JobTotals:
         """Return the totals of a document."""
-        return cls(**{**value, "outcomes": Outcomes(*value["outcomes"])})
+        starts = value["window_starts"]
+        return cls(
+            **{
+                **value,
+                "outcomes": Outcomes(*value["outcomes"]),
+                "window_starts": None if starts is None else tuple(starts),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)

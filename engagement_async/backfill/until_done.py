@@ -59,7 +59,7 @@ class UntilDone:
         return self._pause()
 
     def _pause(self) -> float | None:
-        longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._in_vain)
+        longest: float = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._in_vain)
         self._in_vain += 1
         pause_s = longest * (0.5 + self._jitter() / 2)
         if self._ends_at is not None and self._clock() + pause_s >= self._ends_at:

@@ -7,14 +7,17 @@ they are parts in the journal, so that whatever stops a run, what was paid for i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Protocol
 
+from engagement_async._core.accounting import in_input_order
+from engagement_async._core.answer import Answer
 from engagement_async._core.batches import Batch, SpanBatch
-from engagement_async._core.merging import unite
-from engagement_async._core.parsing import Answer
+from engagement_async._core.merging import merge_parts, split_off_tainted_sums
+from engagement_async._core.outcomes import Failure, FailureKind
 from engagement_async.backfill.codec import EncodedAnswer, encode_answer, pending_ids
 from engagement_async.backfill.journal import Journal
-from engagement_async.backfill.retry_failed import RetryBatch, failed_ids, pack_failed, patch, retries_whole_batches
+from engagement_async.backfill.retry_failed import RetryBatch, failed_ids, pack_failed, patch
 
 __all__ = ["FailedWork", "PendingWork", "Work"]
 
@@ -26,7 +29,7 @@ class Work(Protocol):
     """See this module."""
 
     def next_page(self, journal: Journal) -> list[SpanBatch]:
-        """Return the next batches to ask; nothing when there are no more."""
+        """Return the next batches to ask; nothing when there are no more as long as no answer comes."""
 
     def write(self, journal: Journal, answers: list[Answer], documents: dict[str, Any]) -> None:
         """Commit the answers to such batches, and documents, in one transaction."""
@@ -37,10 +40,11 @@ class PendingWork:
 
     def __init__(self) -> None:
         self._after = -1
+        self._again: list[SpanBatch] = []
 
     def next_page(self, journal: Journal) -> list[SpanBatch]:
         """See `Work`."""
-        page: list[SpanBatch] = []
+        page, self._again = self._again, []
         while not page and (numbers := journal.unsettled(self._after, _PAGE)):
             self._after = numbers[-1]
             for number in numbers:
@@ -60,12 +64,12 @@ class PendingWork:
         """See `Work`."""
         types = journal.query.engagement_types
         if journal.spans == 1:
-            encoded = [encode_answer(answer, types) for answer in _completed(journal, answers)]
-            journal.write(encoded, documents)
+            journal.write([encode_answer(answer, types) for answer in _completed(journal, answers)], documents)
             return
         parts = _Parts(journal, answers)
-        merged = [encode_answer(parts.merged(number), types) for number in parts.finished]
+        merged = [encode_answer(answer, types) for answer in parts.finished.values()]
         journal.write(merged, documents, parts=parts.unfinished(), finished=parts.finished)
+        self._again += parts.again
 
 
 class FailedWork:
@@ -75,33 +79,39 @@ class FailedWork:
         self._after = -1
         self._number = 0
         self._asked: dict[int, RetryBatch] = {}
+        self._again: list[SpanBatch] = []
 
     def next_page(self, journal: Journal) -> list[SpanBatch]:
         """See `Work`."""
-        numbers = journal.failed(self._after, _PAGE)
-        if numbers:
+        page, self._again = self._again, []
+        while not page and (numbers := journal.failed(self._after, _PAGE)):
             self._after = numbers[-1]
-        if journal.spans > 1:
-            return [each for number in numbers for each in _open_spans(journal, _failed_batch(journal, number))]
-        page: list[SpanBatch] = []
+            page += self._packed(journal, numbers) if journal.spans == 1 else self._by_span(journal, numbers)
+        return page
+
+    def _packed(self, journal: Journal, numbers: Iterable[int]) -> Iterator[SpanBatch]:
         for packed in pack_failed(map(journal.answer, numbers), journal.query):
             self._asked[self._number] = packed
-            page.append(SpanBatch(self._number, packed.tweet_ids, 0))
+            yield SpanBatch(self._number, packed.tweet_ids, 0)
             self._number += 1
-        return page
+
+    def _by_span(self, journal: Journal, numbers: Iterable[int]) -> Iterator[SpanBatch]:
+        for number in numbers:
+            yield from _open_spans(journal, Batch(number, failed_ids(journal.answer(number))))
 
     def write(self, journal: Journal, answers: list[Answer], documents: dict[str, Any]) -> None:
         """See `Work`."""
-        types = journal.query.engagement_types
+        types, query = journal.query.engagement_types, journal.query
         if journal.spans == 1:
             journal.write([encode_answer(answer, types) for answer in self._patched(journal, answers)], documents)
             return
         parts = _Parts(journal, answers)
         patched = [
-            encode_answer(_patched_by(journal, journal.answer(number), parts.merged(number), with_sums=True), types)
-            for number in parts.finished
+            encode_answer(patch(journal.answer(number), new, frozenset(new.tweet_ids), query), types)
+            for number, new in parts.finished.items()
         ]
         journal.write(patched, documents, parts=parts.unfinished(), finished=parts.finished)
+        self._again += parts.again
 
     def _patched(self, journal: Journal, answers: Iterable[Answer]) -> Iterable[Answer]:
         """Return the answers of the batches that these IDs came from, with their new values."""
@@ -109,7 +119,7 @@ class FailedWork:
         for answer in answers:
             unanswered = frozenset(pending_ids(answer))  # they stay as they were
             with_sums = True
-            for number, ids in self._asked.pop(answer.number).origins:
+            for number, ids in self._asked[answer.batch_number].origins:
                 if not ids <= unanswered:
                     old = patched.get(number) or journal.answer(number)
                     patched[number] = patch(old, answer, ids - unanswered, journal.query, with_sums=with_sums)
@@ -124,27 +134,52 @@ class _Parts:
         self._journal = journal
         self._spans = journal.spans
         self._new: dict[int, dict[int, Answer]] = {}
+        self.finished: dict[int, Answer] = {}
+        """Batches that are complete with these answers, each with the answer to all of its spans."""
+        self.again: list[SpanBatch] = []
+        """What must be asked once more, because sums hold a Tweet that is out in another span."""
         for answer in answers:
-            if len(pending_ids(answer)) == len(answer.tweet_ids):
-                continue  # nobody was answered
-            number, span = divmod(answer.number, self._spans)
-            if span in journal.parts_of(number):  # it had been answered for some of its IDs
-                old = journal.part(number, span)
-                answer = patch(old, answer, frozenset(answer.tweet_ids), journal.query, with_sums=True)
-            self._new.setdefault(number, {})[span] = answer
-        self.finished = [number for number in self._new if self._is_finished(number)]
-        """Batches that are complete with them."""
+            if len(pending_ids(answer)) < len(answer.tweet_ids):  # else nobody was answered
+                self._add(answer)
+        for number in self._new:
+            if self._is_complete(number):
+                self._finish(number)
 
-    def _is_finished(self, number: int) -> bool:
+    def _add(self, answer: Answer) -> None:
+        number, span = divmod(answer.batch_number, self._spans)
+        if span in self._journal.parts_of(number):  # some of its IDs were answered before
+            old = self._journal.part(number, span)
+            answer = patch(old, answer, frozenset(pending_ids(old)).intersection(answer.tweet_ids), self._journal.query)
+        self._new.setdefault(number, {})[span] = answer
+
+    def _is_complete(self, number: int) -> bool:
         pending = {**self._journal.parts_of(number)}
         pending |= {span: len(pending_ids(answer)) for span, answer in self._new[number].items()}
         return len(pending) == self._spans and not any(pending.values())
 
-    def merged(self, number: int) -> Answer:
-        """Return the answer to all spans of a finished batch."""
-        new = self._new[number]
-        answers = [new[span] if span in new else self._journal.part(number, span) for span in range(self._spans)]
-        return unite(number, answers[0].tweet_ids, answers, self._journal.query)
+    def _finish(self, number: int) -> None:
+        """Merge the spans of a complete batch, unless some must be asked once more."""
+        new, query = self._new[number], self._journal.query
+        parts = [(new.get(span) or self._journal.part(number, span), span) for span in range(self._spans)]
+        tweet_ids = in_input_order(
+            self._journal.batch(number).tweet_ids, {i for answer, _ in parts for i in answer.tweet_ids}
+        )
+        kept, again = split_off_tainted_sums(parts, query)
+        if not again:
+            self.finished[number] = merge_parts(number, tweet_ids, [answer for answer, _ in kept], query)
+            return
+        answers = {span: answer for answer, span in kept}
+        for span, ids in again:
+            answer = answers[span]
+            unit = number * self._spans + span
+            self.again.append(SpanBatch(unit, ids, span))
+            pending = dict.fromkeys(ids, Failure("is asked once more, for its sums", kind=FailureKind.OUTAGE))
+            new[span] = replace(
+                answer,
+                batch_number=unit,
+                tweet_ids=in_input_order(tweet_ids, {*answer.tweet_ids, *ids}),
+                failed_tweet_ids={**answer.failed_tweet_ids, **pending},
+            )
 
     def unfinished(self) -> list[EncodedAnswer]:
         """Return the parts that came now of batches that are not finished."""
@@ -163,22 +198,12 @@ def _completed(journal: Journal, answers: Iterable[Answer]) -> Iterator[Answer]:
         unanswered = pending_ids(answer)
         if len(unanswered) == len(answer.tweet_ids):
             continue  # nobody was answered: all of them stay pending
-        if journal.has_answer(answer.number):
-            yield _patched_by(journal, journal.answer(answer.number), answer, with_sums=True)
-        else:
+        if not journal.has_answer(answer.batch_number):
             yield answer
-
-
-def _patched_by(journal: Journal, old: Answer, new: Answer, *, with_sums: bool) -> Answer:
-    return patch(old, new, frozenset(new.tweet_ids), journal.query, with_sums=with_sums)
-
-
-def _failed_batch(journal: Journal, number: int) -> Batch:
-    """Return what is asked of a batch in which IDs failed, span by span."""
-    answer = journal.answer(number)
-    if retries_whole_batches(journal.query):
-        return Batch(number, answer.tweet_ids)
-    return Batch(number, failed_ids(answer))
+            continue
+        old = journal.answer(answer.batch_number)
+        if pending := frozenset(pending_ids(old)).intersection(answer.tweet_ids):
+            yield patch(old, answer, pending, journal.query)
 
 
 def _open_spans(journal: Journal, batch: Batch) -> Iterator[SpanBatch]:

@@ -26,9 +26,10 @@ from rich.text import Text
 
 from engagement_async._core.endpoints import LAST_28_HOURS, TOTALS
 from engagement_async._core.merging import Merger
+from engagement_async._core.outcomes import count_outcomes
 from engagement_async._core.query import Query
 from engagement_async._core.rate_limit import RateLimit
-from engagement_async._core.result import EngagementResult, count_outcomes
+from engagement_async._core.result import EngagementResult
 from engagement_async._export.files import atomic_file
 from engagement_async._export.rows import write_csv
 from engagement_async._progress import Progress, ProgressMeter, contract_per_minute

@@ -15,9 +15,10 @@ import orjson
 
 from engagement_async._core.endpoints import ENDPOINTS
 from engagement_async._core.merging import Merger
+from engagement_async._core.outcomes import count_outcomes
 from engagement_async._core.query import Query
 from engagement_async._core.rate_limit import RateLimit
-from engagement_async._core.result import EngagementResult, count_outcomes
+from engagement_async._core.result import EngagementResult
 from engagement_async._export.files import atomic_file, output_stream
 from engagement_async._export.formats import write_parquet
 from engagement_async._export.layout import TABLE_FORMATS
@@ -176,7 +177,7 @@ def gather(
 
 def requests_for(query: Query, ids: int) -> int:
     """How many requests so many distinct IDs take, when none has to be asked twice."""
-    return -(-ids // query.endpoint.ids_per_request) * len(query.parts())
+    return -(-ids // query.endpoint.ids_per_request) * len(query.spans())
 
 
 class Outputs:

@@ -71,7 +71,7 @@ class Plan:
 def make_plan(query: Query, *, ids_read: int, rejected: int, unique_ids: int, limit: RateLimit) -> Plan:
     """The arithmetic of it."""
     batches, rest = divmod(unique_ids, query.endpoint.ids_per_request)
-    parts = query.parts()
+    parts = query.spans()
     full = sum(answer_bytes(part, query.endpoint.ids_per_request) for part in parts)
     requests = ceil(unique_ids / query.endpoint.ids_per_request) * len(parts)
     return Plan(

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from engagement_async._progress import Progress, WaitReason
+from engagement_async._progress import Progress
 
 __all__ = ["count", "duration", "progress_event", "progress_line", "rate_text", "waiting_text"]
-
-WAITING_FOR = {
-    WaitReason.CONTRACT: "the contract",
-    WaitReason.RATE_LIMITED: "the API's rate limit",
-    WaitReason.OUTAGE: "the API to answer again",
-}
 
 
 def progress_line(now: Progress) -> str:
@@ -37,7 +31,7 @@ def waiting_text(now: Progress) -> str:
     """Return what the run waits for, or nothing."""
     if now.waiting_for is None or now.waiting_s < 1:
         return ""
-    return f"waiting {duration(now.waiting_s)} for {WAITING_FOR[now.waiting_for]}"
+    return f"waiting {duration(now.waiting_s)} for {now.waiting_for.text}"
 
 
 def progress_event(now: Progress) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Literal
@@ -36,6 +37,12 @@ class Reporter:
     def __init__(self, mode: Mode, session: Session | None = None) -> None:
         self.mode = mode
         self._session = session or Session()
+        self._told_at: dict[str, float] = {}
+
+    @property
+    def context(self) -> dict[str, object]:
+        """What every event says of its command, as `job`."""
+        return self._session.context
 
     @classmethod
     def of(cls, session: Session, *, as_json: bool, quiet: bool) -> Reporter:
@@ -55,6 +62,14 @@ class Reporter:
         """For people alone."""
         if self.mode in ("terminal", "lines"):
             _write(printable(text))
+
+    def now_and_then(self, name: str, text: str, **fields: object) -> None:
+        """Tell of work that takes long, every ten seconds: an event for machines, a line for people."""
+        now = time.monotonic()
+        if now - self._told_at.setdefault(name, now) >= _TOLD_EVERY:
+            self._told_at[name] = now
+            self.event(name, **fields)
+            self.note(text)
 
     def warn(self, message: str) -> None:
         """Always told."""

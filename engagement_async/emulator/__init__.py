@@ -1,7 +1,7 @@
-"""A local Engagement API, for tests and demonstrations: as strict as the documentation, with bad days on demand.
+"""A local Engagement API, for tests and demonstrations: as strict as the documentation, with faults on demand.
 
-It shares nothing with the client but the table of endpoints. Names are loaded when they are first used, so that the
-pytest plugin costs a test run nothing.
+It shares no code with the client but the table of endpoints (paths, limits, metrics), so a defect of one does not hide in
+the other. Names are loaded on first use, so that the pytest plugin costs a test run nothing.
 """
 
 import lazy_loader

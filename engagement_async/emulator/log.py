@@ -1,7 +1,6 @@
-"""What the emulator saw: the last requests one by one, all of them as counts.
+"""What the emulator received: the last requests one by one, all of them as counts.
 
-What belongs here: the record and its arithmetic. It stays small over millions of requests, unless it is told to keep
-all.
+It stays small over millions of requests, unless all of them are to be kept.
 """
 
 from __future__ import annotations
@@ -17,15 +16,17 @@ _MAX_TEXTS = 1000  # texts that name IDs differ each time
 
 @dataclass(slots=True)
 class Entry:
-    """One request. `arrived_at`: seconds of the server's monotonic clock; `status` is 0 until an answer left.
+    """One request. `arrived_at`: seconds of the server's monotonic clock; `start`, `end`: hours since 1970.
 
-    Where a fault broke the connection, `status` is what would have been answered.
+    `owner`: whose token it came with, by handle; None for the application alone. `status` is 0 until an answer left; where
+    a fault broke the connection, it is what would have been answered.
     """
 
     number: int
     arrived_at: float
     path: str
     endpoint: str | None = None
+    owner: str | None = None
     tweet_ids: tuple[str, ...] = ()
     engagement_types: tuple[str, ...] = ()
     groupings: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -36,26 +37,28 @@ class Entry:
     errors: tuple[str, ...] = ()
     fault: str | None = None
     delivered: bool = False
-    """Whether what left is an answer that a client takes: no fault struck, or a harmless one."""
+    """Whether what left is an answer that a client can use: no fault was injected, or a harmless one."""
 
 
 class RequestLog:
-    """Outcomes of all requests, and the last `size` in full (None: all).
+    """Counts over all requests, and the last `size` of them in full (None: all).
 
-    `statuses`, `faults`: how often each. `refusals`: the texts with which the emulator itself refused requests, faults left
-    out: empty when no rule was broken. `ids_asked`, `duplicates`: IDs in checked requests, and how many
-    were twice in one. `peak`: the most arrivals in any sliding window of `period` seconds. `answered`: with
-    `count_ids`, how often each ID was in a request that was answered with data and left the server whole.
+    `statuses`, `faults`: how often each. `by_owner`: requests with the token of each owner, by handle. `refusals`: the
+    texts with which the emulator itself refused requests, faults aside; it is empty when no rule was broken.
+    `ids_received`, `duplicates`: IDs in checked requests, and how many of them stood twice in one request. `peak`: the
+    most arrivals in any sliding window of `period` seconds. `answered`: with `count_ids`, how often each ID was in a
+    request that was answered with data, and whose answer left whole.
     """
 
     def __init__(self, period: float, size: int | None = 1000, *, count_ids: bool = False) -> None:
         self.entries: deque[Entry] = deque(maxlen=size)
         self.requests = 0
         self.peak = 0
-        self.ids_asked = 0
+        self.ids_received = 0
         self.duplicates = 0
         self.statuses: Counter[int] = Counter()
         self.faults: Counter[str] = Counter()
+        self.by_owner: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self._count_ids = count_ids
@@ -73,9 +76,9 @@ class RequestLog:
         self.entries.append(entry)
         return entry
 
-    def checked(self, entry: Entry) -> None:
+    def check(self, entry: Entry) -> None:
         """Count the IDs of a request that kept the rules."""
-        self.ids_asked += len(entry.tweet_ids)
+        self.ids_received += len(entry.tweet_ids)
         self.duplicates += len(entry.tweet_ids) - len(set(entry.tweet_ids))
 
     def refuse(self, texts: Iterable[str]) -> None:
@@ -87,13 +90,15 @@ class RequestLog:
     def leave(self, entry: Entry) -> None:
         """Count how a request ended."""
         self.statuses[entry.status] += 1
+        if entry.owner is not None:
+            self.by_owner[entry.owner] += 1
         if entry.fault is not None:
             self.faults[entry.fault] += 1
         if self._count_ids and entry.status == 200 and entry.delivered:
             self.answered.update(entry.tweet_ids)
 
     def peak_in(self, window_s: float) -> int:
-        """The most arrivals in any sliding window of `window_s` seconds, among the requests that are kept in full."""
+        """Return the most arrivals in any sliding window of `window_s` seconds, among the requests kept in full."""
         peak, recent = 0, deque[float]()
         for entry in self.entries:
             recent.append(entry.arrived_at)

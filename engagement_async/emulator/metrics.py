@@ -1,12 +1,9 @@
-"""The emulator's numbers: pure functions of (seed, Tweet, metric, hour), in integers alone.
+"""The values of metrics: pure functions of (seed, Tweet, metric, hour), in integers alone.
 
-What belongs here: when a Tweet was born, how its life runs, what it counts. No clock, no network, nothing of the
-client's.
-
-A Tweet's metric has a total, and its life a curve: the share of the total, in 2**32nds, that is reached some hours
-after birth. What happened up to an hour is `total * curve[hours since birth] >> 32`; an hour's value is the
-difference of two of these. So the hours add up to the days and to the totals exactly, and each of the three is one
-step to compute.
+A Tweet's metric has a total, and its life a curve: the share of the total, in 2**32nds, that is reached some hours after
+birth. What happened up to an hour is `total * curve[hours since birth] >> 32`; an hour's value is the difference of two of
+these. So hours add up to days and to totals exactly, and each of the three is one step to compute. The price is that each
+metric is rounded by itself: in a single hour the parts of `engagements` may exceed it, never over a whole life.
 """
 
 from __future__ import annotations
@@ -16,23 +13,18 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from itertools import pairwise
 
-__all__ = ["HOUR_S", "LIFE_HOURS", "Life", "born_at_ms", "life", "mix", "tweet_ids", "value"]
+from .hashing import mix
+from .snowflake import HOUR_S, LIFE_HOURS, born_at_ms
 
-HOUR_S = 3600
-LIFE_HOURS = 28 * 24
-"""A Tweet counts for four weeks and is silent afterwards."""
-SNOWFLAKE_EPOCH_MS = 1_288_834_974_657
-"""An ID's upper bits are milliseconds since 2010-11-04; IDs of before that hold no time and pass as that old."""
+__all__ = ["Life", "life", "value"]
 
-_MASK = (1 << 64) - 1
 _PHASES = 24
 _SPEEDS = (2, 4, 8, 16)  # hours after which a Tweet draws a quarter of its peak
 # How awake its audience is, by its local hour, in percent.
 _AWAKE = (25, 15, 10, 8, 8, 10, 20, 40, 60, 70, 75, 80, 85, 85, 80, 80, 85, 90, 95, 100, 100, 90, 70, 45)
 
-# metric: (share of which count, least share, spread: both in thousandths, one Tweet in how many has it at all).
-# What `engagements` counts are its parts: the shares of those that are of `engagements` stay below 1000 together with
-# theirs, so the parts never exceed it.
+# metric: (share of which metric, smallest share, spread: both in thousandths, one Tweet in how many has it at all).
+# The largest shares of all parts of `engagements` add up to less than 1000, so their totals never exceed it.
 _SHARES: dict[str, tuple[str, int, int, int]] = {
     "engagements": ("impressions", 10, 90, 1),
     "favorites": ("engagements", 200, 200, 1),
@@ -55,40 +47,9 @@ _SHARES: dict[str, tuple[str, int, int, int]] = {
 _SALTS = {metric: (index + 1) * 0x9E3779B97F4A7C15 for index, metric in enumerate(_SHARES)}
 
 
-def mix(number: int) -> int:
-    """splitmix64: 64 well mixed bits of an integer (https://prng.di.unimi.it/splitmix64.c)."""
-    number = (number + 0x9E3779B97F4A7C15) & _MASK
-    number = ((number ^ (number >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    number = ((number ^ (number >> 27)) * 0x94D049BB133111EB) & _MASK
-    return number ^ (number >> 31)
-
-
-def born_at_ms(tweet_id: int) -> int:
-    """The instant that an ID holds, in milliseconds since 1970."""
-    return (tweet_id >> 22) + SNOWFLAKE_EPOCH_MS
-
-
-def tweet_ids(count: int, seed: int = 0, *, newest_at: float, oldest_at: float | None = None) -> list[str]:
-    """`count` distinct IDs of Tweets born between two instants (epoch seconds), in random order.
-
-    Without `oldest_at` they are of the 28 days before `newest_at`.
-    """
-    newest = int(newest_at * 1000) - SNOWFLAKE_EPOCH_MS
-    oldest = newest - LIFE_HOURS * HOUR_S * 1000 if oldest_at is None else int(oldest_at * 1000) - SNOWFLAKE_EPOCH_MS
-    if not 0 <= oldest < newest:
-        raise ValueError("tweet_ids needs 2010-11-05 <= oldest_at < newest_at, both in epoch seconds")
-    found: dict[int, None] = {}
-    state = mix(seed)
-    while len(found) < count:
-        state = mix(state)
-        moment = oldest + state % (newest - oldest)
-        found[(moment << 22) | (mix(state ^ seed) & 0x3FFFFF)] = None
-    return [str(tweet_id) for tweet_id in found]
-
-
 @cache  # 96 of them at most
 def _curve(phase: int, speed: int) -> tuple[int, ...]:
-    """LIFE_HOURS + 1 shares of a whole life, from 0 to 2**32: a quick rise, a long decay, nights."""
+    """Return LIFE_HOURS + 1 shares of a whole life, from 0 to 2**32: a quick rise, a long decay, nights."""
     reached = [0]
     for age in range(LIFE_HOURS):
         rise = min(age + 1, 3)
@@ -101,7 +62,7 @@ def _curve(phase: int, speed: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """One Tweet: the hour of its birth (hours since 1970), its popularity, and its curve."""
+    """One Tweet: the hour of its birth (hours since 1970), its popularity and its curve."""
 
     born_hour: int
     random: int
@@ -110,11 +71,11 @@ class Life:
     _totals: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     def total(self, metric: str) -> int:
-        """What `metric` counts over the whole life."""
+        """Return what `metric` counts over the whole life."""
         if metric == "impressions":
             return self.impressions
-        if (known := self._totals.get(metric)) is not None:
-            return known
+        if (cached := self._totals.get(metric)) is not None:
+            return cached
         of, least, spread, one_in = _SHARES[metric]
         bits = mix(self.random ^ _SALTS[metric])
         has_none = one_in > 1 and (bits >> 32) % one_in
@@ -123,12 +84,12 @@ class Life:
         return total
 
     def shares(self, edges: Sequence[int]) -> list[int]:
-        """The curve at some instants (hours since 1970), in 2**32nds."""
+        """Return the curve at some instants (hours since 1970), in 2**32nds."""
         born, curve = self.born_hour, self.curve
         return [curve[0 if edge <= born else min(edge - born, LIFE_HOURS)] for edge in edges]
 
     def values(self, metric: str, shares: Sequence[int]) -> list[int]:
-        """What `metric` counts between each two neighbours of `shares`."""
+        """Return what `metric` counts between each two neighbours of `shares`."""
         if shares[0] == shares[-1]:
             return [0] * (len(shares) - 1)
         total = self.total(metric)
@@ -138,8 +99,10 @@ class Life:
 
 @lru_cache(maxsize=8192)
 def life(seed: int, tweet_id: int) -> Life:
-    """The life of a Tweet. Popularity has a heavy tail: half of all stay under 100 impressions, one in a million has
-    40 million."""
+    """Return the life of a Tweet.
+
+    Popularity has a heavy tail: half of all Tweets have fewer than 300 impressions, one in 10,000 has over a million.
+    """
     random = mix(tweet_id ^ mix(seed))
     impressions = min((150 << 32) // ((random >> 32) + 1), 400_000_000)
     born_hour = born_at_ms(tweet_id) // (HOUR_S * 1000)
@@ -148,6 +111,6 @@ def life(seed: int, tweet_id: int) -> Life:
 
 
 def value(seed: int, tweet_id: int | str, metric: str, hour: int) -> int:
-    """What one Tweet's `metric` counts in one hour (hours since 1970)."""
+    """Return what one Tweet's `metric` counts in one hour (hours since 1970)."""
     one = life(seed, int(tweet_id))
     return one.values(metric, one.shares((hour, hour + 1)))[0]

@@ -1,7 +1,7 @@
-"""pytest plugin: the fixture `engagement_emulator`, a local Engagement API for each test that asks for it.
+"""pytest plugin: the fixture `engagement_emulator`, a local Engagement API for each test that takes it, and its marker.
 
-What belongs here: the fixture and its marker. pytest imports this file in every run, so the emulator is imported only
-when a test uses it. The emulator runs in a thread of its own: tests may be async, with any plugin, or not.
+pytest imports this file in every run, so the emulator is imported only when a test uses it. The emulator runs in a thread
+of its own: tests may be async, with any plugin, or not.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ _MARKER = "engagement_emulator"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line("markers", f"{_MARKER}(**options): options of the Emulator that the fixture starts.")
 
 
 @pytest.fixture
 def engagement_emulator(request: pytest.FixtureRequest) -> Iterator[Emulator]:
-    """A running `Emulator`. Its options come from `@pytest.mark.engagement_emulator(requests_per_minute=60, ...)`.
+    """Run an `Emulator` for one test.
 
-    Marks of the test's class and module count too; the nearest one wins, option by option.
+    Its options come from `@pytest.mark.engagement_emulator(requests_per_minute=60, ...)`. Marks of the test's class and
+    module count too; the nearest one wins, option by option.
     """
     from .server import Emulator
 

@@ -1,13 +1,12 @@
-"""`Emulator`: a local Engagement API on 127.0.0.1, as an async or a plain context manager.
+"""`Emulator`: a local Engagement API, as an async or a plain context manager.
 
-What belongs here: options, start and stop, and what a test may ask of a running one.
+Options, start and stop, and what a test may ask of a running one are here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
@@ -18,17 +17,22 @@ from aiohttp import web
 from engagement_async._core.endpoints import ENDPOINTS
 
 from .app import Latency, Service, make_app
-from .auth import Authority, Credentials
+from .auth import Authority
 from .faults import FaultPlan, Faults, FaultSettings
-from .limit import Limit, WindowKind
+from .hashing import mix
+from .interpretation import Interpretation
+from .limit import WindowKind, limits_of
 from .log import RequestLog
-from .metrics import mix
-from .replies import Readings, World, reply_to
+from .owners import EmulatorCredentials, Owner
+from .replies import reply_to
 from .request_rules import Request, hour_of
+from .snowflake import tweet_ids_of
+from .thread import ServerThread
+from .world import World
 
 __all__ = ["Emulator"]
 
-_LOOPBACK = ("127.0.0.1", "localhost")
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  named, not bound
 
 
 class Emulator:
@@ -41,16 +45,20 @@ class Emulator:
 
     With a plain `with` it runs in a thread of its own, for code that is not async.
 
-    `requests_per_minute`, `period` (seconds), `window`, `requests_per_second`: its own limits, None for no such limit.
-    `seed`: of the numbers and of the kinds of Tweets. `credentials`: random when None. `now`: epoch seconds, which
-    day it is in the world of Tweets. `clock_skew_s`: how far its clock (`Date`, OAuth timestamps, resets) is ahead of
-    the machine's.
+    `requests_per_minute`, `period` (seconds), `window`, `requests_per_second`: its rate limit, None for no such limit.
+    `seed`: of the values and of the kinds of Tweets. `credentials`: random when None.
+    `owners`: how many users share the Tweets, each with an access token of its own. `revocations`: handle to the seconds
+    after the start from which on that owner's token is refused.
+    `host`, `port`: where it listens; port 0 is any free one. `public_host`: the name in `base_url`, when clients use
+    another one than `host`.
+    `now`: epoch seconds, which day it is in the world of Tweets. `clock_skew_s`: how far its clock (`Date`, OAuth
+    timestamps, resets) is ahead of the machine's.
     `latency_s`: seconds, a range of them, or a function of the request's number; a part passes before the arrival is
-    counted. `unavailable`, `forbidden` (ID to author), `rejected` and the fractions: see `World`. `readings`: how it
-    reads what the documentation leaves open. `faults`: `{name: every}` or a function of the request's number, see
-    `FAULTS`.
-    `log_size`: requests kept in full, None for all; `count_ids`: count how often each ID was answered. `tls`: a server
-    context, then the address is https.
+    counted. `unavailable`, `forbidden` (ID to author), `rejected` and the fractions: see `World`.
+    `interpretation`: how it reads what the documentation leaves open. `faults`: `{name: every}` or a function of the
+    request's number, see `FAULTS`.
+    `log_size`: requests kept in full, None for all; `count_ids`: count how often each ID was answered.
+    `tls`: a server's context, then the address is https.
     """
 
     def __init__(
@@ -63,7 +71,10 @@ class Emulator:
         seed: int = 0,
         host: str = "127.0.0.1",
         port: int = 0,
-        credentials: Credentials | None = None,
+        public_host: str | None = None,
+        credentials: EmulatorCredentials | None = None,
+        owners: int = 1,
+        revocations: Mapping[str, float] | None = None,
         now: Callable[[], float] = time.time,
         clock_skew_s: float = 0.0,
         latency_s: float | tuple[float, float] | Callable[[int], float] = 0.0,
@@ -72,25 +83,23 @@ class Emulator:
         forbidden: Mapping[str, str] | None = None,
         forbidden_fraction: float = 0.0,
         rejected: Iterable[str] = (),
-        readings: Readings | None = None,
+        interpretation: Interpretation | None = None,
         faults: Faults = None,
         fault_settings: FaultSettings | None = None,
         log_size: int | None = 1000,
         count_ids: bool = False,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        if host not in _LOOPBACK:
-            raise ValueError(f"the emulator listens on loopback only ({', '.join(_LOOPBACK)}), not on {host!r}")
-        limits = []
-        if requests_per_minute is not None:
-            limits.append(Limit(requests_per_minute, period, window))
-        if requests_per_second is not None:
-            limits.append(Limit(requests_per_second, 1.0, window, "second"))
         self.requests_per_minute = requests_per_minute
         self.period = period
         self.host = host
         self.port = port
-        self.credentials = credentials or Credentials.new()
+        self.public_host = public_host or _WILDCARDS.get(host, host)
+        self.credentials = credentials or EmulatorCredentials.new()
+        self.log = RequestLog(period, log_size, count_ids=count_ids)
+        authority = Authority(self.credentials, owners)
+        for handle, at in (revocations or {}).items():
+            authority.revoke(handle, at)
         self.world = World(
             seed,
             set(unavailable),
@@ -98,30 +107,31 @@ class Emulator:
             dict(forbidden or {}),
             forbidden_fraction,
             set(rejected),
+            tuple(owner.user_id for owner in authority.owners.values()),
         )
-        self.log = RequestLog(period, log_size, count_ids=count_ids)
         self._tls = tls
         self._service = Service(
-            authority=Authority(self.credentials),
-            limits=limits,
+            authority=authority,
+            limits=limits_of(requests_per_minute, period, window, requests_per_second),
             world=self.world,
-            readings=readings or Readings(),
+            interpretation=interpretation or Interpretation(),
             log=self.log,
             faults=FaultPlan(faults, fault_settings),
             latency=_latency(latency_s, seed),
             now=now,
-            wall=lambda: time.time() + clock_skew_s,
-            states_date=clock_skew_s != 0,
+            wall_clock=lambda: time.time() + clock_skew_s,
+            sends_date=clock_skew_s != 0,
         )
         self._runner: web.AppRunner | None = None
-        self._thread: _Thread | None = None
+        self._thread: ServerThread | None = None
 
     # --- what a client needs to know ---
 
     @property
     def base_url(self) -> str:
         """Such as `http://127.0.0.1:40123`; known once it runs."""
-        return f"{'http' if self._tls is None else 'https'}://{self.host}:{self.port}"
+        host = f"[{self.public_host}]" if ":" in self.public_host else self.public_host
+        return f"{'http' if self._tls is None else 'https'}://{host}:{self.port}"
 
     @property
     def consumer_key(self) -> str:
@@ -161,21 +171,51 @@ class Emulator:
     # --- what a test may do to it, and ask of it ---
 
     def set_faults(self, faults: Faults) -> None:
-        """Exchange the faults of a running emulator; None ends them."""
+        """Replace the faults of a running emulator; None ends them."""
         self._service.faults = FaultPlan(faults, self._service.faults.settings)
 
-    def set_readings(self, readings: Readings) -> None:
-        """Exchange how it reads what the documentation leaves open."""
-        self._service.readings = readings
+    def set_interpretation(self, interpretation: Interpretation) -> None:
+        """Replace how a running emulator reads what the documentation leaves open."""
+        self._service.interpretation = interpretation
 
-    def revoke(self) -> None:
-        """From now on its credentials are refused, as of a user that took the access back."""
-        self._service.authority.revoked = True
+    def revoke(self, owner: str | None = None) -> None:
+        """Refuse the token of one owner (a handle) from now on, as when the user takes the access back.
+
+        Without an `owner` all credentials are refused. Raise `ValueError` for an unknown handle.
+        """
+        self._service.authority.revoke(owner)
+
+    def reissue(self, owner: str) -> Owner:
+        """Give an owner (a handle) a new access token and return it; the old one is refused from now on."""
+        return self._service.authority.reissue(owner)
+
+    @property
+    def owners(self) -> tuple[Owner, ...]:
+        """The owners of its Tweets, with their tokens: `owner1`, `owner2`, ..."""
+        return tuple(self._service.authority.owners.values())
+
+    def owner_of(self, tweet_id: str | int) -> str | None:
+        """Return the handle of the owner of a Tweet, None when its author's token is not here."""
+        return self._service.authority.handles.get(self.world.author_of(str(tweet_id)) or "")
+
+    def tweet_ids(
+        self, owner: str, count: int, seed: int = 0, *, newest_at: float | None = None, oldest_at: float | None = None
+    ) -> list[str]:
+        """Return `count` distinct IDs of Tweets of one owner (a handle), born between two instants (epoch seconds).
+
+        By default they are of the 28 days before its `now`. The same arguments give the same IDs.
+        """
+        user_ids = self.world.user_ids
+        index = user_ids.index(self._service.authority.owner(owner).user_id)
+        newest_at = self._service.now() if newest_at is None else newest_at
+        return tweet_ids_of(
+            index, len(user_ids), self.world.seed, count, seed, newest_at=newest_at, oldest_at=oldest_at
+        )
 
     def peak(self, window_s: float | None = None) -> int:
-        """The most requests that arrived in any sliding window of `period` seconds, refused ones too.
+        """Return the most requests that arrived in any sliding window of `period` seconds, refused ones included.
 
-        With `window_s` in any window of that length, among those that the log keeps in full.
+        With `window_s`: in any window of that length, among those that the log keeps in full.
         """
         return self.log.peak if window_s is None else self.log.peak_in(window_s)
 
@@ -189,11 +229,13 @@ class Emulator:
         start: str | None = None,
         end: str | None = None,
         app_only: bool = False,
+        owner: str | None = None,
         at: float | None = None,
     ) -> dict[str, Any]:
-        """The true answer for any number of IDs as one object in the API's shape, its leaves integers.
+        """Return the true answer for any number of IDs, as one object in the API's shape, its leaves integers.
 
-        `at`: epoch seconds, the emulator's `now` when None. Raises `Refusal` when Tweets of it are not the user's.
+        `owner`: the handle whose token asks; None stands for all owners together. `at`: epoch seconds, the emulator's
+        `now` when None. Raise `Refusal` when Tweets are forbidden.
         """
         request = Request(
             ENDPOINTS[endpoint],
@@ -204,7 +246,9 @@ class Emulator:
             None if end is None else hour_of(end, up=True),
         )
         now = self._service.now() if at is None else at
-        return reply_to(request, self.world, self._service.readings, now, app_only=app_only).body
+        user_id = None if owner is None else self._service.authority.owner(owner).user_id
+        interpretation = self._service.interpretation
+        return reply_to(request, self.world, interpretation, now, app_only=app_only, user_id=user_id).body
 
     # --- start and stop ---
 
@@ -220,6 +264,7 @@ class Emulator:
             await runner.cleanup()
             raise
         self.port = runner.addresses[0][1]
+        self._service.started_at = asyncio.get_running_loop().time()
         self._runner = runner
         return self
 
@@ -231,7 +276,7 @@ class Emulator:
             await runner.cleanup()
 
     def __enter__(self) -> Self:
-        self._thread = _Thread(self)
+        self._thread = ServerThread(self)
         self._thread.begin()
         return self
 
@@ -243,46 +288,8 @@ class Emulator:
             thread.end()
 
 
-class _Thread(threading.Thread):
-    """An emulator in a thread and a loop of its own."""
-
-    def __init__(self, emulator: Emulator) -> None:
-        super().__init__(name="engagement-emulator", daemon=True)
-        self._emulator = emulator
-        self._ready = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._over: asyncio.Event | None = None
-        self._error: BaseException | None = None
-
-    def begin(self) -> None:
-        self.start()
-        self._ready.wait()
-        if self._error is not None:
-            self.join()
-            raise self._error
-
-    def end(self) -> None:
-        if self._loop is not None and self._over is not None:
-            self._loop.call_soon_threadsafe(self._over.set)
-        self.join()
-
-    def run(self) -> None:
-        asyncio.run(self._main())
-
-    async def _main(self) -> None:
-        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
-        try:
-            async with self._emulator:
-                self._ready.set()
-                await self._over.wait()
-        except OSError as error:  # the port is taken
-            self._error = error
-        finally:
-            self._ready.set()
-
-
 def _latency(latency_s: float | tuple[float, float] | Callable[[int], float], seed: int) -> Latency:
-    """Make of any form of `latency_s` a function: number of the request to seconds before and after the arrival."""
+    """Turn any form of `latency_s` into a function: a request's number to the seconds before and after its arrival."""
 
     def split(number: int) -> tuple[float, float]:
         bits = mix(mix(seed) + number)

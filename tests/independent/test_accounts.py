@@ -50,7 +50,6 @@ from tests.support.independent_requests import (
     mixed_world,
     random_ids,
 )
-from tests.support.virtual_loop import run_virtual
 
 FAVORITES = Query(TOTALS, engagement_types=["favorites"], groupings=BY_TWEET)
 MOST = 2**63 - 1
@@ -213,9 +212,9 @@ async def test_a_stream_gives_each_batch_once_with_all_of_its_ids() -> None:
         query = Query(TOTALS, engagement_types=["favorites", "impressions"], groupings=BY_TWEET)
         async with client.stream(query, ids) as answers:
             async for answer in answers:
-                numbers.append(answer.number)
+                numbers.append(answer.batch_number)
                 told += answer.tweet_ids
-                assert answer.tweet_ids == tuple(ids[answer.number * 250 : answer.number * 250 + 250])
+                assert answer.tweet_ids == tuple(ids[answer.batch_number * 250 : answer.batch_number * 250 + 250])
     assert sorted(numbers) == list(range(20))
     assert sorted(told) == sorted(ids)
 
@@ -226,33 +225,31 @@ async def break_within(stream: AnswerStream) -> None:
             raise SourceBrokeError
 
 
-def test_a_stream_left_early_leaves_nothing_behind() -> None:
-    async def main() -> None:
-        limit = RateLimit(50, period=10)
-        scheduler = LocalScheduler(limit, quarantine_s=SHORT.total_s)
-        before = asyncio.all_tasks()
-        draw = random.Random(2)
-        async with Server(latency=lambda: draw.random()) as server:
-            async with client_of(server, rate_limit=None, scheduler=scheduler, concurrency=6, timeouts=SHORT) as client:
-                for wanted in (1, 2, 5, 9):
-                    taken = 0
-                    async with client.stream(FAVORITES, iter(random_ids(5_000, wanted))) as answers:
-                        async for _ in answers:
-                            taken += 1
-                            if taken == wanted:
-                                break
-                    assert taken == wanted
-                    assert client.status().in_flight == 0
-                with pytest.raises(SourceBrokeError):
-                    await break_within(client.stream(FAVORITES, random_ids(2_000, 1)))
-                await asyncio.sleep(30)
-                assert scheduler.free(limit) == 50
-                assert len(asyncio.all_tasks() - before) <= 1 + server.open_connections
-            await asyncio.sleep(1)
-            assert server.open_connections == 0
-        assert asyncio.all_tasks() == before
-
-    run_virtual(main())
+@pytest.mark.virtual_time
+async def test_a_stream_left_early_leaves_nothing_behind() -> None:
+    limit = RateLimit(50, period=10)
+    scheduler = LocalScheduler(limit)
+    before = asyncio.all_tasks()
+    draw = random.Random(2)
+    async with Server(latency=lambda: draw.random()) as server:
+        async with client_of(server, rate_limit=None, scheduler=scheduler, concurrency=6, timeouts=SHORT) as client:
+            for wanted in (1, 2, 5, 9):
+                taken = 0
+                async with client.stream(FAVORITES, iter(random_ids(5_000, wanted))) as answers:
+                    async for _ in answers:
+                        taken += 1
+                        if taken == wanted:
+                            break
+                assert taken == wanted
+                assert client.status().in_flight == 0
+            with pytest.raises(SourceBrokeError):
+                await break_within(client.stream(FAVORITES, random_ids(2_000, 1)))
+            await asyncio.sleep(30)
+            assert scheduler.available(limit) == 50
+            assert len(asyncio.all_tasks() - before) <= 1 + server.open_connections
+        await asyncio.sleep(1)
+        assert server.open_connections == 0
+    assert asyncio.all_tasks() == before
 
 
 async def test_a_source_is_closed_when_its_stream_is_left() -> None:
@@ -274,61 +271,57 @@ async def test_a_source_is_closed_when_its_stream_is_left() -> None:
     assert closed == ["async"]
 
 
-def test_a_slow_consumer_holds_the_workers_back() -> None:
-    async def main() -> None:
-        async with (
-            Server() as server,
-            client_of(server, concurrency=4) as client,
-            client.stream(FAVORITES, iter(range(1, 10**6))) as answers,
-        ):
-            async for _ in answers:
-                await asyncio.sleep(100)
-                break
-        assert len(server.arrivals) <= 4 * 3
-
-    run_virtual(main())
+@pytest.mark.virtual_time
+async def test_a_slow_consumer_holds_the_workers_back() -> None:
+    async with (
+        Server() as server,
+        client_of(server, concurrency=4) as client,
+        client.stream(FAVORITES, iter(range(1, 10**6))) as answers,
+    ):
+        async for _ in answers:
+            await asyncio.sleep(100)
+            break
+    assert len(server.arrivals) <= 4 * 3
 
 
 # Cancellation
 
 
-def test_a_call_cancelled_at_any_step_leaves_no_task_no_connection_and_no_token() -> None:
-    async def main() -> None:
-        limit = RateLimit(100_000, period=5)
-        scheduler = LocalScheduler(limit, quarantine_s=SHORT.total_s)
-        ids = random_ids(3_000, 1)
-        world = mixed_world(ids, 1, bad_share=0.02)
-        draw = random.Random(3)
-        before = asyncio.all_tasks()
-        async with Server(world, latency=lambda: 0.01 * draw.random()) as server:
-            server.breaking = BadDay(server, 0.2, 1)
-            async with client_of(server, rate_limit=None, scheduler=scheduler, concurrency=5, timeouts=SHORT) as client:
-                for steps in range(400):
-                    call = asyncio.create_task(
-                        client.totals(ids, engagement_types=["favorites", "impressions"], groupings=BY_TWEET)
-                    )
-                    for _ in range(steps):
-                        await asyncio.sleep(0)
-                    call.cancel()
-                    if steps % 3 == 0:  # somebody who is impatient
-                        await asyncio.sleep(0)
-                        call.cancel()
-                    with pytest.raises(asyncio.CancelledError):
-                        await call
-                for _ in range(3):
+@pytest.mark.virtual_time
+async def test_a_call_cancelled_at_any_step_leaves_no_task_no_connection_and_no_token() -> None:
+    limit = RateLimit(100_000, period=5)
+    scheduler = LocalScheduler(limit)
+    ids = random_ids(3_000, 1)
+    world = mixed_world(ids, 1, bad_share=0.02)
+    draw = random.Random(3)
+    before = asyncio.all_tasks()
+    async with Server(world, latency=lambda: 0.01 * draw.random()) as server:
+        server.breaking = BadDay(server, 0.2, 1)
+        async with client_of(server, rate_limit=None, scheduler=scheduler, concurrency=5, timeouts=SHORT) as client:
+            for steps in range(400):
+                call = asyncio.create_task(
+                    client.totals(ids, engagement_types=["favorites", "impressions"], groupings=BY_TWEET)
+                )
+                for _ in range(steps):
                     await asyncio.sleep(0)
-                assert client.status().in_flight == 0
-                await asyncio.sleep(600)
-                server.breaking = None
-                result = await client.totals(ids, engagement_types=["favorites"], groupings={"g": ["tweet.id"]})
-                account_adds_up(result, ids)
-                await asyncio.sleep(60)
-                assert scheduler.free(limit) == limit.requests
-            await asyncio.sleep(1)
-            assert server.open_connections == 0
-        assert asyncio.all_tasks() == before
-
-    run_virtual(main())
+                call.cancel()
+                if steps % 3 == 0:  # somebody who is impatient
+                    await asyncio.sleep(0)
+                    call.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await call
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert client.status().in_flight == 0
+            await asyncio.sleep(600)
+            server.breaking = None
+            result = await client.totals(ids, engagement_types=["favorites"], groupings={"g": ["tweet.id"]})
+            account_adds_up(result, ids)
+            await asyncio.sleep(60)
+            assert scheduler.available(limit) == limit.requests
+        await asyncio.sleep(1)
+        assert server.open_connections == 0
+    assert asyncio.all_tasks() == before
 
 
 async def test_a_timeout_around_a_call_is_a_timeout() -> None:
@@ -464,22 +457,21 @@ async def test_no_error_log_or_object_tells_a_secret(
 
 
 @pytest.mark.parametrize("credentials", [OAUTH, APP_ONLY], ids=["oauth", "bearer"])
-def test_the_reason_of_a_failed_tweet_tells_no_secret(credentials: Any, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.virtual_time
+async def test_the_reason_of_a_failed_tweet_tells_no_secret(credentials: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
 
-    async def main() -> None:
-        async def echoing(asked: Asked, reply: Reply, send: Send) -> bool:
-            return False  # closes
+    async def echoing(asked: Asked, reply: Reply, send: Send) -> bool:
+        return False  # closes
 
-        async with (
-            Server(breaking=echoing) as server,
-            client_of(server, credentials=credentials, outage_timeout_s=30, timeouts=SHORT) as client,
-        ):
-            result = await client.totals(random_ids(600, 1), engagement_types=["favorites"], groupings=BY_TWEET)
-            assert len(result.failed_tweet_ids) == 600
-            assert "canary" not in json.dumps(result.failed_tweet_ids) + repr(result) + repr(vars(result))
+    async with (
+        Server(breaking=echoing) as server,
+        client_of(server, credentials=credentials, outage_timeout_s=30, timeouts=SHORT) as client,
+    ):
+        result = await client.totals(random_ids(600, 1), engagement_types=["favorites"], groupings=BY_TWEET)
+        assert len(result.failed_tweet_ids) == 600
+        assert "canary" not in json.dumps(result.failed_tweet_ids) + repr(result) + repr(vars(result))
 
-    run_virtual(main())
     assert "canary" not in caplog.text
 
 

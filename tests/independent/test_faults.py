@@ -32,7 +32,6 @@ from tests.support.independent_requests import (
     mixed_world,
     random_ids,
 )
-from tests.support.virtual_loop import run_virtual
 
 SHORT = Timeouts(connect_s=1, read_s=2, total_s=5)
 Broken = Callable[[Server, Reply, Send], Awaitable[bool]]
@@ -246,114 +245,107 @@ class BadDay:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_20000_tweets_on_a_day_on_which_a_third_of_the_answers_is_broken(seed: int) -> None:
-    async def main() -> None:
-        ids = random_ids(20_000, seed)
-        world = mixed_world(ids, seed, bad_share=0.1, states=("gone", "foreign", "once", "never"))
-        async with Server(world) as server, client_of(server, timeouts=SHORT, concurrency=10) as client:
-            server.breaking = day = BadDay(server, 1 / 3, seed)
-            result = await client.totals(
-                ids, engagement_types=["favorites", "impressions"], groupings={**BY_TWEET, "sum": ["engagement.type"]}
-            )
-        account_adds_up(result, ids)
-        assert server.breaches == []
-        assert len(day.done) == len(FAULTS)
-        assert result.unavailable_tweet_ids == [i for i in ids if world.state.get(i) == "gone"]
-        assert result.forbidden_tweet_ids == [i for i in ids if world.state.get(i) == "foreign"]
-        assert list(result.failed_tweet_ids) == [i for i in ids if world.state.get(i) == "never"]
-        told = [i for i in ids if world.state.get(i, "once") == "once"]
-        metrics = ("favorites", "impressions")
-        expected = {i: {metric: world.value(i, metric) for metric in metrics} for i in told}
-        assert result.groupings["by_tweet"] == expected
-        assert result.groupings["sum"] == {m: sum(world.value(i, m) for i in told) for m in metrics}
-
-    run_virtual(main())
+@pytest.mark.virtual_time
+async def test_20000_tweets_on_a_day_on_which_a_third_of_the_answers_is_broken(seed: int) -> None:
+    ids = random_ids(20_000, seed)
+    world = mixed_world(ids, seed, bad_share=0.1, states=("gone", "foreign", "once", "never"))
+    async with Server(world) as server, client_of(server, timeouts=SHORT, concurrency=10) as client:
+        server.breaking = day = BadDay(server, 1 / 3, seed)
+        result = await client.totals(
+            ids, engagement_types=["favorites", "impressions"], groupings={**BY_TWEET, "sum": ["engagement.type"]}
+        )
+    account_adds_up(result, ids)
+    assert server.breaches == []
+    assert len(day.done) == len(FAULTS)
+    assert result.unavailable_tweet_ids == [i for i in ids if world.state.get(i) == "gone"]
+    assert result.forbidden_tweet_ids == [i for i in ids if world.state.get(i) == "foreign"]
+    assert list(result.failed_tweet_ids) == [i for i in ids if world.state.get(i) == "never"]
+    told = [i for i in ids if world.state.get(i, "once") == "once"]
+    metrics = ("favorites", "impressions")
+    expected = {i: {metric: world.value(i, metric) for metric in metrics} for i in told}
+    assert result.groupings["by_tweet"] == expected
+    assert result.groupings["sum"] == {m: sum(world.value(i, m) for i in told) for m in metrics}
 
 
-def test_28_hours_on_such_a_day() -> None:
-    async def main() -> None:
-        ids = random_ids(5_000, 7)
-        async with Server() as server, client_of(server, timeouts=SHORT, concurrency=16) as client:
-            server.breaking = BadDay(server, 1 / 3, 7)
-            result = await client.last_28_hours(
-                ids, engagement_types=["favorites"], groupings={"by_tweet": ["tweet.id", "engagement.type"]}
-            )
-        account_adds_up(result, ids)
-        assert result.outcomes["answered"] == len(ids)
-        hours = server.hours_of(server.asked[0])
-        expected = {i: {"favorites": sum(server.world.value(i, "favorites", hour) for hour in hours)} for i in ids}
-        assert result.groupings["by_tweet"] == expected
-
-    run_virtual(main())
+@pytest.mark.virtual_time
+async def test_28_hours_on_such_a_day() -> None:
+    ids = random_ids(5_000, 7)
+    async with Server() as server, client_of(server, timeouts=SHORT, concurrency=16) as client:
+        server.breaking = BadDay(server, 1 / 3, 7)
+        result = await client.last_28_hours(
+            ids, engagement_types=["favorites"], groupings={"by_tweet": ["tweet.id", "engagement.type"]}
+        )
+    account_adds_up(result, ids)
+    assert result.outcomes["answered"] == len(ids)
+    hours = server.hours_of(server.asked[0])
+    expected = {i: {"favorites": sum(server.world.value(i, "favorites", hour) for hour in hours)} for i in ids}
+    assert result.groupings["by_tweet"] == expected
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_each_fault_alone_is_survived_and_tells_no_secret(fault: Broken, caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        ids = random_ids(600, 1)
+@pytest.mark.virtual_time
+async def test_each_fault_alone_is_survived_and_tells_no_secret(
+    fault: Broken, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = random_ids(600, 1)
 
-        async def breaking(asked: Asked, reply: Reply, send: Send) -> bool:
-            return await fault(server, reply, send) if asked.nth in (1, 2, 4, 5) else True
+    async def breaking(asked: Asked, reply: Reply, send: Send) -> bool:
+        return await fault(server, reply, send) if asked.nth in (1, 2, 4, 5) else True
 
-        async with (
-            Server(breaking=breaking) as server,
-            client_of(server, timeouts=SHORT, concurrency=2) as client,
-        ):
-            result = await client.totals(ids, engagement_types=["favorites"], groupings=BY_TWEET)
-        assert result.groupings["by_tweet"] == {i: {"favorites": server.world.value(i, "favorites")} for i in ids}
-        account_adds_up(result, ids)
-        assert server.breaches == []
+    async with (
+        Server(breaking=breaking) as server,
+        client_of(server, timeouts=SHORT, concurrency=2) as client,
+    ):
+        result = await client.totals(ids, engagement_types=["favorites"], groupings=BY_TWEET)
+    assert result.groupings["by_tweet"] == {i: {"favorites": server.world.value(i, "favorites")} for i in ids}
+    account_adds_up(result, ids)
+    assert server.breaches == []
 
     caplog.set_level("DEBUG")
-    run_virtual(main())
     assert "canary" not in caplog.text
 
 
-def test_an_answer_cut_anywhere_or_with_any_bit_flipped_is_never_taken_for_another() -> None:
-    async def main() -> None:
-        ids = [str(10**18 + n) for n in range(25 * 400)]
-        draw = random.Random(11)
+@pytest.mark.virtual_time
+async def test_an_answer_cut_anywhere_or_with_any_bit_flipped_is_never_taken_for_another() -> None:
+    ids = [str(10**18 + n) for n in range(25 * 400)]
+    draw = random.Random(11)
 
-        async def breaking(asked: Asked, reply: Reply, send: Send) -> bool:
-            if asked.nth % 2 == 0:
-                return True
-            data = bytearray(server.written(reply))
-            line = data.index(b"\r\n") + 2  # the status is not signed by anything: another status is another answer
-            if asked.nth % 4 == 1:
-                await send(bytes(data[: asked.nth % len(data)]))
-                return False
-            for _ in range(draw.choice((1, 1, 2, 5))):
-                data[draw.randrange(line, len(data))] ^= 1 << draw.randrange(8)
-            await send(bytes(data))
+    async def breaking(asked: Asked, reply: Reply, send: Send) -> bool:
+        if asked.nth % 2 == 0:
+            return True
+        data = bytearray(server.written(reply))
+        line = data.index(b"\r\n") + 2  # the status is not signed by anything: another status is another answer
+        if asked.nth % 4 == 1:
+            await send(bytes(data[: asked.nth % len(data)]))
             return False
+        for _ in range(draw.choice((1, 1, 2, 5))):
+            data[draw.randrange(line, len(data))] ^= 1 << draw.randrange(8)
+        await send(bytes(data))
+        return False
 
-        async with (
-            Server(breaking=breaking) as server,
-            client_of(server, timeouts=SHORT, concurrency=1) as client,
-        ):
-            result = await client.last_28_hours(ids, engagement_types=["favorites"], groupings={"g": ["tweet.id"]})
-        account_adds_up(result, ids)
-        hours = server.hours_of(server.asked[0])
-        assert result.groupings["g"] == {i: sum(server.world.value(i, "favorites", h) for h in hours) for i in ids}
-
-    run_virtual(main())
+    async with (
+        Server(breaking=breaking) as server,
+        client_of(server, timeouts=SHORT, concurrency=1) as client,
+    ):
+        result = await client.last_28_hours(ids, engagement_types=["favorites"], groupings={"g": ["tweet.id"]})
+    account_adds_up(result, ids)
+    hours = server.hours_of(server.asked[0])
+    assert result.groupings["g"] == {i: sum(server.world.value(i, "favorites", h) for h in hours) for i in ids}
 
 
-def test_an_api_that_is_down_for_good_is_given_up_at_the_deadline_and_says_why() -> None:
-    async def main() -> None:
-        ids = random_ids(2_000, 1)
+@pytest.mark.virtual_time
+async def test_an_api_that_is_down_for_good_is_given_up_at_the_deadline_and_says_why() -> None:
+    ids = random_ids(2_000, 1)
 
-        async def breaking(asked: Asked, reply: Reply, send: Send) -> bool:
-            return await internal_error(server, reply, send)
+    async def breaking(asked: Asked, reply: Reply, send: Send) -> bool:
+        return await internal_error(server, reply, send)
 
-        async with Server(breaking=breaking) as server, client_of(server, outage_timeout_s=300) as client:
-            result = await client.totals(ids, engagement_types=["favorites"], groupings=BY_TWEET)
-        account_adds_up(result, ids)
-        assert len(result.failed_tweet_ids) == len(ids)
-        assert all("internal server error" in reason for reason in result.failed_tweet_ids.values())
-        assert len(server.arrivals) < 60
-
-    run_virtual(main())
+    async with Server(breaking=breaking) as server, client_of(server, outage_timeout_s=300) as client:
+        result = await client.totals(ids, engagement_types=["favorites"], groupings=BY_TWEET)
+    account_adds_up(result, ids)
+    assert len(result.failed_tweet_ids) == len(ids)
+    assert all("internal server error" in reason for reason in result.failed_tweet_ids.values())
+    assert len(server.arrivals) < 60
 
 
 @pytest.mark.parametrize(
@@ -468,29 +460,27 @@ async def test_a_clock_that_is_wrong_is_put_right_by_the_servers_date(ahead_s: f
     assert server.unauthorized == 1
 
 
-def test_refused_connections_are_waited_out() -> None:
-    async def main() -> None:
-        ids = random_ids(600, 1)
-        async with Server() as server:
-            url = server.url
-        port = int(url.rpartition(":")[2])
-        loop = asyncio.get_running_loop()
-        late = Server(World())
+@pytest.mark.virtual_time
+async def test_refused_connections_are_waited_out() -> None:
+    ids = random_ids(600, 1)
+    async with Server() as server:
+        url = server.url
+    port = int(url.rpartition(":")[2])
+    loop = asyncio.get_running_loop()
+    late = Server(World())
 
-        async def come_back() -> None:
-            await asyncio.sleep(90)
-            late._server = await asyncio.start_server(late._serve, "127.0.0.1", port, limit=2**20)
-            late.url = url
+    async def come_back() -> None:
+        await asyncio.sleep(90)
+        late._server = await asyncio.start_server(late._serve, "127.0.0.1", port, limit=2**20)
+        late.url = url
 
-        async with EngagementClient(OAUTH, rate_limit=RateLimit(10, period=60), base_url=url) as client:
-            returning = loop.create_task(come_back())
-            result = await client.totals(ids, engagement_types=["favorites"], groupings=BY_TWEET)
-            await returning
-        await late.__aexit__(None, None, None)
-        assert result.outcomes["answered"] == 600
-        assert len(late.arrivals) == 3  # what was never sent costs nothing of the contract
-
-    run_virtual(main())
+    async with EngagementClient(OAUTH, rate_limit=RateLimit(10, period=60), base_url=url) as client:
+        returning = loop.create_task(come_back())
+        result = await client.totals(ids, engagement_types=["favorites"], groupings=BY_TWEET)
+        await returning
+    await late.__aexit__(None, None, None)
+    assert result.outcomes["answered"] == 600
+    assert len(late.arrivals) == 3  # what was never sent costs nothing of the contract
 
 
 async def test_errors_are_all_of_the_tree_and_pickle() -> None:

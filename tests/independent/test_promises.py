@@ -24,7 +24,6 @@ from engagement_async import (
 from tests.independent.server import Asked, Reply, Send, Server
 from tests.independent.test_faults import plain
 from tests.support.independent_requests import AMPLE, BY_TWEET, OAUTH, client_of, random_ids
-from tests.support.virtual_loop import run_virtual
 
 FAVORITES = Query(TOTALS, engagement_types=["favorites"], groupings=BY_TWEET)
 HOURS = Query(LAST_28_HOURS, engagement_types=["favorites"], groupings={"g": ["tweet.id"]})
@@ -68,7 +67,7 @@ def test_engagement_types_of_another_type(types: Any) -> None:
 @pytest.mark.parametrize("end", ["9999-12-31T23:30:00Z", dt.datetime(9999, 12, 31, 23, tzinfo=WEST)], ids=str)
 def test_bounds_at_the_end_of_time(end: Any) -> None:
     with pytest.raises(UsageError):
-        Query(HISTORICAL, engagement_types=["favorites"], groupings=BY_TWEET, start="9999-12-30", end=end).parts()
+        Query(HISTORICAL, engagement_types=["favorites"], groupings=BY_TWEET, start="9999-12-30", end=end).spans()
 
 
 async def test_a_stream_is_not_silently_empty_the_second_time() -> None:
@@ -92,86 +91,80 @@ async def test_a_client_that_is_closed_under_a_call_is_an_error_of_the_tree() ->
             await call
 
 
-def test_work_that_was_put_off_does_not_wait_for_a_source_that_pauses() -> None:
-    async def main() -> None:
-        answered = asyncio.Event()
+@pytest.mark.virtual_time
+async def test_work_that_was_put_off_does_not_wait_for_a_source_that_pauses() -> None:
+    answered = asyncio.Event()
 
-        async def ids() -> AsyncIterator[int]:
-            for n in range(1, 51):
-                yield n
-            await answered.wait()
-            yield 51
+    async def ids() -> AsyncIterator[int]:
+        for n in range(1, 51):
+            yield n
+        await answered.wait()
+        yield 51
 
-        async def breaking(asked: Asked, reply: Reply, send: Send) -> bool:
-            if "7" in asked.tweet_ids and asked.at < 100:
-                await send(plain(500, b""))
-            return True
+    async def breaking(asked: Asked, reply: Reply, send: Send) -> bool:
+        if "7" in asked.tweet_ids and asked.at < 100:
+            await send(plain(500, b""))
+        return True
 
-        numbers: list[int] = []
-        async with (
-            Server(breaking=breaking) as server,
-            client_of(server, concurrency=4) as client,
-            asyncio.timeout(10_000),
-            client.stream(HOURS, ids()) as answers,
-        ):
-            async for answer in answers:
-                numbers.append(answer.number)
-                if answer.number == 0:
-                    answered.set()
-        assert sorted(numbers) == [0, 1, 2]
-
-    run_virtual(main())
+    numbers: list[int] = []
+    async with (
+        Server(breaking=breaking) as server,
+        client_of(server, concurrency=4) as client,
+        asyncio.timeout(10_000),
+        client.stream(HOURS, ids()) as answers,
+    ):
+        async for answer in answers:
+            numbers.append(answer.batch_number)
+            if answer.batch_number == 0:
+                answered.set()
+    assert sorted(numbers) == [0, 1, 2]
 
 
-def test_stop_ends_a_stream_whose_source_is_silent() -> None:
-    async def main() -> None:
-        async def ids() -> AsyncIterator[int]:
-            for n in range(1, 51):
-                yield n
-            await asyncio.sleep(10**6)
-            yield 51
+@pytest.mark.virtual_time
+async def test_stop_ends_a_stream_whose_source_is_silent() -> None:
+    async def ids() -> AsyncIterator[int]:
+        for n in range(1, 51):
+            yield n
+        await asyncio.sleep(10**6)
+        yield 51
 
-        numbers: list[int] = []
-        async with (
-            Server() as server,
-            client_of(server, concurrency=4) as client,
-            asyncio.timeout(1_000),
-            client.stream(HOURS, ids()) as answers,
-        ):
-            async for answer in answers:
-                numbers.append(answer.number)
-                if len(numbers) == 2:
-                    answers.stop()
-        assert sorted(numbers) == [0, 1]
-
-    run_virtual(main())
+    numbers: list[int] = []
+    async with (
+        Server() as server,
+        client_of(server, concurrency=4) as client,
+        asyncio.timeout(1_000),
+        client.stream(HOURS, ids()) as answers,
+    ):
+        async for answer in answers:
+            numbers.append(answer.batch_number)
+            if len(numbers) == 2:
+                answers.stop()
+    assert sorted(numbers) == [0, 1]
 
 
 @pytest.mark.parametrize("first", ["totals", "28hr"])
-def test_each_endpoints_own_limit_is_compared_with_its_own_headers(first: str) -> None:
+@pytest.mark.virtual_time
+async def test_each_endpoints_own_limit_is_compared_with_its_own_headers(first: str) -> None:
     limits = {"totals": 300, "28hr": 10}
 
-    async def main() -> None:
-        async def breaking(asked: Asked, reply: Reply, send: Send) -> bool:
-            used = sum(other.endpoint == asked.endpoint and other.at > asked.at - 60 for other in server.asked)
-            assert used <= limits[asked.endpoint]
-            reply.headers["x-per-minute-remaining"] = str(limits[asked.endpoint] - used)
-            return True
+    async def breaking(asked: Asked, reply: Reply, send: Send) -> bool:
+        used = sum(other.endpoint == asked.endpoint and other.at > asked.at - 60 for other in server.asked)
+        assert used <= limits[asked.endpoint]
+        reply.headers["x-per-minute-remaining"] = str(limits[asked.endpoint] - used)
+        return True
 
-        given = [RateLimit(limits[name], endpoint=name) for name in sorted(limits, key=lambda name: name != first)]
-        async with (
-            Server(breaking=breaking, latency=lambda: 0.1) as server,
-            client_of(server, rate_limit=given) as client,
-        ):
-            await asyncio.gather(
-                client.totals(range(1, 62_500), engagement_types=["favorites"], groupings={"g": ["tweet.id"]}),
-                client.last_28_hours(range(1, 500), engagement_types=["favorites"], groupings={"g": ["tweet.id"]}),
-            )
-        totals = [asked.at for asked in server.asked if asked.endpoint == "totals"]
-        assert len(totals) == 250
-        assert totals[-1] - totals[0] < 60  # they fit into the first minute's 300
-
-    run_virtual(main())
+    given = [RateLimit(limits[name], endpoint=name) for name in sorted(limits, key=lambda name: name != first)]
+    async with (
+        Server(breaking=breaking, latency=lambda: 0.1) as server,
+        client_of(server, rate_limit=given) as client,
+    ):
+        await asyncio.gather(
+            client.totals(range(1, 62_500), engagement_types=["favorites"], groupings={"g": ["tweet.id"]}),
+            client.last_28_hours(range(1, 500), engagement_types=["favorites"], groupings={"g": ["tweet.id"]}),
+        )
+    totals = [asked.at for asked in server.asked if asked.endpoint == "totals"]
+    assert len(totals) == 250
+    assert totals[-1] - totals[0] < 60  # they fit into the first minute's 300
 
 
 async def test_a_tweet_that_failed_in_one_part_of_a_long_span_has_no_partial_value() -> None:
@@ -203,17 +196,15 @@ async def test_an_empty_object_is_no_answer() -> None:
     assert list(result.failed_tweet_ids) == ["2"]
 
 
-def test_one_null_does_not_cost_the_other_tweets_of_its_batch() -> None:
-    async def main() -> None:
-        def respond(asked: Asked) -> Reply:
-            return Reply(200, {"by_tweet": {i: {"favorites": None if i == "7" else "1"} for i in asked.tweet_ids}})
+@pytest.mark.virtual_time
+async def test_one_null_does_not_cost_the_other_tweets_of_its_batch() -> None:
+    def respond(asked: Asked) -> Reply:
+        return Reply(200, {"by_tweet": {i: {"favorites": None if i == "7" else "1"} for i in asked.tweet_ids}})
 
-        async with Server(respond=respond) as server, client_of(server, outage_timeout_s=60) as client:
-            result = await client.totals(range(1, 251), engagement_types=["favorites"], groupings=BY_TWEET)
-        assert result.outcomes["answered"] == 249
-        assert list(result.failed_tweet_ids) == ["7"]
-
-    run_virtual(main())
+    async with Server(respond=respond) as server, client_of(server, outage_timeout_s=60) as client:
+        result = await client.totals(range(1, 251), engagement_types=["favorites"], groupings=BY_TWEET)
+    assert result.outcomes["answered"] == 249
+    assert list(result.failed_tweet_ids) == ["7"]
 
 
 @pytest.mark.parametrize("first", [0, 1])

@@ -23,15 +23,14 @@ from engagement_async import (
     RateLimit,
     UsageError,
 )
-from engagement_async._core.parsing import AnswerReader
+from engagement_async._core.parsing import ResponseParser
 from tests.independent.server import Asked, Reply, Send, Server, World
 from tests.independent.test_faults import plain
 from tests.support.independent_requests import BY_TWEET, OAUTH, account_adds_up, client_of, mixed_world, random_ids
-from tests.support.virtual_loop import run_virtual
 
 
-def reader(*engagement_types: str, **groupings: list[str]) -> AnswerReader:
-    return AnswerReader(Query(TOTALS, engagement_types=engagement_types, groupings=groupings or BY_TWEET))
+def reader(*engagement_types: str, **groupings: list[str]) -> ResponseParser:
+    return ResponseParser(Query(TOTALS, engagement_types=engagement_types, groupings=groupings or BY_TWEET))
 
 
 async def test_many_requests_that_were_signed_with_a_wrong_clock_are_all_signed_again() -> None:
@@ -116,23 +115,23 @@ async def test_an_endpoint_that_no_limit_covers_is_not_asked() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br"])
-def test_a_401_stops_at_once_whatever_its_body_is(encoding: str) -> None:
-    async def main() -> None:
-        async def breaking(asked: Asked, reply: Reply, send: Send) -> bool:
-            await send(plain(401, b"", Content_Encoding=encoding))
-            return True
+@pytest.mark.virtual_time
+async def test_a_401_stops_at_once_whatever_its_body_is(encoding: str) -> None:
+    async def breaking(asked: Asked, reply: Reply, send: Send) -> bool:
+        await send(plain(401, b"", Content_Encoding=encoding))
+        return True
 
-        async with Server(breaking=breaking) as server, client_of(server) as client:
-            with pytest.raises(AuthError):
-                await client.totals(["20"], engagement_types=["favorites"], groupings=BY_TWEET)
-        assert len(server.arrivals) == 1
-
-    run_virtual(main())
+    async with Server(breaking=breaking) as server, client_of(server) as client:
+        with pytest.raises(AuthError):
+            await client.totals(["20"], engagement_types=["favorites"], groupings=BY_TWEET)
+    assert len(server.arrivals) == 1
 
 
 def test_an_answer_without_a_summed_grouping_is_no_answer() -> None:
     with pytest.raises(InvalidAnswerError):
-        reader("favorites", total=["engagement.type"]).read(0, ("1", "2"), 200, {}, b'{"unavailable_tweet_ids": ["1"]}')
+        reader("favorites", total=["engagement.type"]).parse(
+            0, ("1", "2"), 200, {}, b'{"unavailable_tweet_ids": ["1"]}'
+        )
 
 
 def test_a_tweet_without_a_value_of_the_metrics_that_are_supported_is_asked_again() -> None:
@@ -140,8 +139,8 @@ def test_a_tweet_without_a_value_of_the_metrics_that_are_supported_is_asked_agai
         "by_tweet": {"2": {"favorites": "1", "impressions": "2"}},
         "unsupported_for_impressions_engagements_tweet_ids": ["1"],
     }
-    reading = reader("favorites", "impressions").read(0, ("1", "2"), 200, {}, json.dumps(body).encode())
-    assert "1" in reading.missing or any("1" in ids for _, ids in reading.reduced)
+    reading = reader("favorites", "impressions").parse(0, ("1", "2"), 200, {}, json.dumps(body).encode())
+    assert "1" in reading.missing or any("1" in ids for _, ids in reading.retry_without_metrics)
     assert reading.answer.tweet_ids == ("2",)
 
 
@@ -161,19 +160,19 @@ async def test_rows_of_bare_hours_when_the_first_tweet_has_none() -> None:
 @pytest.mark.parametrize("gone", [[2], ["2", 3]])
 def test_integers_among_the_strings_of_an_id_list(gone: list[Any]) -> None:
     body = json.dumps({"by_tweet": {"1": {"favorites": "1"}}, "unavailable_tweet_ids": gone}).encode()
-    reading = reader("favorites").read(0, ("1", "2"), 200, {}, body)
+    reading = reader("favorites").parse(0, ("1", "2"), 200, {}, body)
     assert reading.answer.unavailable_tweet_ids == ("2",)
 
 
 @pytest.mark.parametrize("start", ["2015-08-01", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "soon", "1"])
 def test_a_window_is_a_day_or_an_instant_and_nonsense_is_a_wrong_shape(start: str) -> None:
-    asked = AnswerReader(Query(LAST_28_HOURS, engagement_types=["favorites"], groupings={"g": ["tweet.id"]}))
+    asked = ResponseParser(Query(LAST_28_HOURS, engagement_types=["favorites"], groupings={"g": ["tweet.id"]}))
     body = json.dumps({"start": start, "end": "2015-08-02T00:00:00Z", "g": {"1": "1"}}).encode()
     if start == "2015-08-01":
-        assert f"{asked.read(0, ('1',), 200, {}, body).answer.start:%Y-%m-%dT%H}" == "2015-08-01T00"
+        assert f"{asked.parse(0, ('1',), 200, {}, body).answer.start:%Y-%m-%dT%H}" == "2015-08-01T00"
     else:
         with pytest.raises(InvalidAnswerError):
-            asked.read(0, ("1",), 200, {}, body)
+            asked.parse(0, ("1",), 200, {}, body)
 
 
 async def test_a_refusal_that_lists_tweets_for_a_metric_not_asked_loses_none_and_ends() -> None:
@@ -223,34 +222,30 @@ class Adversary:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_an_adversary_makes_no_value_wrong_and_no_account_crooked(seed: int) -> None:
-    async def main() -> None:
-        draw = random.Random(seed)
-        ids = random_ids(draw.choice((3, 30, 250, 600)), seed)
-        world = mixed_world(ids, seed, bad_share=draw.choice((0, 0.05, 0.5)))
-        metrics = draw.choice(
-            (["favorites"], ["favorites", "impressions"], ["impressions", "engagements", "video_views"])
-        )
-        adversary = Adversary(seed)
-        async with (
-            Server(world, unsupported_status=draw.choice((200, 400)), respond=adversary) as server,
-            client_of(server, concurrency=draw.choice((1, 4, 16)), outage_timeout_s=600) as client,
-        ):
-            adversary.server = server
-            try:
-                result = await client.totals(ids, engagement_types=metrics, groupings=BY_TWEET)
-            except EngagementError:
-                return  # it convinced the client that the request itself is wrong
-        account_adds_up(result, ids)
-        assert server.breaches == []
-        assert len(server.arrivals) < 50 + 4 * len(ids)
-        out = {*result.failed_tweet_ids, *result.unavailable_tweet_ids, *result.forbidden_tweet_ids}
-        for i, values in result.groupings["by_tweet"].items():
-            assert i not in out
-            for metric, value in values.items():
-                fake = metric == "video_views" and world.state.get(i) == "ancient"
-                assert value == (0 if fake else world.value(i, metric))
-        assert all(result.groupings["by_tweet"].get(i) for i in result.answered_tweet_ids)
-        assert Counter(result.tweet_ids) == Counter(ids)
-
-    run_virtual(main())
+@pytest.mark.virtual_time
+async def test_an_adversary_makes_no_value_wrong_and_no_account_crooked(seed: int) -> None:
+    draw = random.Random(seed)
+    ids = random_ids(draw.choice((3, 30, 250, 600)), seed)
+    world = mixed_world(ids, seed, bad_share=draw.choice((0, 0.05, 0.5)))
+    metrics = draw.choice((["favorites"], ["favorites", "impressions"], ["impressions", "engagements", "video_views"]))
+    adversary = Adversary(seed)
+    async with (
+        Server(world, unsupported_status=draw.choice((200, 400)), respond=adversary) as server,
+        client_of(server, concurrency=draw.choice((1, 4, 16)), outage_timeout_s=600) as client,
+    ):
+        adversary.server = server
+        try:
+            result = await client.totals(ids, engagement_types=metrics, groupings=BY_TWEET)
+        except EngagementError:
+            return  # it convinced the client that the request itself is wrong
+    account_adds_up(result, ids)
+    assert server.breaches == []
+    assert len(server.arrivals) < 50 + 4 * len(ids)
+    out = {*result.failed_tweet_ids, *result.unavailable_tweet_ids, *result.forbidden_tweet_ids}
+    for i, values in result.groupings["by_tweet"].items():
+        assert i not in out
+        for metric, value in values.items():
+            fake = metric == "video_views" and world.state.get(i) == "ancient"
+            assert value == (0 if fake else world.value(i, metric))
+    assert all(result.groupings["by_tweet"].get(i) for i in result.answered_tweet_ids)
+    assert Counter(result.tweet_ids) == Counter(ids)

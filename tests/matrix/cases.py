@@ -25,7 +25,16 @@ from engagement_async import (
 )
 from engagement_async._core.batches import chunk
 from engagement_async._engine.scheduler import LocalScheduler
-from engagement_async.emulator import FAULTS, Emulator, Fault, FaultSettings, Readings, random_faults
+from engagement_async.emulator import (
+    FAULTS,
+    Emulator,
+    Fault,
+    FaultKind,
+    FaultSettings,
+    Interpretation,
+    Reaction,
+    random_faults,
+)
 from tests.support.cases import (
     CONCURRENCY,
     GROUPINGS,
@@ -85,7 +94,7 @@ def _fault_case(fault: Fault) -> None:
         limit = 60_000 if fault.name == "bomb" else LIMIT  # a bomb is made in real time: no minutes to wait there
         async with bench.emulator(faults={fault.name: every}, requests_per_minute=limit) as emulator:
             async with client_of(emulator) as client:
-                if fault.then == "stops":
+                if fault.expected is Reaction.STOP:
                     bench.ids_in += len(ids)
                     await bench.stops(
                         _STOPS[fault.name], client.totals(ids, engagement_types=METRICS, groupings=GROUPINGS)
@@ -100,18 +109,17 @@ def _fault_case(fault: Fault) -> None:
                         check_values(result, emulator, ids)
             check_contract(emulator)
             assert emulator.log.faults[fault.name] >= 1, "the fault never struck"
-            if fault.then == "fine":
+            if fault.expected is Reaction.ACCEPT:
                 assert emulator.log.requests == batches(len(ids)), "a good answer was asked for again"
 
-    # What the emulator can do to a connection and a body stands before its statuses.
-    part = TRANSPORT if list(FAULTS).index(fault.name) < list(FAULTS).index("deep-json") + 1 else API
+    part = TRANSPORT if fault.kind in (FaultKind.TRANSPORT, FaultKind.TIMING, FaultKind.BODY) else API
     clock: Clock = "real" if fault.name == "bomb" else "virtual"
-    CASES.append(Case(part, fault.name, fault.what, run, clock, _COSTLY.get(fault.name, 1.0)))
+    CASES.append(Case(part, fault.name, fault.description, run, clock, _COSTLY.get(fault.name, 1.0)))
 
 
 def _left_out_twice(emulator: Emulator) -> set[str]:
-    """IDs that met the fault `missing-ids` in the second look too: those may fail, and no others."""
-    met = Counter(i for entry in emulator.log if entry.fault == "missing-ids" for i in entry.tweet_ids)
+    """IDs that met a fault which leaves Tweets out in the second look too: those may fail, and no others."""
+    met = Counter(i for entry in emulator.log if entry.fault in ("missing-ids", "null-leaf") for i in entry.tweet_ids)
     return {i for i, times in met.items() if times > 1}
 
 
@@ -242,7 +250,8 @@ async def _storm(bench: Bench) -> None:
         assert loop.time() > middle + 600
         check_values(result, emulator, ids)
         check_contract(emulator)
-        assert set(emulator.log.answered.values()) == {1}, "a Tweet was answered twice"
+        again = sorted(count for count in emulator.log.answered.values() if count > 1)
+        assert again in ([], [2]), "more was asked again than the Tweet of one probe"
         check_cost_of_outage(bench, emulator, requests)
 
 
@@ -266,19 +275,19 @@ async def _outage(bench: Bench) -> None:
     bench.note = "all IDs failed, with the reason"
 
 
-@case(API, "back-of-the-queue", "the first request fails six times, all others are fine")
-async def _back_of_the_queue(bench: Bench) -> None:
-    """Five attempts are used up; then the others go first."""
+@case(API, "single-tweet-probe", "the first six requests fail, all others are fine")
+async def _single_tweet_probe(bench: Bench) -> None:
+    """Some attempts at batches, then single Tweets, until the API answers."""
     ids = bench.ids()
     async with bench.emulator(faults=lambda number: "502" if number <= 6 else None) as emulator:
         async with client_of(emulator, concurrency=1) as client:
             result = await bench.fetch(client, ids)
         check_values(result, emulator, ids)
         check_contract(emulator)
-        assert emulator.log.requests == batches(len(ids)) + 6
-        asked = [entry.tweet_ids for entry in emulator.log]
-        assert asked[:5] == [asked[0]] * 5
-        assert asked[5] != asked[0]
+        assert emulator.log.requests == batches(len(ids)) + 6 + 1
+        assert [len(entry.tweet_ids) for entry in emulator.log].count(1) >= 1, (
+            "the circuit was probed with a whole batch"
+        )
 
 
 # --- the contract ---
@@ -331,8 +340,8 @@ async def _second_consumer(bench: Bench) -> None:
     try:
         async with (
             bench.emulator(requests_per_minute=limit) as emulator,
-            client_of(emulator) as ours,
-            client_of(emulator) as theirs,
+            client_of(emulator, scheduler=LocalScheduler(RateLimit(limit))) as ours,
+            client_of(emulator, scheduler=LocalScheduler(RateLimit(limit))) as theirs,
         ):
             half = len(ids) // 2
             results = await asyncio.gather(bench.fetch(ours, ids[:half]), bench.fetch(theirs, ids[half:]))
@@ -412,17 +421,17 @@ async def _revoked(bench: Bench) -> None:
 
 @case(API, "403-named", "the text names the Tweets that are not the user's")
 async def _forbidden(bench: Bench) -> None:
-    await _foreign(bench, Readings(forbidden="ids"))
+    await _foreign(bench, Interpretation(forbidden="ids"))
 
 
 @case(API, "403-authors", "the same, one text an author")
 async def _forbidden_by_author(bench: Bench) -> None:
-    await _foreign(bench, Readings(forbidden="authors"))
+    await _foreign(bench, Interpretation(forbidden="authors"))
 
 
-async def _foreign(bench: Bench, readings: Readings) -> None:
+async def _foreign(bench: Bench, interpretation: Interpretation) -> None:
     ids = bench.ids()
-    async with bench.emulator(forbidden_fraction=0.02, readings=readings) as emulator:
+    async with bench.emulator(forbidden_fraction=0.02, interpretation=interpretation) as emulator:
         async with client_of(emulator) as client:
             result = await bench.fetch(client, ids)
         gone = set(result.unavailable_tweet_ids)
@@ -499,7 +508,9 @@ async def _missing(bench: Bench) -> None:
         check_contract(emulator)
         assert result.failed_tweet_ids
         assert all(reason.startswith("missing: ") for reason in result.failed_tweet_ids.values())
-        assert emulator.log.requests == 2 * batches(len(ids)), "asked for more or less than once more"
+        assert emulator.log.requests <= 3 * batches(len(ids)), (
+            "asked for more than once more, and once apart for the sums"
+        )
     bench.note = f"{len(result.failed_tweet_ids)} IDs failed as missing, after one request more a batch"
 
 
@@ -507,7 +518,7 @@ async def _missing(bench: Bench) -> None:
 async def _unavailable(bench: Bench) -> None:
     ids = bench.ids()
     async with bench.emulator(
-        unavailable_fraction=0.05, unavailable=ids[:250], readings=Readings(unavailable="400")
+        unavailable_fraction=0.05, unavailable=ids[:250], interpretation=Interpretation(unavailable="400")
     ) as emulator:
         async with client_of(emulator) as client:
             result = await bench.fetch(client, ids)
@@ -521,18 +532,18 @@ async def _unavailable(bench: Bench) -> None:
 
 @case(API, "unsupported-400", "Tweets over 90 days old are a 400 that lists them, and have other metrics still")
 async def _unsupported(bench: Bench) -> None:
-    await _too_old(bench, Readings(unsupported="400"))
+    await _too_old(bench, Interpretation(unsupported="400"))
 
 
 @case(API, "unsupported-200", "the same with status 200, and a fake zero for video views over 1800 days old")
 async def _unsupported_200(bench: Bench) -> None:
-    await _too_old(bench, Readings(unsupported="200"))
+    await _too_old(bench, Interpretation(unsupported="200"))
 
 
-async def _too_old(bench: Bench, readings: Readings) -> None:
+async def _too_old(bench: Bench, interpretation: Interpretation) -> None:
     ids = bench.ids(oldest_at=NOW - 3000 * 86_400)
     metrics = ("impressions", "favorites", "video_views")
-    async with bench.emulator(readings=readings) as emulator:
+    async with bench.emulator(interpretation=interpretation) as emulator:
         async with client_of(emulator) as client:
             result = await bench.fetch(client, ids, engagement_types=metrics)
         expected = emulator.expected("totals", ids, metrics, GROUPINGS)
@@ -557,7 +568,7 @@ async def _cancelled(bench: Bench) -> None:
     """No task, no descriptor, no token is lost; the same scheduler serves all runs."""
     chance = random.Random(bench.seed)
     limit = RateLimit(1_000, period=1)
-    scheduler = LocalScheduler(limit, quarantine_s=60)
+    scheduler = LocalScheduler(limit)
     ids = bench.ids(40)
     times, cancelled = (bench.size // 2 if bench.size > 5_000 else 100), 0
     async with bench.emulator(
@@ -575,7 +586,7 @@ async def _cancelled(bench: Bench) -> None:
                     cancelled += run.cancelled()
                     assert client.status().in_flight == 0
         await asyncio.sleep(70)
-        assert scheduler.free(limit) == limit.requests, "a token was lost, or doubled"
+        assert scheduler.available(limit) == limit.requests, "a token was lost, or doubled"
         check_contract(emulator)
     bench.note = f"{cancelled:,} runs cancelled; every token came back"
 

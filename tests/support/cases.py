@@ -25,7 +25,7 @@ from engagement_async import (
     RateLimit,
 )
 from engagement_async._core.batches import chunk
-from engagement_async.emulator import Credentials, Emulator, tweet_ids
+from engagement_async.emulator import Emulator, EmulatorCredentials, tweet_ids
 from tests.support.leaks import assert_no_tasks, collect_loop_errors, nothing_left
 from tests.support.virtual_loop import run_virtual
 
@@ -33,7 +33,7 @@ __all__ = ["CANARIES", "CONCURRENCY", "GROUPINGS", "METRICS", "NOW", "Bench", "C
 
 NOW = 1_795_300_000.0
 """The world of Tweets stands still at 2026-11-21T22:26:40Z, whatever the day of the machine."""
-CANARIES = Credentials(
+CANARIES = EmulatorCredentials(
     consumer_key="canary0consumer0key",
     consumer_secret="canary1consumer1secret",
     access_token="1234567-canary2access2token",
@@ -163,8 +163,11 @@ class Played:
 
 
 def client_of(emulator: Emulator, **options: Any) -> EngagementClient:
-    """The client for that emulator, with the emulator's own limit as its contract."""
-    limit = RateLimit(emulator.requests_per_minute or 1_000_000, period=emulator.period)
+    """The client for that emulator, with the emulator's own limit as its contract.
+
+    Without a burst: a case strikes in the middle of a run, and few requests must not all be sent at once.
+    """
+    limit = RateLimit(emulator.requests_per_minute or 1_000_000, period=emulator.period, burst=1)
     options = {"rate_limit": limit, "concurrency": CONCURRENCY, "base_url": emulator.base_url, **options}
     if "scheduler" in options:
         del options["rate_limit"]

@@ -17,8 +17,8 @@ from unittest import mock
 
 import orjson
 
-from engagement_async._engine import transport
-from engagement_async._engine.transport import BodyDecoder
+from engagement_async._engine import body
+from engagement_async._engine.body import BodyDecoder
 from engagement_async.config import SizeLimits
 from engagement_async.errors import BodyError
 
@@ -36,7 +36,7 @@ DATA = orjson.dumps(
 
 def _without_isal() -> Any:
     """The transport as it is where the extra [speed] is not installed: a second copy of the module, on zlib."""
-    spec = importlib.util.spec_from_file_location("transport_without_isal", transport.__file__)
+    spec = importlib.util.spec_from_file_location("body_without_isal", body.__file__)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -48,8 +48,8 @@ def _without_isal() -> Any:
 
 def _libraries() -> dict[str, Decoder]:
     found: dict[str, Decoder] = {"zlib": _without_isal().BodyDecoder}
-    if "isal_zlib" in vars(transport):
-        found["isal"] = transport.BodyDecoder
+    if "isal_zlib" in vars(body):
+        found["isal"] = body.BodyDecoder
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -46,16 +47,17 @@ class RawServer:
         self._answering = answering
         self._tls = tls
         self._server: asyncio.Server | None = None
+        self._port = 0
+        self._reserved: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
-        assert self._server is not None
-        port = self._server.sockets[0].getsockname()[1]
-        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{port}"
+        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self._port}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        await self._listen()
         return self
 
     async def __aexit__(
@@ -63,15 +65,37 @@ class RawServer:
     ) -> None:
         assert self._server is not None
         self._server.close()
+        if self._reserved is not None:
+            self._reserved.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
 
+    def refuse(self) -> None:
+        """From now on nobody can connect, and those who are connected are reset."""
+        assert self._server is not None
+        self._reserved = _bound(self._port)  # not listening: it keeps others from taking the port
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def listen_again(self) -> None:
+        """End what `refuse` began."""
+        await self._listen()
+        if self._reserved is not None:
+            self._reserved.close()
+
+    async def _listen(self) -> None:
+        listening = _bound(self._port)
+        self._port = listening.getsockname()[1]
+        self._server = await asyncio.start_server(self._serve, sock=listening, ssl=self._tls)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._writers.add(writer)
         self.connections += 1
         nth = 0
         try:
@@ -89,9 +113,17 @@ class RawServer:
                     await self._answering(Exchange(self.requests, nth, request, writer))
         finally:
             self._tasks.discard(task)
+            self._writers.discard(writer)
             writer.close()
             with contextlib.suppress(OSError, asyncio.CancelledError):
                 await writer.wait_closed()
+
+
+def _bound(port: int) -> socket.socket:
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.bind(("127.0.0.1", port))
+    return bound
 
 
 def head(status: str = "200 OK", **headers: str | int) -> bytes:

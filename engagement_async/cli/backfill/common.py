@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from engagement_async._progress import RunOutcome
-from engagement_async.backfill.totals import JobTotals
+from engagement_async._progress import Progress, RunOutcome
 from engagement_async.cli.exit_codes import (
     CORRUPT,
     INCOMPLETE,
@@ -72,16 +71,16 @@ def seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
     return float(match[1]) * _UNITS[match[2]]
 
 
-def exit_code_of_job(totals: JobTotals, outcome: RunOutcome | None = None) -> int:
-    """Return the exit code that tells of a job in this state: of a run, how it ended."""
-    if totals.pending or outcome not in (None, RunOutcome.DONE):
+def exit_code_of_job(progress: Progress) -> int:
+    """Return the exit code of a run that ended."""
+    if progress.pending or progress.outcome is not RunOutcome.DONE:
         return INCOMPLETE
-    return SOME_FAILED if totals.outcomes.failed or totals.rejected else OK
+    return SOME_FAILED if progress.outcomes.failed or progress.rejected else OK
 
 
-def outcome_counts(totals: JobTotals) -> dict[str, int]:
+def outcome_counts(progress: Progress) -> dict[str, int]:
     """Return where the IDs and the lines of a job are: the same words in events, status and texts."""
-    return {**totals.outcomes._asdict(), "pending": totals.pending, "rejected": totals.rejected}
+    return {**progress.outcomes._asdict(), "pending": progress.pending, "rejected": progress.rejected}
 
 
 def text_of(path: Path) -> str:

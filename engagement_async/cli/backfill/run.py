@@ -115,6 +115,8 @@ def _report_start(reporter: Reporter, directory: JobDirectory, started: StartRes
             reporter.note(f"asking from {started.pinned[0]} to {started.pinned[1]}, however long it takes")
     else:
         added = f", {started.new_ids:,} of them new" if started.new_ids else ""
-        reporter.note(f"{name}: going on with {count(totals.ids, 'ID')}{added}; {totals.pending:,} are still to be asked")
+        reporter.note(
+            f"{name}: going on with {count(totals.ids, 'ID')}{added}; {totals.pending:,} are still to be asked"
+        )
     if started.rejected > options.LISTED_REJECTS:
         reporter.note(f"{started.rejected:,} lines are no Tweet IDs: see {text_of(directory.rejects_path)}")

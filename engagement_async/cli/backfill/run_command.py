@@ -37,7 +37,6 @@ _WHY_NOT_DONE = {
     RunOutcome.MAX_DURATION: "the time of --max-duration is over",
     RunOutcome.STOPPED: "it was stopped",
     RunOutcome.OUTAGE: "the API does not answer",
-    RunOutcome.DISK: "the disk is full, or fails",
 }
 
 
@@ -86,6 +85,7 @@ class RunCommand:
         self._directory = directory
         self._reporter = reporter
         self._failed_only = failed_only
+        self._is_pausing = False
         self._max_requests: int | None = flags.pop("max_requests")
         self._max_duration_s: float | None = flags.pop("max_duration")
         self._until_done: bool = flags.pop("until_done")
@@ -132,7 +132,8 @@ class RunCommand:
                     )
                     await asyncio.sleep(0)  # a run that was just begun must be there to be stopped
                     job.stop()
-                    running.cancel() if self._is_pausing else None
+                    if self._is_pausing:
+                        running.cancel()
                     try:
                         stopped = await running
                     except asyncio.CancelledError:
@@ -146,11 +147,9 @@ class RunCommand:
             if progress.outcome is not RunOutcome.DONE:
                 self._report(progress, interrupted.exit_code)
                 raise
-        exit_code = exit_code_of_job(progress, progress.outcome)
+        exit_code = exit_code_of_job(progress)
         self._report(progress, exit_code)
         return exit_code
-
-    _is_pausing = False
 
     async def _run(self, job: BackfillJob, on_progress: Callable[[Progress], None], runs: int) -> Progress:
         """Run the job once, or until it is done."""

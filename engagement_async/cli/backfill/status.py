@@ -11,7 +11,7 @@ from engagement_async._progress import WaitReason
 from engagement_async.backfill.directory import JobDirectory, JobStatus
 from engagement_async.backfill.journal_rows import query_document
 from engagement_async.cli.backfill.common import job_argument, job_errors, json_option, text_of
-from engagement_async.cli.progress import WAITING_FOR, count, duration
+from engagement_async.cli.progress import count, duration
 from engagement_async.cli.streams import json_line, printable
 
 __all__ = ["status"]
@@ -72,7 +72,9 @@ def _lines(job: Path, found: JobStatus) -> list[tuple[str, str]]:
     if totals.rejected:
         lines.append(("rejected", f"{totals.rejected:,} lines of the input"))
     if found.windows is not None and not query.start:
-        lines.append(("windows", f"from {found.windows[0]} on to {found.windows[1]} on: answers are of different hours"))
+        lines.append(
+            ("windows", f"from {found.windows[0]} on to {found.windows[1]} on: answers are of different hours")
+        )
     if found.is_running and found.now:
         now = found.now
         if now["contract_per_minute"]:
@@ -82,6 +84,6 @@ def _lines(job: Path, found: JobStatus) -> list[tuple[str, str]]:
         if now["eta_s"] is not None:
             lines.append(("left", duration(now["eta_s"])))
         if now["waiting_for"]:
-            reason = WAITING_FOR[WaitReason(now["waiting_for"])]
+            reason = WaitReason(now["waiting_for"]).text
             lines.append(("waiting", f"{duration(now['waiting_s'])} for {reason}"))
     return lines

@@ -17,7 +17,9 @@ __all__ = ["verify"]
 
 @click.command()
 @job_argument
-@click.option("--repair", "wants_repair", is_flag=True, help="Save what is intact; the damaged journal is kept beside it.")
+@click.option(
+    "--repair", "wants_repair", is_flag=True, help="Save what is intact; the damaged journal is kept beside it."
+)
 @json_option
 @job_errors
 def verify(job: Path, wants_repair: bool, as_json: bool) -> None:
@@ -49,6 +51,5 @@ def _repair(job: Path, directory: JobDirectory, *, as_json: bool) -> None:
         click.echo(f"{count(done.lost_answers, 'answer')} cannot be read: `backfill run` asks these IDs again")
     if done.lost_batches:
         click.echo(
-            f"{count(done.lost_batches, 'batch')[:-1]}es of IDs cannot be read: add them again with `backfill run {text_of(job)} "
-            "--extend --ids FILE`"
+            f"{done.lost_ids:,} IDs cannot be read: add them again with `backfill run {text_of(job)} --extend --ids FILE`"
         )

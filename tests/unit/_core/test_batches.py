@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from enum import Enum
+from itertools import count
 from typing import Any
 
 import pytest
@@ -43,8 +45,8 @@ def test_every_distinct_id_is_in_one_batch_in_input_order(ids: list[int | str], 
 
 def test_many_ids_are_still_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """From half a million IDs on they are remembered in another way: here from a hundred on."""
-    monkeypatch.setattr("engagement_async._core.batches._SMALL", 100)
-    monkeypatch.setattr("engagement_async._core.batches._SET_MAX", 100)
+    monkeypatch.setattr("engagement_async._core.batches.DEDUP_AT_ONCE_MAX", 100)
+    monkeypatch.setattr("engagement_async._core.batches.SET_MAX", 100)
     source = [*range(1, 2_000), *range(1_000, 3_000), *map(str, range(1, 500)), 5_000]
 
     for ids in (iter(source), source):
@@ -110,3 +112,85 @@ def test_what_is_no_id_is_told_by_its_place(bad: object, told: str) -> None:
 def test_what_is_no_list_of_ids_is_refused(ids: object, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         batches_of(ids, 250)
+
+
+class OneShot:
+    """Sized, and read once: as a progress bar around a generator is."""
+
+    def __init__(self, ids: Iterator[Any], size: int) -> None:
+        self._ids = ids
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._ids
+
+    def __contains__(self, value: object) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("claimed", [0, 1, 500, 10**7])
+def test_a_sized_source_that_can_be_read_once_loses_no_id(claimed: int) -> None:
+    batches = batches_of(OneShot(iter(range(1, 501)), claimed), 250)
+
+    assert [i for batch in batches for i in batch.tweet_ids] == [str(i) for i in range(1, 501)]
+
+
+def test_a_sized_source_that_is_longer_than_it_says_is_read_lazily(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engagement_async._core.batches.DEDUP_AT_ONCE_MAX", 100)
+    endless = chunk(OneShot((i // 2 for i in count(2)), 3), 30)
+    assert isinstance(endless, Iterator)
+
+    found = [i for _ in range(10) for i in next(endless).tweet_ids]
+
+    assert found == [str(i) for i in range(1, 301)]
+
+
+class Known(str, Enum):  # noqa: UP042 - a StrEnum is its value; this one is not
+    FIRST = "123"
+    AGAIN = "124"
+
+
+class Text(str):
+    """What numpy's strings are."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "not this"
+
+
+@pytest.mark.parametrize("make", [list, iter, lambda ids: OneShot(iter(ids), 2)], ids=["list", "iterator", "sized"])
+def test_kinds_of_strings_become_plain_strings_and_duplicates(make: Any) -> None:
+    batches = batches_of(make([Known.FIRST, Known.AGAIN, "123", Text("124"), Text("125")]), 250)
+
+    assert batches == [Batch(0, ("123", "124", "125"))]
+    assert {type(i) for i in batches[0].tweet_ids} == {str}
+
+
+class Integer:
+    """An exact integer that is no `int`, as numpy's are."""
+
+    def __index__(self) -> int:
+        return 77
+
+
+def test_exact_integers_of_any_kind_are_ids() -> None:
+    assert batches_of([Integer(), 78], 250) == [Batch(0, ("77", "78"))]
+
+
+def test_an_async_source_is_checked_by_the_batch() -> None:
+    async def later() -> AsyncIterator[object]:
+        for value in [*range(1, 251), "251", None]:
+            yield value
+
+    async def first_two() -> list[Batch]:
+        found = []
+        async for batch in chunk(later(), 250):  # type: ignore[union-attr, arg-type]
+            found.append(batch)  # noqa: PERF401
+        return found
+
+    with pytest.raises(UsageError, match=r"tweet_ids\[251\] is a NoneType"):
+        asyncio.run(first_two())

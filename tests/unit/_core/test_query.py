@@ -131,7 +131,7 @@ def test_a_long_span_is_split_without_gap_or_overlap(
     query = Query(HISTORICAL, engagement_types=["favorites"], groupings=BY_TWEET, start=start, end=end)
     widened_end = hour + timedelta(hours=length + (1 if later else 0))
 
-    parts = query.parts()
+    parts = query.spans()
 
     bounds = [tuple(datetime.fromisoformat(str(at)) for at in (part.start, part.end)) for part in parts]
     if widened_end - hour <= timedelta(weeks=4):
@@ -147,7 +147,7 @@ def test_a_date_means_its_first_hour() -> None:
         HISTORICAL, engagement_types=["favorites"], groupings=BY_TWEET, start=date(2020, 1, 1), end=date(2020, 2, 1)
     )
 
-    assert [(part.start, part.end) for part in query.parts()] == [
+    assert [(part.start, part.end) for part in query.spans()] == [
         ("2020-01-01T00:00:00Z", "2020-01-29T00:00:00Z"),
         ("2020-01-29T00:00:00Z", "2020-02-01T00:00:00Z"),
     ]

@@ -1,31 +1,48 @@
-"""The policy as one table of traces: what comes in, in order, and what must be decided on each. No clock, no network.
+"""All of recovery as one table of traces: what happens, in order, and what is decided on each. No clock, no network.
 
-A trace drives one policy. Each of its steps is (what happened, what is decided); a policy keeps its history from step to
-step, so a trace reads from top to bottom.
+A trace drives one call. A Tweet is a letter, a request is named by its Tweets, and the requests that decisions make are
+known by their names from then on; `?` is the last probe. A step is (instant, request, what happens, what is decided).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from datetime import UTC, datetime
+from typing import NamedTuple
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engagement_async import TOTALS, Query, RateLimit
-from engagement_async._core.parsing import AnswerReader, RefusedIdsError
+from engagement_async import TOTALS, Failure, Query, RateLimit
+from engagement_async._core.answer import Answer
+from engagement_async._core.call_state import CallState, EndpointState
+from engagement_async._core.decisions import (
+    Accept,
+    Admission,
+    Decision,
+    Fail,
+    GiveUp,
+    HoldAll,
+    Probe,
+    Requeue,
+    Resign,
+    RetryIn,
+    Send,
+    Stop,
+    Wait,
+)
+from engagement_async._core.parsing import ParsedResponse, ResponseParser
 from engagement_async._core.rate_headers import RateHeaders
-from engagement_async._core.recovery import Outage, Suspicion, backoff_s, clock_error_s, hold_s, missing_answer, narrow
+from engagement_async._core.recovery import admit, cancel, decide
+from engagement_async._core.refusals import RefusedIdsError
+from engagement_async._core.request import Outcome, Request
 from engagement_async.errors import (
-    AttemptError,
+    AccessRefusedError,
     AttemptTimeoutError,
     AuthError,
-    BodyError,
     DisconnectedError,
-    InvalidAnswerError,
+    EngagementError,
     NotSentError,
     RateLimitedError,
     RequestRefusedError,
@@ -38,421 +55,371 @@ QUERY = Query(
     engagement_types=["favorites", "impressions"],
     groupings={"by_tweet": ["tweet.id", "engagement.type"]},
 )
-DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
-EPOCH = 1_767_225_600
-"""The same instant."""
+PARSER = ResponseParser(QUERY)
+NOON = 1_767_268_800.0
+Step = tuple[float, str, str, str]
 
 
 class Trace(NamedTuple):
     what: str
-    policy: Callable[[], Callable[[Any], Any]]
-    """Makes a fresh policy: a function from what happened to what is decided."""
-    steps: Sequence[tuple[Any, Any]]
+    steps: list[Step]
+    others: int = 0
+    """Answers to other requests before the first step: the API is known to work."""
 
 
-# --- the policies, each as a function of one event ---
+def refused(text: str, *named: str) -> RefusedIdsError:
+    return RefusedIdsError(f"the API refused the request: {text}", status=400, texts=(text,), named=named)
 
 
-def deciding() -> Callable[[Any], Any]:
-    """(status, body) of a reply to a request for "1", "2", "3" -> the row of the retry table that it falls into."""
-    reader = AnswerReader(QUERY)
-    rows = {
-        AttemptError: "again",
-        RateLimitedError: "hold",
-        AuthError: "check the clock, else stop",
-        RefusedIdsError: "narrow",
-        RequestRefusedError: "stop",
-        ServerRefusedError: "stop",
-    }
-
-    def decide(event: tuple[int, Any]) -> Any:
-        status, body = event
-        body = body if isinstance(body, bytes) else orjson.dumps(body)
-        try:
-            reading = reader.read(0, ("1", "2", "3"), status, {}, body)
-        except Exception as error:
-            return next(row for kind, row in rows.items() if isinstance(error, kind))
-        if reading.reduced:
-            return "ask for less", reading.reduced[0][0].engagement_types, reading.reduced[0][1]
-        return ("ask again for", reading.missing) if reading.missing else "answer"
-
-    return decide
+ERRORS: dict[str, EngagementError] = {
+    "500": ServerError("the API failed: HTTP 500", status=500),
+    "no connection": NotSentError("no connection"),
+    "timeout": AttemptTimeoutError("no answer in time"),
+    "cut off": DisconnectedError("the connection broke"),
+    "429": RateLimitedError("Too Many Requests", status=429),
+    "401": AuthError("the credentials were refused", status=401),
+    "402": AccessRefusedError(
+        "the API refuses this account: Payment Required", status=402, texts=("Payment Required",)
+    ),
+    "403 html": AccessRefusedError("the API refuses this account: HTTP 403", status=403),
+    "404": ServerRefusedError("no Engagement API at this address", status=404),
+    "bad request": RequestRefusedError("groupBys you have specified", status=400),
+}
 
 
-def backing_off(draw: float) -> Callable[[], Callable[[Any], Any]]:
-    """An error, one after the other at one request -> seconds until the next attempt."""
+class Play:
+    """One call, its requests by name."""
 
-    def policy() -> Callable[[Any], Any]:
-        faults = 0
+    def __init__(self, others: int = 0) -> None:
+        self.endpoint = EndpointState()
+        self.call = CallState(self.endpoint, (RateLimit(300),), 0.0, 900.0)
+        self.requests: dict[str, Request] = {}
+        for n in range(others):
+            self.endpoint.failure_rate.record(0)
+            self.endpoint.record_answer(-1.0)
+            self.endpoint.answered_ids.append(f"known{n}"[:6])
 
-        def fail(error: AttemptError) -> float:
-            nonlocal faults
-            faults += 1
-            return backoff_s(faults, error, draw)
+    def step(self, at: float, name: str, event: str) -> str:
+        request = self.requests.setdefault(name, Request(tuple(name), PARSER, len(self.requests)))
+        if event == "admit":
+            return self.describe(admit(request, self.call, now=at))
+        if event == "cancel":
+            cancel(request, self.call)
+            return "cancelled"
+        decision = decide(request, outcome(request, event), self.call, now=at, jitter=1.0, witnesses="xyz")
+        return self.describe(decision, at)
 
-        return fail
+    def named(self, requests: tuple[Request, ...]) -> str:
+        for request in requests:
+            self.requests["".join(request.tweet_ids)] = request
+        return " | ".join("".join(r.tweet_ids) + (" again" if r.is_second_look else "") for r in requests)
 
-    return policy
-
-
-def holding(*limits: RateLimit, draw: float = 0.0) -> Callable[[], Callable[[Any], Any]]:
-    """The headers of a 429 -> seconds for which the contract is held."""
-    return lambda: lambda headers: hold_s(RateHeaders.from_headers(headers), limits, draw)
-
-
-def telling_the_time() -> Callable[[Any], Any]:
-    """(the server's Date, our epoch seconds) -> the correction."""
-    return lambda event: clock_error_s(
-        RateHeaders.from_headers({} if event[0] is None else {"date": event[0]}), event[1]
-    )
-
-
-def narrowing() -> Callable[[Any], Any]:
-    """(the IDs of a refused request, IDs that the refusal names) -> (IDs that fail, and why; what to ask next)."""
-
-    def refuse(event: tuple[str, str]) -> tuple[dict[str, str], list[str]]:
-        asked, named = event
-        out, rest = narrow(0, tuple(asked), refusal("no", *named))
-        return out.failed_tweet_ids if out else {}, ["".join(ids) for ids in rest]
-
-    return refuse
-
-
-def suspecting() -> Callable[[Any], Any]:
-    """(a refusal's text, how many IDs it refused, those it names), or "answered" -> "go on", "doubt" or "stop"."""
-    suspicion = Suspicion()
-
-    def hear(event: str | tuple[str, int, str]) -> str:
-        if isinstance(event, str):
-            suspicion.clear()
-            return "go on"
-        text, count, named = event
-        if suspicion.refuse(refusal(text, *named), count):
-            return "stop"
-        return "doubt" if suspicion.in_doubt else "go on"
-
-    return hear
-
-
-def outlasting(outage_timeout_s: float = 900.0, budget: int = Outage.BUDGET) -> Callable[[], Callable[[Any], Any]]:
-    """(instant, what) -> what the breaker says then.
-
-    `ask` -> "go", "probe", seconds to wait (`inf`: for the probe's outcome) or "give up"; `fault`, `probe fails`,
-    `probe is cancelled`, `answer`, `new call` -> (is the circuit open, what is left of the budget).
-    """
-
-    def policy() -> Callable[[Any], Any]:
-        outage = Outage(outage_timeout_s, budget)
-        began_at = -math.inf
-
-        def happen(event: tuple[float, str]) -> Any:
-            nonlocal began_at
-            now, what = event
-            if what == "ask":
-                if outage.is_over_deadline(now, began_at):
-                    return "give up"
-                wait_s = outage.admit(now)
-                return wait_s or ("probe" if outage.is_open else "go")
-            if what in ("fault", "probe fails"):
-                outage.fault(TIMEOUT, now, 1.0, was_probe=what == "probe fails")
-            elif what == "probe is cancelled":
-                outage.release()
-            elif what == "answer":
-                outage.answered()
-            else:
-                began_at = now
-            return "open" if outage.is_open else "closed", outage.budget
-
-        return happen
-
-    return policy
+    def describe(self, decision: Decision | Admission, at: float = 0.0) -> str:
+        match decision:
+            case Send():
+                return "send"
+            case Wait(seconds):
+                return "wait" if seconds == math.inf else f"wait {seconds:g}"
+            case Probe(request):
+                self.requests["?"] = request
+                return f"probe {request.tweet_ids[0]}"
+            case GiveUp(failure):
+                return f"give up: {failure.kind}"
+            case Accept(answers, follow_up):
+                failed = {
+                    failure.kind
+                    for answer in answers
+                    for failure in answer.failed_tweet_ids.values()
+                    if isinstance(failure, Failure)
+                }
+                parts = ["accept", *(f"{kind}" for kind in failed), *([self.named(follow_up)] if follow_up else [])]
+                return ", ".join(parts)
+            case RetryIn(seconds):
+                return f"retry in {seconds:g}"
+            case HoldAll(seconds):
+                return f"hold {seconds:g}"
+            case Resign(offset_s):
+                return f"resign {offset_s:g}"
+            case Requeue(requests):
+                return f"split: {self.named(requests)}"
+            case Fail(tweet_ids, failure, rest):
+                return ", ".join([f"fail {''.join(tweet_ids)}: {failure.kind}", *([self.named(rest)] if rest else [])])
+            case Stop(error):
+                return f"stop: {type(error).__name__}"
 
 
-def refusal(text: str, *named: str) -> RefusedIdsError:
-    return RefusedIdsError(text, status=400, texts=(text,), named=named)
-
-
-GONE = DisconnectedError("the server closed the connection before its answer")
-TIMEOUT = AttemptTimeoutError("no answer in time")
-FAILED = ServerError("the API failed", status=503)
-GOOD = {i: {"favorites": "1", "impressions": "2"} for i in "123"}
-TOO_OLD = "Impressions & engagements for tweets older than 90 days (TIME_PERIOD) are not supported"
-NO_GROUP = "One or more of the groupBys you have specified are not supported: (engagement.hour)."
-
-
-def at(now: float, what: str, times: int) -> list[tuple[float, str]]:
-    return [(now, what)] * times
+def outcome(request: Request, event: str) -> Outcome:
+    ids = request.tweet_ids
+    kind, _, detail = event.partition(": ")
+    if kind == "ok":
+        return Outcome(ParsedResponse(Answer(0, ids, {"by_tweet": {i: {"favorites": 1} for i in ids}})))
+    if kind in ("missing", "incomplete", "apart"):
+        left = tuple(i for i in ids if i not in detail)
+        answer = Answer(0, left, {"by_tweet": {i: {"favorites": 1} for i in left}})
+        if kind == "missing":
+            return Outcome(ParsedResponse(answer, missing=tuple(detail)))
+        if kind == "incomplete":
+            return Outcome(ParsedResponse(answer, incomplete=tuple(detail)))
+        return Outcome(ParsedResponse(Answer(0, ()), missing=tuple(detail), ask_apart=left))
+    if kind == "still incomplete":
+        return Outcome(ParsedResponse(Answer(0, ids, {"by_tweet": {}}, missing_metrics={"favorites": ids})))
+    if kind == "refused":
+        return Outcome(refused(detail))
+    if kind == "refused by name":
+        return Outcome(refused("not yours", *detail))
+    if kind == "401 at":  # seconds that the server's date is ahead of the signature, and of this machine
+        ahead, clock = map(float, detail.split())
+        date = datetime.fromtimestamp(NOON, UTC)
+        return Outcome(ERRORS["401"], RateHeaders(date=date), NOON - ahead, NOON - clock)
+    if kind == "429 for":
+        return Outcome(ERRORS["429"], RateHeaders(retry_after_s=float(detail)))
+    if kind == "503 for":
+        return Outcome(ERRORS["500"], RateHeaders(retry_after_s=float(detail)))
+    return Outcome(ERRORS[event])
 
 
 TRACES = [
+    Trace("an answer is accepted", [(0, "ab", "admit", "send"), (1, "ab", "ok", "accept")]),
     Trace(
-        "what each reply means",
-        deciding,
+        "a failed request is sent again after a backoff that doubles; the first disconnect at once",
         [
-            ((200, {"by_tweet": GOOD}), "answer"),
-            # the API, or what stands before it, is ill
-            *(((status, b""), "again") for status in (408, 500, 502, 503, 504, 507)),
-            ((502, b"<html>Bad gateway 1234567890123456789</html>"), "again"),
-            ((200, b""), "again"),
-            ((200, b"<html>Back soon</html>"), "again"),
-            ((200, b'{"by_tweet": {"1": {"favor'), "again"),
-            ((200, b"\xff\xfe"), "again"),
-            ((200, []), "again"),
-            ((200, {"by_tweet": [1, 2]}), "again"),
-            ((200, {"by_tweet": {"1": {"favorites": ["1"]}}}), "again"),
-            ((200, {"by_tweet": {"1": {"favorites": "many"}}}), "again"),
-            ((200, {"by_tweet": {"1": {"favorites": "1.5"}}}), "again"),
-            ((200, b'{"by_tweet":' + b'{"a":' * 1_000 + b"1" + b"}" * 1_001), "again"),
-            ((200, b'{"more":' + b"[" * 100_000 + b"]" * 100_000 + b"}"), "again"),
-            ((200, {"errors": ["internal server error"]}), "again"),
-            ((400, {"errors": ["internal server error"]}), "again"),
-            # too fast
-            ((429, b""), "hold"),
-            ((429, {"errors": ["whatever"]}), "hold"),
-            ((200, {"errors": ["You have exceeded your rate limit."]}), "hold"),
-            ((403, {"errors": [{"message": "Rate limit exceeded", "code": 88}]}), "hold"),
-            ((503, {"errors": ["Too many requests"]}), "hold"),
-            # credentials
-            ((401, b""), "check the clock, else stop"),
-            ((401, {"errors": ["Timestamp out of bounds"]}), "check the clock, else stop"),
-            ((403, {"errors": ["your application id is not authorized."]}), "check the clock, else stop"),
-            # IDs
-            ((403, {"errors": ["Forbidden to access tweets: 1,2"]}), ("ask again for", ("3",))),
-            ((403, {"errors": ["Forbidden to access tweets for author id 18435372: 1, 2"]}), ("ask again for", ("3",))),
-            ((400, {"errors": ["Bad request"]}), "narrow"),
-            ((403, b""), "narrow"),
-            ((400, {"errors": ["3 Tweet ID(s) are unavailable"], "unavailable_tweet_ids": ["1", "2", "3"]}), "answer"),
-            ((400, {"errors": ["gone"], "unavailable_tweet_ids": ["1"]}), ("ask again for", ("2", "3"))),
-            (
-                (400, {"errors": [TOO_OLD], "unsupported_for_impressions_engagements_tweet_ids": ["1", "2", "3"]}),
-                ("ask for less", ("favorites",), ("1", "2", "3")),
-            ),
-            ((200, {"by_tweet": {"1": GOOD["1"]}}), ("ask again for", ("2", "3"))),
-            ((200, {"by_tweet": {"9": GOOD["1"]}}), ("ask again for", ("1", "2", "3"))),
-            ((200, {"by_tweet": {**GOOD, "2": {"favorites": None, "impressions": "1"}}}), ("ask again for", ("2",))),
-            ((200, {"by_tweet": {**GOOD, "2": {"favorites": -1, "impressions": 2}, "9": {}}, "new": [{}]}), "answer"),
-            # the request, or where it goes
-            ((403, {"errors": ["Forbidden to access metrics: retweets"]}), "stop"),
-            ((400, {"errors": [NO_GROUP]}), "stop"),
-            ((404, {"errors": [{"message": "Sorry, that page does not exist", "code": 34}]}), "stop"),
-            ((406, {"errors": ["This request requires gzip compression."]}), "stop"),
-            *(((status, b""), "stop") for status in (301, 302, 303, 307, 308, 405, 410, 413, 451)),
+            (0, "ab", "cut off", "retry in 0"),
+            (1, "ab", "500", "retry in 1"),
+            (2, "ab", "ok", "accept"),
+        ],
+    ),
+    Trace("Retry-After of a 503 is honoured", [(0, "ab", "503 for: 7", "retry in 7")]),
+    Trace(
+        "while others are answered, three failures split a request, two its halves, and a Tweet alone fails in the end",
+        [
+            (0, "abcd", "500", "retry in 0.5"),
+            (1, "ef", "ok", "accept"),
+            (2, "abcd", "500", "retry in 1"),
+            (3, "abcd", "500", "split: ab | cd"),
+            (4, "ab", "500", "retry in 0.5"),
+            (5, "cd", "ok", "accept"),
+            (6, "ab", "500", "split: a | b"),
+            (7, "b", "ok", "accept"),
+            *[(8.0 + n, "a", "500", f"retry in {seconds:g}") for n, seconds in enumerate([0.5, 1, 8, 16, 20])],
+            (20, "gh", "ok", "accept"),
+            (21, "a", "500", "fail a: server"),
+        ],
+        others=50,
+    ),
+    Trace(
+        "where no other is answered, a failing request opens the circuit: a probe for another Tweet finds out",
+        [
+            (0, "abcd", "500", "retry in 0.5"),
+            (1, "abcd", "500", "retry in 1"),
+            (2, "abcd", "500", "retry in 2"),
+            (2, "abcd", "admit", "wait 0.5"),
+            (4, "abcd", "admit", "probe known7"),
+            (4, "ef", "admit", "wait"),
+            (5, "?", "ok", "accept"),
+            (5, "abcd", "admit", "send"),
+            (6, "abcd", "500", "split: ab | cd"),
+        ],
+        others=8,
+    ),
+    Trace(
+        "with no Tweet known, the probe is one of the request's own",
+        [
+            *[(n, "abcd", "500", f"retry in {0.5 * 2**n:g}") for n in range(3)],
+            (9, "abcd", "admit", "probe d"),
+            (10, "?", "500", "accept"),
+            (10, "abcd", "admit", "wait 1"),
+            (11, "abcd", "admit", "probe c"),
         ],
     ),
     Trace(
-        "faults of one request: doubling to 20 s, before the jitter",
-        backing_off(draw=1.0),
-        [(FAILED, s) for s in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0)],
-    ),
-    Trace(
-        "full jitter may wait not at all",
-        backing_off(draw=0.0),
-        [(FAILED, 0.0), (TIMEOUT, 0.0), (GONE, 0.0)],
-    ),
-    Trace(
-        "full jitter, half way",
-        backing_off(draw=0.5),
-        [(FAILED, 0.25), (TIMEOUT, 0.5), (BodyError("cut"), 1.0), (InvalidAnswerError("no JSON"), 2.0), (GONE, 4.0)],
-    ),
-    Trace(
-        "the first disconnect is a dead keep-alive connection: at once, and only the first",
-        backing_off(draw=1.0),
-        [(GONE, 0.0), (GONE, 1.0), (GONE, 2.0)],
-    ),
-    Trace(
-        "a refused connection is no dead keep-alive connection",
-        backing_off(draw=1.0),
-        [(NotSentError("no connection"), 0.5), (GONE, 1.0)],
-    ),
-    Trace(
-        "a 429 holds for what it says, and 0.1 s at least on top",
-        holding(RateLimit(300)),
+        "while connections are refused the request itself is the probe: no Tweet can be to blame",
         [
-            ({"retry-after": "20"}, 20.1),
-            ({"retry-after": "0.5"}, 0.6),
-            ({"retry-after": "0"}, 0.1),
-            ({"retry-after": "Thu, 01 Jan 2026 00:00:20 GMT", "date": DATE}, 20.1),
-            ({"x-per-minute-reset": str(EPOCH + 30), "date": DATE}, 30.1),
-            ({"x-per-minute-reset": str(EPOCH + 30), "retry-after": "20", "date": DATE}, 30.1),
-            ({"x-per-minute-reset": str(EPOCH + 10), "retry-after": "20", "date": DATE}, 20.1),
-            # the limit of a second alone is used up
-            (
-                {
-                    "x-per-second-remaining": "0",
-                    "x-per-second-reset": str(EPOCH + 1),
-                    "x-per-minute-remaining": "7",
-                    "x-per-minute-reset": str(EPOCH + 50),
-                    "date": DATE,
-                },
-                1.1,
-            ),
+            *[(n, "abcd", "no connection", f"retry in {0.5 * 2**n:g}") for n in range(3)],
+            (9, "abcd", "admit", "send"),
+            (9, "ef", "admit", "wait"),
+            (10, "abcd", "no connection", "retry in 0"),
+            (10, "ef", "admit", "wait 1"),
+            (11, "ef", "admit", "send"),
+            (11, "ef", "cancel", "cancelled"),
+            (11, "ef", "admit", "send"),
+            (12, "ef", "ok", "accept"),
+            (12, "abcd", "admit", "send"),
         ],
     ),
     Trace(
-        "a 429 that says nothing, or nonsense, is waited out for one window",
-        holding(RateLimit(300, period=60), RateLimit(20, period=1)),
+        "failures before or in an outage count against nobody",
         [
-            ({}, 60.1),
-            *(({"retry-after": text}, 60.1) for text in ("", "soon", "nan", "inf", "-inf", "-5", "1e9", "9" * 400)),
-            *(({"x-per-minute-reset": text, "date": DATE}, 60.1) for text in ("soon", "nan", "-1", "1e300", "\u0665")),
-            ({"x-per-minute-reset": str(EPOCH + 30)}, 60.1),  # by whose clock?
-            ({"x-per-minute-reset": str(EPOCH + 30), "date": "yesterday"}, 60.1),
-            ({"x-per-minute-reset": str(EPOCH - 30), "date": DATE}, 60.1),
-            ({"retry-after": "Thu, 32 Jan 2026 00:00:20 GMT", "date": DATE}, 60.1),
-            ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT", "date": DATE}, 60.1),
-            ({"retry-after": "Thu, 01 Jan 2099 00:00:00 GMT", "date": DATE}, 60.1),
-            ({"retry-after": "901"}, 60.1),  # over 15 minutes, for a limit by the minute
-            ({"retry-after": "900"}, 900.1),
+            *[(n, "abcd", "500", f"retry in {0.5 * 2**n:g}") for n in range(3)],
+            (3, "ef", "500", "retry in 0"),
+            (9, "abcd", "admit", "probe known7"),
+            (10, "?", "500", "accept"),
+            (12, "abcd", "admit", "probe known6"),
+            (13, "?", "500", "accept"),
+            (16, "abcd", "admit", "probe known5"),
+            (16, "?", "500", "accept"),
+            (20, "abcd", "admit", "probe known4"),
+            (21, "?", "ok", "accept"),
+            (22, "abcd", "500", "retry in 0.5"),
+            (23, "gh", "ok", "accept"),
+            (24, "abcd", "500", "retry in 1"),
+            (25, "abcd", "ok", "accept"),
         ],
-    ),
-    Trace("the jitter of a hold is up to a second", holding(RateLimit(300), draw=1.0), [({"retry-after": "5"}, 6.0)]),
-    Trace(
-        "a clock is wrong from 30 s on",
-        telling_the_time,
-        [
-            ((DATE, EPOCH), None),
-            ((DATE, EPOCH + 30), None),
-            ((DATE, EPOCH - 30), None),
-            ((DATE, EPOCH + 31), -31.0),
-            ((DATE, EPOCH - 600), 600.0),
-            ((None, EPOCH), None),
-            (("", EPOCH), None),
-            (("the day before yesterday", 0), None),
-        ],
+        others=8,
     ),
     Trace(
-        "IDs that a refusal names are taken out in one request",
-        narrowing,
+        "an outage is given up after the timeout, when a probe failed even then; and whoever comes next may probe",
         [
-            (("abcd", "bd"), ({"b": "no", "d": "no"}, ["ac"])),
-            (("ab", "ab"), ({"a": "no", "b": "no"}, [])),
+            *[(n, "abcd", "500", f"retry in {0.5 * 2**n:g}") for n in range(3)],
+            (9, "abcd", "admit", "probe known7"),
+            (10, "?", "500", "accept"),
+            (899, "abcd", "admit", "probe known6"),
+            (899, "?", "500", "accept"),
+            (899.5, "abcd", "admit", "wait 0.5"),
+            (5_000, "abcd", "admit", "probe known5"),
+            (5_001, "?", "500", "accept"),
+            (5_001, "abcd", "admit", "give up: outage"),
+            (5_002, "ef", "admit", "give up: outage"),
+            (5_100, "gh", "admit", "probe known4"),
+            (5_100, "gh", "cancel", "cancelled"),
+            (5_100, "?", "cancel", "cancelled"),
+            (5_100, "ij", "admit", "probe known3"),
+            (5_101, "?", "ok", "accept"),
+            (5_101, "ij", "admit", "send"),
         ],
+        others=8,
     ),
     Trace(
-        "a bad ID that is not named is found by halving",
-        narrowing,
+        "a Tweet that fails alone is not failed for an outage that began since",
         [
-            (("abcdefgh", ""), ({}, ["abcd", "efgh"])),
-            (("efgh", ""), ({}, ["ef", "gh"])),
-            (("abc", ""), ({}, ["a", "bc"])),
-            (("gh", ""), ({}, ["g", "h"])),
-            (("g", ""), ({"g": "no"}, [])),
+            (0, "a", "500", "retry in 0.5"),
+            (1, "b", "ok", "accept"),
+            *[(2.0 + n, "a", "500", f"retry in {seconds:g}") for n, seconds in enumerate([1, 8, 16, 20])],
+            (29, "a", "admit", "probe b"),
+            (30, "?", "500", "accept"),
         ],
+        others=50,
     ),
     Trace(
-        "three equal refusals raise the doubt, three single IDs settle it",
-        suspecting,
-        [
-            (("bad", 250, ""), "go on"),
-            (("bad", 250, ""), "go on"),
-            (("bad", 250, ""), "doubt"),
-            (("bad", 1, ""), "doubt"),
-            (("bad", 1, ""), "doubt"),
-            (("bad", 1, ""), "stop"),
-        ],
+        "a Tweet that is left out is looked at once more, then failed",
+        [(0, "abc", "missing: b", "accept, b again"), (1, "b", "missing: b", "accept, missing")],
     ),
     Trace(
-        "an answer clears the request for good",
-        suspecting,
+        "sums of an answer that leaves a Tweet out are dropped: its other Tweets are sent apart",
+        [(0, "abc", "apart: b", "accept, ac | b again")],
+    ),
+    Trace(
+        "a metric that is left out is looked for once more, until that is known to be of no use",
         [
-            *[(("bad", 250, ""), "go on")] * 2,
-            ("answered", "go on"),
-            *[(("bad", 250, ""), "go on")] * 9,
-            *[(("bad", 1, ""), "go on")] * 9,
+            (0, "abc", "incomplete: b", "accept, b again"),
+            (1, "b", "still incomplete", "accept"),
+            (2, "def", "incomplete: ef", "accept, ef again"),
+            (3, "ef", "still incomplete", "accept"),
         ],
     ),
     Trace(
-        "an answer ends the doubt",
-        suspecting,
+        "Tweets that a refusal names are failed, the others sent",
+        [(0, "abc", "refused by name: b", "fail b: refused, ac")],
+    ),
+    Trace(
+        "a refusal without names is bisected",
         [
-            *[(("bad", 250, ""), "go on")] * 2,
-            (("bad", 250, ""), "doubt"),
-            ("answered", "go on"),
-            (("bad", 1, ""), "go on"),
+            (0, "abcd", "refused: no", "split: ab | cd"),
+            (1, "ab", "ok", "accept"),
+            (2, "cd", "refused: no", "split: c | d"),
+            (3, "c", "refused: no", "fail c: refused"),
+            (4, "d", "ok", "accept"),
         ],
     ),
     Trace(
-        "different texts are no suspicion, nor are refusals that name IDs",
-        suspecting,
+        "refusals that are all alike, whatever request IDs they hold, call witnesses; refused alike they stop the run",
         [
-            (("bad", 250, ""), "go on"),
-            (("worse", 250, ""), "go on"),
-            (("worst", 250, ""), "go on"),
-            (("bad", 250, ""), "go on"),
-            *[(("bad", 250, "1"), "go on")] * 5,
-            (("bad", 250, ""), "doubt"),
+            (0, "abcd", "refused: no (request 12ab34)", "split: ab | cd"),
+            (0, "efgh", "refused: no (request 77ff01)", "split: ef | gh"),
+            (0, "ijkl", "refused: no (request 9)", "split: ij | kl"),
+            (1, "ab", "admit", "probe x"),
+            (1, "cd", "admit", "wait"),
+            (2, "?", "refused: no (request 5)", "accept"),
+            (2, "cd", "admit", "probe y"),
+            (3, "?", "refused: no (request 6)", "accept"),
+            (3, "cd", "admit", "probe z"),
+            (4, "?", "refused: no (request 7)", "stop: RequestRefusedError"),
         ],
     ),
     Trace(
-        "ten faults in a row open the circuit; one probe at a time, ever more seldom; an answer closes it",
-        outlasting(),
+        "a witness that is answered clears the request: it is the Tweets",
         [
-            ((0, "ask"), "go"),
-            *zip(at(0, "fault", 9), [("closed", left) for left in range(49, 40, -1)], strict=True),
-            ((0, "ask"), "go"),
-            ((0, "fault"), ("open", 40)),
-            ((0, "ask"), 0.5),
-            ((0.2, "ask"), pytest.approx(0.3)),
-            ((0.5, "ask"), "probe"),
-            ((0.5, "ask"), math.inf),
-            ((1, "fault"), ("open", 39)),  # of a request that was under way
-            ((1, "ask"), math.inf),
-            ((1, "probe fails"), ("open", 38)),
-            ((1, "ask"), 1.0),
-            ((2, "ask"), "probe"),
-            ((2, "probe fails"), ("open", 37)),
-            ((2, "ask"), 2.0),
-            ((4, "ask"), "probe"),
-            ((4, "probe is cancelled"), ("open", 37)),
-            ((4, "ask"), "probe"),
-            ((4, "answer"), ("closed", 38)),
-            ((4, "ask"), "go"),
+            *[(0.0, name, "refused: no", f"split: {name[:2]} | {name[2:]}") for name in ("abcd", "efgh", "ijkl")],
+            (1, "ab", "admit", "probe x"),
+            (2, "?", "ok", "accept"),
+            (2, "ab", "admit", "send"),
+            (2, "ab", "refused: no", "split: a | b"),
         ],
     ),
     Trace(
-        "a probe waits 20 s at most",
-        outlasting(),
+        "after answers, a Tweet that was answered before is the first witness",
         [
-            *zip(at(0, "fault", 10), [*[("closed", 50 - n) for n in range(1, 10)], ("open", 40)], strict=True),
-            *[
-                step
-                for n, delay in enumerate((1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0, 20.0))
-                for step in (
-                    ((100.0 * n + 50, "ask"), "probe"),
-                    ((100.0 * n + 50, "probe fails"), ("open", 39 - n)),
-                    ((100.0 * n + 50, "ask"), delay),
-                )
-            ],
+            *[(0.0, name, "refused: no", f"split: {name[:2]} | {name[2:]}") for name in ("abcd", "efgh", "ijkl")],
+            (1, "ab", "admit", "probe known0"),
+        ],
+        others=3,
+    ),
+    Trace(
+        "a refusal of the account halves nothing: probes make sure, then the run stops",
+        [
+            (0, "abcd", "402", "retry in 0"),
+            (0, "efgh", "402", "retry in 0"),
+            (0, "abcd", "admit", "wait 0.5"),
+            (1, "abcd", "admit", "probe known7"),
+            (1, "?", "402", "accept"),
+            (3, "abcd", "admit", "probe known6"),
+            (3, "?", "402", "accept"),
+            (6, "abcd", "admit", "probe known5"),
+            (6, "?", "402", "stop: AccessRefusedError"),
+        ],
+        others=8,
+    ),
+    Trace(
+        "a 403 in no words of the API may pass, as an outage does",
+        [(0, "abcd", "403 html", "retry in 0.5"), (1, "abcd", "403 html", "retry in 1"), (2, "abcd", "ok", "accept")],
+    ),
+    Trace("404 stops", [(0, "ab", "404", "stop: ServerRefusedError")]),
+    Trace("a request that breaks a rule stops", [(0, "ab", "bad request", "stop: RequestRefusedError")]),
+    Trace("a 401 stops", [(0, "ab", "401", "stop: AuthError")]),
+    Trace("a 401 with a clock that is right stops", [(0, "ab", "401 at: 20 20", "stop: AuthError")]),
+    Trace(
+        "a clock that is wrong is corrected once",
+        [(0, "ab", "401 at: 600 600", "resign 600"), (1, "ab", "401 at: 600 600", "stop: AuthError")],
+    ),
+    Trace(
+        "a signature that was late is made again, though the clock is right by now",
+        [(0, "ab", "401 at: 310 1", "resign 0"), (1, "ab", "ok", "accept")],
+    ),
+    Trace(
+        "a 429 holds the contract, for ever longer where the API says less",
+        [
+            (0, "ab", "429 for: 0", "hold 1"),
+            (0.5, "cd", "429 for: 0", "hold 1"),
+            (2, "ab", "429 for: 0", "hold 2"),
+            (5, "ab", "429 for: 0", "hold 3"),
+            (10, "ab", "ok", "accept"),
+            (11, "ab", "429 for: 0", "hold 1"),
         ],
     ),
     Trace(
-        "answers between faults pay for them: half of all broken keeps the circuit closed",
-        outlasting(),
-        [((0, "fault"), ("closed", 49)), ((0, "answer"), ("closed", 50))] * 100,
-    ),
-    Trace(
-        "a used up budget opens the circuit; an answer closes it with a fifth of the budget",
-        outlasting(budget=2),
+        "a 429 without end stops the run within the timeout",
         [
-            ((0, "fault"), ("closed", 1)),
-            ((0, "fault"), ("open", 0)),
-            ((1, "ask"), "probe"),
-            ((1, "answer"), ("closed", 10)),
-            ((1, "answer"), ("closed", 11)),
+            (0, "ab", "429 for: 600", "hold 601"),
+            (602, "ab", "429 for: 290", "hold 291"),
+            (894, "ab", "429 for: 10", "stop: RateLimitedError"),
         ],
     ),
     Trace(
-        "after the deadline without an answer what is left is given up; a new call has the deadline before it",
-        outlasting(outage_timeout_s=900, budget=1),
+        "a 429 to a probe closes the circuit",
         [
-            ((0, "fault"), ("open", 0)),
-            ((900, "ask"), "probe"),
-            ((900, "probe fails"), ("open", 0)),
-            ((900.1, "ask"), "give up"),
-            ((901, "new call"), ("open", 0)),
-            ((901, "ask"), "probe"),
-            ((901, "answer"), ("closed", 10)),
-            ((5_000, "ask"), "go"),
+            *[(n, "abcd", "500", f"retry in {0.5 * 2**n:g}") for n in range(3)],
+            (9, "abcd", "admit", "probe d"),
+            (10, "?", "429", "hold 61"),
+            (10, "abcd", "admit", "send"),
         ],
     ),
 ]
@@ -460,46 +427,41 @@ TRACES = [
 
 @pytest.mark.parametrize("trace", TRACES, ids=lambda trace: trace.what)
 def test_trace(trace: Trace) -> None:
-    decide = trace.policy()
-    for number, (event, decision) in enumerate(trace.steps, 1):
-        expected = pytest.approx(decision) if isinstance(decision, float) else decision
-        assert decide(event) == expected, f"step {number}: {str(event)[:200]}"
+    play = Play(trace.others)
+    for number, (at, name, event, expected) in enumerate(trace.steps, 1):
+        assert play.step(at, name, event) == expected, f"step {number}: {event} for {name} at {at:g} s"
 
 
-@given(faults=st.integers(1, 10**6), draw=st.floats(0, 1, exclude_max=True))
-def test_a_backoff_is_never_negative_and_never_over_20_s(faults: int, draw: float) -> None:
-    assert 0 <= backoff_s(faults, TIMEOUT, draw) <= 20
+def test_ten_failures_of_different_requests_open_the_circuit() -> None:
+    play = Play(others=3)
 
+    for n in range(9):
+        assert play.step(0, f"{n}x", "500") == "retry in 0.5"
+        assert play.step(0, "ab", "admit") == "send"
+    play.step(0, "9x", "500")
 
-@given(st.dictionaries(st.sampled_from(["retry-after", "x-per-minute-reset", "x-per-second-reset", "date"]), st.text()))
-def test_whatever_a_429_says_it_holds_for_at_least_a_moment_and_at_most_15_minutes(headers: dict[str, str]) -> None:
-    assert 0.1 <= hold_s(RateHeaders.from_headers(headers), [RateLimit(300)], 0.5) <= 901
+    assert play.step(0, "ab", "admit") == "wait 0.5"
 
 
 @given(ids=st.lists(st.integers(1, 10**6).map(str), min_size=1, max_size=250, unique=True), data=st.data())
-def test_halving_finds_one_bad_id_in_at_most_16_more_requests_and_loses_none(
+def test_bisecting_finds_one_bad_id_in_at_most_16_more_requests_and_loses_none(
     ids: list[str], data: st.DataObject
 ) -> None:
     bad = data.draw(st.sampled_from(ids))
-    queue, good, requests = [tuple(ids)], list[str](), 0
+    call = CallState(EndpointState(), (RateLimit(300),), 0.0, 900.0)
+    queue, good, requests = [Request(tuple(ids), PARSER, 0)], list[str](), 0
     while queue:
-        asked = queue.pop(0)
+        request = queue.pop(0)
         requests += 1
-        if bad not in asked:
-            good += asked
+        if bad not in request.tweet_ids:
+            good += request.tweet_ids
+            decide(request, outcome(request, "ok"), call, now=0.0, jitter=0.5)
             continue
-        out, rest = narrow(0, asked, refusal("no"))
-        queue += rest
-        if out is not None:
-            assert dict(out.failed_tweet_ids) == {bad: "no"}
+        match decide(request, outcome(request, "refused: no"), call, now=0.0, jitter=0.5):
+            case Requeue(requests_left):
+                queue += requests_left
+            case Fail(tweet_ids, _, rest):
+                assert (tweet_ids, rest) == ((bad,), ())
 
     assert requests <= 1 + 16
     assert sorted([*good, bad]) == sorted(ids)
-
-
-def test_ids_that_two_answers_leave_out_are_failed_with_the_reason() -> None:
-    answer = missing_answer(3, ("1", "2"))
-
-    assert answer.tweet_ids == ("1", "2")
-    assert set(answer.failed_tweet_ids) == {"1", "2"}
-    assert all(reason.startswith("missing: ") for reason in answer.failed_tweet_ids.values())

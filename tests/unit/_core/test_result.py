@@ -76,7 +76,7 @@ def test_rows_hold_real_dates() -> None:
         "engagement_hour": datetime(2026, 3, 2, 23, tzinfo=UTC),
         "value": nested(FULL_ORDERS[0])["17"]["replies"]["2026-03-02"]["23"],
     }
-    assert day["engagement_day"] == date(2026, 3, 2)
+    assert day["engagement_day"] == date(2026, 3, 1)
 
 
 def test_rows_are_lazy() -> None:

@@ -25,11 +25,12 @@ from engagement_async import (
     RequestRefusedError,
     UsageError,
 )
+from engagement_async._core.answer import Answer
 from engagement_async._core.batches import chunk
-from engagement_async._core.parsing import Answer
 from engagement_async._core.result import EngagementResult
-from engagement_async._engine.stream import AnswerStream, Engine
-from engagement_async._engine.transport import Reply
+from engagement_async._engine.sender import Sender
+from engagement_async._engine.stream import AnswerStream
+from engagement_async._engine.transport import OnHeaders, Response
 from engagement_async.errors import AttemptTimeoutError, DisconnectedError, NotSentError
 from tests.support.virtual_loop import run_virtual
 from tests.unit._core.test_rate_limit import peak
@@ -39,7 +40,7 @@ QUERY = Query(
     engagement_types=["favorites", "replies"],
     groupings={"by_tweet": ["tweet.id", "engagement.type"], "sum": ["engagement.type"]},
 )
-Behave = Callable[["Model", list[str]], "Reply | BaseException | None"]
+Behave = Callable[["Model", list[str]], "Response | BaseException | None"]
 
 
 def truth(tweet_id: str, metric: str) -> int:
@@ -64,7 +65,7 @@ class Model:
     def now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    async def post(self, url: URL, headers: Mapping[str, str], body: bytes, on_headers: Callable[[], None]) -> Reply:
+    async def post(self, url: URL, headers: Mapping[str, str], body: bytes, on_headers: OnHeaders) -> Response:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
@@ -76,11 +77,11 @@ class Model:
             await asyncio.sleep(self.latency_s * self.random.random())
             if isinstance(outcome, BaseException):
                 raise outcome
-            on_headers()
             if outcome is None:
                 self.answered += 1
                 self.asked.update(asked)
                 outcome = reply(200, good(asked))
+            on_headers(outcome.status, outcome.headers)
             return outcome
         finally:
             self.in_flight -= 1
@@ -93,19 +94,19 @@ def good(tweet_ids: list[str]) -> dict[str, Any]:
     }
 
 
-def reply(status: int, body: Any = None, **headers: str) -> Reply:
+def reply(status: int, body: Any = None, **headers: str) -> Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Reply(status, named, orjson.dumps(body or {}))
+    return Response(status, named, orjson.dumps(body or {}))
 
 
-def engine_for(model: Model, limit: RateLimit, **options: Any) -> Engine:
-    return Engine(
+def engine_for(model: Model, limit: RateLimit, **options: Any) -> Sender:
+    return Sender(
         transport=model,
-        scheduler=LocalScheduler(limit, quarantine_s=60),
+        scheduler=LocalScheduler(limit),
         credentials=BearerCredentials("token"),
         base_url=URL("https://data-api.example"),
         user_agent="tests",
-        **{"concurrency": 16, "outage_timeout_s": 900.0, "draw": random.Random(7).random, **options},
+        **{"concurrency": 16, "outage_timeout_s": 900.0, "jitter": random.Random(7).random, **options},
     )
 
 
@@ -113,7 +114,7 @@ def ids(count: int) -> Iterator[str]:
     return (str(10**18 + 7 * n) for n in range(count))
 
 
-async def fetch(engine: Engine, count: int) -> EngagementResult:
+async def fetch(engine: Sender, count: int) -> EngagementResult:
     merger = Merger(QUERY)
     async with AnswerStream(engine, QUERY, chunk(ids(count), TOTALS.ids_per_request)) as answers:
         async for answer in answers:
@@ -166,7 +167,7 @@ def test_a_small_call_hires_few_workers() -> None:
         stream = AnswerStream(engine_for(Model(), RateLimit(100)), QUERY, chunk(ids(10), 250))
         async with stream as answers:
             await asyncio.sleep(0.01)
-            hired = len(stream._workers)
+            hired = stream._workers._running
             async for _ in answers:
                 pass
         return hired
@@ -196,7 +197,7 @@ def test_the_source_is_read_no_further_than_the_workers_need() -> None:
 def test_a_ten_minute_outage_is_survived_at_a_tenth_of_the_requests() -> None:
     """20,000 batches at 1,000 a minute; the API is gone from the fifth minute to the fifteenth."""
 
-    def gone(model: Model, asked: list[str]) -> Reply | BaseException | None:
+    def gone(model: Model, asked: list[str]) -> Response | BaseException | None:
         return reply(503) if 300 <= model.now < 900 else None
 
     model = Model(gone)
@@ -212,7 +213,7 @@ def test_a_ten_minute_outage_is_survived_at_a_tenth_of_the_requests() -> None:
         return answered, failed
 
     assert run_virtual(main()) == (200_000, 0)
-    assert set(model.asked.values()) == {1}
+    assert max(model.asked.values()) <= 2, "a probe may ask for a Tweet that was answered before"
     assert len(model.requests) <= 1.10 * 20_000
     assert len(model.requests) <= 20_000 + 200  # in truth far fewer: one probe at a time
     assert peak(model.arrived_at, limit.period) <= limit.requests
@@ -225,7 +226,7 @@ def test_a_total_outage_ends_at_the_deadline_with_every_id_failed() -> None:
 
     assert result.outcomes["failed"] == 250_000
     assert len(model.requests) <= 1.10 * 1_000
-    assert "given up: no answer for 900 s" in result.failed_tweet_ids[str(10**18)]
+    assert "the API answered nothing for 900 s" in result.failed_tweet_ids[str(10**18)]
     assert "internal server error" in result.failed_tweet_ids[str(10**18)]
 
 
@@ -256,10 +257,10 @@ def test_an_api_that_refuses_connections_for_90_s_costs_nothing_of_the_contract(
     assert requests == 10
 
 
-def test_a_batch_that_used_up_its_attempts_goes_to_the_back_of_the_queue() -> None:
+def test_a_batch_that_keeps_failing_while_others_are_answered_is_split() -> None:
     refusals = 8
 
-    def moody(model: Model, asked: list[str]) -> Reply | BaseException | None:
+    def moody(model: Model, asked: list[str]) -> Response | BaseException | None:
         nonlocal refusals
         if asked[0] == str(10**18) and refusals:
             refusals -= 1
@@ -271,7 +272,7 @@ def test_a_batch_that_used_up_its_attempts_goes_to_the_back_of_the_queue() -> No
     result = run(model, 25_000, RateLimit(200))
 
     check(result, 25_000)
-    assert len(model.requests) == 100 + 8
+    assert len(model.requests) <= 100 + 2 * 8
 
 
 def test_a_tweet_that_the_api_fails_at_takes_no_other_with_it() -> None:
@@ -281,18 +282,18 @@ def test_a_tweet_that_the_api_fails_at_takes_no_other_with_it() -> None:
     result = run(model, 25_000, RateLimit(600))
 
     check(result, 25_000, out=frozenset([poison]))
-    assert "given up after 900 s" in result.failed_tweet_ids[poison]
-    assert len(model.requests) <= 100 + 16 * 16
+    assert "the API fails at this Tweet" in result.failed_tweet_ids[poison]
+    assert len(model.requests) <= 100 + 40
 
 
 def test_a_third_of_all_answers_is_broken_and_nothing_is_lost() -> None:
-    faults: list[Callable[[], Reply | BaseException]] = [
+    faults: list[Callable[[], Response | BaseException]] = [
         lambda: reply(500),
         lambda: reply(503, None, retry_after="1"),
         lambda: reply(408),
-        lambda: Reply(200, {}, b""),
-        lambda: Reply(200, {}, b"<html>maintenance</html>"),
-        lambda: Reply(200, {}, b'{"by_tweet": {'),
+        lambda: Response(200, {}, b""),
+        lambda: Response(200, {}, b"<html>maintenance</html>"),
+        lambda: Response(200, {}, b'{"by_tweet": {'),
         lambda: reply(200, {"by_tweet": [1, 2]}),
         lambda: reply(200, {"by_tweet": {"1": {"favorites": None}}}),
         lambda: reply(200, {"errors": ["internal server error"]}),
@@ -301,7 +302,7 @@ def test_a_third_of_all_answers_is_broken_and_nothing_is_lost() -> None:
         lambda: reply(429, {"errors": ["rate limit"]}, retry_after="1"),
     ]
 
-    def broken(model: Model, asked: list[str]) -> Reply | BaseException | None:
+    def broken(model: Model, asked: list[str]) -> Response | BaseException | None:
         return model.random.choice(faults)() if model.random.random() < 1 / 3 else None
 
     model = Model(broken)
@@ -322,7 +323,7 @@ def test_a_third_of_all_answers_is_broken_and_nothing_is_lost() -> None:
     ],
 )
 def test_a_429_holds_the_whole_contract_for_as_long_as_it_says(headers: dict[str, str]) -> None:
-    def limited(model: Model, asked: list[str]) -> Reply | None:
+    def limited(model: Model, asked: list[str]) -> Response | None:
         return reply(429, {"errors": ["Rate limit exceeded"]}, **headers) if len(model.requests) == 5 else None
 
     model = Model(limited, latency_s=0.01)
@@ -338,7 +339,7 @@ def test_a_429_holds_the_whole_contract_for_as_long_as_it_says(headers: dict[str
 
 @pytest.mark.parametrize("value", ["soon", "nan", "-5", "1e9", "inf", "", "9" * 400])
 def test_a_429_that_says_nonsense_is_waited_out_for_one_window(value: str) -> None:
-    def limited(model: Model, asked: list[str]) -> Reply | None:
+    def limited(model: Model, asked: list[str]) -> Response | None:
         refuse = len(model.requests) == 1
         return reply(429, None, retry_after=value, x_per_minute_reset=value, date=value) if refuse else None
 
@@ -351,7 +352,7 @@ def test_a_429_that_says_nonsense_is_waited_out_for_one_window(value: str) -> No
 
 
 def test_rate_limit_texts_beside_a_200_hold_the_contract_too() -> None:
-    def limited(model: Model, asked: list[str]) -> Reply | None:
+    def limited(model: Model, asked: list[str]) -> Response | None:
         return reply(200, {"errors": ["Rate limit exceeded"]}, retry_after="9") if len(model.requests) == 1 else None
 
     model = Model(limited)
@@ -364,7 +365,7 @@ def test_another_consumer_of_the_contract_is_yielded_to(caplog: pytest.LogCaptur
     """The other one spends 60 of 100 at the start of each minute; together they never exceed it."""
     limit = RateLimit(100)
 
-    def shared(model: Model, asked: list[str]) -> Reply | None:
+    def shared(model: Model, asked: list[str]) -> Response | None:
         window = int(model.now // 60)
         ours = sum(int(at // 60) == window for at in model.arrived_at)
         assert ours + 60 <= 100, "the two of them exceed the contract"
@@ -409,7 +410,7 @@ def test_a_clock_ten_minutes_wrong_is_corrected_by_the_api_s_own_date() -> None:
         def signer(self, url: str) -> Signer:
             return Signer()
 
-    def strict(model: Model, asked: list[str]) -> Reply | None:
+    def strict(model: Model, asked: list[str]) -> Response | None:
         date = format_datetime(datetime.fromtimestamp(epoch + model.now, UTC), usegmt=True)
         late = abs(stamps[-1] - (epoch + model.now)) > 300
         return reply(401, {"errors": ["Timestamp out of bounds"]}, date=date) if late else None
@@ -423,8 +424,8 @@ def test_a_clock_ten_minutes_wrong_is_corrected_by_the_api_s_own_date() -> None:
         )
         return await fetch(engine, 2_500)
 
-    def engine_for(model: Model, limit: RateLimit, **options: Any) -> Engine:
-        return Engine(
+    def engine_for(model: Model, limit: RateLimit, **options: Any) -> Sender:
+        return Sender(
             transport=model,
             scheduler=LocalScheduler(limit),
             base_url=URL("https://data-api.example"),
@@ -447,7 +448,7 @@ def test_a_clock_ten_minutes_wrong_is_corrected_by_the_api_s_own_date() -> None:
 def test_forbidden_ids_that_are_named_cost_one_request_more(text: str) -> None:
     foreign = [str(10**18 + 7 * n) for n in (3, 249)]
 
-    def owned(model: Model, asked: list[str]) -> Reply | None:
+    def owned(model: Model, asked: list[str]) -> Response | None:
         found = set(foreign) & set(asked)
         return reply(403, {"errors": [text.format(*foreign)]}) if found else None
 
@@ -483,7 +484,7 @@ def test_many_bad_ids_are_all_found() -> None:
     assert set(result.failed_tweet_ids) == poison
 
 
-@pytest.mark.parametrize(("count", "concurrency", "most"), [(250, 16, 6), (25_000, 1, 6), (25_000, 16, 21)])
+@pytest.mark.parametrize(("count", "concurrency", "most"), [(250, 16, 14), (25_000, 1, 8), (25_000, 16, 21)])
 def test_a_request_that_is_wrong_itself_stops_early(count: int, concurrency: int, most: int) -> None:
     model = Model(lambda model, asked: reply(400, {"errors": ["engagement_types is strange"]}))
 
@@ -496,7 +497,7 @@ def test_a_request_that_is_wrong_itself_stops_early(count: int, concurrency: int
 def test_ids_that_an_answer_leaves_out_are_asked_once_more_and_then_failed() -> None:
     never, late = str(10**18), str(10**18 + 7)
 
-    def forgetful(model: Model, asked: list[str]) -> Reply | None:
+    def forgetful(model: Model, asked: list[str]) -> Response | None:
         told = [i for i in asked if i != never and not (i == late and len(asked) == 250)]
         return reply(200, good(told))
 
@@ -505,8 +506,11 @@ def test_ids_that_an_answer_leaves_out_are_asked_once_more_and_then_failed() -> 
     result = run(model, 250)
 
     check(result, 250, out=frozenset([never]))
-    assert model.requests[1:] == [[never, late]]
-    assert result.failed_tweet_ids == {never: "missing: the API's answers leave this Tweet out"}
+    told = [i for i in ids(250) if i not in (never, late)]
+    assert sorted(model.requests[1:]) == sorted([told, [never, late], [late]]), (
+        "sums are taken from answers that settle all of their IDs"
+    )
+    assert result.failed_tweet_ids == {never: "missing: two answers left this Tweet out"}
 
 
 def test_unsupported_ids_of_a_400_are_asked_for_their_other_metrics() -> None:
@@ -518,10 +522,8 @@ def test_unsupported_ids_of_a_400_are_asked_for_their_other_metrics() -> None:
     old = list(ids(2))
 
     class Old(Model):
-        async def post(
-            self, url: URL, headers: Mapping[str, str], body: bytes, on_headers: Callable[[], None]
-        ) -> Reply:
-            on_headers()
+        async def post(self, url: URL, headers: Mapping[str, str], body: bytes, on_headers: OnHeaders) -> Response:
+            on_headers(200, {})
             asked = orjson.loads(body)
             self.requests.append(asked["tweet_ids"])
             refused = [i for i in asked["tweet_ids"] if i in old]
@@ -563,7 +565,7 @@ def test_leaving_the_stream_early_ends_the_workers_and_holds_their_tokens() -> N
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert engine.in_flight == 0
         await asyncio.sleep(200)  # the window and the quarantine
-        return engine.scheduler.free(limit)
+        return engine.scheduler.available(limit)
 
     assert run_virtual(main()) == 300
 
@@ -628,7 +630,7 @@ def test_a_run_cancelled_at_any_await_leaves_nothing_behind() -> None:
             assert asyncio.all_tasks() == {asyncio.current_task()}
             assert engine.in_flight == model.in_flight == 0
             await asyncio.sleep(70)
-            assert engine.scheduler.free(limit) == limit.requests
+            assert engine.scheduler.available(limit) == limit.requests
 
     run_virtual(main())
 
@@ -636,7 +638,7 @@ def test_a_run_cancelled_at_any_await_leaves_nothing_behind() -> None:
 def test_a_probe_s_answer_that_nobody_takes_does_not_hold_other_calls() -> None:
     sent = 0
 
-    def failing(model: Model, asked: list[str]) -> Reply | None:
+    def failing(model: Model, asked: list[str]) -> Response | None:
         nonlocal sent
         sent += 1
         return reply(503) if sent >= 4 and model.now < 60 else None
@@ -705,7 +707,7 @@ def test_a_small_call_is_not_stuck_behind_the_workers_of_large_ones() -> None:
 def test_answers_that_were_not_taken_for_long_are_no_sign_of_somebody_else(caplog: pytest.LogCaptureFixture) -> None:
     epoch = 1_767_225_600
 
-    def telling(model: Model, asked: list[str]) -> Reply:
+    def telling(model: Model, asked: list[str]) -> Response:
         used = sum(at >= model.now // 60 * 60 for at in model.arrived_at)
         return reply(
             200,

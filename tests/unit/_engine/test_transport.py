@@ -1,4 +1,4 @@
-"""The transport: the decoder against thousands of broken bodies, and one attempt against servers that break the protocol.
+"""The transport: one attempt against servers that break the protocol.
 
 Raw sockets on 127.0.0.1; a mock only where it is about what is handed to aiohttp.
 """
@@ -7,23 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import random
 import socket
 import ssl
 import tracemalloc
-import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from unittest.mock import Mock
 
 import aiohttp
 import pytest
 from aioresponses import CallbackResult, aioresponses
-from hypothesis import given
-from hypothesis import strategies as st
 from yarl import URL
 
-from engagement_async._engine.transport import Reply, Transport
+from engagement_async._engine.transport import AiohttpTransport, Response
 from engagement_async.config import SizeLimits, Timeouts
 from engagement_async.errors import (
     AttemptError,
@@ -36,153 +32,12 @@ from engagement_async.errors import (
     UsageError,
 )
 from tests.support.certificates import server_context, trusting_client
-from tests.support.mutations import DATA, LIBRARIES, Decoder, bodies, count, decoded
 from tests.support.raw_http import Exchange, RawServer, head, plain, zipped
 
 SEED = 20_261_122
 BODY = b'{"by_tweet": {"1": {"favorites": "5"}}}'
 AUTHORIZATION = "OAuth oauth_token=canary-of-the-transport"
 SHORT = Timeouts(connect_s=5, read_s=0.2, total_s=5)
-
-
-# --- the decoder, on each library that may be underneath it ---
-
-
-@pytest.fixture(params=["isal", "zlib"])
-def decoder(request: pytest.FixtureRequest) -> Decoder:
-    if request.param not in LIBRARIES:
-        pytest.skip("isal is not installed: the extra [speed] is what its users have")
-    return LIBRARIES[request.param]
-
-
-@pytest.mark.parametrize("name", sorted(bodies()))
-def test_no_broken_body_is_taken_for_data(decoder: Decoder, name: str) -> None:
-    """Whole and in random pieces; together 160,000 mutations."""
-    result = count(decoder, bodies()[name], SEED)
-
-    assert result.accepted == 0
-    assert result.tried >= 10_000
-    assert result.harmless < result.tried / 20
-
-
-@pytest.mark.parametrize("name", sorted(bodies()))
-def test_a_whole_body_is_decoded_however_it_comes(decoder: Decoder, name: str) -> None:
-    chance = random.Random(SEED)
-
-    assert decoded(decoder, bodies()[name]) == DATA
-    assert all(decoded(decoder, bodies()[name], chance) == DATA for _ in range(50))
-
-
-@given(parts=st.lists(st.binary(max_size=2000), max_size=5), data=st.data(), library=st.sampled_from(sorted(LIBRARIES)))
-def test_any_members_in_any_pieces_make_one_body(parts: list[bytes], data: st.DataObject, library: str) -> None:
-    wire = b"".join(gzip.compress(part, data.draw(st.integers(0, 9)), mtime=0) for part in parts)
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=8)))
-    stream = LIBRARIES[library]("gzip", SizeLimits())
-    for start, end in zip([0, *cuts], [*cuts, len(wire)], strict=True):
-        stream.feed(wire[start:end])
-
-    if parts:
-        assert stream.finish() == b"".join(parts)
-    else:
-        with pytest.raises(BodyError, match="cut short"):
-            stream.finish()
-
-
-def test_two_members_are_refused_when_either_is_cut(decoder: Decoder) -> None:
-    """A cut between the members is no cut of gzip's: the length of the body and the JSON in it tell that one."""
-    first, second = gzip.compress(DATA[:1000], mtime=0), gzip.compress(DATA[1000:], mtime=0)
-    wire = first + second
-    accepted = []
-    for at in range(len(wire)):
-        try:
-            decoded(decoder, wire[:at])
-        except BodyError:
-            continue
-        accepted.append(at)
-
-    assert decoded(decoder, wire) == DATA
-    assert accepted == [len(first)]
-
-
-@pytest.mark.parametrize("garbage", [b"\x00", b"garbage", b"\x1f\x8b", b"\x1f\x8b\x08\x00", b"\r\n", bytes(512)])
-def test_what_follows_the_end_is_refused(decoder: Decoder, garbage: bytes) -> None:
-    with pytest.raises(BodyError):
-        decoded(decoder, gzip.compress(DATA) + garbage)
-
-
-@pytest.mark.parametrize("body", [b"", DATA, b"\x1f", zlib.compress(DATA), b"\x1f\x8b\x08"])
-def test_what_is_no_gzip_is_refused(decoder: Decoder, body: bytes) -> None:
-    with pytest.raises(BodyError):
-        decoded(decoder, body)
-
-
-@pytest.mark.parametrize("encoding", [None, "", "identity", "Identity "])
-def test_a_plain_body_is_taken_as_it_is(decoder: Decoder, encoding: str | None) -> None:
-    stream = decoder(encoding, SizeLimits())
-    stream.feed(b"{")
-    stream.feed(b"}")
-
-    assert stream.finish() == b"{}"
-
-
-@pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip", "compress", "x" * 9999, "\u212a"])
-def test_other_encodings_are_refused_by_name(decoder: Decoder, encoding: str) -> None:
-    with pytest.raises(BodyError, match="Content-Encoding") as caught:
-        decoder(encoding, SizeLimits())
-
-    assert len(str(caught.value)) < 200
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "GZIP", " x-gzip "])
-def test_gzip_has_several_spellings(decoder: Decoder, encoding: str) -> None:
-    stream = decoder(encoding, SizeLimits())
-    stream.feed(gzip.compress(DATA))
-
-    assert stream.finish() == DATA
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "identity"])
-def test_the_wire_is_capped(decoder: Decoder, encoding: str) -> None:
-    stream = decoder(encoding, SizeLimits(wire_bytes=1000))
-    wire = gzip.compress(random.Random(SEED).randbytes(5000))
-    stream.feed(wire[:1000])
-
-    with pytest.raises(BodyError, match="1000 bytes on the wire"):
-        stream.feed(wire[1000:1001])
-
-
-def test_what_is_decoded_is_capped_to_the_byte(decoder: Decoder) -> None:
-    wire = gzip.compress(bytes(100_000))
-
-    assert decoded(decoder, wire, size_limits=SizeLimits(decoded_bytes=100_000)) == bytes(100_000)
-    with pytest.raises(BodyError, match="99999 bytes once decoded"):
-        decoded(decoder, wire, size_limits=SizeLimits(decoded_bytes=99_999))
-
-
-def test_a_plain_body_is_capped_too(decoder: Decoder) -> None:
-    stream = decoder(None, SizeLimits(decoded_bytes=10))
-
-    with pytest.raises(BodyError, match="10 bytes"):
-        stream.feed(bytes(11))
-
-
-@pytest.mark.parametrize("members", [1, 300])
-def test_a_bomb_takes_no_more_memory_than_its_caps(decoder: Decoder, members: int) -> None:
-    """64 MiB in 65 KB, as one member or many, against a cap of 1 MiB."""
-    bomb = gzip.compress(bytes((64 << 20) // members), 9) * members
-    size_limits = SizeLimits(decoded_bytes=1 << 20)
-    tracemalloc.start()
-    try:
-        with pytest.raises(BodyError, match="once decoded"):
-            decoded(decoder, bomb, size_limits=size_limits)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-    assert peak < 4 * size_limits.decoded_bytes
-
-
-# --- one attempt ---
 
 
 async def attempt(
@@ -193,17 +48,18 @@ async def attempt(
     tls: ssl.SSLContext | None = None,
     times: int = 1,
     concurrency: int = 1,
-) -> tuple[Reply, int]:
+) -> tuple[Response, int]:
     """The reply to the last of so many attempts in a row, and how often headers came."""
     headers_came = 0
 
-    def count_headers() -> None:
+    def count_headers(status: int, headers: Mapping[str, str]) -> None:
         nonlocal headers_came
         headers_came += 1
 
-    async with Transport(timeouts=timeouts, size_limits=size_limits or SizeLimits(), tls=tls) as transport:
+    async with AiohttpTransport(timeouts=timeouts, size_limits=size_limits or SizeLimits(), tls=tls) as transport:
         for _ in range(times):
             reply = await transport.post(URL(url), {"Authorization": AUTHORIZATION}, b"{}", count_headers)
+            assert isinstance(reply.body, bytes)  # decoded now: whether it is whole is told here
     return reply, headers_came
 
 
@@ -385,13 +241,107 @@ async def test_after_a_broken_answer_the_connection_is_not_used_again() -> None:
 
     async with (
         RawServer(answer) as server,
-        Transport(timeouts=SHORT, size_limits=SizeLimits()) as transport,
+        AiohttpTransport(timeouts=SHORT, size_limits=SizeLimits()) as transport,
     ):
         with pytest.raises(BodyError):
             await transport.post(URL(server.url), {}, b"{}", Mock())
         reply = await transport.post(URL(server.url), {}, b"{}", Mock())
 
         assert (reply.body, server.connections) == (BODY, 2)
+
+
+async def test_a_response_that_was_sent_twice_never_answers_the_next_request() -> None:
+    """Its second copy lies on the idle connection: sums of one batch would be taken for those of the next."""
+    sent_again = asyncio.Event()
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.send(zipped(b"%d" % exchange.number))
+        if exchange.nth == 1:
+            await asyncio.sleep(0.02)  # once the client has put the connection back
+            await exchange.send(zipped(b"%d" % exchange.number))
+            sent_again.set()
+
+    told = []
+    async with (
+        RawServer(answer) as server,
+        AiohttpTransport(timeouts=Timeouts(), size_limits=SizeLimits()) as transport,
+    ):
+        bodies = []
+        for _ in range(3):
+            sent_again.clear()
+            response = await transport.post(URL(server.url), {}, b"{}", lambda *_: told.append(server.requests))
+            bodies.append(response.body)
+            await sent_again.wait()
+            await asyncio.sleep(0.02)
+
+        assert bodies == [b"1", b"2", b"3"]
+        assert told == [1, 2, 3], "the token of a request that had not arrived was settled"
+        assert (server.requests, server.connections) == (3, 3)
+
+
+async def test_a_pool_of_stale_connections_costs_no_request() -> None:
+    arrived = asyncio.Barrier(8)
+
+    async def answer(exchange: Exchange) -> None:
+        if exchange.nth == 1 and exchange.number <= 8:
+            await arrived.wait()  # so that each has a connection of its own
+        await exchange.send(zipped(BODY))
+        if exchange.number <= 8:
+            await exchange.send(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+
+    async with (
+        RawServer(answer) as server,
+        AiohttpTransport(timeouts=Timeouts(), size_limits=SizeLimits()) as transport,
+    ):
+        for _ in range(2):
+            posts = (transport.post(URL(server.url), {}, b"{}", Mock()) for _ in range(8))
+            assert [response.status for response in await asyncio.gather(*posts)] == [200] * 8
+            await asyncio.sleep(0.05)
+
+        assert server.requests == 16
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 429, 503])
+async def test_status_and_headers_are_told_when_they_arrive(status: int) -> None:
+    told: list[tuple[int, str | None]] = []
+
+    def on_headers(status: int, headers: Mapping[str, str]) -> None:
+        told.append((status, headers.get("x-per-minute-remaining")))
+
+    async with (
+        RawServer(sending(zipped(BODY, f"{status} Whatever", X_Per_Minute_Remaining="7"))) as server,
+        AiohttpTransport(timeouts=SHORT, size_limits=SizeLimits()) as transport,
+    ):
+        await transport.post(URL(server.url), {}, b"{}", on_headers)
+
+    assert told == [(status, "7")]
+
+
+async def test_a_body_stays_as_small_as_on_the_wire_until_it_is_wanted() -> None:
+    """What waits for a slow consumer is held so."""
+    async with (
+        RawServer(sending(zipped(b"[" + b" " * (16 << 20) + b"]"))) as server,
+        AiohttpTransport(timeouts=Timeouts(), size_limits=SizeLimits()) as transport,
+    ):
+        tracemalloc.start()
+        try:
+            response = await transport.post(URL(server.url), {}, b"{}", Mock())
+            held, peak = tracemalloc.get_traced_memory()
+            assert max(held, peak) < 1 << 20
+            assert len(response.body) == (16 << 20) + 2
+        finally:
+            tracemalloc.stop()
+    assert response.body is response.body
+
+
+async def test_a_body_that_is_not_whole_is_told_each_time_it_is_wanted() -> None:
+    wire = gzip.compress(BODY)[:-4]
+    async with RawServer(sending(plain(wire, Content_Encoding="gzip"))) as server:
+        async with AiohttpTransport(timeouts=SHORT, size_limits=SizeLimits()) as transport:
+            response = await transport.post(URL(server.url), {}, b"{}", Mock())
+        for _ in range(2):
+            with pytest.raises(BodyError, match="cut short"):
+                response.body  # noqa: B018
 
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "404 Not Found", "429 Too Many Requests", "503 Oh"])
@@ -425,8 +375,11 @@ async def test_headers_are_told_before_the_body_is_read() -> None:
         await told.wait()
         await exchange.send(b"{}")
 
-    async with RawServer(answer) as server, Transport(timeouts=Timeouts(), size_limits=SizeLimits()) as transport:
-        reply = await transport.post(URL(server.url), {}, b"{}", told.set)
+    async with (
+        RawServer(answer) as server,
+        AiohttpTransport(timeouts=Timeouts(), size_limits=SizeLimits()) as transport,
+    ):
+        reply = await transport.post(URL(server.url), {}, b"{}", lambda *_: told.set())
 
     assert reply.body == b"{}"
 
@@ -495,7 +448,7 @@ async def test_plain_http_where_tls_was_expected_was_never_asked() -> None:
 
 
 async def test_a_closed_transport_says_so() -> None:
-    transport = Transport(timeouts=SHORT, size_limits=SizeLimits())
+    transport = AiohttpTransport(timeouts=SHORT, size_limits=SizeLimits())
 
     with pytest.raises(UsageError, match="closed"):
         await transport.post(URL("https://data-api.example"), {}, b"", Mock())

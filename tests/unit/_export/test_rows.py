@@ -40,7 +40,19 @@ def test_lines_are_those_of_the_writers(group_by: tuple[str, ...], kind: str) ->
     answer = answered(query, 0, ids, random.Random(3))
     order = TableOrder(query, "g")
     answer.groupings["g"] = order.ordered(answer)
-    result = EngagementResult(query, answer.groupings, (), [], [], {}, {}, list(ids))
+    result = EngagementResult(
+        query=query,
+        groupings=answer.groupings,
+        start=None,
+        end=None,
+        windows=(),
+        unavailable_tweet_ids=[],
+        forbidden_tweet_ids=[],
+        unsupported_tweet_ids={},
+        failed_tweet_ids={},
+        missing_metrics={},
+        tweet_ids=list(ids),
+    )
     text = RowText(kind, table_columns(order.levels))
     expected = BytesIO()
     if kind == "csv":

@@ -49,16 +49,16 @@ class JournalMachine(RuleBasedStateMachine):
             for n, ids in batches
         ]
         self.journal.write([encode_answer(answer, TYPES) for answer in answers], {"spent": {"n": len(answers)}})
-        self.answers.update((answer.number, answer) for answer in answers)
+        self.answers.update((answer.batch_number, answer) for answer in answers)
 
     @rule()
     def mend_failed(self) -> None:
         failed = [self.journal.answer(number) for number in self.journal.failed(-1, 3)]
         expected = [a for _, a in sorted(self.answers.items()) if a.failed_tweet_ids][:3]
         assert failed == expected
-        better = [answer_to(answer.number, answer.tweet_ids) for answer in failed]
+        better = [answer_to(answer.batch_number, answer.tweet_ids) for answer in failed]
         self.journal.write([encode_answer(answer, TYPES) for answer in better], {})
-        self.answers.update((answer.number, answer) for answer in better)
+        self.answers.update((answer.batch_number, answer) for answer in better)
 
     @rule(count=st.integers(1, 400))
     def extend(self, count: int) -> None:

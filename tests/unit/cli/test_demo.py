@@ -18,7 +18,6 @@ def test_demo(tmp_path: Path) -> None:
         check=True,
         cwd=tmp_path,
         env={"PATH": os.environ["PATH"], "COLUMNS": "80", "PYTHONIOENCODING": "utf-8"},
-        timeout=60,
     )
 
     assert "values compared with the emulator's own: none differ" in done.stdout

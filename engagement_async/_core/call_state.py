@@ -1,0 +1,102 @@
+"""What recovery remembers: of an endpoint, for all calls to it, and of one call."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from engagement_async._core.breaker import CircuitBreaker
+from engagement_async._core.rate_limit import RateLimit
+from engagement_async._core.refusal_detector import RefusalDetector
+from engagement_async._core.request import Purpose, Request
+
+__all__ = ["CallState", "EndpointState", "FailureRate"]
+
+
+class FailureRate:
+    """How often an attempt fails that would be answered in the end: an average over about the last hundred requests."""
+
+    DECAY = 0.98
+
+    def __init__(self) -> None:
+        self._failures, self._answers = 0.5, 2.0
+
+    def record(self, failures: int) -> None:
+        """Count a request that was answered after that many failures."""
+        self._failures = self._failures * self.DECAY + failures
+        self._answers = self._answers * self.DECAY + 1.0
+
+    def attempts_until(self, improbable: float, *, at_least: float, most: int) -> int:
+        """Return how many failures in a row are that improbable for a request that nothing is wrong with."""
+        rate = max(at_least, self._failures / (self._failures + self._answers))
+        return min(most, math.ceil(math.log(improbable) / math.log(rate)))
+
+
+class RateLimitState:
+    """The 429s of one endpoint since its last other answer."""
+
+    def __init__(self) -> None:
+        self.since = math.inf
+        self.holds = 0
+        self.until = -math.inf
+
+
+class EndpointState:
+    """What all calls to one endpoint, with the same credentials, know of it."""
+
+    KNOWN = 8
+    CONFIRMED = 3
+
+    def __init__(self) -> None:
+        self.breaker = CircuitBreaker()
+        self.failure_rate = FailureRate()
+        self.limited = RateLimitState()
+        self.access_refusals = 0
+        """Probes in a row that were refused for the account's sake."""
+        self.answered_ids: deque[str] = deque(maxlen=self.KNOWN)
+        """One Tweet of each of the last answers: what a probe asks for."""
+        self._probes = 0
+        self._incomplete_confirmed = 0
+        self._incomplete_refuted = False
+
+    @property
+    def leaves_out_metrics(self) -> bool:
+        """Whether second looks have shown that the API leaves metrics out for good, as it may for those that are zero."""
+        return not self._incomplete_refuted and self._incomplete_confirmed >= self.CONFIRMED
+
+    def record_answer(self, now: float) -> None:
+        """Count an answer to a request."""
+        self.breaker.record_answer(now)
+        self.access_refusals = 0
+        self.limited = RateLimitState()
+
+    def record_second_look(self, *, is_still_incomplete: bool) -> None:
+        """Count what a second request for left out metrics came to."""
+        if is_still_incomplete:
+            self._incomplete_confirmed += 1
+        else:
+            self._incomplete_refuted = True
+
+    def life_sign(self, request: Request) -> Request:
+        """Return a probe for a Tweet that is not suspected: one that was answered before, else one of the request's."""
+        known: Sequence[str] = self.answered_ids or request.tweet_ids
+        self._probes += 1
+        return request.probe(known[-self._probes % len(known)], Purpose.LIFE_SIGN)
+
+
+@dataclass(slots=True)
+class CallState:
+    """What the requests of one call have in common."""
+
+    endpoint: EndpointState
+    limits: tuple[RateLimit, ...]
+    began_at: float
+    outage_timeout_s: float
+    refusals: RefusalDetector = field(default_factory=RefusalDetector)
+
+    @property
+    def deadline(self) -> float:
+        """The instant until which this call waits for an API that answers nobody; `inf` while it answers."""
+        return max(self.endpoint.breaker.failing_since, self.began_at) + self.outage_timeout_s

@@ -1,0 +1,92 @@
+"""One request on its way to an answer, and what an attempt at it came to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+
+from engagement_async._core.parsing import ParsedResponse, ResponseParser
+from engagement_async._core.rate_headers import RateHeaders
+from engagement_async.errors import EngagementError
+
+__all__ = ["Outcome", "Purpose", "Request", "split_in_half"]
+
+
+class Purpose(Enum):
+    """What a request is sent for."""
+
+    DATA = auto()
+    """Its answer is wanted."""
+    LIFE_SIGN = auto()
+    """A probe of an open circuit: any answer will do, and its values are dropped."""
+    WITNESS = auto()
+    """A single Tweet that finds out whether refusals are about the request or its Tweets; its values are dropped."""
+
+
+@dataclass(slots=True)
+class Request:
+    """One request, until its IDs have an outcome. `batch` belongs to the engine: what the answers are collected in."""
+
+    tweet_ids: tuple[str, ...]
+    parser: ResponseParser
+    batch_number: int
+    batch: object = None
+    purpose: Purpose = Purpose.DATA
+    is_probe: bool = False
+    """Whether everybody else waits for its outcome, because the circuit is open."""
+    is_second_look: bool = False
+    """Whether an answer left out these IDs, or some of their metrics, before."""
+    is_suspect: bool = False
+    """Whether it is part of a request that was split because it kept failing while others were answered."""
+    looks_for_metrics: bool = False
+    """Whether these IDs are sent again for metrics that an answer left out."""
+    attempts: int = 0
+    """How often it was sent."""
+    failures: int = 0
+    """Failed attempts that count: none from before the last outage."""
+    doubtful_since: float = math.inf
+    """The first of these failures, or the split that made this request."""
+    failed_at: float = math.inf
+    """The last of them."""
+    outages_seen: int = 0
+    was_resigned: bool = False
+
+    def part(self, tweet_ids: tuple[str, ...]) -> Request:
+        """Return a fresh request for some of these IDs."""
+        return Request(
+            tweet_ids,
+            self.parser,
+            self.batch_number,
+            self.batch,
+            is_second_look=self.is_second_look,
+            looks_for_metrics=self.looks_for_metrics,
+        )
+
+    def suspect_part(self, tweet_ids: tuple[str, ...], now: float) -> Request:
+        """Return a request for some of these IDs, one of which the API may fail at."""
+        return replace(self.part(tweet_ids), is_suspect=True, doubtful_since=now, outages_seen=self.outages_seen)
+
+    def probe(self, tweet_id: str, purpose: Purpose) -> Request:
+        """Return the request of one Tweet that finds something out."""
+        return Request(
+            (tweet_id,), self.parser, self.batch_number, purpose=purpose, is_probe=purpose is Purpose.LIFE_SIGN
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one attempt came to: a parsed response or an error, with what its headers and its signature say."""
+
+    result: ParsedResponse | EngagementError
+    headers: RateHeaders = field(default_factory=RateHeaders)
+    signed_at: float = 0.0
+    """The timestamp of the signature, in epoch seconds."""
+    received_at: float = 0.0
+    """This machine's wall clock when the outcome was known, in epoch seconds."""
+
+
+def split_in_half(tweet_ids: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the two halves of two IDs or more."""
+    middle = len(tweet_ids) // 2
+    return tweet_ids[:middle], tweet_ids[middle:]

@@ -1,0 +1,87 @@
+"""The body of one response: collected as it streams in, decoded when it is wanted, and proved to be whole.
+
+aiohttp accepts a gzip body that was cut inside a complete Content-Length, and unpacks a bomb before it can be stopped.
+"""
+
+from __future__ import annotations
+
+import zlib
+from types import ModuleType
+from typing import Any
+
+from engagement_async.config import SizeLimits
+from engagement_async.errors import BodyError
+
+_inflate: ModuleType
+try:
+    from isal import isal_zlib
+
+    _inflate = isal_zlib
+except ImportError:  # the extra [speed] is not there
+    _inflate = zlib
+
+__all__ = ["BodyDecoder"]
+
+_GZIP = 16 + zlib.MAX_WBITS
+_ZLIB_ERRORS: tuple[type[Exception], ...] = (zlib.error, _inflate.error)
+
+
+class BodyDecoder:
+    """Collects a body as it streams in, and decodes it at the end: until then it takes no more memory than on the wire.
+
+    >>> decoder = BodyDecoder("gzip", SizeLimits()); decoder.feed(chunk); decoder.finish()
+
+    Several gzip members in a row are one body (RFC 1952).
+    """
+
+    def __init__(self, encoding: str | None, size_limits: SizeLimits) -> None:
+        """Raise `BodyError` for an encoding that was not asked for."""
+        name = (encoding or "identity").strip().lower()
+        if name not in ("gzip", "x-gzip", "identity"):
+            raise BodyError(f"the answer has the Content-Encoding {name[:40]!r}, and only gzip was asked for")
+        self._is_gzip = name != "identity"
+        self._size_limits = size_limits
+        self._wire: list[bytes] = []
+        self._wire_bytes = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take in the next bytes of the wire. Raise `BodyError` when there are more than is allowed."""
+        self._wire_bytes += len(data)
+        if self._wire_bytes > self._size_limits.wire_bytes:
+            raise BodyError(f"the answer is over {self._size_limits.wire_bytes} bytes on the wire")
+        if not self._is_gzip and self._wire_bytes > self._size_limits.decoded_bytes:
+            raise self._too_large()
+        self._wire.append(data)
+
+    def finish(self) -> bytes:
+        """Return the whole body, once the wire has ended.
+
+        Raise `BodyError` for a bad checksum, cut or trailing bytes, and for a body that is too large once decoded.
+        """
+        parts = self._inflate() if self._is_gzip else self._wire
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _inflate(self) -> list[bytes]:
+        inflater: Any = _inflate.decompressobj(_GZIP)
+        parts: list[bytes] = []
+        room = self._size_limits.decoded_bytes
+        for data in self._wire:
+            while data:
+                if inflater.eof:
+                    inflater = _inflate.decompressobj(_GZIP)  # the next member
+                try:
+                    part = inflater.decompress(data, room + 1)
+                except _ZLIB_ERRORS:
+                    raise BodyError("the gzip body is corrupt") from None
+                room -= len(part)
+                if room < 0:
+                    raise self._too_large()
+                if part:
+                    parts.append(part)
+                data = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+        if not inflater.eof:
+            raise BodyError("the gzip body is cut short")
+        return parts
+
+    def _too_large(self) -> BodyError:
+        return BodyError(f"the answer is over {self._size_limits.decoded_bytes} bytes once decoded")

@@ -1,0 +1,203 @@
+"""Sends one request: waits for a slot and a token, signs, posts, parses. What the calls of one client share is here.
+
+An attempt comes to an `Outcome`, never to an exception that recovery would have to catch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from yarl import URL
+
+from engagement_async._core.call_state import CallState, EndpointState
+from engagement_async._core.other_consumers import OtherConsumerDetector
+from engagement_async._core.rate_headers import RateHeaders
+from engagement_async._core.rate_limit import Token
+from engagement_async._core.recovery import accepts_incomplete
+from engagement_async._core.request import Outcome, Purpose, Request
+from engagement_async._engine.scheduler import Lane, Scheduler, loop_clock
+from engagement_async._engine.transport import Response, Transport
+from engagement_async.credentials import Credentials, Signer
+from engagement_async.errors import APIError, AttemptError, NotSentError
+
+__all__ = ["Call", "Sender"]
+
+logger = logging.getLogger("engagement_async")
+
+
+@dataclass(slots=True)
+class Call:
+    """What the requests of one call have in common: state of recovery, lane, back-pressure."""
+
+    state: CallState
+    lane: Lane
+    wait_for_capacity: Callable[[], Awaitable[None]]
+    """Awaited before a response is parsed."""
+    in_flight: int = 0
+
+
+class Sender:
+    """What the calls of one client share: transport, scheduler, credentials, each endpoint's state, the clock's offset."""
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        scheduler: Scheduler,
+        credentials: Credentials,
+        base_url: URL,
+        concurrency: int,
+        outage_timeout_s: float,
+        user_agent: str,
+        quarantine_s: float = 60.0,
+        json_depth: int = 32,
+        jitter: Callable[[], float] = random.random,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.scheduler = scheduler
+        self.concurrency = concurrency
+        self.outage_timeout_s = outage_timeout_s
+        self.jitter = jitter
+        self.json_depth = json_depth
+        self.requests = 0
+        self.in_flight = 0
+        self.clock_offset_s = 0.0
+        self.endpoints: dict[str, EndpointState] = {}
+        self.now = loop_clock()
+        self._state_changed = asyncio.Event()
+        self._waiting_for_change = 0
+        self._transport = transport
+        self._credentials = credentials
+        self._base_url = base_url
+        self._headers = {
+            "Accept-Encoding": "gzip",
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "User-Agent": user_agent,
+        }
+        self._signers: dict[str, tuple[URL, Signer]] = {}
+        self._slots = asyncio.Semaphore(concurrency)
+        self._wall_clock = wall_clock
+        self._quarantine_s = quarantine_s
+        self._other_consumers = OtherConsumerDetector(scheduler.limits)
+
+    def call(self, endpoint: str, wait_for_capacity: Callable[[], Awaitable[None]]) -> Call:
+        """Return what the requests of one more call to this endpoint share."""
+        state = self.endpoints.get(endpoint)
+        if state is None:
+            state = self.endpoints[endpoint] = EndpointState()
+        call_state = CallState(state, self.scheduler.limits, self.now(), self.outage_timeout_s)
+        return Call(call_state, self.scheduler.lane(endpoint), wait_for_capacity)
+
+    @property
+    def is_any_circuit_open(self) -> bool:
+        return any(state.breaker.is_open for state in self.endpoints.values())
+
+    def note_change(self) -> None:
+        """Wake everybody who waits for a circuit or for a witness."""
+        if self._waiting_for_change:
+            self._state_changed.set()
+            self._state_changed = asyncio.Event()
+
+    async def wait_for_change(self, at_most_s: float) -> None:
+        """Return when the state of recovery changed, or after that many seconds (`inf`: only then)."""
+        changed = self._state_changed
+        self._waiting_for_change += 1
+        try:
+            async with asyncio.timeout(None if at_most_s == float("inf") else at_most_s):
+                await changed.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._waiting_for_change -= 1
+
+    async def send(self, request: Request, call: Call) -> Outcome:
+        """Send a request once, and return what came of it. Raises nothing but cancellation and bugs."""
+        headers = _NO_HEADERS
+        signed_at = 0.0
+        try:
+            response, signed_at = await self._post(request, call)
+            headers = response.headers
+            if response.status == 200 and request.purpose is Purpose.DATA and not request.is_probe:
+                await call.wait_for_capacity()  # a probe's outcome is waited for by other calls too
+            parsed = request.parser.parse(
+                request.batch_number,
+                request.tweet_ids,
+                response.status,
+                headers,
+                response.body,
+                accept_incomplete=accepts_incomplete(request, call.state),
+            )
+        except (APIError, AttemptError) as error:
+            return Outcome(error, RateHeaders.from_headers(headers), signed_at, self._wall_clock())
+        return Outcome(parsed)
+
+    async def _post(self, request: Request, call: Call) -> tuple[Response, float]:
+        endpoint = request.parser.query.endpoint
+        url, signer = self._signers.get(endpoint.name) or self._sign_for(endpoint.name, endpoint.path)
+        body = request.parser.query.body(request.tweet_ids)
+        # Every call may have one request in flight, whatever the others do: behind their workers it would not even reach
+        # its lane.
+        takes_slot = call.in_flight > 0
+        if takes_slot:
+            await self._slots.acquire()
+        call.in_flight += 1
+        try:
+            # The token is taken last, so that it is not out while something else is waited for.
+            token = await self.scheduler.acquire(call.lane, retry=request.attempts > 0)
+            request.attempts += 1
+            return await self._send_signed(url, signer, body, token, endpoint.name)
+        finally:
+            call.in_flight -= 1
+            if takes_slot:
+                self._slots.release()
+
+    async def _send_signed(
+        self, url: URL, signer: Signer, body: bytes, token: Token, endpoint: str
+    ) -> tuple[Response, float]:
+        self.requests += 1
+        self.in_flight += 1
+
+        def on_headers(status: int, headers: Mapping[str, str]) -> None:
+            self.scheduler.settle(token)
+            self._yield_to_other_consumers(headers, endpoint, token)
+
+        try:
+            # Signed after the wait: a timestamp ages, and a nonce is for one attempt.
+            signed_at = int(self._wall_clock() + self.clock_offset_s)
+            header = signer.authorization(signed_at)
+            response = await self._transport.post(url, {**self._headers, "Authorization": header}, body, on_headers)
+            return response, signed_at
+        except NotSentError:
+            self.requests -= 1
+            self.scheduler.refund(token)
+            raise
+        except BaseException:
+            self.scheduler.abandon(token, within_s=self._quarantine_s)  # unless the headers had come
+            raise
+        finally:
+            self.in_flight -= 1
+
+    def _yield_to_other_consumers(self, headers: Mapping[str, str], endpoint: str, token: Token) -> None:
+        cap = self._other_consumers.observe(
+            headers,
+            endpoint,
+            now=self.now(),
+            in_flight=self.in_flight - 1,
+            available=lambda limit: self.scheduler.available(limit, since=token),
+        )
+        if cap is not None:
+            self.scheduler.cap(cap.limit, cap.remaining, cap.for_s)
+
+    def _sign_for(self, name: str, path: str) -> tuple[URL, Signer]:
+        url = self._base_url.joinpath(path.lstrip("/"))
+        self._signers[name] = (url, self._credentials.signer(str(url)))
+        return self._signers[name]
+
+
+_NO_HEADERS: Mapping[str, str] = {}

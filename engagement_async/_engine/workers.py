@@ -1,0 +1,336 @@
+"""The workers of one call: each takes a request, sends it, and executes what `decide` says of the outcome.
+
+Requests wait in three places, and are served in this order: those that may be sent again now, those that a follow-up or a
+split made, then new batches of the source. An idle worker is woken when there is one of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from engagement_async._core.answer import Answer
+from engagement_async._core.batches import Batch, SpanBatch
+from engagement_async._core.decisions import (
+    Accept,
+    Decision,
+    Fail,
+    GiveUp,
+    HoldAll,
+    Probe,
+    Requeue,
+    Resign,
+    RetryIn,
+    Send,
+    Stop,
+    Wait,
+)
+from engagement_async._core.merging import merge_parts, split_off_tainted_sums
+from engagement_async._core.parsing import ResponseParser
+from engagement_async._core.recovery import admit, cancel, decide
+from engagement_async._core.request import Request
+from engagement_async._engine.sender import Call, Sender
+from engagement_async._engine.source import Batches, BatchSource
+from engagement_async.errors import EngagementError
+
+__all__ = ["Workers"]
+
+logger = logging.getLogger("engagement_async")
+
+
+@dataclass(slots=True)
+class PendingBatch:
+    """The answers to one batch so far, and how many of its requests are still under way."""
+
+    batch: Batch | SpanBatch
+    open_requests: int
+    parts: list[tuple[Answer, ResponseParser]] = field(default_factory=list)
+    """The answers so far, each with the parser of its span of time."""
+
+
+class Workers:
+    """At most `concurrency` tasks between a source of batches and `deliver`, which gets one `Answer` a batch."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        call: Call,
+        parsers: Sequence[ResponseParser],
+        batches: Batches,
+        deliver: Callable[[Answer], None],
+        on_idle: Callable[[], None],
+    ) -> None:
+        self._sender = sender
+        self._call = call
+        self._parsers = parsers
+        self._source = BatchSource(batches, self._wake_one)
+        self._deliver = deliver
+        self._on_idle = on_idle
+        self._ready: deque[Request] = deque()
+        self._new: deque[Request] = deque()
+        self._delayed: list[tuple[float, int, Request]] = []
+        self._order = count()
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running = 0
+        self.error: BaseException | None = None
+        self.is_stopping = False
+
+    @property
+    def are_running(self) -> bool:
+        return self._running > 0
+
+    @property
+    def parked_batches(self) -> int:
+        """How many batches wait, with all that is left of them, to be sent again later: nothing of them is under way."""
+        delayed = Counter(id(request.batch) for _, _, request in self._delayed)
+        batches = {id(request.batch): request.batch for _, _, request in self._delayed}
+        return sum(
+            isinstance(batch, PendingBatch) and batch.open_requests == delayed[key] for key, batch in batches.items()
+        )
+
+    def start_one(self) -> None:
+        """Start one more worker, unless there are enough: small calls need few."""
+        if self._running < self._sender.concurrency and not self.is_stopping:
+            self._running += 1  # before the task: an eager one runs at once
+            task = asyncio.create_task(self._work())
+            if task.done():
+                self._on_done(task)
+            else:
+                self._tasks.add(task)
+                task.add_done_callback(self._on_done)
+
+    def stop(self) -> None:
+        """Take no more work; what is in flight still comes to its end."""
+        self.is_stopping = True
+        self._wake_all()
+        self._sender.note_change()
+
+    async def aclose(self) -> None:
+        """Cancel all workers, and wait for them and for the source."""
+        self.stop()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._source.aclose()
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._running -= 1
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() and not self.is_stopping:
+            error = EngagementError("a worker was cancelled from outside of the stream")
+        if error is not None and self.error is None:
+            self.error = error
+            self.stop()
+            for other in self._tasks:
+                other.cancel()
+        self._on_idle()
+
+    async def _work(self) -> None:
+        while (request := await self._next_request()) is not None:
+            self.start_one()
+            await self._process(request)
+            del request  # while this worker waits for more, it must not keep the last one alive
+
+    # --- which request is next ---
+
+    async def _next_request(self) -> Request | None:
+        """Return the request to send next, or None when nothing is left for this worker."""
+        while not self.is_stopping:
+            if (request := self._take()) is not None:
+                self._wake_one()  # there may be more
+                return request
+            if self._source.is_exhausted and not self._delayed:
+                break
+            await self._wait_for_work()
+        self._wake_all()  # nor is anything left for them
+        return None
+
+    def _take(self) -> Request | None:
+        now = self._sender.now()
+        while self._delayed and self._delayed[0][0] <= now:
+            self._ready.append(heapq.heappop(self._delayed)[2])
+        if self._ready:
+            return self._ready.popleft()
+        if self._new:
+            return self._new.popleft()
+        if len(self._delayed) >= 4 * self._sender.concurrency:
+            return None  # enough is under way: a source must not be read into memory because the API fails
+        batch = self._source.take()
+        if batch is None:
+            return None
+        self._queue_batch(batch)
+        return self._new.popleft()
+
+    def _queue_batch(self, batch: Batch | SpanBatch) -> None:
+        parsers = [self._parsers[batch.span]] if isinstance(batch, SpanBatch) else self._parsers
+        pending = PendingBatch(batch, len(parsers))
+        self._new.extend(Request(batch.tweet_ids, parser, batch.number, pending) for parser in parsers)
+
+    async def _wait_for_work(self) -> None:
+        """Wait until a request is due, the source has a batch, or all is to stop."""
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._idle.append(woken)
+        self._set_timer()
+        try:
+            await woken
+        except asyncio.CancelledError:
+            if woken.done() and not woken.cancelled():
+                self._wake_one()  # somebody else must take what this worker was woken for
+            raise
+
+    def _wake_one(self) -> None:
+        while self._idle:
+            woken = self._idle.popleft()
+            if not woken.done():
+                woken.set_result(None)
+                return
+
+    def _wake_all(self) -> None:
+        while self._idle:
+            self._wake_one()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._delayed and self._idle:
+            delay_s = max(0.0, self._delayed[0][0] - self._sender.now())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._wake_one()
+        self._set_timer()
+
+    # --- one request ---
+
+    async def _process(self, request: Request) -> None:
+        if await self._is_admitted(request):
+            await self._send(request)
+
+    async def _is_admitted(self, request: Request) -> bool:
+        """Wait until the request may be sent; send the probes that fall to it. False: it was given up, or all stops."""
+        sender = self._sender
+        while not self.is_stopping:
+            match admit(request, self._call.state, now=sender.now()):
+                case Send():
+                    return True
+                case Wait(seconds):
+                    await sender.wait_for_change(seconds)
+                case Probe(probe):
+                    await self._send(probe)
+                case GiveUp(failure):
+                    await self._call.wait_for_capacity()
+                    self._execute(Fail(request.tweet_ids, failure), request)
+                    return False
+        return False
+
+    async def _send(self, request: Request) -> None:
+        """Send a request once, decide what its outcome means, and do it."""
+        try:
+            outcome = await self._sender.send(request, self._call)
+        except BaseException:
+            cancel(request, self._call.state)
+            self._sender.note_change()
+            raise
+        sender, state = self._sender, self._call.state
+        if isinstance(outcome.result, EngagementError):
+            logger.debug("attempt failed: %s", outcome.result)
+        breaker = state.endpoint.breaker
+        was_open = breaker.is_open
+        decision = decide(
+            request, outcome, state, now=sender.now(), jitter=sender.jitter(), witnesses=self._witnesses(request)
+        )
+        if breaker.is_open and not was_open:
+            logger.warning(
+                "%s does not answer (%s): probing with single Tweets until it does",
+                self._parsers[0].query.endpoint.name,
+                breaker.last_error,
+            )
+        elif was_open and not breaker.is_open:
+            logger.warning("%s answers again", self._parsers[0].query.endpoint.name)
+        sender.note_change()
+        self._execute(decision, request)
+
+    def _witnesses(self, request: Request) -> Iterator[str]:
+        """Yield Tweets from places far apart. Lazy: the source is read ahead only when every request is refused."""
+        yield from self._source.sample_ids()
+        for batch in self._source.read_ahead():
+            self._queue_batch(batch)
+        if self._new:
+            yield self._new[-1].tweet_ids[-1]
+            yield self._new[len(self._new) // 2].tweet_ids[-1]
+        for at in (-1, len(request.tweet_ids) // 2, 0):
+            yield request.tweet_ids[at]
+
+    # --- decisions ---
+
+    def _execute(self, decision: Decision, request: Request) -> None:
+        match decision:
+            case Accept(answers, follow_up):
+                self._settle(request, answers, follow_up)
+            case Fail(tweet_ids, failure, rest):
+                failed = Answer(request.batch_number, tweet_ids, failed_tweet_ids=dict.fromkeys(tweet_ids, failure))
+                self._settle(request, (failed,), rest)
+            case Requeue(requests):
+                self._settle(request, (), requests)
+            case RetryIn(seconds):
+                self._queue(request, self._sender.now() + seconds)
+            case HoldAll(seconds):
+                if seconds > self._sender.scheduler.held_s:
+                    logger.warning("the API refused for the rate: holding the contract for %.1f s", seconds)
+                    self._sender.scheduler.hold(seconds)
+                self._queue_first(request)
+            case Resign(offset_s):
+                if offset_s != self._sender.clock_offset_s:
+                    logger.warning(
+                        "this machine's clock is %.0f s off the API's: signing with the API's time", offset_s
+                    )
+                    self._sender.clock_offset_s = offset_s
+                self._queue_first(request)
+            case Stop(error):
+                raise error
+
+    def _settle(self, request: Request, answers: tuple[Answer, ...], follow_up: tuple[Request, ...]) -> None:
+        pending = request.batch
+        if not isinstance(pending, PendingBatch):  # a probe's
+            return
+        pending.parts += [(answer, request.parser) for answer in answers]
+        pending.open_requests += len(follow_up) - 1
+        self._ready.extend(follow_up)
+        if not pending.open_requests:
+            self._finish(pending)
+
+    def _finish(self, pending: PendingBatch) -> None:
+        """Deliver the answer to a batch, unless sums of it must be asked for once more."""
+        query = self._parsers[0].query
+        batch_number, tweet_ids = pending.batch.number, pending.batch.tweet_ids
+        if len(pending.parts) > 1:
+            pending.parts, again = split_off_tainted_sums(pending.parts, query)
+            self._ready.extend(Request(ids, parser, batch_number, pending) for parser, ids in again)
+            pending.open_requests = len(again)
+        if not pending.open_requests:
+            self._deliver(merge_parts(batch_number, tweet_ids, [answer for answer, _ in pending.parts], query))
+
+    def _queue(self, request: Request, not_before: float) -> None:
+        if not_before > self._sender.now():
+            heapq.heappush(self._delayed, (not_before, next(self._order), request))
+            if self._idle:
+                self._set_timer()
+        else:
+            self._ready.append(request)
+
+    def _queue_first(self, request: Request) -> None:
+        if isinstance(request.batch, PendingBatch):
+            self._ready.appendleft(request)

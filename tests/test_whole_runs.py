@@ -1,0 +1,430 @@
+"""Whole runs against a model API: the real client over real sockets, under virtual time, in worlds drawn at random.
+
+A world has Tweets of all kinds (gone, forbidden, refused, poisonous, left out of answers) and bad times (outages of one
+endpoint or of all, holds, random faults, slow bodies). Several calls run in it at once: from lists, generators, sources that
+pause or do not end; with consumers that are slow, leave early or are cancelled. After each run:
+
+- every ID is in exactly one place, and where it failed, the server's own record says why;
+- values are true, and sums are those over the Tweets that were answered;
+- no window of any limit saw more requests than the contract allows;
+- no more requests were made than `most_requests` says;
+- nothing is left running, and the run came to an end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+
+from engagement_async import (
+    HISTORICAL,
+    LAST_28_HOURS,
+    TOTALS,
+    EngagementClient,
+    EngagementError,
+    EngagementResult,
+    Merger,
+    Query,
+    RateLimit,
+    Timeouts,
+)
+from tests.support.model_server import (
+    Act,
+    Cut,
+    Disconnect,
+    Hang,
+    ModelServer,
+    Omission,
+    Rule,
+    Slow,
+    Status,
+    World,
+    during,
+    flaky,
+    poison,
+    refuses,
+)
+from tests.support.oracle import (
+    check_contract,
+    check_failures,
+    check_places,
+    check_values,
+    client_of,
+    longest_gap_s,
+    make_ids,
+    play,
+)
+
+BY_TWEET, BY_TYPE, SUM = ["tweet.id", "engagement.type"], ["engagement.type", "tweet.id"], ["engagement.type"]
+SPAN = {"start": "2026-08-20", "end": "2026-10-19"}  # 60 days: three requests a batch
+QUERIES = {
+    "totals": Query(TOTALS, engagement_types=["favorites", "replies"], groupings={"tweets": BY_TWEET, "sum": SUM}),
+    "totals twice": Query(
+        TOTALS,
+        engagement_types=["impressions", "favorites", "video_views"],
+        groupings={"tweets": BY_TWEET, "types": BY_TYPE, "sum": SUM},
+    ),
+    "totals summed": Query(TOTALS, engagement_types=["favorites", "replies"], groupings={"sum": SUM}),
+    "28hr": Query(
+        LAST_28_HOURS,
+        engagement_types=["favorites", "url_clicks"],
+        groupings={
+            "hours": ["tweet.id", "engagement.type", "engagement.day", "engagement.hour"],
+            "days": ["engagement.day", "engagement.type"],
+        },
+    ),
+    "28hr by hour": Query(
+        LAST_28_HOURS, engagement_types=["favorites"], groupings={"hours": ["engagement.hour", "tweet.id"], "sum": SUM}
+    ),
+    "historical": Query(
+        HISTORICAL,
+        engagement_types=["impressions", "favorites"],
+        groupings={"tweets": BY_TWEET, "days": ["engagement.day"]},
+        **SPAN,
+    ),
+}
+TIMEOUTS = Timeouts(connect_s=5, read_s=20, total_s=30)
+LONGEST_RUN_S = 7 * 86_400.0
+FAULTS = ("outage", "limited", "flaky")
+"""Causes that have nothing to do with the Tweets of a request."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call that a client makes."""
+
+    number: int
+    query_name: str
+    count: int
+    source: str = "list"
+    begins_at: float = 0.0
+    consumer_s: tuple[float, ...] = ()
+    """How long the consumer takes for its first answers."""
+    leaves_after: int | None = None
+    """Answers; then the stream is left."""
+    cancelled_after_s: float | None = None
+    is_stream: bool = True
+
+    @property
+    def query(self) -> Query:
+        return QUERIES[self.query_name]
+
+    @property
+    def endpoint(self) -> str:
+        return self.query.endpoint.name
+
+    @property
+    def ids(self) -> list[str]:
+        return make_ids(self.count, self.number)
+
+    @property
+    def needed(self) -> int:
+        """Requests on a good day."""
+        return -(-self.count // self.query.endpoint.ids_per_request) * len(self.query.spans())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run: the world, the client, and its calls."""
+
+    world: World
+    calls: tuple[Call, ...]
+    limits: tuple[RateLimit, ...]
+    concurrency: int
+    outage_timeout_s: float
+    odd: int = 0
+    """How many Tweets are not simply there."""
+    poisoned: int = 0
+    bad_s: float = 0.0
+    """How long bad times last together."""
+    bad_times: int = 0
+
+
+@dataclass
+class Outcome:
+    """What became of one call."""
+
+    result: EngagementResult
+    error: EngagementError | None = None
+    is_whole: bool = True
+    """Whether it ended by itself."""
+    taken: int = 0
+    """IDs that were read from the source."""
+    answers: int = 0
+    ended_at: float = 0.0
+    late: list[tuple[float, str]] = field(default_factory=list)
+    """When IDs came out as failed."""
+
+
+# --- drawing ---
+
+OUTAGES: tuple[Act | None, ...] = (
+    Status(503), Status.html(502), Hang(), Disconnect(), Cut(), Status(200, content={}), Status(200, content=b""), None,
+)  # fmt: skip
+"""None: nothing listens."""
+POISONS: tuple[Act, ...] = (
+    Status(500, ("internal server error",)),
+    Cut(),
+    Disconnect(),
+    Hang(),
+    Status(200, content=b"{"),
+)
+FATES = (
+    "poison", "poison", "poison later", "unavailable", "forbidden", "no impressions", "no video views", "refused",
+    "refused by name", "left out", "left out of one", "lacks a metric",
+)  # fmt: skip
+
+
+@st.composite
+def calls(draw: st.DrawFn, number: int) -> Call:
+    name = draw(st.sampled_from(list(QUERIES)))
+    size = QUERIES[name].endpoint.ids_per_request
+    source = draw(st.sampled_from(["list", "generator", "async", "pausing", "endless"]))
+    pace = draw(st.sampled_from([(), (), (1.0,) * 5, (400.0,), (1_000.0, 0.0, 1_000.0)]))
+    return Call(
+        number,
+        name,
+        draw(st.integers(1, 5 * size if size < 100 else 2 * size)),
+        source,
+        begins_at=draw(st.sampled_from([0.0, 0.0, 5.0, 130.0])),
+        consumer_s=pace,
+        leaves_after=draw(st.integers(1, 4)) if source == "endless" else draw(st.sampled_from([None, None, None, 1])),
+        cancelled_after_s=draw(st.sampled_from([None] * 5 + [0.05, 3.0, 90.0, 700.0])),
+        is_stream=source == "endless" or bool(pace) or draw(st.booleans()),
+    )
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    made = tuple(draw(calls(number)) for number in range(draw(st.integers(1, 3))))
+    world = World(
+        latency_s=draw(st.sampled_from([(0.02, 0.1), (0.5, 2.0), (0.0, 10.0)])), seed=draw(st.integers(0, 99))
+    )
+    rules: list[Rule] = []
+    refused: list[tuple[float, float]] = []
+    bad_s = 0.0
+    at = 0.0
+    for _ in range(draw(st.integers(0, 2))):  # outages, one after the other
+        at += draw(st.sampled_from([0.0, 0.5, 20.0, 300.0]))
+        lasts_s = draw(st.sampled_from([3.0, 60.0, 250.0, 400.0, 1_300.0]))
+        act = draw(st.sampled_from(OUTAGES))
+        if act is None:
+            refused.append((at, at + lasts_s))
+        else:
+            rules.append(during(at, at + lasts_s, act, endpoint=draw(st.sampled_from([None, None, "totals", "28hr"]))))
+        at += lasts_s + 1
+        bad_s += lasts_s
+    if draw(st.integers(0, 3)) == 0:
+        start, lasts_s = draw(st.sampled_from([0.0, 1.0, 60.0])), draw(st.sampled_from([0.5, 30.0, 100.0]))
+        headers = draw(st.sampled_from([{}, {"Retry-After": 7}, {"Retry-After": 0}]))
+        rules.append(
+            during(start, start + lasts_s, Status(429, ("Too many requests",), headers=headers), cause="limited")
+        )
+        bad_s += lasts_s
+    rate = draw(st.sampled_from([0.0, 0.0, 0.1, 0.3]))
+    if rate:
+        rules.append(flaky(rate, [Status(503), Disconnect(), Cut(), Status(500), Slow(8.0)], draw(st.integers(0, 99))))
+    world, odd, poisoned = _with_fates(draw, replace(world, rules=rules, refused=refused), made)
+    limits = draw(
+        st.sampled_from(
+            [
+                (RateLimit(30),),
+                (RateLimit(300),),
+                (RateLimit(300), RateLimit(5, period=1)),
+                (RateLimit(60, period=10), RateLimit(20, endpoint="28hr")),
+            ]
+        )
+    )
+    return Plan(
+        world,
+        made,
+        limits,
+        concurrency=draw(st.sampled_from([1, 2, 4, 16])),
+        outage_timeout_s=draw(st.sampled_from([300.0, 900.0])),
+        odd=odd,
+        poisoned=poisoned,
+        bad_s=bad_s,
+        bad_times=len(rules) + len(refused),
+    )
+
+
+def _with_fates(draw: st.DrawFn, world: World, made: tuple[Call, ...]) -> tuple[World, int, int]:
+    """Some Tweets of the calls are not simply there."""
+    rules, omissions = [*world.rules], []
+    places: dict[str, set[str]] = {
+        "unavailable": set(),
+        "forbidden": set(),
+        "no impressions": set(),
+        "no video views": set(),
+    }
+    poisoned = 0
+    chosen = draw(st.lists(st.tuples(st.sampled_from(made), st.integers(0, 10**6), st.sampled_from(FATES)), max_size=5))
+    for call, at, fate in chosen:
+        tweet = frozenset([call.ids[at % call.count]])
+        if fate in places:
+            places[fate] |= tweet
+        elif fate.startswith("poison"):
+            poisoned += 1
+            since = "2026-09-15" if fate == "poison later" else ""
+            rules.append(poison(tweet, draw(st.sampled_from(POISONS)), since=since))
+        elif fate.startswith("refused"):
+            is_named = fate == "refused by name"
+            status, has_id = draw(st.sampled_from([400, 403])), draw(st.booleans())
+            rules.append(refuses(tweet, status=status, is_named=is_named, has_request_id=has_id and not is_named))
+        else:
+            times = draw(st.sampled_from([1.0, math.inf]))
+            of = {"types"} if fate == "left out of one" else None
+            metric = call.query.engagement_types[0] if fate == "lacks a metric" else None
+            omissions.append(Omission(tweet, times, of, metric, in_sums=draw(st.booleans())))
+    changed = replace(
+        world,
+        rules=rules,
+        omissions=omissions,
+        unavailable=places["unavailable"],
+        forbidden=places["forbidden"],
+        unsupported={
+            "unsupported_for_impressions_engagements_tweet_ids": places["no impressions"],
+            "unsupported_for_video_views_tweet_ids": places["no video views"],
+        },
+        unsupported_status=draw(st.sampled_from([200, 400])),
+    )
+    return changed, len(chosen), poisoned
+
+
+# --- running ---
+
+
+def source_of(call: Call, outcome: Outcome) -> Iterable[str] | AsyncIterator[str]:
+    def counted(ids: Iterable[str]) -> Iterator[str]:
+        for i in ids:
+            outcome.taken += 1
+            yield i
+
+    async def slowly(pause_s: float) -> AsyncIterator[str]:
+        for n, i in enumerate(counted(call.ids)):
+            if n and pause_s and n % call.query.endpoint.ids_per_request == 0:
+                await asyncio.sleep(pause_s)
+            yield i
+
+    match call.source:
+        case "list":
+            return call.ids
+        case "generator":
+            return counted(call.ids)
+        case "endless":
+            return counted(itertools.chain(call.ids, (str(2 * 10**18 + n) for n in itertools.count())))
+        case "async":
+            return slowly(0.0)
+    return slowly(200.0)
+
+
+async def make_call(client: EngagementClient, call: Call) -> Outcome:
+    merger = Merger(call.query)
+    outcome = Outcome(merger.result())
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(call.begins_at)
+    try:
+        async with asyncio.timeout(call.cancelled_after_s):
+            async with client.stream(call.query, source_of(call, outcome)) as answers:
+                async for answer in answers:
+                    outcome.late += [(loop.time(), i) for i in answer.failed_tweet_ids]
+                    merger.add(answer)
+                    if outcome.answers < len(call.consumer_s):
+                        await asyncio.sleep(call.consumer_s[outcome.answers])
+                    outcome.answers += 1
+                    if outcome.answers == call.leaves_after:
+                        outcome.is_whole = False
+                        break
+    except TimeoutError:
+        outcome.is_whole = False
+    except EngagementError as error:
+        outcome.is_whole = False
+        outcome.error = error
+    outcome.result = merger.result()
+    outcome.ended_at = loop.time()
+    return outcome
+
+
+async def run(plan: Plan, server: ModelServer) -> list[Outcome]:
+    async with (
+        asyncio.timeout(LONGEST_RUN_S),
+        client_of(
+            server,
+            rate_limit=plan.limits,
+            concurrency=plan.concurrency,
+            outage_timeout_s=plan.outage_timeout_s,
+            timeouts=TIMEOUTS,
+        ) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        tasks = [group.create_task(make_call(client, call)) for call in plan.calls]
+    return [task.result() for task in tasks]
+
+
+# --- judging ---
+
+
+def most_requests(plan: Plan, server: ModelServer, outcomes: list[Outcome]) -> float:
+    """What a run may cost: what a good day does, 40 for each poison Tweet and span that it is asked for, 20 for each other
+    odd one, and two more for each fault that has nothing to do with the Tweets.
+    """
+    needed = 0
+    spans = 1
+    for call, outcome in zip(plan.calls, outcomes, strict=True):
+        size = call.query.endpoint.ids_per_request
+        needed += -(-outcome.taken // size) * len(call.query.spans()) if call.source == "endless" else call.needed
+        spans = max(spans, len(call.query.spans()))
+    causes = server.causes()
+    faults = sum(causes[cause] for cause in FAULTS)
+    return needed + 40 * spans * plan.poisoned + 20 * spans * plan.odd + 2 * faults
+
+
+def most_faults(plan: Plan) -> float:
+    """How many requests outages and holds may see: five of each worker, and a probe a second."""
+    at_once = plan.concurrency + len(plan.calls)
+    return plan.bad_times * (5 * at_once + 20) + plan.bad_s
+
+
+def judge(plan: Plan, server: ModelServer, outcomes: list[Outcome]) -> None:
+    check_contract(server, *plan.limits)
+    for call, outcome in zip(plan.calls, outcomes, strict=True):
+        result = outcome.result
+        if outcome.is_whole:
+            check_places(result, call.ids)
+        else:
+            check_places(result, list(result.tweet_ids))
+        check_values(plan.world, result)
+        span = {"since": call.begins_at, "until": outcome.ended_at}
+        check_failures(
+            server, result.failed_tweet_ids, endpoint=call.endpoint, outage_timeout_s=plan.outage_timeout_s, **span
+        )
+        if outcome.error is not None:
+            gap_s = longest_gap_s(server, call.endpoint, **span)
+            assert gap_s >= 0.95 * plan.outage_timeout_s, f"stopped for nothing: {outcome.error!r}"
+        if call.source == "endless":
+            ahead = outcome.taken / call.query.endpoint.ids_per_request - outcome.answers
+            assert ahead <= 6 * plan.concurrency + 4, f"read {ahead:.0f} batches ahead of the consumer"
+    causes = server.causes()
+    assert causes["outage"] + causes["limited"] <= most_faults(plan), causes
+    assert server.requests <= most_requests(plan, server, outcomes), causes
+
+
+def play_and_judge(plan: Plan) -> None:
+    async def main(server: ModelServer) -> None:
+        outcomes = await run(plan, server)
+        note(f"{server.causes()} {[outcome.result.outcomes for outcome in outcomes]}")
+        judge(plan, server, outcomes)
+
+    play(plan.world, main)
+
+
+@settings(max_examples=3 * settings().max_examples)
+@given(plans())
+def test_whole_runs(plan: Plan) -> None:
+    play_and_judge(plan)

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from engagement_async._core.call_state import EndpointState, FailureRate
+
+
+def test_the_api_that_leaves_metrics_out_for_good_is_no_longer_asked_for_them() -> None:
+    endpoint = EndpointState()
+
+    for _ in range(EndpointState.CONFIRMED):
+        assert not endpoint.leaves_out_metrics
+        endpoint.record_second_look(is_still_incomplete=True)
+    assert endpoint.leaves_out_metrics
+
+    endpoint.record_second_look(is_still_incomplete=False)
+    assert not endpoint.leaves_out_metrics
+
+
+@pytest.mark.parametrize(("rate", "attempts"), [(0.0, 3), (0.3, 4), (0.5, 6), (0.7, 11), (0.95, 12)])
+def test_the_more_attempts_fail_at_random_the_more_a_request_gets(rate: float, attempts: int) -> None:
+    failures = FailureRate()
+    per_answer = rate / (1 - rate)
+    for n in range(1_000):
+        failures.record(math.floor((n + 1) * per_answer) - math.floor(n * per_answer))
+
+    assert failures.attempts_until(0.02, at_least=0.15, most=12) == attempts
