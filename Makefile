@@ -4,60 +4,69 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+COG := $(BIN)/python -m cogapp -I .
+PAGES := README.md CONTRIBUTING.md docs/*.md
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak matrix wheel-test check guides format faults nightly bench jobs audit clean
+.PHONY: help demo test soak matrix wheel-test check guides format faults nightly bench jobs figures docs audit clean
 
-help: ## this list
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo ## start a local API, fetch 10,000 Tweets from it, show what came back
+demo: $(VENV)/.demo ## start a local API, fetch 10,000 Tweets from it, show the results
 	@$(BIN)/engagement demo --output demo-output
 
-test: check ## all checks and all tests
+test: check ## run all checks and all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 RUNS ?= 10
-soak: $(STAMP) ## all tests RUNS times (10), in random order, with two busy loops beside them
+soak: $(STAMP) ## run all tests RUNS times (10), in random order, with two busy loops beside them
 	$(BIN)/python -m tests.soak --runs $(RUNS) $(ARGS)
 
-matrix: $(STAMP) ## all tests on every Python that is promised and can be had here; also on the lowest dependencies
+matrix: $(STAMP) ## run all tests on every supported Python that can be had here, and on the lowest dependencies
 	$(BIN)/python -m tests.versions $(ARGS)
 
-wheel-test: $(STAMP) ## the built wheel in clean environments, without extras and with each
+wheel-test: $(STAMP) ## try the built wheel in clean environments, without extras and with each
 	$(BIN)/python -m tests.wheel
 
-check: $(STAMP) ## ruff, ruff format --check, mypy --strict; pyright on the public API
+check: $(STAMP) ## run ruff, mypy --strict and pyright, and compare the figures in the pages with their sources
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(COG) --check $(PAGES)
 
-guides: $(STAMP) ## what is large in the package, for a reader's judgement
+guides: $(STAMP) ## print what is large in the package, for a reader's judgement
 	$(BIN)/python -m tests.guides
 
-format: $(STAMP) ## mend what ruff can mend
+format: $(STAMP) ## auto-fix lint and formatting
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-faults: $(STAMP) ## every fault of the matrix over real sockets; writes the table in docs/reliability.md
+faults: $(STAMP) ## run every fault of the matrix over real sockets, and write its table into docs/reliability.md
 	$(BIN)/python -m tests.matrix
 
-nightly: $(STAMP) ## the property tests, looking fifty times harder
+nightly: $(STAMP) ## run the property tests with fifty times the examples
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -n 2 -m hypothesis --timeout 0
 
-bench: $(VENV)/.bench ## all benchmarks but the jobs'; writes the tables in docs/performance.md
+bench: $(VENV)/.bench ## run all benchmarks except those of jobs, and write their figures into the pages
 	$(BIN)/python -m benchmarks
 
-jobs: $(VENV)/.bench ## benchmarks of durable jobs: speed, memory, a hundred kills (ten minutes)
+jobs: $(VENV)/.bench ## benchmark durable jobs: speed, memory, a hundred kills (ten minutes)
 	$(BIN)/python -m benchmarks backfill
 	$(BIN)/python -m benchmarks.kill
 
-audit: $(STAMP) ## known holes in what is installed
+figures: $(STAMP) ## write the figures of the pages from benchmarks/results and the sources
+	$(COG) -r $(PAGES)
+
+docs: $(VENV)/.docs ## build the site into site/, strictly and offline
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
+audit: $(STAMP) ## check the installed dependencies for known vulnerabilities
 	$(BIN)/pip-audit --strict --skip-editable
 
-clean: ## take out what these targets made
-	rm -rf $(VENV) .matrix demo-output dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## remove what these targets made
+	rm -rf $(VENV) .matrix demo-output dist build site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # A Debian Python may come without ensurepip: virtualenv is the way out.
 $(BIN)/python:
@@ -75,3 +84,7 @@ $(STAMP): pyproject.toml | $(BIN)/python
 $(VENV)/.bench: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev --group bench
 	@touch $(VENV)/.demo $(STAMP) $@
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[all]' --group docs
+	@touch $(VENV)/.demo $@

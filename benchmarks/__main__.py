@@ -11,7 +11,6 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import arrow, backfill, bursts, costs, imports, limiters, report, simulate, throughput
@@ -20,13 +19,12 @@ from benchmarks import arrow, backfill, bursts, costs, imports, limiters, report
 class Benchmark(NamedTuple):
     measure: Callable[[], dict[str, Any]]
     tables: Callable[[dict[str, Any]], dict[str, str]]
-    page: Path = report.PAGE
 
 
 BENCHMARKS = {
     "throughput": Benchmark(throughput.measure, throughput.tables),
     "limiters": Benchmark(limiters.measure, limiters.tables),
-    "bursts": Benchmark(bursts.measure, bursts.tables, report.SCHEDULER_PAGE),
+    "bursts": Benchmark(bursts.measure, bursts.tables),
     "simulate": Benchmark(simulate.measure, simulate.tables),
     "costs": Benchmark(costs.measure, costs.tables),
     "arrow": Benchmark(arrow.measure, arrow.tables),
@@ -37,27 +35,10 @@ LONG = "backfill"
 """Run when it is named."""
 
 
-def _machine_table(machine: dict[str, Any]) -> str:
-    libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
-    return report.table(
-        ("machine", ""),
-        [
-            ("processor", f"{machine['cpu']}, {machine['cores']} cores"),
-            ("Python", f"{machine['python']}, {machine['system']}"),
-            ("libraries", libraries),
-        ],
-    ).replace("---:", "---")
-
-
 def _write_tables(names: list[str]) -> None:
-    for name in names:
-        results = report.load(name)
-        for section, text in BENCHMARKS[name].tables(results).items():
-            report.write_section(section, text, BENCHMARKS[name].page)
-        if name == "costs":
-            costs.draw_curve(results)
-        if BENCHMARKS[name].page == report.PAGE:
-            report.write_section("machine", _machine_table(results["machine"]))
+    if "costs" in names:
+        costs.draw_curve(report.load("costs"))
+    report.write_figures()
 
 
 def main() -> None:

@@ -68,7 +68,7 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
         )
         for name, label in labels.items()
     ]
-    return {"faces": report.table((f"of one 28 hour answer, {results['values']:,} values", "CPU µs", "ratio"), rows)}
+    return {"faces": report.table((f"of one 28-hour answer, {results['values']:,} values", "CPU µs", "ratio"), rows)}
 
 
 def main() -> None:

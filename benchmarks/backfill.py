@@ -235,7 +235,7 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
     requests = results["ids"] // LOAD.ids_per_request
     parts = []
     for setup, what in SETUPS.items():
-        for ways, limit in ((WAYS, ""), (CONTRACT_WAYS, f", {CONTRACT:,} requests a minute")):
+        for ways, limit in ((WAYS, ""), (CONTRACT_WAYS, f", {CONTRACT:,} requests per minute")):
             times = results["times"][setup]
             bare = times[next(iter(ways))]
             rows = [
@@ -252,7 +252,7 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
                 f"{results['ids']:,} IDs ({what}{limit})",
                 "requests/s",
                 "ratio",
-                "CPU µs a request",
+                "CPU µs per request",
                 "ratio of CPU",
             )
             parts.append(report.table(head, rows))

@@ -28,8 +28,8 @@ __all__ = ["draw_curve", "measure", "tables"]
 
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 WAYS = {
-    "stream": "`stream`: IDs one by one, in no order; each is remembered, so that none is asked twice",
-    "stream_batches": "`stream_batches`: distinct batches, made by the caller",
+    "stream": "`stream`: IDs one by one, in any order; each is remembered, so that none is requested twice",
+    "stream_batches": "`stream_batches`: distinct batches that the caller made",
 }
 ONCE_ABOVE = 1_000_000
 LEAST_CPU_S = 0.4
@@ -135,7 +135,7 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
     """The page's section."""
     head = ["Tweets"]
     for way in WAYS:
-        head += [f"`{way}`: CPU µs a Tweet", "peak memory, MB"]
+        head += [f"`{way}`: CPU µs per Tweet", "peak memory, MB"]
     rows = [
         [
             f"{size:,}",
@@ -177,14 +177,14 @@ def draw_curve(results: dict[str, Any]) -> None:
             alt.Chart({"values": points}, width=320, height=220)
             .mark_line(point=True)
             .encode(
-                x=alt.X("Tweets:Q", scale=alt.Scale(type="log"), axis=alt.Axis(format="~s"), title="Tweets asked"),
+                x=alt.X("Tweets:Q", scale=alt.Scale(type="log"), axis=alt.Axis(format="~s"), title="Tweets requested"),
                 y=alt.Y(f"{field}:Q", scale=alt.Scale(zero=True), title=title),
                 color=alt.Color("way:N", title=None, legend=alt.Legend(orient="top")),
             )
         )
 
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    (panel("CPU", "CPU µs a Tweet") | panel("memory", "peak memory above the start, MB")).save(str(PICTURE))
+    (panel("CPU", "CPU µs per Tweet") | panel("memory", "peak memory above the start, MB")).save(str(PICTURE))
 
 
 def main() -> None:

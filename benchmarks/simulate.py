@@ -251,7 +251,7 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
     """The page's section."""
     found = results["report"]
     rows: list[tuple[object, ...]] = [
-        ("Tweets asked", f"{found['tweets']:,}"),
+        ("Tweets requested", f"{found['tweets']:,}"),
         ("answered, each once", f"{found['answered']:,}"),
         ("requests needed", f"{found['requests_needed']:,}"),
         ("requests that arrived", f"{found['requests_arrived']:,}"),
@@ -264,16 +264,16 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
             for kind, count in found["outcomes"].items()
             if kind not in ("answered", "refused")
         ),
-        ("connections refused, which cost none", f"{found['outcomes'].get('refused', 0):,}"),
+        ("refused connections, which cost no request", f"{found['outcomes'].get('refused', 0):,}"),
         ("most requests in any minute, at the server", f"{found['peak_per_minute']:,}"),
-        ("hours that it takes", f"{found['hours']:.2f}"),
-        ("hours, were the contract used to the last request", f"{found['hours_at_least']:.2f}"),
+        ("hours taken", f"{found['hours']:.2f}"),
+        ("hours at full use of the limit", f"{found['hours_at_least']:.2f}"),
         ("hours of outages", f"{found['outage_hours']:.2f}"),
-        ("contract used", f"{found['contract_used']:.1%}"),
-        ("contract used, of what outages and others left", f"{found['contract_used_of_what_was_there']:.1%}"),
+        ("limit used", f"{found['contract_used']:.1%}"),
+        ("limit used, of what outages and others left", f"{found['contract_used_of_what_was_there']:.1%}"),
         ("real time of this run", f"{results['real_s']:.0f} s"),
     ]
-    return {"simulation": report.table((f"at {REQUESTS_PER_MINUTE:,} requests a minute", ""), rows)}
+    return {"simulation": report.table((f"at {REQUESTS_PER_MINUTE:,} requests per minute", ""), rows)}
 
 
 def main() -> None:

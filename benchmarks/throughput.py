@@ -19,9 +19,9 @@ from benchmarks.stages import STAGES
 __all__ = ["measure", "tables"]
 
 LOAD_NAMES = {
-    "totals": "Totals: 250 Tweets by 7 metrics a request",
-    "public totals": "Totals with a Bearer token: 250 Tweets by the 5 public metrics a request",
-    "28hr": "28 hour answers: 25 Tweets by 10 metrics by 29 hours a request (7,250 values)",
+    "totals": "Totals: 250 Tweets by 7 metrics per request",
+    "public totals": "Totals with a Bearer token: 250 Tweets by the 5 public metrics per request",
+    "28hr": "28-hour answers: 25 Tweets by 10 metrics by 29 hours per request (7,250 values)",
 }
 SETUPS = {"plain": "asyncio's own loop, zlib", "speed": "the extra `[speed]`: uvloop, isal"}
 DROPPED = "bare"
@@ -97,13 +97,13 @@ def _throughput_table(clients: dict[str, dict[str, list[float]]]) -> str:
                 f"{report.median_ratio(reference['cpu_s'], seconds['cpu_s']):.2f}",
             )
         )
-    return report.table(("client", "requests/s", "ratio", "CPU µs a request", "ratio"), rows)
+    return report.table(("client", "requests/s", "ratio", "CPU µs per request", "ratio"), rows)
 
 
 def _stage_table(results: dict[str, Any]) -> str:
     columns = [(load, setup) for load in ("totals", "28hr") for setup in SETUPS]
     spent = [_stages_us(results, load, setup) for load, setup in columns]
-    head = ("µs of CPU a request", *(f"{load}, {'isal' if setup == 'speed' else 'zlib'}" for load, setup in columns))
+    head = ("µs of CPU per request", *(f"{load}, {'isal' if setup == 'speed' else 'zlib'}" for load, setup in columns))
     return report.table(head, [(label, *(f"{each[label]:,.1f}" for each in spent)) for label in spent[0]])
 
 

@@ -1,4 +1,4 @@
-"""What a caller configures beside the contract: values, and their checks. Nothing here does I/O."""
+"""What a caller configures beside the rate limit: values and their checks. Nothing here does I/O."""
 
 from __future__ import annotations
 
@@ -26,15 +26,21 @@ __all__ = [
 DEFAULT_BASE_URL = "https://data-api.twitter.com"
 DEFAULT_CONCURRENCY = 16
 DEFAULT_OUTAGE_TIMEOUT_S = 15 * 60.0
-"""How long an outage is waited out: reference pages of the API speak of retries, not of how long; a storm of ten minutes
-must be survived."""
+"""How long to wait for an API that does not answer. The API's pages ask for retries without saying for how long; an
+outage of ten minutes must be survived."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds for one attempt: to connect, between two reads, and in all.
+    """How long one attempt may take. All three are seconds, above 0.
 
-    >>> Timeouts(total_s=120)
+    Args:
+        connect_s: Seconds to connect, TLS included.
+        read_s: Seconds between two reads from the connection.
+        total_s: Seconds for the whole attempt, from connecting to the last byte of the response.
+
+    Raises:
+        UsageError: A value is not a number of seconds above 0.
     """
 
     connect_s: float = 10.0
@@ -48,9 +54,17 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class SizeLimits:
-    """The largest answer that is read: bytes on the wire, bytes once decoded, levels of nested JSON.
+    """The largest response that is read. A larger one counts as broken, and is retried.
 
-    The largest honest answer, 25 Tweets by 17 metrics by 4 weeks of hours, thrice, has some 10 MB and 6 levels.
+    The largest real response (25 Tweets, 17 metrics, 4 weeks of hours, 3 groupings) has about 10 MB and 6 levels.
+
+    Args:
+        wire_bytes: Bytes of the body as it is sent, compressed.
+        decoded_bytes: Bytes of the body once it is decompressed.
+        json_depth: Levels of nested objects and arrays.
+
+    Raises:
+        UsageError: A value is not a whole number from 1 on.
     """
 
     wire_bytes: int = 16 * 2**20
@@ -78,13 +92,16 @@ class ConnectionOptions(TypedDict, total=False):
 
 
 def check_seconds(name: str, value: object) -> None:
-    """Raises `UsageError` for what is no span of time."""
+    """Raise `UsageError` if the value of the option `name` is not a number of seconds above 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise UsageError(f"{name} is a number of seconds above 0, not {value!r}")
 
 
 def checked_base_url(text: str) -> URL:
-    """The address, if credentials may be sent there: https, or http to this machine itself; no userinfo."""
+    """Return an address that credentials can be sent to: https, or http to a loopback address, without a user or password.
+
+    Raise `UsageError` for any other.
+    """
     try:
         url = URL(text)
     except (ValueError, TypeError):

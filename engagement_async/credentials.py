@@ -1,4 +1,4 @@
-"""Credentials: an Authorization header for each attempt. The secrets in here show in no repr, str, format or pickle.
+"""Credentials: an Authorization header for each attempt. Their secrets appear in no repr, str, format or pickle.
 
 OAuth 1.0a is authlib's: https://docs.authlib.org/en/latest/client/oauth1.html
 """
@@ -20,23 +20,31 @@ __all__ = ["BearerCredentials", "Credentials", "OAuth1Credentials", "Signer"]
 
 
 class Signer(Protocol):
-    """Signs the requests of one address."""
+    """Signs the requests to one address."""
 
     def authorization(self, timestamp: int) -> str:
-        """The value of a fresh Authorization header. `timestamp` is epoch seconds, the server's as far as known."""
+        """Return the value of a new Authorization header.
+
+        Args:
+            timestamp: Seconds since the epoch by the server's clock, as far as it is known.
+        """
         ...
 
 
 class Credentials(Protocol):
-    """Proves who asks."""
+    """What a client signs its requests with: `OAuth1Credentials`, `BearerCredentials`, or a class of your own."""
 
     @property
     def is_app_only(self) -> bool:
-        """Whether public metrics are all that may be asked."""
+        """Whether only public metrics can be requested."""
         ...
 
     def signer(self, url: str) -> Signer:
-        """What signs POSTs to this address."""
+        """Return an object that signs POST requests to one address.
+
+        Args:
+            url: The complete address of an endpoint, without a query.
+        """
         ...
 
 
@@ -78,7 +86,16 @@ class _Secret:
 
 
 class BearerCredentials(_Secret):
-    """An app-only Bearer token: public metrics of totals."""
+    """An app-only Bearer token. It can request the public metrics of `totals`, for any Tweet.
+
+    API: https://docs.x.com/x-api/enterprise-gnip-2.0/fundamentals/engagement-api
+
+    Args:
+        token: The token, without the word "Bearer".
+
+    Raises:
+        UsageError: The token is empty, or contains white space or characters that are not printable ASCII.
+    """
 
     __slots__ = ()
     is_app_only = True
@@ -87,12 +104,28 @@ class BearerCredentials(_Secret):
         super().__init__(token=token)
 
     def signer(self, url: str) -> Signer:
-        """What signs POSTs to this address: the same header each time."""
+        """Return an object that signs POST requests to one address, always with the same header.
+
+        Args:
+            url: The complete address of an endpoint.
+        """
         return _BearerSigner(self._reveal()[0])
 
 
 class OAuth1Credentials(_Secret):
-    """OAuth 1.0a of the Tweets' owner: all metrics of that user's Tweets. Signed with HMAC-SHA1."""
+    """OAuth 1.0a user context of the Tweets' owner, signed with HMAC-SHA1. It can request all metrics of that user's Tweets.
+
+    API: https://docs.x.com/x-api/enterprise-gnip-2.0/fundamentals/engagement-api
+
+    Args:
+        consumer_key: The key of your app.
+        consumer_secret: The secret of your app.
+        access_token: The token that the owner granted to your app.
+        access_token_secret: Its secret.
+
+    Raises:
+        UsageError: A value is empty, or contains white space or characters that are not printable ASCII.
+    """
 
     __slots__ = ()
     is_app_only = False
@@ -106,7 +139,11 @@ class OAuth1Credentials(_Secret):
         )
 
     def signer(self, url: str) -> Signer:
-        """What signs POSTs to this address: fresh nonce, timestamp and signature each time."""
+        """Return an object that signs POST requests to one address, each with a new nonce, timestamp and signature.
+
+        Args:
+            url: The complete address of an endpoint, without a query.
+        """
         return _OAuth1Signer(url, *self._reveal())
 
 

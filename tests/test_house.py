@@ -34,7 +34,8 @@ MAY_IMPORT = {
 }
 """Folder or module to what it may import of the package, itself aside. `cli` may import everything."""
 COMPARED_TEXT = {
-    "backfill.runner: self._client.status().waiting_for == 'the API to answer again'": "a kind of failure will say so",
+    "emulator.replies: status == '400'": "the documentation's reading of a status, by its name",
+    "emulator.replies: status == '400-when-none-left'": "the documentation's reading of a status, by its name",
     "cli.backfill: progress.outcome != 'done'": "an enum is to come",
     "cli.backfill: self._reporter.mode == 'terminal'": "an enum is to come",
     "cli.backfill: state == 'answered'": "an enum is to come",
@@ -49,9 +50,13 @@ COMPARED_TEXT = {
 POSITIONAL_BOOLS = {"backfill.runner.Run.__call__(again)": "retry_failed becomes a keyword of run"}
 """Positional bools that stay, and why."""
 UNTESTED = {
+    "_core.answer": "is to come",
     "_core.arrow": "is to come",
+    "_core.decisions": "is to come",
     "_core.groupings": "is to come",
     "_core.rate_headers": "is to come",
+    "_engine.sender": "is to come",
+    "_engine.workers": "is to come",
     "_export.formats": "is to come",
     "_export.ordering": "is to come",
     "_progress": "is to come",
@@ -70,16 +75,26 @@ UNTESTED = {
     "client": "is to come",
     "config": "is to come",
     "emulator.app": "is to come",
-    "emulator.auth": "is to come",
     "emulator.encoding": "is to come",
-    "emulator.faults": "is to come",
-    "emulator.limit": "is to come",
+    "emulator.faults.body": "is to come",
+    "emulator.faults.content": "is to come",
+    "emulator.faults.exchange": "is to come",
+    "emulator.faults.ids": "is to come",
+    "emulator.faults.plan": "is to come",
+    "emulator.faults.rate": "is to come",
+    "emulator.faults.registry": "is to come",
+    "emulator.faults.status": "is to come",
+    "emulator.faults.timing": "is to come",
+    "emulator.faults.transport": "is to come",
+    "emulator.faults.values": "is to come",
+    "emulator.hashing": "is to come",
     "emulator.log": "is to come",
-    "emulator.metrics": "is to come",
-    "emulator.pytest_plugin": "is to come",
-    "emulator.replies": "is to come",
-    "emulator.request_rules": "is to come",
-    "emulator.server": "is to come",
+    "emulator.signature": "is to come",
+    "emulator.snowflake": "is to come",
+    "emulator.table": "is to come",
+    "emulator.thread": "is to come",
+    "emulator.tls": "is to come",
+    "emulator.world": "is to come",
     "errors": "is to come",
 }
 """Modules without a test file of their own, and why."""
@@ -176,16 +191,16 @@ test_file.__test__ = False  # type: ignore[attr-defined]
 
 def test_the_drawn_tree_of_errors_is_the_real_one() -> None:
     assert errors.__doc__ is not None
-    drawn = re.findall(r"^    ([│├└─ ]*\w+Error(?: \(also a \w+\))?)(?:  .*)?$", errors.__doc__, re.MULTILINE)
+    drawn = re.findall(r"^    ([│├└─ ]*\w+Error(?: \(also an? \w+\))?)(?:  .*)?$", errors.__doc__, re.MULTILINE)
 
     assert drawn == list(draw(errors.EngagementError))
 
 
 def draw(error: type[Exception]) -> Iterator[str]:
-    """Return the lines of an error and of those derived from it, in the order of their definition."""
-    also = [base.__name__ for base in error.__bases__[1:]]
-    yield error.__name__ + (f" (also a {', '.join(also)})" if also else "")
-    below = [each for each in error.__subclasses__() if each.__module__ == errors.__name__]
+    """Return the lines of an error and of those derived from it first of all, in the order of their definition."""
+    also = [f"{'an' if base.__name__[0] in 'AEIOU' else 'a'} {base.__name__}" for base in error.__bases__[1:]]
+    yield error.__name__ + (f" (also {', '.join(also)})" if also else "")
+    below = [e for e in error.__subclasses__() if e.__module__ == errors.__name__ and e.__bases__[0] is error]
     for each in below:
         is_last = each is below[-1]
         first, *rest = draw(each)

@@ -1,6 +1,6 @@
-"""The group `engagement`: its commands by name, imported when they are called, and errors made into exit codes.
+"""The group `engagement`: commands by name, imported when they are called, and errors turned into exit codes.
 
-`engagement --help` imports click and no command: what it shows of each one stands in the table here.
+`engagement --help` imports click and no command: what it shows of each one is in the table here.
 """
 
 from __future__ import annotations
@@ -21,13 +21,22 @@ from engagement_async.cli.streams import json_line, printable, utc_now
 __all__ = ["Session", "engagement", "run"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "backfill": ("engagement_async.cli.backfill:backfill", "Jobs of millions of IDs that survive anything."),
-    "demo": ("engagement_async.cli.demo:demo", "The emulator, two fetches and their pictures, in one command."),
-    "emulator": ("engagement_async.cli.emulator:emulator", "A local Engagement API, to run everything else against."),
-    "fetch": ("engagement_async.cli.fetch:fetch", "Ask the engagement of Tweets: any number of IDs, one result."),
-    "plan": ("engagement_async.cli.plan:plan", "What a fetch will take: requests, time, bytes. Asks nothing."),
+    "backfill": (
+        "engagement_async.cli.backfill:backfill",
+        "Durable jobs of millions of IDs, resumable after any interruption.",
+    ),
+    "demo": (
+        "engagement_async.cli.demo:demo",
+        "Try everything against a local API: two fetches and a job that is killed.",
+    ),
+    "emulator": (
+        "engagement_async.cli.emulator:emulator",
+        "Run a local Engagement API to try the other commands against.",
+    ),
+    "fetch": ("engagement_async.cli.fetch:fetch", "Fetch the engagement of any number of Tweets into one result."),
+    "plan": ("engagement_async.cli.plan:plan", "Show what a fetch would take: requests, time, bytes. Sends nothing."),
 }
-"""Name to the command's `module:attribute` and its line in the help."""
+"""Maps a name to the command's `module:attribute` and its line in the help."""
 
 _SECRET_OPTIONS = {
     f"--{name}": f"ENGAGEMENT_{name.upper().replace('-', '_')}"
@@ -37,10 +46,10 @@ _SECRET_OPTIONS = {
 
 @dataclass(slots=True)
 class Session:
-    """What one run of the command line knows of itself; click hands it to the commands as `ctx.obj`."""
+    """The state of one run of the command line; click passes it to the commands as `ctx.obj`."""
 
     json: bool = False
-    """Whether stderr is for machines: then errors are events too."""
+    """Whether stderr is for machines: if so, errors are events too."""
     context: dict[str, object] = field(default_factory=dict)
     """What every event says of its command, as `job`."""
 
@@ -80,9 +89,16 @@ def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> 
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help="Show it.")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def engagement() -> None:
-    """Ask X's enterprise Engagement API about any number of Tweets, never over the contract.
+    """Fetch metrics of any number of Tweets from X's enterprise Engagement API, within the rate limit of your contract.
 
     Credentials and defaults come from the environment (ENGAGEMENT_CONSUMER_KEY, ENGAGEMENT_CONSUMER_SECRET,
     ENGAGEMENT_ACCESS_TOKEN, ENGAGEMENT_ACCESS_TOKEN_SECRET, ENGAGEMENT_BEARER_TOKEN, ENGAGEMENT_BASE_URL,
@@ -91,7 +107,7 @@ def engagement() -> None:
 
 
 def run(args: Sequence[str]) -> int:
-    """Runs one command line and returns its exit code. Errors are told on stderr, without a traceback."""
+    """Run one command line and return its exit code. Errors go to stderr, without a traceback."""
     session = Session()
     try:
         with signals_raise():
@@ -116,7 +132,7 @@ def _refused(error: click.ClickException, session: Session) -> int:
     if isinstance(error, click.NoSuchOption) and error.option_name in _SECRET_OPTIONS:
         name = _SECRET_OPTIONS[error.option_name]
         _tell(
-            f"{error.option_name} is no option: other users see the arguments of a command, and the shell keeps them. "
+            f"{error.option_name} is not an option: other users can see the arguments of a command, and shells save them. "
             f"Export {name}, or write {name.removeprefix('ENGAGEMENT_').lower()} to the configuration file",
             error.exit_code,
             session,

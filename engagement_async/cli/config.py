@@ -1,4 +1,4 @@
-"""Settings: a flag beats the environment, the environment beats the file. Secrets are in the last two alone."""
+"""Settings: a flag overrides the environment, which overrides the file. Secrets are in the last two only."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ Auth = Literal["oauth1", "bearer"]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the environment and the file say. Its repr shows no values."""
+    """The settings of the environment and the file. Its repr shows no values."""
 
     path: Path
-    """The file that was read, or would be."""
+    """The file that was read, or would have been."""
     _values: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Settings:
-        """Reads the file (`ENGAGEMENT_CONFIG`, else the user's own) and lays the environment over it.
+        """Return the settings of the file (`ENGAGEMENT_CONFIG`, or the user's own), overridden by those of the environment.
 
-        A variable that is set but empty counts as unset. Raises `UsageError` for a file that cannot be read, that holds
-        secrets and may be read by others, or that has a key which is none.
+        A variable that is set but empty counts as unset. Raise `UsageError` for a file that cannot be read, that contains
+        secrets and can be read by others, or that has an unknown key.
         """
         named = environ.get("ENGAGEMENT_CONFIG", "").strip()
         path = Path(named) if named else _default_path()
@@ -50,11 +50,11 @@ class Settings:
         return cls(path, values)
 
     def credentials(self, auth: Auth | None = None) -> OAuth1Credentials | BearerCredentials:
-        """OAuth 1.0a when there is any of it, else Bearer; `auth` chooses."""
+        """Return OAuth 1.0a credentials if any of their values is set, otherwise the Bearer token; `auth` overrides this."""
         missing = [key for key in _OAUTH1 if key not in self._values]
         if auth == "oauth1" or (auth is None and len(missing) < len(_OAUTH1)):
             if missing:
-                bearer = ", or take the Bearer token with --auth bearer" if "bearer_token" in self._values else ""
+                bearer = ", or use the Bearer token with --auth bearer" if "bearer_token" in self._values else ""
                 raise UsageError(f"OAuth 1.0a lacks {self._named(missing)}{bearer}")
             return OAuth1Credentials(*(self._values[key] for key in _OAUTH1))
         if "bearer_token" in self._values:
@@ -68,17 +68,17 @@ class Settings:
 
     @property
     def base_url(self) -> str | None:
-        """The API's address, when it is not the usual one."""
+        """The address of the API, if it is not the default."""
         return self._values.get("base_url")
 
     def rate_limit(self, requests: int | None, period_s: float) -> RateLimit:
-        """The contract: `requests` is the flag's, in `period_s` seconds."""
+        """Return the rate limit: `requests` of the flag, or of the settings, in `period_s` seconds."""
         if requests is None:
             text = self._values.get("requests_per_minute")
             if text is None:
                 raise UsageError(
-                    "how many requests a minute does your contract allow? Say it with --requests-per-minute N or "
-                    f"{_variable('requests_per_minute')}: there is no default, for a guess costs requests or money"
+                    "how many requests per minute does your contract allow? Set --requests-per-minute N or "
+                    f"{_variable('requests_per_minute')}. There is no default: a wrong guess costs requests or money"
                 )
             if not (text.isascii() and text.isdigit() and int(text)):
                 raise UsageError(f"requests_per_minute is a whole number from 1 on, not {text!r}")
@@ -106,20 +106,22 @@ def _read(path: Path, *, must_exist: bool) -> dict[str, str]:
             table = tomllib.load(file)
     except (FileNotFoundError, NotADirectoryError):
         if must_exist:
-            raise UsageError(f"{path}: there is no such configuration file: mend ENGAGEMENT_CONFIG") from None
+            raise UsageError(f"{path}: there is no such configuration file: correct ENGAGEMENT_CONFIG") from None
         return {}
     except (IsADirectoryError, PermissionError) as error:
         raise UsageError(f"{path}: the configuration file cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        place = re.search(r" \(at [a-z0-9, ]+\)", str(error))  # no more of its text: it may quote a secret
+        place = re.search(r" \(at [a-z0-9, ]+\)", str(error))  # not the rest of its text, which may quote a secret
         where = place[0] if place else ""
-        raise UsageError(f'{path}: the configuration file is no TOML{where}: a line is `key = "value"`') from None
+        raise UsageError(
+            f'{path}: the configuration file is not valid TOML{where}: write lines as `key = "value"`'
+        ) from None
     unknown = [key for key in table if key not in SETTINGS]
     if unknown:
         raise UsageError(f"{path}: unknown key {unknown[0]!r}: one of {', '.join(SETTINGS)}")
     if mode & 0o077 and any(key in table for key in _SECRETS):
-        raise UsageError(f"{path}: it holds secrets, and others may read it: chmod 600 {path}")
+        raise UsageError(f"{path}: it contains secrets, and others can read it: chmod 600 {path}")
     wrong = [key for key, value in table.items() if not isinstance(value, str) and key != "requests_per_minute"]
     if wrong:
-        raise UsageError(f"{path}: {wrong[0]} is a string: put it in quotes")
+        raise UsageError(f"{path}: {wrong[0]} must be a string: put it in quotes")
     return {key: text for key, value in table.items() if (text := str(value).strip())}

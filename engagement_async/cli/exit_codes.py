@@ -1,4 +1,4 @@
-"""Exit codes: what a scheduler may act on, and which error means which. Pure."""
+"""Exit codes: what a scheduler can act on, and which error means which. Pure."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ OK: Final = 0
 """All IDs are accounted for."""
 BUG: Final = 1
 USAGE: Final = 2
-"""Usage, input or configuration: nothing was asked, or the API refuses the request itself."""
+"""Usage, input or configuration: nothing was sent, or the API refuses the request itself."""
 SOME_FAILED: Final = 3
-"""Done, but some IDs failed or some lines were no IDs; they are listed."""
+"""Done, but some IDs failed or some lines were not IDs; they are listed."""
 CREDENTIALS: Final = 4
 INCOMPLETE: Final = 5
 """Stopped before the end; resume it."""
@@ -47,12 +47,12 @@ CORRUPT: Final = 13
 HANGUP: Final = 129
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
-"""Who read the output went away: as a shell reports SIGPIPE."""
+"""The reader of stdout closed the pipe; shells report SIGPIPE with this code."""
 TERMINATED: Final = 143
 
 
 class CommandError(Exception):
-    """A command cannot go on: its text is for the user, its code for the scheduler."""
+    """A command cannot continue: its message is for the user, its code for the scheduler."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -60,7 +60,7 @@ class CommandError(Exception):
 
 
 class Interrupted(BaseException):
-    """A signal came. Whoever lets it through has put everything away and told what was done."""
+    """A signal came. By the time this propagates, cleanup is done and the user has been informed."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)
@@ -68,7 +68,7 @@ class Interrupted(BaseException):
 
 
 def exit_code_of(error: BaseException) -> int:
-    """The exit code that an error means."""
+    """Return the exit code of an error."""
     match error:
         case CommandError() | Interrupted():
             return error.exit_code
@@ -89,7 +89,7 @@ def exit_code_of(error: BaseException) -> int:
 
 
 def message_of(error: BaseException) -> str:
-    """What to tell the user: never a traceback, and of an unforeseen error never its text, which may hold anything."""
+    """Return the message for the user: no traceback, and not the text of an unforeseen error, which may contain secrets."""
     match error:
         case CommandError() | EngagementError():
             return str(error)
@@ -97,14 +97,14 @@ def message_of(error: BaseException) -> str:
             return "interrupted"
         case OSError():
             where = f"{error.filename}: " if error.filename is not None else ""
-            mend = ": make room and run it again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-            return f"{where}{error.strerror or type(error).__name__}{mend}"
+            fix = ": make room and run it again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+            return f"{where}{error.strerror or type(error).__name__}{fix}"
         case MemoryError():
-            return "out of memory: ask fewer IDs at once"
+            return "out of memory: request fewer IDs at once"
         case _:
             frames = traceback.extract_tb(error.__traceback__)
             where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
             return (
-                f"this is a bug: {type(error).__name__}{where}. Please report it with the command that you gave; "
+                f"this is a bug: {type(error).__name__}{where}. Please report it together with the command; "
                 "ENGAGEMENT_DEBUG=1 shows the traceback"
             )

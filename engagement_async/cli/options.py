@@ -1,4 +1,4 @@
-"""Options that commands share, and what is made of them: a query, a contract, the list of distinct IDs."""
+"""Options that commands share, and what they turn into: a query, a rate limit, the list of distinct IDs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 LISTED_REJECTS = 5
-"""Lines that are told one by one; of the rest, only the number."""
+"""Rejected lines that are reported one by one; of the others, only the count."""
 
 
 def _all(*decorators: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
@@ -46,10 +46,14 @@ id_options = _all(
         "files",
         multiple=True,
         metavar="FILE|-",
-        help="Tweet IDs: text (one a line), CSV, JSONL or Parquet, each also .gz or .zst; - is stdin. May be repeated.",
+        help="File with Tweet IDs: text (one per line), CSV, JSONL or Parquet, also .gz or .zst; - is stdin. Repeatable.",
     ),
-    click.option("--id-column", metavar="NAME", help="Their column, if not tweet_id, id_str, id or the only one."),
-    click.option("--ids-format", type=click.Choice(reading.FORMATS), help="Their format, if the suffix does not tell."),
+    click.option(
+        "--id-column", metavar="NAME", help="Column of the IDs, unless it is tweet_id, id_str, id or the only one."
+    ),
+    click.option(
+        "--ids-format", type=click.Choice(reading.FORMATS), help="Format of the files. Default: by their suffix."
+    ),
 )
 
 query_options = _all(
@@ -66,8 +70,10 @@ query_options = _all(
         help="A grouping, in nesting order; up to three. Default: tweet.id,engagement.type and, where there are any, "
         "engagement.day,engagement.hour.",
     ),
-    click.option("--start", metavar="TIME", help="historical: from here on, as 2015-08-01 or 2015-07-01T12:24:00Z."),
-    click.option("--end", metavar="TIME", help="historical: up to here."),
+    click.option(
+        "--start", metavar="TIME", help="For historical: inclusive start, as 2015-08-01 or 2015-07-01T12:24:00Z."
+    ),
+    click.option("--end", metavar="TIME", help="For historical: exclusive end."),
 )
 
 contract_options = _all(
@@ -75,7 +81,7 @@ contract_options = _all(
         "--requests-per-minute",
         type=click.IntRange(min=1),
         metavar="N",
-        help="What your contract allows. Also ENGAGEMENT_REQUESTS_PER_MINUTE; there is no default.",
+        help="Rate limit in your contract. Also ENGAGEMENT_REQUESTS_PER_MINUTE. Has no default.",
     ),
     click.option(
         "--period",
@@ -83,13 +89,15 @@ contract_options = _all(
         default=60.0,
         show_default=True,
         metavar="S",
-        help="The seconds that N is meant for, if the contract does not count by the minute.",
+        help="Length of the rate-limit window in seconds.",
     ),
 )
 
 report_options = _all(
-    click.option("--json", "as_json", is_flag=True, help="Events for machines on stderr, one JSON object a line."),
-    click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but errors and warnings."),
+    click.option(
+        "--json", "as_json", is_flag=True, help="Write events for machines to stderr, one JSON object per line."
+    ),
+    click.option("--quiet", "-q", is_flag=True, help="Write only errors and warnings to stderr."),
 )
 
 
@@ -102,7 +110,7 @@ def make_query(
     end: str | None,
     app_only: bool = False,
 ) -> Query:
-    """The query that the options describe. `app_only`: the default metrics are those that a Bearer token may ask."""
+    """Return the query that the options describe. With `app_only`, the default metrics are the public ones."""
     names = [name.strip() for text in metrics for name in text.split(",") if name.strip()]
     if not names:
         names = list(endpoint.public_metrics if app_only and endpoint.public_metrics else endpoint.metrics)
@@ -134,9 +142,9 @@ def read_distinct(
     strict: bool,
     reporter: Reporter,
 ) -> tuple[list[str], int]:
-    """The distinct IDs of the arguments and the files, in their order, and how many lines were none.
+    """Return the distinct IDs of the arguments and the files, in input order, and how many lines were not IDs.
 
-    A bad argument is a `UsageError`, and so is a bad line if `strict`; others are told.
+    Raise `UsageError` for a bad argument, and with `strict` for a bad line; otherwise bad lines are reported.
     """
     for tweet_id in given:
         reason = reading.why_not_an_id(tweet_id)
@@ -161,7 +169,7 @@ def read_distinct(
     ):
         distinct.update(dict.fromkeys(chunk))
     if rejected > LISTED_REJECTS:
-        reporter.note(f"and {rejected - LISTED_REJECTS:,} more lines that are no Tweet IDs")
+        reporter.note(f"and {rejected - LISTED_REJECTS:,} more lines are not Tweet IDs")
     if not distinct:
         raise UsageError(f"there is no Tweet ID in {' or '.join(files)}")
     return list(distinct), rejected

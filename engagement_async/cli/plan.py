@@ -1,4 +1,4 @@
-"""`engagement plan`: what a fetch will take, told before anything is asked. Needs no credentials and no network."""
+"""`engagement plan`: what a fetch would take, before any request. Needs no credentials and no network."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _HOURS_OF_28: Final = 29
 
 
 class Distinct:
-    """Outcomes distinct IDs in some nine bytes each: they lie in many small arrays, and one at a time becomes a set."""
+    """Counts distinct IDs in about nine bytes each: they are in many small arrays, of which one at a time becomes a set."""
 
     _PARTS: Final = 509  # a prime: IDs of one machine share their last bits
 
@@ -41,19 +41,19 @@ class Distinct:
         self._parts = [array("Q") for _ in range(self._PARTS)]
 
     def update(self, tweet_ids: Iterable[str]) -> None:
-        """Take in more."""
+        """Add IDs."""
         parts = self._parts
         for tweet_id in map(int, tweet_ids):
             parts[tweet_id % self._PARTS].append(tweet_id)
 
     def count(self) -> int:
-        """How many distinct ones there were."""
+        """Return the number of distinct IDs."""
         return sum(len(set(part)) for part in self._parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What asking so many IDs takes."""
+    """What a fetch takes."""
 
     endpoint: str
     ids_read: int
@@ -63,13 +63,13 @@ class Plan:
     ids_per_request: int
     requests: int
     seconds: float
-    """At the contract, when every request is answered the first time."""
+    """At the rate limit, if every request is answered the first time."""
     bytes_of_answers: int
-    """Decoded; the wire carries a fifth of it or less, as gzip. An estimate: see `answer_bytes`."""
+    """Decoded; compressed on the wire it is a fifth or less. An estimate: see `answer_bytes`."""
 
 
 def make_plan(query: Query, *, ids_read: int, rejected: int, unique_ids: int, limit: RateLimit) -> Plan:
-    """The arithmetic of it."""
+    """Return the plan for that many distinct IDs."""
     batches, rest = divmod(unique_ids, query.endpoint.ids_per_request)
     parts = query.spans()
     full = sum(answer_bytes(part, query.endpoint.ids_per_request) for part in parts)
@@ -88,7 +88,7 @@ def make_plan(query: Query, *, ids_read: int, rejected: int, unique_ids: int, li
 
 
 def answer_bytes(query: Query, ids: int) -> int:
-    """About how long one decoded answer is: every key that its groupings nest, and values of four digits."""
+    """Return the approximate size of one decoded answer: every key that its groupings nest, values of four digits."""
     hours = _hours(query)
     days = ceil(hours / 24)
     types = len(query.engagement_types)
@@ -124,7 +124,7 @@ def _hours(query: Query) -> int:
 @options.id_options
 @options.query_options
 @options.contract_options
-@click.option("--json", "as_json", is_flag=True, help="The plan as one JSON object on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Write the plan as one JSON object to stdout.")
 @click.pass_obj
 def plan(
     session: Session,
@@ -140,7 +140,7 @@ def plan(
     period: float,
     as_json: bool,
 ) -> None:
-    """Tell what a fetch of these IDs from ENDPOINT will take. Asks nothing, and needs no credentials.
+    """Show what a fetch of these IDs from ENDPOINT would take. Sends no request, and needs no credentials.
 
     \b
     engagement plan totals --ids mine.csv --requests-per-minute 300
@@ -174,8 +174,8 @@ def plan(
         ("duplicates", f"{made.duplicates:,}"),
         ("unique IDs", f"{made.unique_ids:,}"),
         ("requests", f"{made.requests:,}  ({made.ids_per_request} IDs each)"),
-        ("time", f"{duration(made.seconds)}  (at {of_contract}, nothing asked twice)"),
-        ("answers", f"about {_size(made.bytes_of_answers)}  (every key, values of 4 digits; as gzip a fifth or less)"),
+        ("time", f"{duration(made.seconds)}  (at {of_contract}, without retries)"),
+        ("answers", f"about {_size(made.bytes_of_answers)}  (values of 4 digits; compressed, a fifth or less)"),
     ):
         click.echo(f"{name:<12}{value}")
 

@@ -102,7 +102,7 @@ def _fault_case(fault: Fault) -> None:
                     assert emulator.log.requests <= every + CONCURRENCY
                 else:
                     result = await bench.fetch(client, ids)
-                    assert set(result.failed_tweet_ids) <= _left_out_twice(emulator)
+                    assert set(result.failed_tweet_ids) <= _may_fail(emulator)
                     if fault.name == "negative":  # which is no fault of the client's to mend
                         _check_negative(result, emulator, ids)
                     else:
@@ -117,10 +117,15 @@ def _fault_case(fault: Fault) -> None:
     CASES.append(Case(part, fault.name, fault.description, run, clock, _COSTLY.get(fault.name, 1.0)))
 
 
-def _left_out_twice(emulator: Emulator) -> set[str]:
-    """IDs that met a fault which leaves Tweets out in the second look too: those may fail, and no others."""
-    met = Counter(i for entry in emulator.log if entry.fault in ("missing-ids", "null-leaf") for i in entry.tweet_ids)
-    return {i for i, times in met.items() if times > 1}
+def _may_fail(emulator: Emulator) -> set[str]:
+    """IDs that an answer left out in the second look too, or that were refused alone: those may fail, and no others."""
+    left_out = Counter(
+        i for entry in emulator.log if entry.fault in ("missing-ids", "null-leaf") for i in entry.tweet_ids
+    )
+    refused = {
+        entry.tweet_ids[0] for entry in emulator.log if entry.fault in ("400", "403") and len(entry.tweet_ids) == 1
+    }
+    return refused | {i for i, times in left_out.items() if times > 1}
 
 
 def _check_negative(result: EngagementResult, emulator: Emulator, ids: list[str]) -> None:

@@ -76,7 +76,7 @@ def test_a_part_of_oauth1_names_what_is_missing(config: Path, name: str) -> None
     environ = {key: value for key, value in OAUTH1.items() if key != name}
     with pytest.raises(UsageError, match=f"OAuth 1.0a lacks {name} "):
         load(config, **environ).credentials()
-    with pytest.raises(UsageError, match=f"OAuth 1.0a lacks {name} .*or take the Bearer token with --auth bearer"):
+    with pytest.raises(UsageError, match=f"OAuth 1.0a lacks {name} .*or use the Bearer token with --auth bearer"):
         load(config, **environ, **BEARER).credentials()
 
 
@@ -91,9 +91,9 @@ def test_a_file_with_secrets_that_others_may_read_is_refused(config: Path) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (f"bearer_token = {CANARY}", r"is no TOML \(at line 1, column 16\)"),
+        (f"bearer_token = {CANARY}", r"is not valid TOML \(at line 1, column 16\)"),
         (f'bearer_tokn = "{CANARY}"', f"unknown key 'bearer_tokn': one of {', '.join(SETTINGS)}"),
-        ("access_token = 12", "access_token is a string: put it in quotes"),
+        ("access_token = 12", "access_token must be a string: put it in quotes"),
     ],
 )
 def test_a_wrong_file_is_told_without_what_it_holds(config: Path, text: str, message: str) -> None:
@@ -103,7 +103,7 @@ def test_a_wrong_file_is_told_without_what_it_holds(config: Path, text: str, mes
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there is no such configuration file: mend ENGAGEMENT_CONFIG"):
+    with pytest.raises(UsageError, match="there is no such configuration file: correct ENGAGEMENT_CONFIG"):
         Settings.load({"ENGAGEMENT_CONFIG": str(tmp_path / "none")})
     with pytest.raises(UsageError, match="Is a directory"):
         Settings.load({"ENGAGEMENT_CONFIG": str(tmp_path)})
@@ -112,7 +112,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["0", "-1", "many", "3.5", "²"])
 def test_only_the_contract_knows_the_limit(config: Path, text: str) -> None:
     with pytest.raises(
-        UsageError, match=r"how many requests a minute does your contract allow.*--requests-per-minute N"
+        UsageError, match=r"how many requests per minute does your contract allow.*--requests-per-minute N"
     ):
         load(config).rate_limit(None, 60.0)
     with pytest.raises(UsageError, match="whole number from 1 on"):

@@ -214,7 +214,7 @@ def test_the_same_answers_make_the_same_bytes(cli: Cli) -> None:
         (["totals", "1", "--group-by", "../up=tweet.id", "-o", "{grouping}.csv"], "cannot be part of a file's name"),
         (["totals", "1", "--group-by", "tweet.id", "--group-by", "tweet.id"], "two groupings are called 'by_tweet'"),
         (["totals", "1", "--base-url", "http://example.com"], "use https"),
-        (["totals", "1", "--bearer-token", "canary"], "--bearer-token is no option"),
+        (["totals", "1", "--bearer-token", "canary"], "--bearer-token is not an option"),
         (["totals", "1", "--json", "--quiet"], "take one of them"),
         (["totals", "1", "--requests-per-minute", "0"], "--requests-per-minute"),
     ],

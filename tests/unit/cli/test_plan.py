@@ -100,8 +100,8 @@ def test_for_people_and_for_machines(tmp_path: Path) -> None:
         "duplicates  1",
         "unique IDs  2",
         "requests    1  (250 IDs each)",
-        "time        0 s  (at 300 requests in 60 s, nothing asked twice)",
-        "answers     about 330 bytes  (every key, values of 4 digits; as gzip a fifth or less)",
+        "time        0 s  (at 300 requests in 60 s, without retries)",
+        "answers     about 330 bytes  (values of 4 digits; compressed, a fifth or less)",
     ]
     assert err.startswith(f"warning: {path}:5: '1.7E+18' is a float: a spreadsheet made it one")
 
@@ -132,7 +132,7 @@ def test_ids_from_stdin_that_all_end_in_00_get_a_warning() -> None:
     ("args", "message"),
     [
         (["totals", "--requests-per-minute", "300"], "which Tweets"),
-        (["totals", "--ids", "-"], "how many requests a minute"),
+        (["totals", "--ids", "-"], "how many requests per minute"),
         (["totals", "--ids", "-", "--requests-per-minute", "1", "--metrics", "likes"], "no metric 'likes'"),
         (["totals", "--ids", "-", "--requests-per-minute", "1", "--start", "2024-01-01"], "takes no start and end"),
         (["totals", "--ids", "none.txt", "--requests-per-minute", "1"], "No such file"),

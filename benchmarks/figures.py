@@ -1,0 +1,98 @@
+"""What the pages show of benchmarks/results: the tables of docs/performance.md, and sentences with figures in them.
+
+cog puts them into the pages (`make figures`), and `make check` fails when a page differs from the results.
+"""
+
+from __future__ import annotations
+
+from textwrap import fill
+from typing import Any
+
+from benchmarks import report
+
+__all__ = ["bullet", "jobs_under_kill", "limiter_peaks", "overhead", "paragraph", "section"]
+
+_WIDTH = 125
+
+
+def section(name: str) -> str:
+    """A section of docs/performance.md: what its benchmark makes of its last results."""
+    from benchmarks.__main__ import BENCHMARKS
+
+    if name == "machine":
+        return f"\n{_machine_table(report.load('throughput')['machine'])}\n\n"
+    for benchmark, (_, tables) in BENCHMARKS.items():
+        sections = tables(report.load(benchmark))
+        if name in sections:
+            return f"\n{sections[name].strip()}\n\n"
+    raise KeyError(f"no benchmark makes a section {name!r}")
+
+
+def paragraph(text: str) -> str:
+    """The text, wrapped as the pages are."""
+    return f"{fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)}\n"
+
+
+def bullet(text: str) -> str:
+    """The text as an item of a list."""
+    wrapped = fill(f"- {text}", _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return f"{wrapped}\n"
+
+
+def _machine_table(machine: dict[str, Any]) -> str:
+    libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
+    return report.table(
+        ("machine", ""),
+        [
+            ("processor", f"{machine['cpu']}, {machine['cores']} cores"),
+            ("Python", f"{machine['python']}, {machine['system']}"),
+            ("libraries", libraries),
+        ],
+    ).replace("---:", "---")
+
+
+def overhead() -> str:
+    """How the client compares with a bare aiohttp loop."""
+    clients: list[dict[str, Any]] = [
+        setup for load in report.load("throughput")["throughput"].values() for setup in load.values()
+    ]
+    merged = _range([_speed(each, "bare, merged", "result") for each in clients])
+    streamed = _range([_speed(each, "bare", "stream") for each in clients])
+    return (
+        f"with signing, the rate limit and every check on, one merged result comes at {merged} × the throughput of a bare "
+        f"aiohttp loop that merges its answers as strings; streaming reaches {streamed} × that of a loop that drops them"
+    )
+
+
+def limiter_peaks() -> str:
+    """How the scheduler compares with other limiters."""
+    results = report.load("limiters")
+    requests = results["contract"]["requests"]
+    ours = next(row for name, row in results["limiters"].items() if name.startswith("**ours**"))
+    others = [row["peak_arrived"] for name, row in results["limiters"].items() if not name.startswith("**ours**")]
+    return (
+        f"at a limit of {requests} requests a minute, at most {ours['peak_arrived']} arrive at the server in any minute "
+        f"and {ours['used']:.1%} of the limit is used; other limiters let {min(others)} to {max(others):,} through"
+    )
+
+
+def jobs_under_kill() -> str:
+    """What a hundred SIGKILLs do to a job."""
+    kill = report.load("kill")
+    if kill["sha256"]["calm"] != kill["sha256"]["killed"]:
+        raise RuntimeError("benchmarks/results/kill.json: the exports differ, and no page may say otherwise")
+    return (
+        f"A job of {kill['batches']:,} batches was killed {kill['kills']} times: its export equals that of an undisturbed "
+        f"run, byte for byte; {kill['repeated']:,} batches were requested a second time, of at most "
+        f"{kill['most_in_flight']:,} in flight at the kills; {kill['refused']} responses were a 429, and at most "
+        f"{kill['peak']:,} of {kill['limit']:,} allowed requests arrived in any window."
+    )
+
+
+def _speed(clients: dict[str, Any], reference: str, way: str) -> float:
+    ours = next(each for name, each in clients.items() if name.startswith("ours") and name.endswith(way))
+    return report.median_ratio(clients[reference]["wall_s"], ours["wall_s"])
+
+
+def _range(ratios: list[float]) -> str:
+    return f"{min(ratios):.2f} to {max(ratios):.2f}"

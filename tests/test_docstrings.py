@@ -1,0 +1,220 @@
+"""Public docstrings say what a caller must know: every parameter, its unit, what is returned and what is raised.
+
+A parameter is documented when its name stands in an `Args:` section or in backticks; a field, when a docstring follows it or
+its class names it. Seconds are called seconds. What a function raises itself is named, and whatever is awaited names its
+errors. `PENDING` are the names that do not say all of it yet.
+"""
+
+from __future__ import annotations
+
+import ast
+import enum
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import engagement_async
+from engagement_async import backfill, emulator
+
+PENDING = {
+    "engagement_async.Answer",
+    "engagement_async.Answer.start",
+    "engagement_async.Answer.end",
+    "engagement_async.AnswerStream",
+    "engagement_async.Batch",
+    "engagement_async.ClientStatus",
+    "engagement_async.Endpoint",
+    "engagement_async.EngagementClient",
+    "engagement_async.EngagementClient.totals",
+    "engagement_async.EngagementClient.last_28_hours",
+    "engagement_async.EngagementClient.historical",
+    "engagement_async.EngagementClient.stream",
+    "engagement_async.EngagementClient.stream_batches",
+    "engagement_async.EngagementClient.status",
+    "engagement_async.EngagementResult",
+    "engagement_async.EngagementResult.to_response",
+    "engagement_async.EngagementResult.columns",
+    "engagement_async.EngagementResult.rows",
+    "engagement_async.EngagementResult.to_arrow",
+    "engagement_async.Failure",
+    "engagement_async.LocalScheduler.limits",
+    "engagement_async.LocalScheduler.lane",
+    "engagement_async.LocalScheduler.acquire",
+    "engagement_async.LocalScheduler.settle",
+    "engagement_async.LocalScheduler.abandon",
+    "engagement_async.LocalScheduler.refund",
+    "engagement_async.LocalScheduler.hold",
+    "engagement_async.LocalScheduler.free",
+    "engagement_async.LocalScheduler.cap",
+    "engagement_async.Merger",
+    "engagement_async.Merger.add",
+    "engagement_async.Merger.result",
+    "engagement_async.Query",
+    "engagement_async.Query.body",
+    "engagement_async.Query.parts",
+    "engagement_async.Query.without",
+    "engagement_async.Scheduler.lane",
+    "engagement_async.Scheduler.acquire",
+    "engagement_async.Scheduler.settle",
+    "engagement_async.Scheduler.abandon",
+    "engagement_async.Scheduler.refund",
+    "engagement_async.Scheduler.hold",
+    "engagement_async.Scheduler.free",
+    "engagement_async.Scheduler.cap",
+    "engagement_async.Scheduler.limits",
+    "engagement_async.Scheduler.waiting_s",
+    "engagement_async.Scheduler.held_s",
+    "engagement_async.backfill.BackfillJob",
+    "engagement_async.backfill.BackfillJob.start",
+    "engagement_async.backfill.BackfillJob.run",
+    "engagement_async.backfill.BackfillJob.retry_failed",
+    "engagement_async.backfill.BackfillJob.export",
+    "engagement_async.backfill.BackfillJob.status",
+    "engagement_async.backfill.BackfillJob.verify",
+    "engagement_async.backfill.JobStatus",
+    "engagement_async.backfill.Outcomes",
+    "engagement_async.backfill.Progress",
+    "engagement_async.backfill.Progress.ids_done",
+    "engagement_async.backfill.Progress.pending",
+    "engagement_async.backfill.Reject",
+    "engagement_async.backfill.RunReport",
+    "engagement_async.backfill.RunReport.seconds",
+    "engagement_async.backfill.Started",
+    "engagement_async.backfill.Tally",
+    "engagement_async.backfill.read_ids",
+    "engagement_async.emulator.Credentials",
+    "engagement_async.emulator.Credentials.new",
+    "engagement_async.emulator.Emulator",
+    "engagement_async.emulator.Emulator.consumer_key",
+    "engagement_async.emulator.Emulator.consumer_secret",
+    "engagement_async.emulator.Emulator.access_token",
+    "engagement_async.emulator.Emulator.access_token_secret",
+    "engagement_async.emulator.Emulator.bearer_token",
+    "engagement_async.emulator.Emulator.set_faults",
+    "engagement_async.emulator.Emulator.set_readings",
+    "engagement_async.emulator.Emulator.peak",
+    "engagement_async.emulator.Emulator.expected",
+    "engagement_async.emulator.Entry",
+    "engagement_async.emulator.Fault",
+    "engagement_async.emulator.FaultSettings",
+    "engagement_async.emulator.Refusal",
+    "engagement_async.emulator.RequestLog.arrive",
+    "engagement_async.emulator.RequestLog.checked",
+    "engagement_async.emulator.RequestLog.refuse",
+    "engagement_async.emulator.RequestLog.leave",
+    "engagement_async.emulator.RequestLog.peak_in",
+    "engagement_async.emulator.World",
+    "engagement_async.emulator.World.is_unavailable",
+    "engagement_async.emulator.World.author_of_forbidden",
+    "engagement_async.emulator.random_faults",
+    "engagement_async.emulator.tweet_ids",
+}
+
+
+def public(module: ModuleType) -> Iterator[tuple[str, object]]:
+    """The classes and functions of a module's public names, and the public methods and properties of those classes."""
+    for name in module.__all__:
+        value = getattr(module, name)
+        if inspect.isclass(value):
+            yield name, value
+            for attribute, member in vars(value).items():
+                if not attribute.startswith("_") and isinstance(member, (property, staticmethod, classmethod)):
+                    yield f"{name}.{attribute}", member.fget if isinstance(member, property) else member.__func__
+                elif not attribute.startswith("_") and inspect.isfunction(member):
+                    yield f"{name}.{attribute}", member
+        elif inspect.isfunction(value):
+            yield name, value
+
+
+PUBLIC = {
+    f"{module.__name__}.{name}": value
+    for module in (engagement_async, backfill, emulator)
+    for name, value in public(module)
+}
+
+
+def tree_of(value: Any) -> Any:
+    return ast.parse(textwrap.dedent(inspect.getsource(value))).body[0]
+
+
+def documents(docstring: str, name: str) -> bool:
+    return bool(re.search(rf"`[^`]*\b{name}\b[^`]*`|^\s+\*{{0,2}}{name}( \([^)]+\))?: ", docstring, re.MULTILINE))
+
+
+def missing_of_class(cls: type) -> Iterator[str]:
+    docstring = cls.__doc__ or ""
+    if issubclass(cls, (enum.Enum, BaseException)) and "__init__" not in vars(cls):
+        return
+    body = tree_of(cls).body
+    described = {
+        node.target.id
+        for node, after in zip(body, [*body[1:], None], strict=True)
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
+    }
+    try:
+        parameters = inspect.signature(cls).parameters
+    except (TypeError, ValueError):
+        return
+    init = vars(cls).get("__init__")
+    docstring += (init.__doc__ or "") if inspect.isfunction(init) else ""
+    yield from missing_parameters(docstring, parameters, described)
+
+
+def missing_parameters(docstring: str, parameters: Any, described: set[str]) -> Iterator[str]:
+    for name in parameters:
+        if name.startswith("_") or name in ("self", "cls", "args", "kwargs"):
+            continue
+        if name not in described and not documents(docstring, name):
+            yield f"parameter {name}"
+        if name.endswith("_s") and name not in described and "second" not in docstring:
+            yield f"unit of {name}"
+
+
+def missing_of_function(function: Callable[..., Any], *, is_property: bool) -> Iterator[str]:
+    docstring = function.__doc__ or ""
+    parameters = dict(inspect.signature(function).parameters)
+    yield from missing_parameters(docstring, parameters, set())
+    if is_property:
+        return
+    if function.__annotations__.get("return") not in (None, "None") and not re.search(
+        r"\b(Return|Yield|Iterate)", docstring
+    ):
+        yield "what is returned"
+    raised = {
+        node.exc.func.id
+        for node in ast.walk(tree_of(function))
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name)
+    }
+    for error in sorted(raised):
+        if error not in docstring:
+            yield f"that it raises {error}"
+    if inspect.iscoroutinefunction(function) and not re.search(r"Raise", docstring):
+        yield "what is raised"
+
+
+def missing(value: Any, name: str) -> list[str]:
+    """What the docstring of a public name does not say."""
+    if not (value.__doc__ or "").strip():
+        return ["a docstring"]
+    if inspect.isclass(value):
+        return list(missing_of_class(value))
+    owner = PUBLIC.get(name.rpartition(".")[0])
+    is_property = inspect.isclass(owner) and isinstance(vars(owner).get(name.rpartition(".")[2]), property)
+    return list(missing_of_function(value, is_property=is_property))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_docstring_says_what_a_caller_must_know(name: str) -> None:
+    lacking = missing(PUBLIC[name], name)
+
+    if lacking and name in PENDING:
+        pytest.xfail(f"does not say: {', '.join(lacking)}")
+    assert not lacking, f"{name} does not say: {', '.join(lacking)}"

@@ -1,0 +1,127 @@
+"""Every example runs as its page says, against the emulator."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pyarrow.parquet as pq
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from engagement_async.emulator import Emulator
+from tests.support.pages import ROOT, Block, PageRunner
+
+EXAMPLES = ROOT / "examples"
+IDS = (EXAMPLES / "tweets.txt").read_text().split()
+GONE = IDS[1]
+CELL = re.compile(r"^# %%.*\n", re.MULTILINE)
+
+
+@pytest.fixture
+def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """An emulator that the environment points to."""
+    with Emulator(60_000, unavailable=[GONE], unavailable_fraction=0.0, log_size=None) as emulator:
+        for name, value in emulator.environment.items():
+            monkeypatch.setenv(name, value)
+        yield emulator
+
+
+def imported(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """An example as a module; what the examples share is read anew, since it looks at the environment."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    for each in ("settings", name):
+        monkeypatch.delitem(sys.modules, each, raising=False)
+    return importlib.import_module(name)
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, timeout=100)
+
+
+def test_every_example_is_on_the_page_and_has_a_test() -> None:
+    page = (EXAMPLES / "README.md").read_text()
+    tests = Path(__file__).read_text()
+    for path in EXAMPLES.glob("*.py"):
+        assert f"[{path.name}]({path.name})" in page
+        assert path.name == "settings.py" or f'"{path.name}"' in tests or f'"{path.stem}"' in tests
+
+
+async def test_handlers_of_the_web_application_share_one_client(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = imported("web_application", monkeypatch).make_app()
+    expected = emulator.expected("totals", IDS[:1], ["favorites"], {"all": ["engagement.type"]})
+
+    async with TestClient(TestServer(app)) as visitor:
+        answer = await visitor.get("/favorites", params={"ids": f"{IDS[0]},{GONE}"})
+        body = await answer.json()
+        refused = await visitor.get("/favorites", params={"ids": "1.7E+18"})
+        reason = await refused.text()
+
+    assert body == {"favorites": {IDS[0]: expected["all"]["favorites"]}, "unavailable": [GONE], "failed": {}}
+    assert refused.status == 400
+    assert not emulator.log.refusals
+    assert "1.7E+18" in reason
+
+
+async def test_the_web_application_reports_an_api_that_refuses_it(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = imported("web_application", monkeypatch).make_app()
+    emulator.revoke()
+
+    async with TestClient(TestServer(app)) as visitor:
+        answer = await visitor.get("/favorites", params={"ids": IDS[0]})
+
+    assert answer.status == 502
+
+
+def test_the_cells_of_the_notebook_run(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = EXAMPLES / "notebook.py"
+    monkeypatch.chdir(EXAMPLES)
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.delitem(sys.modules, "settings", raising=False)
+    text = path.read_text()
+    starts = [found.end() for found in CELL.finditer(text)]
+    names: dict[str, object] = {}
+
+    with PageRunner(names) as runner:
+        for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
+            runner.run(Block(path, text.count("\n", 0, start) + 1, "python", text[start:end], None))
+        table, impressions = runner.names["table"], runner.names["impressions"]
+
+    assert not emulator.log.refusals
+    assert table.shape == (len(IDS) - 1, 3)
+    assert len(impressions) >= 28
+
+
+def test_the_nightly_job_exports_and_can_be_run_again(emulator: Emulator, tmp_path: Path) -> None:
+    first = run(EXAMPLES / "nightly_job.py", tmp_path / "jobs", EXAMPLES / "tweets.txt")
+    requests = emulator.log.requests
+    again = run(EXAMPLES / "nightly_job.py", tmp_path / "jobs", EXAMPLES / "tweets.txt")
+
+    assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
+    assert emulator.log.requests == requests
+    assert not emulator.log.refusals
+    (table,) = (tmp_path / "jobs").glob("*.parquet")
+    assert set(pq.read_table(table)["tweet_id"].to_pylist()) == set(IDS) - {GONE}
+    (outcomes,) = (tmp_path / "jobs").glob("*-outcomes.csv")
+    assert f"{GONE},unavailable" in outcomes.read_text()
+
+
+def test_the_tests_with_the_emulator_pass() -> None:
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", EXAMPLES / "test_with_emulator.py")
+
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_every_one_of_many_callers_is_served(emulator: Emulator) -> None:
+    done = run(EXAMPLES / "many_callers.py", EXAMPLES / "tweets.txt")
+
+    assert "200 of 200 callers were served" in done.stdout, done.stdout + done.stderr
