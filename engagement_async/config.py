@@ -83,7 +83,6 @@ class ConnectionOptions(TypedDict, total=False):
 
     concurrency: int
     """Requests in flight at most."""
-    base_url: str
     outage_timeout_s: float
     """How long an API that does not answer is waited for."""
     timeouts: Timeouts | None

@@ -19,7 +19,7 @@ from engagement_async.backfill.exporter import PART_IDS, Exported, Exporter
 from engagement_async.backfill.inputs import FileSource, GivenSource, IdSource
 from engagement_async.backfill.runner import JobRunner, RunLimits
 from engagement_async.backfill.totals import JobTotals
-from engagement_async.config import ConnectionOptions, check_seconds
+from engagement_async.config import DEFAULT_BASE_URL, ConnectionOptions, check_seconds
 from engagement_async.credentials import Credentials
 from engagement_async.errors import (
     JobCorruptError,
@@ -107,6 +107,7 @@ class BackfillJob:
         *,
         rate_limit: RateLimit | Sequence[RateLimit] | None = None,
         scheduler: Scheduler | None = None,
+        base_url: str = DEFAULT_BASE_URL,
         failed_only: bool = False,
         max_requests: int | None = None,
         max_duration_s: float | None = None,
@@ -130,6 +131,7 @@ class BackfillJob:
             limits=RunLimits(max_requests, max_duration_s),
             rate_limit=rate_limit,
             scheduler=scheduler,
+            base_url=base_url,
             connection=connection,
         )
         if self._runner is not None:

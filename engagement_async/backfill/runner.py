@@ -22,7 +22,6 @@ from engagement_async.backfill.quota import DurableScheduler
 from engagement_async.backfill.work import FailedWork, PendingWork, Work
 from engagement_async.client import ClientStatus, EngagementClient, check_query
 from engagement_async.config import (
-    DEFAULT_BASE_URL,
     DEFAULT_CONCURRENCY,
     ConnectionOptions,
     check_seconds,
@@ -71,13 +70,14 @@ class JobRunner:
         limits: RunLimits,
         rate_limit: RateLimit | Sequence[RateLimit] | None,
         scheduler: Scheduler | None,
+        base_url: str,
         connection: ConnectionOptions,
     ) -> None:
         self._credentials = credentials
         self._limits = limits
         self._contract: LaneScheduler | None = None
         if scheduler is None:
-            self._contract = scheduler = _contract(rate_limit, credentials, connection)
+            self._contract = scheduler = _contract(rate_limit, credentials, base_url)
         elif rate_limit is not None:
             raise UsageError("rate_limit is what your contract says; a scheduler is given instead of it, not with it")
         self._contract_per_minute = None if self._contract is None else contract_per_minute(scheduler.limits)
@@ -89,7 +89,7 @@ class JobRunner:
             request_checkpoint=lambda: self._committer.request_commit(),
             on_budget_exhausted=lambda: self.stop(RunOutcome.MAX_REQUESTS),
         )
-        self._client = EngagementClient(credentials, scheduler=self._quota, **connection)
+        self._client = EngagementClient(credentials, scheduler=self._quota, base_url=base_url, **connection)
         self._committer = Committer(
             directory,
             self._quota,
@@ -269,10 +269,10 @@ class JobRunner:
 
 
 def _contract(
-    rate_limit: RateLimit | Sequence[RateLimit] | None, credentials: Credentials, connection: ConnectionOptions
+    rate_limit: RateLimit | Sequence[RateLimit] | None, credentials: Credentials, base_url: str
 ) -> LaneScheduler:
     """Return the contract that clients of this process share, if they spend the same."""
     if rate_limit is None:
         raise UsageError("rate_limit is what your contract says, as RateLimit(300); or give a scheduler instead")
     limits = tuple(rate_limit) if isinstance(rate_limit, Sequence) else (rate_limit,)
-    return scheduler_for(limits, checked_base_url(connection.get("base_url", DEFAULT_BASE_URL)), credentials)
+    return scheduler_for(limits, checked_base_url(base_url), credentials)

@@ -6,6 +6,7 @@ import asyncio
 import csv
 import json
 import random
+from contextlib import ExitStack
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -157,10 +158,11 @@ def test_parts_together_are_the_whole(twins: Path, tmp_path: Path) -> None:
 
 
 async def test_parts_can_be_followed_while_the_job_runs(tmp_path: Path) -> None:
-    folder = started(tmp_path / "job", 2000)
+    folder = await asyncio.to_thread(started, tmp_path / "job", 2000)
     told: list[str] = []
     job = BackfillJob(folder.path)
-    with folder.locked():  # as a run holds it
+    with ExitStack() as stack:
+        await asyncio.to_thread(stack.enter_context, folder.locked())  # as a run holds it
         following = asyncio.create_task(
             job.export(f"{tmp_path}/parts/", format="csv", part_ids=500, follow=True, on_file=told.append)
         )
@@ -179,8 +181,8 @@ async def test_parts_can_be_followed_while_the_job_runs(tmp_path: Path) -> None:
 
 
 async def test_nobody_is_followed_for_ever(tmp_path: Path) -> None:
-    folder = started(tmp_path / "job", 2000)
-    fill(folder, 3)
+    folder = await asyncio.to_thread(started, tmp_path / "job", 2000)
+    await asyncio.to_thread(fill, folder, 3)
     with pytest.raises(JobIncompleteError, match="nobody runs the job"):
         await BackfillJob(folder.path).export(f"{tmp_path}/parts/", part_ids=500, follow=True)
     with pytest.raises(UsageError, match="name a folder"):

@@ -12,7 +12,6 @@ import pytest
 from engagement_async import (
     AuthError,
     BearerCredentials,
-    Merger,
     OAuth1Credentials,
     Query,
     RateLimit,
@@ -29,7 +28,7 @@ from engagement_async.backfill import (
 )
 from engagement_async.backfill.journal import Journal
 from engagement_async.emulator import Emulator
-from tests.support.jobs import BY_TWEET, HOURLY, MIXED, TYPES, bearer, emulator, make_ids
+from tests.support.jobs import BY_TWEET, HOURLY, MIXED, TYPES, bearer, emulator, make_ids, merged
 
 FAST = RateLimit(100_000, period=1)
 
@@ -143,13 +142,9 @@ async def test_an_export_equals_the_merger(tmp_path: Path) -> None:
         job = BackfillJob(tmp_path / "job")
         await job.start(MIXED, ids)
         await run(job, server)
-        merger = Merger(MIXED)
-        with job.directory.open_journal() as journal:
-            for batch, encoded in journal.answers(journal.snapshot()):
-                assert encoded is not None
-                merger.add(journal.decode(encoded, batch))
+        expected = await asyncio.to_thread(merged, job.directory)
 
-        assert await result(job, tmp_path) == texts_of_response(merger.result().to_response())
+        assert await result(job, tmp_path) == texts_of_response(expected.to_response())
 
 
 def texts_of_response(response: dict[str, Any]) -> dict[str, Any]:
