@@ -78,7 +78,8 @@ async def _bare(ids: Path, out: Path, base_url: str, a_minute: int | None = None
 
 async def _fetch(ids: Path, out: Path, base_url: str, *, parquet: bool) -> None:
     from engagement_async import EngagementClient, OAuth1Credentials, RateLimit
-    from engagement_async._export.files import atomic_file, write_parquet
+    from engagement_async._export.files import atomic_file
+    from engagement_async._export.formats import write_parquet
     from engagement_async._ids.reading import read_ids
 
     async with EngagementClient(
@@ -116,7 +117,7 @@ async def _run(out: Path, base_url: str, a_minute: int = LOOSE_LIMIT) -> None:
     progress = await BackfillJob(out / "job").run(
         OAuth1Credentials(*OAUTH), rate_limit=RateLimit(a_minute), concurrency=CONCURRENCY, base_url=base_url
     )
-    if progress.counts.answered != progress.ids_total:
+    if progress.outcomes.answered != progress.ids_total:
         raise RuntimeError(f"not all was answered: {progress}")
 
 

@@ -1,10 +1,19 @@
-"""How far a run is, and what it waits for: the one module that says so for clients, jobs and series."""
+"""How far a run is, and what it waits for: the one module that says so for clients, jobs and series. No I/O."""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["WaitReason"]
+from engagement_async._core.outcomes import Outcomes
+from engagement_async._core.rate_limit import RateLimit
+
+__all__ = ["Progress", "ProgressMeter", "RunOutcome", "WaitReason", "contract_per_minute"]
+
+_MINUTE_S = 60.0
+_SAMPLE_EVERY_S = 0.5
 
 
 class WaitReason(StrEnum):
@@ -28,3 +37,118 @@ _TEXTS = {
     WaitReason.RATE_LIMITED: "the API's rate limit",
     WaitReason.OUTAGE: "the API to answer again",
 }
+
+
+class RunOutcome(StrEnum):
+    """Why a run of a job ended. All but `DONE` leave IDs pending."""
+
+    DONE = "done"
+    MAX_REQUESTS = "max_requests"
+    """Its budget of requests is used up."""
+    MAX_DURATION = "max_duration"
+    """Its time is over."""
+    STOPPED = "stopped"
+    """It was told to stop, by a signal or `BackfillJob.stop`."""
+    OUTAGE = "outage"
+    """The API answered nobody until the outage timeout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A run at one moment."""
+
+    ids_total: int
+    outcomes: Outcomes
+    """Where the IDs that are done ended, those of earlier runs of a job among them."""
+    requests: int
+    """Of this run."""
+    elapsed_s: float
+    """Of this run."""
+    requests_last_minute: int
+    """Counted, as the contract counts; a rate over a shorter time would show the first steps as a breach."""
+    contract_per_minute: float | None
+    """None when a shared scheduler keeps the contract."""
+    eta_s: float | None
+    """Seconds left at this run's own rate; None until an ID is done."""
+    waiting_s: float
+    waiting_for: WaitReason | None
+    rejected: int = 0
+    """Lines of the input that are no IDs."""
+    outcome: RunOutcome | None = None
+    """None while the run is at work."""
+
+    @property
+    def ids_done(self) -> int:
+        """IDs with an outcome."""
+        return sum(self.outcomes)
+
+    @property
+    def pending(self) -> int:
+        """IDs still without an outcome."""
+        return self.ids_total - self.ids_done
+
+
+class ProgressMeter:
+    """Makes `Progress` out of what a run reports. `clock` returns seconds, and never goes back."""
+
+    def __init__(
+        self,
+        ids_total: int,
+        contract_per_minute: float | None,
+        clock: Callable[[], float],
+        *,
+        ids_to_ask: int | None = None,
+    ) -> None:
+        self.ids_total = ids_total
+        self.outcomes = Outcomes()
+        self.rejected = 0
+        self.ids_asked = 0
+        """IDs that got their outcome in this run."""
+        self._ids_to_ask = ids_total if ids_to_ask is None else ids_to_ask
+        self._contract_per_minute = contract_per_minute
+        self._clock = clock
+        self._began_at = clock()
+        self._samples: deque[tuple[float, int]] = deque([(self._began_at, 0)])  # instants, and requests until then
+
+    def add(self, outcomes: Outcomes) -> None:
+        """Count the IDs of one answer."""
+        self.outcomes += outcomes
+        self.ids_asked += sum(outcomes)
+
+    def progress(
+        self,
+        requests: int,
+        waiting_s: float = 0.0,
+        waiting_for: WaitReason | None = None,
+        outcome: RunOutcome | None = None,
+    ) -> Progress:
+        """Return the run as it is now. Call it once a second, so that the last minute is known.
+
+        `requests` is how many the run sent so far.
+        """
+        now = self._clock()
+        if now - self._samples[-1][0] >= _SAMPLE_EVERY_S:
+            self._samples.append((now, requests))
+        while self._samples[0][0] < now - _MINUTE_S:
+            self._samples.popleft()
+        elapsed_s = now - self._began_at
+        left = self._ids_to_ask - self.ids_asked
+        return Progress(
+            ids_total=self.ids_total,
+            outcomes=self.outcomes,
+            requests=requests,
+            elapsed_s=elapsed_s,
+            requests_last_minute=requests - self._samples[0][1],
+            contract_per_minute=self._contract_per_minute,
+            eta_s=left * elapsed_s / self.ids_asked if self.ids_asked else None,
+            waiting_s=waiting_s,
+            waiting_for=waiting_for,
+            rejected=self.rejected,
+            outcome=outcome,
+        )
+
+
+def contract_per_minute(limits: Iterable[RateLimit]) -> float:
+    """Return the contract as requests a minute: of several limits, the one whose period is nearest to a minute."""
+    limit = min(limits, key=lambda limit: abs(limit.period - _MINUTE_S))
+    return limit.requests * _MINUTE_S / limit.period

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import ssl
 from dataclasses import dataclass
+from typing import TypedDict
 
 from yarl import URL
 
@@ -12,7 +14,9 @@ from engagement_async.errors import UsageError
 
 __all__ = [
     "DEFAULT_BASE_URL",
+    "DEFAULT_CONCURRENCY",
     "DEFAULT_OUTAGE_TIMEOUT_S",
+    "ConnectionOptions",
     "SizeLimits",
     "Timeouts",
     "check_seconds",
@@ -20,6 +24,7 @@ __all__ = [
 ]
 
 DEFAULT_BASE_URL = "https://data-api.twitter.com"
+DEFAULT_CONCURRENCY = 16
 DEFAULT_OUTAGE_TIMEOUT_S = 15 * 60.0
 """How long to wait for an API that does not answer. The API's pages ask for retries without saying for how long; an
 outage of ten minutes must be survived."""
@@ -71,6 +76,18 @@ class SizeLimits:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UsageError(f"SizeLimits.{name} is a whole number from 1 on, not {value!r}")
+
+
+class ConnectionOptions(TypedDict, total=False):
+    """Keywords of `EngagementClient` that other callables take too and hand on, as `BackfillJob.run` does."""
+
+    concurrency: int
+    """Requests in flight at most."""
+    outage_timeout_s: float
+    """How long an API that does not answer is waited for."""
+    timeouts: Timeouts | None
+    size_limits: SizeLimits | None
+    tls: ssl.SSLContext | None
 
 
 def check_seconds(name: str, value: object) -> None:

@@ -41,7 +41,7 @@ async def main(directory: Path, ids: Path) -> int:
     if progress.outcome != "done":
         return 5
     await job.export(f"{path}.parquet", outcomes=f"{path}-outcomes.csv")
-    return 3 if progress.counts.failed else 0
+    return 3 if progress.outcomes.failed else 0
 
 
 if __name__ == "__main__":

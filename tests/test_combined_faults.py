@@ -496,7 +496,7 @@ def test_a_job_with_one_poison_tweet_is_done_in_one_run(count: int, tmp_path: Pa
 
     async def main(server: ModelServer) -> None:
         first = await run_job(server, tmp_path / "job", ids)
-        assert (first.outcome, first.counts.answered, first.counts.failed) == ("done", count - 1, 1)
+        assert (first.outcome, first.outcomes.answered, first.outcomes.failed) == ("done", count - 1, 1)
         assert first.requests <= count / 250 + 60
         second = await run_job(server, tmp_path / "job", ids)
         assert (second.outcome, second.requests) == ("done", 0)
@@ -511,7 +511,7 @@ def test_a_job_with_poison_in_every_batch_is_done_in_one_run(concurrency: int, t
 
     async def main(server: ModelServer) -> None:
         progress = await run_job(server, tmp_path / "job", ids, concurrency=concurrency)
-        assert (progress.outcome, progress.counts.answered, progress.counts.failed) == ("done", 4_980, 20)
+        assert (progress.outcome, progress.outcomes.answered, progress.outcomes.failed) == ("done", 4_980, 20)
         assert progress.requests <= 1_000
 
     play(World([poison(bad)]), main)
@@ -537,7 +537,7 @@ def test_a_job_with_poison_an_outage_and_a_budget_pays_for_each_answer_once(tmp_
                 break
         assert outcomes[-1] == "done"
         assert set(outcomes[:-1]) <= {"max_requests", "outage"}
-        assert (progress.counts.answered, progress.counts.failed) == (4_995, 5)
+        assert (progress.outcomes.answered, progress.outcomes.failed) == (4_995, 5)
         exported = tmp_path / "out.jsonl"
         await BackfillJob(tmp_path / "job").export(exported, format="jsonl")
 
@@ -549,7 +549,7 @@ def test_a_job_through_an_outage_shorter_than_its_patience_fails_nobody(tmp_path
 
     async def main(server: ModelServer) -> None:
         progress = await run_job(server, tmp_path / "job", ids, rate_limit=RateLimit(60), concurrency=8)
-        assert (progress.outcome, progress.counts.answered) == ("done", 5_000)
+        assert (progress.outcome, progress.outcomes.answered) == ("done", 5_000)
 
     play(World([during(5, 800), flaky(0.3, [Status(503)], 2)]), main)
 
@@ -562,11 +562,11 @@ def test_a_job_whose_api_dies_between_poison_keeps_what_it_has(tmp_path: Path) -
     async def main(server: ModelServer) -> None:
         first = await run_job(server, tmp_path / "job", ids, rate_limit=RateLimit(60), concurrency=4)
         assert first.outcome == "outage"
-        assert first.counts.failed <= 2
+        assert first.outcomes.failed <= 2
         assert first.pending > 0
         await asyncio.sleep(max(0.0, 5_000 - now()))
         second = await run_job(server, tmp_path / "job", ids, concurrency=4)
-        assert (second.outcome, second.counts.answered, second.counts.failed) == ("done", 2_498, 2)
+        assert (second.outcome, second.outcomes.answered, second.outcomes.failed) == ("done", 2_498, 2)
 
     play(World([during(4, 5_000), poison(bad)]), main)
 
@@ -581,7 +581,7 @@ def test_a_job_that_is_stopped_in_an_outage_stops_at_once(tmp_path: Path) -> Non
         await asyncio.sleep(100)
         job.stop()
         progress = await running
-        assert (progress.outcome, progress.counts.failed, progress.pending) == ("stopped", 0, 2_500)
+        assert (progress.outcome, progress.outcomes.failed, progress.pending) == ("stopped", 0, 2_500)
         assert now() <= 100 + 25
 
     play(World([during(0, 10**6)]), main)
@@ -597,7 +597,7 @@ def test_ordinary_failures_are_kept_however_rough_the_api_is(rate: float, tmp_pa
         progress = await run_job(
             server, tmp_path / "job", ids, query=LAST_DAY, rate_limit=RateLimit(1_200), concurrency=16
         )
-        assert (progress.outcome, progress.counts.answered, progress.counts.failed) == ("done", 2_450, 50)
+        assert (progress.outcome, progress.outcomes.answered, progress.outcomes.failed) == ("done", 2_450, 50)
 
     play(World([flaky(rate, [Status(503)], 7)], omissions=[Omission(never)]), main)
 

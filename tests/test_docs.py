@@ -29,7 +29,7 @@ from tests.support.pages import PAGES, ROOT, Block, PageRunner, anchors, blocks,
 
 COMMAND_LINE = ROOT / "docs" / "command-line.md"
 TEXT = COMMAND_LINE.read_text()
-TAKE_AN_ADDRESS: tuple[Callable[..., Any], ...] = (EngagementClient.__init__, BackfillJob.run, BackfillJob.retry_failed)
+TAKE_AN_ADDRESS: tuple[Callable[..., Any], ...] = (EngagementClient.__init__, BackfillJob.run)
 """Callables whose `base_url` defaults to the real API."""
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from engagement_async.backfill.journal import Folder, Journal
+from engagement_async.backfill.directory import JobDirectory
 from engagement_async.emulator import Emulator
 from tests.support.jobs import digest, emulator, make_ids
 
@@ -138,8 +138,8 @@ def test_a_signal_drains_and_a_second_ends_it_at_once(ids: Path, tmp_path: Path)
             told = ended(process, code)
             assert "stopping" in told
             assert "not done: it was stopped" in told
-        with Journal.open(Folder(tmp_path / "job"), read_only=True) as journal:
-            assert journal.tally.answers == len(server.log)  # nothing that was asked is lost
+        with JobDirectory(tmp_path / "job").open_journal(read_only=True) as journal:
+            assert journal.totals.answers == len(server.log)  # nothing that was asked is lost
 
         while len(server.log) < 8:
             ended(run(server, tmp_path / "job", "--max-requests", 1), 5)
@@ -170,7 +170,7 @@ def test_a_second_run_is_refused_and_status_is_told_meanwhile(ids: Path, tmp_pat
         assert "killed" in ended(command(server, "report", job), 0)
 
 
-@pytest.mark.parametrize("kilobytes", [4, 260, 420, 600])
+@pytest.mark.parametrize("kilobytes", [4, 260, 420, 540])
 def test_a_disk_that_is_full_stops_the_job_and_room_lets_it_go_on(
     server: Emulator, ids: Path, tmp_path: Path, kilobytes: int
 ) -> None:

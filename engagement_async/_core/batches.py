@@ -11,10 +11,10 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterab
 from itertools import chain, islice
 from typing import NamedTuple
 
-from engagement_async._core.unique_ids import IdSet
+from engagement_async._core.unique_ids import UniqueIds
 from engagement_async.errors import UsageError
 
-__all__ = ["MAX_TWEET_ID", "Batch", "TweetIds", "check_tweet_ids", "chunk"]
+__all__ = ["MAX_TWEET_ID", "Batch", "SpanBatch", "TweetIds", "check_tweet_ids", "chunk"]
 
 TweetIds = Iterable[str | int] | AsyncIterable[str | int]
 """What callers may give: any iterable or async iterable of `str` or integers."""
@@ -32,7 +32,7 @@ _CHECKED_AT_ONCE = 10_000
 DEDUP_AT_ONCE_MAX = 1_000_000
 """Sources of a known size lose their duplicates at once up to this many IDs; of others every ID is remembered."""
 SET_MAX = 500_000
-"""IDs kept in a `set` before switching to an `IdSet`."""
+"""IDs kept in a `set`: ten million must not take a gigabyte."""
 _ITERABLE_TWICE = (list, tuple, set, frozenset, dict, range)
 """Collections that can be read as often as one likes. Others may end for good, as a progress bar around a generator does."""
 
@@ -47,6 +47,15 @@ class Batch(NamedTuple):
 
     number: int
     tweet_ids: tuple[str, ...]
+
+
+class SpanBatch(NamedTuple):
+    """A batch that is asked for one span of its query alone. Its answer bears the number, whatever that counts."""
+
+    number: int
+    tweet_ids: tuple[str, ...]
+    span: int
+    """Which of `Query.spans()`."""
 
 
 def check_tweet_ids(given: list[str | int], *, position: int = 0) -> list[str]:
@@ -101,8 +110,7 @@ class _Batcher:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._seen: set[str] = set()
-        self._more = IdSet()
+        self._seen: UniqueIds[str] = UniqueIds(SET_MAX)
         self._gathered: list[str] = []
         self._count = 0
         self._number = 0
@@ -116,21 +124,7 @@ class _Batcher:
         """Take in the next IDs of the source. Raise `UsageError` for one that is no Tweet ID."""
         ids = check_tweet_ids(given, position=self._count)
         self._count += len(given)
-        self._gathered += self._new(ids)
-
-    def _new(self, ids: list[str]) -> Iterable[str]:
-        """Return those that were not seen before, each once, in their order."""
-        seen = self._seen
-        before = len(seen)
-        if before >= SET_MAX:
-            # Slower, and an eighth of the memory: ten million IDs must not take a gigabyte.
-            return self._more.add_new_texts([i for i in ids if i not in seen])
-        if seen.isdisjoint(ids):
-            seen.update(ids)
-            return ids if len(seen) == before + len(ids) else dict.fromkeys(ids)
-        new = {i: None for i in ids if i not in seen}
-        seen.update(new)
-        return new
+        self._gathered += self._seen.add_new(ids)
 
     def batch(self) -> Batch | None:
         """Return what was gathered, if anything."""

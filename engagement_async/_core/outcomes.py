@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from engagement_async._core.answer import Answer
 
-__all__ = ["BatchOutcomes", "Failure", "FailureKind", "is_outage", "join_failures"]
+__all__ = ["BatchOutcomes", "Failure", "FailureKind", "Outcomes", "count_outcomes", "is_outage", "join_failures"]
 
 
 class FailureKind(StrEnum):
@@ -108,3 +108,31 @@ class BatchOutcomes(NamedTuple):
         if not self.unsupported:
             return frozenset()
         return frozenset.intersection(*(frozenset(self.unsupported.get(metric, ())) for metric in engagement_types))
+
+
+class Outcomes(NamedTuple):
+    """How many IDs ended where."""
+
+    answered: int = 0
+    unavailable: int = 0
+    unsupported: int = 0
+    """Without a value of any metric that was asked."""
+    forbidden: int = 0
+    failed: int = 0
+
+    def __add__(self, other: tuple[int, ...]) -> Outcomes:  # type: ignore[override]
+        return Outcomes(*(mine + its for mine, its in zip(self, other, strict=True)))
+
+    def __sub__(self, other: tuple[int, ...]) -> Outcomes:
+        return Outcomes(*(mine - its for mine, its in zip(self, other, strict=True)))
+
+
+def count_outcomes(answer: Answer, engagement_types: Iterable[str]) -> Outcomes:
+    """Count where the IDs of one answer ended; the counts add up to its IDs."""
+    others = (*answer.unavailable_tweet_ids, *answer.forbidden_tweet_ids, *answer.failed_tweet_ids)
+    unsupported = len(BatchOutcomes.of(answer).without_any_value(engagement_types).difference(others))
+    unavailable = len(answer.unavailable_tweet_ids)
+    forbidden = len(answer.forbidden_tweet_ids)
+    failed = len(answer.failed_tweet_ids)
+    answered = len(answer.tweet_ids) - unavailable - forbidden - failed - unsupported
+    return Outcomes(answered, unavailable, unsupported, forbidden, failed)

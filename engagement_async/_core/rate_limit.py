@@ -280,6 +280,15 @@ class Ledger:
             for bucket in token.buckets:
                 bucket.put_back(token)
 
+    def count_earlier(self, answered_at: Iterable[float], now: float, endpoint: str | None = None) -> None:
+        """Count requests that this ledger did not grant, as those of an earlier process, answered at these instants."""
+        instants = list(answered_at)
+        for bucket in self._buckets:
+            if bucket.limit.endpoint in (None, endpoint):
+                for at in instants:
+                    if at + bucket.window_s > now:
+                        heappush(bucket.returns_at, at + bucket.window_s)
+
     def hold_until(self, at: float) -> None:
         """Grant nothing before that instant, and resume paced, without a burst."""
         if at <= self._held_until:

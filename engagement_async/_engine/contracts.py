@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from time import monotonic
 
 from yarl import URL
@@ -70,6 +70,10 @@ class _Share:
         with self._lock:
             self._out.discard(token)
             self._ledger.refund(token)
+
+    def count_earlier(self, answered_at: Iterable[float], now: float, endpoint: str | None = None) -> None:
+        with self._lock:
+            self._ledger.count_earlier(answered_at, now, endpoint)
 
     def hold_until(self, at: float) -> None:
         with self._lock:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush, heapreplace
 from itertools import count
 from typing import Any, Protocol
@@ -157,6 +157,8 @@ class Grants(Protocol):
 
     def refund(self, token: Token) -> None: ...
 
+    def count_earlier(self, answered_at: Iterable[float], now: float, endpoint: str | None = None) -> None: ...
+
     def hold_until(self, at: float) -> None: ...
 
     def cap(self, limit: RateLimit, remaining: int, now: float, until: float) -> None: ...
@@ -235,6 +237,11 @@ class LaneScheduler:
         self._ledger.refund(token)
         if self._queues:
             self._reconsider()
+
+    def count_earlier(self, ages_s: Iterable[float], endpoint: str | None = None) -> None:
+        """Count requests of an earlier process, that were answered so many seconds ago."""
+        now = self._clock()
+        self._ledger.count_earlier([now - age_s for age_s in ages_s], now, endpoint)
 
     def hold(self, seconds: float) -> None:
         """Grant nothing for that long: the server refused for the rate."""

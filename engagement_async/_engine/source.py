@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, I
 from itertools import islice
 from typing import Protocol, runtime_checkable
 
-from engagement_async._core.batches import Batch
+from engagement_async._core.batches import Batch, SpanBatch
 from engagement_async.errors import EngagementError
 
 __all__ = ["BatchSource", "Batches", "Sampled"]
 
-Batches = Iterator[Batch] | AsyncIterator[Batch]
+Batches = Iterator[Batch] | AsyncIterator[Batch] | AsyncIterator[SpanBatch]
 READ_AHEAD = 400
 """Batches that are read to find Tweets far apart, when every request is refused."""
 
@@ -32,10 +32,10 @@ class BatchSource:
     def __init__(self, batches: Batches, on_ready: Callable[[], None]) -> None:
         self._batches = batches
         self._on_ready = on_ready
-        self._pending: asyncio.Future[Batch | None] | None = None
+        self._pending: asyncio.Future[Batch | SpanBatch | None] | None = None
         self.is_exhausted = False
 
-    def take(self) -> Batch | None:
+    def take(self) -> Batch | SpanBatch | None:
         """Return the next batch if there is one at once. An async source begins to read, and calls `on_ready`.
 
         Raises what the source raises.
@@ -43,7 +43,7 @@ class BatchSource:
         if self.is_exhausted:
             return None
         if not isinstance(self._batches, AsyncIterator):
-            batch = next(self._batches, None)
+            batch: Batch | SpanBatch | None = next(self._batches, None)
         elif self._pending is None:
             self._pending = asyncio.ensure_future(anext(self._batches, None))
             self._pending.add_done_callback(lambda _: self._on_ready())

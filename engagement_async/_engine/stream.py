@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import ExitStack
+from itertools import islice
 
 from engagement_async._core.answer import Answer
+from engagement_async._core.call_state import EndpointState
 from engagement_async._core.parsing import ResponseParser
 from engagement_async._core.query import Query
 from engagement_async._engine.gc_pressure import relaxed_gc
 from engagement_async._engine.sender import Sender
-from engagement_async._engine.source import Batches
+from engagement_async._engine.source import Batches, Sampled
 from engagement_async._engine.workers import Workers
 from engagement_async.errors import UsageError
 
@@ -26,6 +28,8 @@ class AnswerStream:
 
     def __init__(self, sender: Sender, query: Query, batches: Batches) -> None:
         call = sender.call(query.endpoint.name, self._wait_for_capacity)
+        if isinstance(batches, Sampled):  # Tweets that were answered once are the best ones to probe with
+            call.state.endpoint.answered_ids.extend(islice(batches.sample_ids(), EndpointState.KNOWN))
         parsers = [ResponseParser(span, json_depth=sender.json_depth) for span in query.spans()]
         self._concurrency = sender.concurrency
         self._workers = Workers(sender, call, parsers, batches, self._deliver, self._note_end)
@@ -50,6 +54,11 @@ class AnswerStream:
     def stop(self) -> None:
         """Send no new requests. Answers to requests in flight are still delivered; then the stream ends."""
         self._workers.stop()
+
+    @property
+    def parked_batches(self) -> int:
+        """How many batches wait to be sent again later, as the API fails at them: their source may hand out as many more."""
+        return self._workers.parked_batches
 
     def __aiter__(self) -> AnswerStream:
         return self

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
 from engagement_async._core.answer import Answer
-from engagement_async._core.batches import Batch
+from engagement_async._core.batches import Batch, SpanBatch
 from engagement_async._core.decisions import (
     Accept,
     Decision,
@@ -47,7 +47,7 @@ logger = logging.getLogger("engagement_async")
 class PendingBatch:
     """The answers to one batch so far, and how many of its requests are still under way."""
 
-    batch: Batch
+    batch: Batch | SpanBatch
     open_requests: int
     parts: list[tuple[Answer, ResponseParser]] = field(default_factory=list)
     """The answers so far, each with the parser of its span of time."""
@@ -85,6 +85,15 @@ class Workers:
     @property
     def are_running(self) -> bool:
         return self._running > 0
+
+    @property
+    def parked_batches(self) -> int:
+        """How many batches wait, with all that is left of them, to be sent again later: nothing of them is under way."""
+        delayed = Counter(id(request.batch) for _, _, request in self._delayed)
+        batches = {id(request.batch): request.batch for _, _, request in self._delayed}
+        return sum(
+            isinstance(batch, PendingBatch) and batch.open_requests == delayed[key] for key, batch in batches.items()
+        )
 
     def start_one(self) -> None:
         """Start one more worker, unless there are enough: small calls need few."""
@@ -163,9 +172,10 @@ class Workers:
         self._queue_batch(batch)
         return self._new.popleft()
 
-    def _queue_batch(self, batch: Batch) -> None:
-        pending = PendingBatch(batch, len(self._parsers))
-        self._new.extend(Request(batch.tweet_ids, parser, batch.number, pending) for parser in self._parsers)
+    def _queue_batch(self, batch: Batch | SpanBatch) -> None:
+        parsers = [self._parsers[batch.span]] if isinstance(batch, SpanBatch) else self._parsers
+        pending = PendingBatch(batch, len(parsers))
+        self._new.extend(Request(batch.tweet_ids, parser, batch.number, pending) for parser in parsers)
 
     async def _wait_for_work(self) -> None:
         """Wait until a request is due, the source has a batch, or all is to stop."""
@@ -305,7 +315,7 @@ class Workers:
     def _finish(self, pending: PendingBatch) -> None:
         """Deliver the answer to a batch, unless sums of it must be asked for once more."""
         query = self._parsers[0].query
-        batch_number, tweet_ids = pending.batch
+        batch_number, tweet_ids = pending.batch.number, pending.batch.tweet_ids
         if len(pending.parts) > 1:
             pending.parts, again = split_off_tainted_sums(pending.parts, query)
             self._ready.extend(Request(ids, parser, batch_number, pending) for parser, ids in again)

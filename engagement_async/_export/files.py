@@ -1,125 +1,230 @@
-"""Tables out: JSONL, CSV and Parquet from tidy rows or Arrow tables, streamed, and files that are whole or not there.
+"""Files that are whole or not there, and streams to which every byte is written.
 
-The same rows give the same bytes. Nothing here knows what a row means; pyarrow is imported for Parquet alone.
+A file grows beside its target under a hidden name, is synced, and renamed into place. What is no regular file (a device, a
+named pipe, a descriptor of this process) cannot be replaced like that, and is written to as a stream.
 """
 
 from __future__ import annotations
 
-import csv
+import fcntl
 import io
 import os
+import re
 import secrets
+import select
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
-
-import orjson
+from typing import Any, BinaryIO, cast
 
 from engagement_async.errors import UsageError
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+__all__ = ["WholeWrites", "atomic_file", "atomic_path", "check_target", "is_stream", "output_stream", "publish", "sync"]
 
-__all__ = ["TABLE_FORMATS", "Row", "atomic_file", "rows_of", "write_csv", "write_jsonl", "write_parquet"]
-
-TABLE_FORMATS = ("jsonl", "csv", "parquet")
-
-Row = Mapping[str, object]
-"""Column to value: str, int, date, aware datetime or None."""
-
-_JSON = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
-_FORMULA = ("=", "+", "-", "@", "\t")
-"""What makes a spreadsheet run a text cell: OWASP, "CSV Injection"."""
+_NAME_BYTES = 255
+_DESCRIPTOR = re.compile(r"/dev/fd/(\d+)|/proc/(?:self|\d+)/fd/(\d+)")
+_NAMED_DESCRIPTORS = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
-    """A file to write to that takes the place of `path` when the block ends well; else `path` is as it was.
+    """Open a file that takes the place of `path` when the block ends well; else `path` is as it was.
 
-    It grows beside its target under a hidden name, is synced, renamed, and its folder synced. What is no regular file
-    (`/dev/null`, a named pipe) is written to directly. Raises `UsageError` if the folder is missing or `path` is one.
+    What is no regular file is written to directly. Raise `UsageError` if the folder is missing or `path` is one.
     """
+    if is_stream(path):
+        with output_stream(path) as stream:
+            yield stream
+        return
+    with atomic_path(path) as hidden, hidden.open("xb") as file:
+        yield file
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield the path of a file to be made, by a library say, that takes the place of `path` when the block ends well.
+
+    It has the mode of the file that it replaces. What killed runs left beside it is removed.
+    """
+    target = check_target(path)
+    if is_stream(path):
+        raise UsageError(f"{path}: is no regular file, and this format needs one: name another")
+    prefix = f".{_shortened(target.name)}."
+    _remove_leftovers(target, prefix)
+    hidden = target.with_name(f"{prefix}{secrets.token_hex(4)}.part")
+    try:
+        lock = os.open(hidden.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None  # the hidden name means nothing to anybody
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield hidden
+        with suppress(FileNotFoundError):
+            hidden.chmod(stat.S_IMODE(target.stat().st_mode))
+        publish(hidden, target)
+    except BaseException:
+        _remove(hidden)
+        raise
+    finally:
+        with suppress(OSError):
+            hidden.with_suffix(".lock").unlink()
+        os.close(lock)
+
+
+def check_target(path: str | Path) -> Path:
+    """Return where a file of that name would lie. Raise `UsageError` where none can: before anything is written."""
     target = Path(os.path.realpath(path))  # a link stays a link
-    with suppress(FileNotFoundError, NotADirectoryError):
-        mode = target.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise UsageError(f"{path}: is a folder: name a file in it")
-        if not stat.S_ISREG(mode):
-            with target.open("wb") as file:
-                yield file
-            return
+    if target.is_dir():
+        raise UsageError(f"{path}: is a folder: name a file in it")
     if not target.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {target.parent}: make it first")
-    hidden = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
+    return target
+
+
+def publish(hidden: Path, target: Path) -> None:
+    """Rename a finished file into place, so that after a power cut there is the old file or the whole new one."""
+    sync(hidden)
+    hidden.replace(target)
+    sync(target.parent)
+
+
+def sync(path: Path) -> None:
+    """Write a file, or a folder's list of files, through to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with hidden.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        hidden.replace(target)
-    except BaseException:
-        with suppress(OSError):
-            hidden.unlink()
-        raise
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():  # some file systems sync no folders
+            raise
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
-def write_jsonl(file: BinaryIO, rows: Iterable[Row]) -> None:
-    """One object a row. Dates are `2015-09-14`, instants `2015-09-14T17:00:00Z`."""
-    file.writelines(orjson.dumps(row, option=_JSON) for row in rows)
+# --- streams ---
 
 
-def write_csv(file: BinaryIO, rows: Iterable[Row], columns: Sequence[str]) -> None:
-    """With a header, and `\\n` after each row. A text that a spreadsheet would run as a formula gets a `'` in front."""
-    text = io.TextIOWrapper(file, "utf-8", newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
-    text.flush()
-    text.detach()
+def is_stream(path: str | Path) -> bool:
+    """Whether that path is a descriptor of this process or no regular file."""
+    if _descriptor_of(path) is not None:
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-def write_parquet(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
-    """A row group (or more) for each table, zstd-compressed. There is at least one table; all have one schema."""
-    import pyarrow.parquet as pq
+@contextmanager
+def output_stream(path: str | Path | int) -> Iterator[BinaryIO]:
+    """Open a device, a pipe, or a descriptor of this process, to which every byte is written or an `OSError` is raised.
 
-    tables = iter(tables)
-    first = next(tables)
-    with pq.ParquetWriter(file, first.schema, compression="zstd") as writer:
-        writer.write_table(first)
-        for table in tables:
-            writer.write_table(table)
-
-
-def rows_of(tables: Iterable[pa.Table], *, rows_at_once: int = 10_000) -> Iterator[Row]:
-    """The rows of Arrow tables as the other writers take them."""
-    for table in tables:
-        for batch in table.to_batches(rows_at_once):
-            yield from batch.to_pylist()
-
-
-def _cell(value: object) -> object:
-    if type(value) is int:
-        return value
-    if isinstance(value, str):
-        text = value.replace(
-            "\r", " "
-        )  # the csv module quotes a CR from Python 3.13 on alone; readers end the row at it
-        return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) and not _is_number(text) else text
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    if isinstance(value, date):
-        return value.isoformat()
-    return value
+    Python's own stdout may write a part of what it is given and say so in a number (unbuffered), or fail at a pipe that
+    is full for a moment (non-blocking).
+    """
+    if isinstance(path, int):
+        descriptor = os.dup(path)
+    elif (inherited := _descriptor_of(path)) is not None:
+        descriptor = os.dup(inherited)
+    else:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    stream = io.BufferedWriter(WholeWrites(descriptor))
+    try:
+        yield cast("BinaryIO", stream)
+        stream.flush()
+    finally:
+        with suppress(OSError):  # what `flush` raised is on its way already
+            stream.close()
 
 
-def _is_number(text: str) -> bool:
-    digits = text[1:] if text[0] in "+-" else text
-    return digits.isascii() and digits.isdigit()
+class WholeWrites(io.RawIOBase):
+    """A descriptor that takes all of what it is given; it waits for one that does not block."""
+
+    def __init__(self, descriptor: int, *, closes: bool = True) -> None:
+        self._descriptor = descriptor
+        self._closes = closes
+        self._written = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def write(self, data: Any, /) -> int:
+        with memoryview(data).cast("B") as view:
+            written = 0
+            while written < len(view):
+                try:
+                    written += os.write(self._descriptor, view[written:])
+                except BlockingIOError:
+                    poll = select.poll()
+                    poll.register(self._descriptor, select.POLLOUT)
+                    poll.poll()
+            self._written += written
+            return written
+
+    def tell(self) -> int:
+        return self._written  # pyarrow asks, also where nothing can be sought
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            if self._closes:
+                os.close(self._descriptor)
+
+
+def _descriptor_of(path: str | Path) -> int | None:
+    """Return the number of the descriptor that a path names, as `/dev/stdout` and `>(gzip)` do."""
+    text = os.fspath(path)
+    for _ in range(8):
+        if text in _NAMED_DESCRIPTORS:
+            return _NAMED_DESCRIPTORS[text]
+        match = _DESCRIPTOR.fullmatch(text)
+        if match is not None:
+            return int(match[1] or match[2])
+        try:
+            text = os.path.join(os.path.dirname(text), os.readlink(text))
+        except OSError:
+            return None
+    return None
+
+
+# --- leftovers ---
+
+
+def _shortened(name: str) -> str:
+    """Cut a name so that the hidden one, which is longer, is not too long for a file system."""
+    raw = os.fsencode(name)[: _NAME_BYTES - len("..01234567.part.wal")]
+    try:
+        os.fsencode(name).decode()
+    except UnicodeDecodeError:
+        return os.fsdecode(raw)
+    return raw.decode("utf-8", "ignore")  # but no half of a character
+
+
+def _remove_leftovers(target: Path, prefix: str) -> None:
+    """Remove what runs that were killed left of earlier files for this target; those at work hold a lock."""
+    with suppress(OSError):
+        for lock in target.parent.glob(f"{_escaped(prefix)}????????.lock"):
+            with suppress(OSError):
+                descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _remove(lock.with_suffix(".part"))
+                    lock.unlink()
+                finally:
+                    os.close(descriptor)
+
+
+def _remove(hidden: Path) -> None:
+    for leftover in (hidden, hidden.with_name(f"{hidden.name}.wal")):  # DuckDB's own
+        with suppress(OSError):
+            leftover.unlink()
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([*?\[])", r"[\1]", text)

@@ -3,23 +3,20 @@ that takes a grouping and its levels, and each table is there even if no value c
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from engagement_async._core.groupings import Grouping
-from engagement_async._export.files import Row
-from engagement_async._export.ordering import RowText, Shape, columns_of
-from engagement_async.errors import UsageError
+from engagement_async._export.ordering import TableOrder
+from engagement_async._export.rows import Row, RowText, table_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Add", "duckdb_sinks", "new_file", "parquet_sink", "text_sink", "text_tables"]
+__all__ = ["Add", "duckdb_sinks", "parquet_sink", "text_sink", "text_tables", "write_parquet"]
 
 Add = Callable[[Grouping, tuple[str, ...]], None]
 _ROWS = 50_000
@@ -34,12 +31,12 @@ _SQL_TYPES = {
 
 
 @contextmanager
-def text_sink(file: BinaryIO, shape: Shape, kind: str) -> Iterator[Add]:
+def text_sink(file: BinaryIO, order: TableOrder, kind: str) -> Iterator[Add]:
     """JSONL or CSV, by the rules of `write_jsonl` and `write_csv`."""
     text: RowText | None = None
 
     def begin() -> RowText:
-        begun = RowText(kind, columns_of(shape.levels))
+        begun = RowText(kind, table_columns(order.levels))
         file.write(begun.header)
         return begun
 
@@ -54,7 +51,7 @@ def text_sink(file: BinaryIO, shape: Shape, kind: str) -> Iterator[Add]:
 
 
 @contextmanager
-def parquet_sink(file: BinaryIO, shape: Shape) -> Iterator[Add]:
+def parquet_sink(file: BinaryIO, order: TableOrder) -> Iterator[Add]:
     """Parquet: a row group a chunk, zstd-compressed, typed as `to_arrow`."""
     import pyarrow.parquet as pq
 
@@ -67,9 +64,9 @@ def parquet_sink(file: BinaryIO, shape: Shape) -> Iterator[Add]:
         writer.write_table(table)
 
     try:
-        yield lambda grouping, levels: write(_table(shape, grouping, levels))
+        yield lambda grouping, levels: write(_table(order, grouping, levels))
         if writer is None:
-            write(_table(shape, {}, shape.levels))
+            write(_table(order, {}, order.levels))
     finally:
         if writer is not None:
             writer.close()
@@ -77,7 +74,7 @@ def parquet_sink(file: BinaryIO, shape: Shape) -> Iterator[Add]:
 
 @contextmanager
 def duckdb_sinks(
-    path: Path, shapes: Mapping[str, Shape], outcomes: Sequence[str]
+    path: Path, orders: Mapping[str, TableOrder], outcomes: Sequence[str]
 ) -> Iterator[tuple[Callable[[Iterable[Row]], None], dict[str, Add]]]:
     """A database with a table for each grouping, and `outcomes`. No transaction: it would hold all rows in memory, and who
     gives the path gives a file that nobody sees before it is whole."""
@@ -92,16 +89,18 @@ def duckdb_sinks(
             connection.execute(f"INSERT INTO {_quoted(name)} SELECT * FROM chunk")  # noqa: S608 - quoted
             connection.unregister("chunk")
 
-        def make(name: str, shape: Shape) -> None:
+        def make(name: str, order: TableOrder) -> None:
             made.add(name)
-            columns = ", ".join(f"{column} {_SQL_TYPES.get(column, 'VARCHAR')}" for column in columns_of(shape.levels))
+            columns = ", ".join(
+                f"{column} {_SQL_TYPES.get(column, 'VARCHAR')}" for column in table_columns(order.levels)
+            )
             connection.execute(f"CREATE TABLE {_quoted(name)} ({columns})")
 
-        def sink(name: str, shape: Shape) -> Add:
+        def sink(name: str, order: TableOrder) -> Add:
             def add(grouping: Grouping, levels: tuple[str, ...]) -> None:
                 if name not in made:
-                    make(name, shape)
-                insert(name, _table(shape, grouping, levels))
+                    make(name, order)
+                insert(name, _table(order, grouping, levels))
 
             return add
 
@@ -110,10 +109,10 @@ def duckdb_sinks(
             for table in text_tables(rows, outcomes):
                 insert("outcomes", table)
 
-        yield add_accounts, {name: sink(name, shape) for name, shape in shapes.items()}
-        for name, shape in shapes.items():
+        yield add_accounts, {name: sink(name, order) for name, order in orders.items()}
+        for name, order in orders.items():
             if name not in made:
-                make(name, shape)
+                make(name, order)
         connection.execute("CHECKPOINT")
     finally:
         connection.close()
@@ -133,36 +132,22 @@ def text_tables(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[pa.Tabl
             return
 
 
-@contextmanager
-def new_file(path: str) -> Iterator[Path]:
-    """The path of a file to be made by a library, that takes the place of `path` when the block ends well."""
-    target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise UsageError(f"{path}: is a folder: name a file in it")
-    if not target.parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {target.parent}: make it first")
-    hidden = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
-    try:
-        yield hidden
-        for synced in (hidden, target.parent):
-            if synced != hidden:
-                hidden.replace(target)
-            descriptor = os.open(synced, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-    except BaseException:
-        for leftover in (hidden, hidden.with_name(f"{hidden.name}.wal")):
-            with suppress(OSError):
-                leftover.unlink()
-        raise
+def write_parquet(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
+    """A row group (or more) for each table, zstd-compressed. There is at least one table; all have one schema."""
+    import pyarrow.parquet as pq
+
+    tables = iter(tables)
+    first = next(tables)
+    with pq.ParquetWriter(file, first.schema, compression="zstd") as writer:
+        writer.write_table(first)
+        for table in tables:
+            writer.write_table(table)
 
 
-def _table(shape: Shape, grouping: Grouping, levels: tuple[str, ...]) -> pa.Table:
+def _table(order: TableOrder, grouping: Grouping, levels: tuple[str, ...]) -> pa.Table:
     from engagement_async._core.arrow import grouping_table
 
-    return grouping_table(grouping, levels).select(list(columns_of(shape.levels)))
+    return grouping_table(grouping, levels).select(list(table_columns(order.levels)))
 
 
 def _quoted(name: str) -> str:

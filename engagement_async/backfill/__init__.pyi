@@ -1,33 +1,37 @@
-from .codec import Outcomes as Outcomes
-from .create import Reject as Reject
-from .create import Started as Started
-from .create import read_ids as read_ids
+from .create import StartResult as StartResult
+from .directory import JobStatus as JobStatus
+from .directory import RunReport as RunReport
+from .exporter import Exported as Exported
+from .inputs import Reject as Reject
+from .inputs import read_ids as read_ids
 from .job import BackfillJob as BackfillJob
 from .job import JobCorruptError as JobCorruptError
 from .job import JobDiskError as JobDiskError
 from .job import JobError as JobError
 from .job import JobIncompleteError as JobIncompleteError
 from .job import JobLockedError as JobLockedError
-from .job import JobStatus as JobStatus
 from .job import OtherJobError as OtherJobError
-from .job import RunReport as RunReport
-from .job_progress import Progress as Progress
-from .journal import Tally as Tally
+from .job import Outcomes as Outcomes
+from .job import Progress as Progress
+from .job import RunOutcome as RunOutcome
+from .totals import JobTotals as JobTotals
 
 __all__ = [
     "BackfillJob",
+    "Exported",
     "JobCorruptError",
     "JobDiskError",
     "JobError",
     "JobIncompleteError",
     "JobLockedError",
     "JobStatus",
+    "JobTotals",
     "OtherJobError",
     "Outcomes",
     "Progress",
     "Reject",
+    "RunOutcome",
     "RunReport",
-    "Started",
-    "Tally",
+    "StartResult",
     "read_ids",
 ]

@@ -8,14 +8,15 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from engagement_async._core.answer import Answer, Window
+from engagement_async._core.outcomes import Failure, FailureKind, Outcomes, count_outcomes, is_outage
 
 try:
     from isal import isal_zlib as _zlib
@@ -24,97 +25,66 @@ except ImportError:  # pragma: no cover - the same format, slower
 
 _Broken: Any = _zlib.error  # isal's stubs make an instance of it
 
-__all__ = [
-    "Outcomes",
-    "StoredAnswer",
-    "checksum",
-    "counts_of",
-    "decode_answer",
-    "encode_answer",
-    "pack_ids",
-    "unpack_ids",
-]
+__all__ = ["EncodedAnswer", "checksum", "decode_answer", "encode_answer", "pack_ids", "pending_ids", "unpack_ids"]
 
 _LEVEL = 1
 """The journal is written at the rate of the network: a third of the bytes at a fifth of the time of level 6."""
 
 
-class Outcomes(NamedTuple):
-    """How many IDs ended where; they add up to the batch's IDs."""
-
-    answered: int = 0
-    unavailable: int = 0
-    unsupported: int = 0
-    """Without a value of any metric that was asked."""
-    forbidden: int = 0
-    failed: int = 0
-
-    def __add__(self, other: tuple[int, ...]) -> Outcomes:  # type: ignore[override]
-        return Outcomes(*(mine + its for mine, its in zip(self, other, strict=True)))
-
-    def __sub__(self, other: tuple[int, ...]) -> Outcomes:
-        return Outcomes(*(mine - its for mine, its in zip(self, other, strict=True)))
-
-
 @dataclass(frozen=True, slots=True)
-class StoredAnswer:
-    """An answer as it lies in the journal."""
+class EncodedAnswer:
+    """An answer as it lies in the journal, to a batch or to one span of time of a batch."""
 
     number: int
-    counts: Outcomes
+    """Of the batch; of a span, see `unit_of`."""
+    outcomes: Outcomes
+    pending: int
+    """IDs that are still to be asked: those that failed because the API answered nobody."""
     size: int
     """Of its JSON, in bytes."""
     body: bytes
     """The JSON, compressed."""
+    window_starts: tuple[float, float] | None = field(default=None, compare=False)
+    """Epoch seconds of the full hours at which the first and the last of its windows begin; known when it is encoded."""
 
-    @property
-    def checksum(self) -> bytes:
+    def checksum(self, table: str = "answer") -> bytes:
         """Of all of it: an answer in another's place is as wrong as one with a flipped bit."""
-        return checksum(f"answer {self.number} {tuple(self.counts)} {self.size}".encode(), self.body)
+        place = f"{table} {self.number} {tuple(self.outcomes)} {self.pending} {self.size}"
+        return checksum(place.encode(), self.body)
 
 
 def checksum(name: bytes, value: bytes) -> bytes:
-    """SHA-256 of a value under its name."""
+    """Return the SHA-256 of a value under its name."""
     return sha256(name + b"\0" + value).digest()
 
 
 def pack_ids(tweet_ids: Iterable[str] | Iterable[int]) -> bytes:
-    """8 bytes each, the lowest first."""
+    """Return the IDs in 8 bytes each, the lowest byte first."""
     ids = tweet_ids if isinstance(tweet_ids, array) else array("q", map(int, tweet_ids))
-    return _little(ids).tobytes()
+    return _little_endian(ids).tobytes()
 
 
 def unpack_ids(packed: bytes) -> tuple[str, ...]:
-    """The IDs as strings."""
+    """Return packed IDs as strings."""
     ids = array("q")
     ids.frombytes(packed)
-    return tuple(map(str, _little(ids)))
+    return tuple(map(str, _little_endian(ids)))
 
 
-def _little(ids: array[int]) -> array[int]:
+def _little_endian(ids: array[int]) -> array[int]:
     if sys.byteorder != "little":  # pragma: no cover - a journal may move to another machine
         ids = ids[:]
         ids.byteswap()
     return ids
 
 
-def counts_of(answer: Answer, engagement_types: Iterable[str]) -> Outcomes:
-    """The outcomes of one answer."""
-    unsupported = 0
-    if answer.unsupported_tweet_ids:
-        lists = [frozenset(answer.unsupported_tweet_ids.get(metric, ())) for metric in engagement_types]
-        out = frozenset((*answer.unavailable_tweet_ids, *answer.forbidden_tweet_ids, *answer.failed_tweet_ids))
-        unsupported = len(frozenset.intersection(*lists) - out)
-    unavailable = len(answer.unavailable_tweet_ids)
-    forbidden = len(answer.forbidden_tweet_ids)
-    failed = len(answer.failed_tweet_ids)
-    answered = len(answer.tweet_ids) - unavailable - forbidden - failed - unsupported
-    return Outcomes(answered, unavailable, unsupported, forbidden, failed)
-
-
-def encode_answer(answer: Answer, engagement_types: Iterable[str]) -> StoredAnswer:
-    """The answer without its IDs, which the batch holds."""
+def encode_answer(
+    answer: Answer, engagement_types: Iterable[str], *, batch_ids: tuple[str, ...] | None = None
+) -> EncodedAnswer:
+    """Return the answer without its IDs, which the batch holds, unless `batch_ids`, those of its batch, are others."""
     value: dict[str, Any] = {"groupings": answer.groupings}
+    if batch_ids is not None and batch_ids != answer.tweet_ids:
+        value["ids"] = answer.tweet_ids
     if answer.windows:
         value["windows"] = answer.windows
     if answer.unavailable_tweet_ids:
@@ -123,37 +93,63 @@ def encode_answer(answer: Answer, engagement_types: Iterable[str]) -> StoredAnsw
         value["forbidden"] = answer.forbidden_tweet_ids
     if answer.unsupported_tweet_ids:
         value["unsupported"] = answer.unsupported_tweet_ids
+    if answer.missing_metrics:
+        value["missing"] = answer.missing_metrics
     if answer.failed_tweet_ids:
-        value["failed"] = answer.failed_tweet_ids
+        value["failed"] = {i: [_kind_of(failure), str(failure)] for i, failure in answer.failed_tweet_ids.items()}
     if answer.notes:
         value["notes"] = answer.notes
     try:
         raw = orjson.dumps(value, default=tuple)  # a Window is a tuple of a class of its own
     except TypeError:  # a number beyond 64 bits: JSON readers would round it, and no Tweet counts that far
-        reason = "a value does not fit into 64 bits"
-        failed = Answer(answer.batch_number, answer.tweet_ids, failed_tweet_ids=dict.fromkeys(answer.tweet_ids, reason))
-        return encode_answer(failed, engagement_types)
-    return StoredAnswer(answer.batch_number, counts_of(answer, engagement_types), len(raw), _zlib.compress(raw, _LEVEL))
+        failure = Failure("a value does not fit into 64 bits", kind=FailureKind.UNREPRESENTABLE)
+        failed = Answer(
+            answer.batch_number, answer.tweet_ids, failed_tweet_ids=dict.fromkeys(answer.tweet_ids, failure)
+        )
+        return encode_answer(failed, engagement_types, batch_ids=batch_ids)
+    pending = len(pending_ids(answer))
+    outcomes = count_outcomes(answer, engagement_types) - Outcomes(failed=pending)
+    starts = [window.start.replace(minute=0, second=0, microsecond=0).timestamp() for window in answer.windows]
+    return EncodedAnswer(
+        answer.batch_number,
+        outcomes,
+        pending,
+        len(raw),
+        _zlib.compress(raw, _LEVEL),
+        (min(starts), max(starts)) if starts else None,
+    )
 
 
-def decode_answer(stored: StoredAnswer, tweet_ids: tuple[str, ...]) -> Answer:
-    """The answer again. `ValueError` when the bytes are none."""
+def pending_ids(answer: Answer) -> tuple[str, ...]:
+    """Return the IDs that got no outcome, because the API answered nobody."""
+    return tuple(i for i, failure in answer.failed_tweet_ids.items() if is_outage(failure))
+
+
+def _kind_of(failure: str) -> str:
+    return failure.kind if isinstance(failure, Failure) else FailureKind.SERVER
+
+
+def decode_answer(encoded: EncodedAnswer, tweet_ids: tuple[str, ...]) -> Answer:
+    """Return the answer to these IDs again. Raise `ValueError` when the bytes are none."""
     try:
-        value = orjson.loads(_zlib.decompress(stored.body))
+        value = orjson.loads(_zlib.decompress(encoded.body))
         return Answer(
-            stored.number,
-            tweet_ids,
+            encoded.number,
+            tuple(value.get("ids", tweet_ids)),
             value["groupings"],
-            windows=tuple(Window(_at(start), _at(end)) for start, end in value.get("windows", ())),
+            windows=tuple(Window(_instant(start), _instant(end)) for start, end in value.get("windows", ())),
             unavailable_tweet_ids=tuple(value.get("unavailable", ())),
             forbidden_tweet_ids=tuple(value.get("forbidden", ())),
             unsupported_tweet_ids={metric: tuple(ids) for metric, ids in value.get("unsupported", {}).items()},
-            failed_tweet_ids=value.get("failed", {}),
+            failed_tweet_ids={
+                i: Failure(text, kind=FailureKind(kind)) for i, (kind, text) in value.get("failed", {}).items()
+            },
+            missing_metrics={metric: tuple(ids) for metric, ids in value.get("missing", {}).items()},
             notes=tuple(value.get("notes", ())),
         )
     except (_Broken, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not an answer: {type(error).__name__}") from None
 
 
-def _at(text: str) -> datetime:
+def _instant(text: str) -> datetime:
     return datetime.fromisoformat(text)

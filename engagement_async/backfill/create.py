@@ -1,218 +1,205 @@
-"""The start of a job: IDs and query into its folder, or held against what is there. Synchronous, run in a thread."""
+"""The start of a job: IDs and query into its directory, or held against what is there. Synchronous, run in a thread."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from itertools import islice
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import orjson
 
-from engagement_async._core.batches import check_tweet_ids
-from engagement_async._core.query import Query
-from engagement_async._ids.reading import Reject, read_id_chunks, read_ids
-from engagement_async.backfill.journal import Fingerprint, Folder, Input, Journal, Tally, file_stamp
-from engagement_async.backfill.known_unavailable import KnownIds
+from engagement_async._core.query import LONGEST_SPAN, Query
+from engagement_async._core.unique_ids import UniqueIds
+from engagement_async._ids.reading import Reject
+from engagement_async.backfill.directory import JobDirectory
+from engagement_async.backfill.inputs import Fingerprint, IdSource, SourceRecord
+from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.storage_errors import disk_errors
-from engagement_async.errors import OtherJobError, UsageError
+from engagement_async.backfill.totals import JobTotals
+from engagement_async.errors import JobDiskError, JobLockedError, OtherJobError, UsageError
 
-__all__ = ["FileIds", "GivenIds", "Reject", "Source", "Started", "Starting", "read_ids"]
+__all__ = ["CreateJob", "StartResult", "pinned"]
 
-_CHUNK = 20_000
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """What `start` found and did."""
+class StartResult:
+    """What a start found and did."""
 
     is_new: bool
     new_ids: int
     ids_read: int
     """0 when the input was known to be unchanged without being read."""
     rejected: int
-    tally: Tally
+    totals: JobTotals
+    runs: int = 0
+    """Runs before this start."""
+    pinned: tuple[str | None, str | None] | None = None
+    """The span that "the last four weeks" became, of a new job that asks for them."""
 
 
-class Source(Protocol):
-    """Where the IDs of a start come from."""
-
-    def chunks(self, on_reject: Callable[[Reject], object]) -> Iterator[Iterable[int]]:
-        """The IDs in their order."""
-
-    def stamps(self) -> list[dict[str, Any]]:
-        """By what the source is known to be unchanged without being read; nothing when it cannot be known."""
-
-
-class GivenIds:
-    """IDs of a caller's own."""
-
-    def __init__(self, tweet_ids: Iterable[str | int]) -> None:
-        self._tweet_ids = tweet_ids
-
-    def chunks(self, on_reject: Callable[[Reject], object]) -> Iterator[Iterable[int]]:
-        rest = iter(self._tweet_ids)
-        position = 0
-        while given := list(islice(rest, _CHUNK)):
-            yield map(int, check_tweet_ids(given, position=position))
-            position += len(given)
-
-    def stamps(self) -> list[dict[str, Any]]:
-        return []
-
-
-class FileIds:
-    """IDs out of files: see `read_id_chunks`."""
+class CreateJob:
+    """One call of `BackfillJob.start`. `on_read` is called now and then with the number of IDs that were read."""
 
     def __init__(
         self,
-        files: Sequence[str | Path],
-        *,
-        id_column: str | None = None,
-        format: str | None = None,  # noqa: A002 - as `read_ids` calls it
-        strict: bool = False,
-        on_warning: Callable[[str], object] | None = None,
-    ) -> None:
-        self._files = files
-        self._id_column = id_column
-        self._format = format
-        self._strict = strict
-        self._on_warning = on_warning
-
-    def chunks(self, on_reject: Callable[[Reject], object]) -> Iterator[Iterable[int]]:
-        for chunk in read_id_chunks(
-            self._files,
-            id_column=self._id_column,
-            format=self._format,
-            on_reject=None if self._strict else on_reject,
-            on_warning=self._on_warning,
-        ):
-            yield map(int, chunk)
-
-    def stamps(self) -> list[dict[str, Any]]:
-        if any(str(file) == "-" for file in self._files):
-            return []
-        try:
-            stamps = [file_stamp(Path(file).absolute()) for file in self._files]
-        except OSError:
-            return []  # whoever reads it says what is wrong
-        return stamps if all("size" in stamp for stamp in stamps) else []
-
-
-class Starting:
-    """One call of `BackfillJob.start`."""
-
-    def __init__(
-        self,
-        folder: Folder,
+        directory: JobDirectory,
         query: Query | None,
-        source: Source | None,
+        source: IdSource | None,
         *,
         extend: bool = False,
         options: Mapping[str, Any] | None = None,
         on_reject: Callable[[Reject], object] | None = None,
+        on_read: Callable[[int], object] | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._folder = folder
+        self._directory = directory
         self._query = query
         self._source = source
         self._options = dict(options or {})
         self._extend = extend
         self._on_reject = on_reject
+        self._on_read = on_read
+        self._wall_clock = wall_clock
 
-    def __call__(self) -> Started:
-        folder = self._folder
-        folder.check()
-        if not folder.is_started and (self._query is None or self._source is None):
+    def __call__(self) -> StartResult:
+        directory = self._directory
+        directory.check()
+        if not directory.is_started and (self._query is None or self._source is None):
             missing = "which Tweets" if self._query is not None else "what of which Tweets"
-            raise UsageError(f"{folder.path}: no job was started here: say {missing} it is to ask")
-        was_there = folder.path.exists()
-        folder.make()
-        try:
-            with folder.locked():
-                if folder.is_started:
+            raise UsageError(f"{directory.path}: no job was started here: say {missing} it is to ask")
+        with ExitStack() as stack:
+            was_made = self._lock(stack)
+            try:
+                if directory.is_started:
                     return self._go_on()
                 return self._begin()
-        except BaseException:
-            if not was_there:
-                folder.remove_unstarted()
-            raise
+            except BaseException:
+                if was_made:
+                    directory.remove_unstarted()
+                raise
 
-    def _begin(self) -> Started:
+    def _lock(self, stack: ExitStack) -> bool:
+        """Make the directory if there is none, and lock it; return whether it was made."""
+        directory = self._directory
+        for _ in range(_ATTEMPTS):
+            was_made = directory.make()
+            try:
+                stack.enter_context(directory.locked())
+            except JobDiskError:
+                if directory.path.exists():
+                    raise
+                continue  # another start, that failed, removed it
+            return was_made
+        raise JobLockedError(f"{directory.path}: other processes start this job: let one of them do it")
+
+    def _begin(self) -> StartResult:
         assert self._query is not None and self._source is not None  # noqa: S101, PT018 - __call__ saw to it
         stamps = self._source.stamps()
+        self._directory.discard_start()
+        query = pinned(self._query, datetime.fromtimestamp(self._wall_clock(), UTC))
         try:
             with (
-                _Rejects(self._folder.rejects, self._on_reject, at=0) as rejects,
-                Journal.create(self._folder, self._query) as journal,
+                _Rejects(self._directory.rejects_path, self._on_reject, at=0) as rejects,
+                Journal.create(self._directory.starting_path, query) as journal,
             ):
-                told = self._add(journal, KnownIds(), stamps, rejects)
-                if not told.new_ids:
+                record = self._add(journal, UniqueIds(), stamps, rejects)
+                if not record.new_ids:
                     raise UsageError("there is no Tweet ID in the input")
-                journal.publish()
-                return Started(True, told.new_ids, told.ids_read, told.rejected, journal.tally)
+                is_pinned = query != self._query
+                journal.put_document("pinned", is_pinned)
+                journal.publish(self._directory.journal_path)
+                span = (query.start, query.end) if is_pinned else None
+                return StartResult(True, record.new_ids, record.ids_read, record.rejected, journal.totals, pinned=span)
         except BaseException:
-            self._folder.discard()
+            self._directory.discard_start()
             raise
 
-    def _go_on(self) -> Started:
-        with Journal.open(self._folder) as journal:
-            if self._query is not None and self._query != journal.query:
-                raise OtherJobError(
-                    f"{self._folder.path}: this job asks {journal.query!r}, not {self._query!r}: name another folder, or "
-                    "leave the options out to go on with it"
-                )
-            tally = journal.tally
+    def _go_on(self) -> StartResult:
+        with self._directory.open_journal() as journal:
+            self._check_query(journal)
             if self._source is None:
                 if self._extend:
                     raise UsageError("which Tweets is the job to be extended by? Give their IDs")
                 self._remember_options(journal)
-                return Started(False, 0, 0, 0, tally)
-            inputs = journal.inputs()
+                return self._unchanged(journal)
+            records = journal.sources()
             stamps = self._source.stamps()
-            if stamps and any(stamps == known.files for known in inputs):
+            if stamps and any(stamps == record.files for record in records):
                 self._remember_options(journal)
-                return Started(False, 0, 0, 0, tally)
+                return self._unchanged(journal)
             if not self._extend:
-                return self._compare(journal, inputs)
-            size = self._folder.rejects.stat().st_size if self._folder.rejects.exists() else 0
-            with _Rejects(self._folder.rejects, self._on_reject, at=size) as rejects, journal.transaction():
-                told = self._add(journal, journal.known_ids(), stamps, rejects, inputs)
-            return Started(False, told.new_ids, told.ids_read, told.rejected, journal.tally)
+                return self._compare(journal, records)
+            at = (journal.document("rejects") or {}).get("bytes", 0)
+            with _Rejects(self._directory.rejects_path, self._on_reject, at=at) as rejects, journal.transaction():
+                record = self._add(journal, journal.known_ids(), stamps, rejects, records)
+            runs = len(journal.documents("run "))
+            return StartResult(False, record.new_ids, record.ids_read, record.rejected, journal.totals, runs)
+
+    @staticmethod
+    def _unchanged(journal: Journal, ids_read: int = 0) -> StartResult:
+        return StartResult(False, 0, ids_read, 0, journal.totals, len(journal.documents("run ")))
+
+    def _check_query(self, journal: Journal) -> None:
+        """Raise `OtherJobError` if the job asks something else."""
+        query = journal.query
+        if journal.document("pinned") and self._query is not None and self._query.start is None:
+            query = replace_span(query, None, None)  # the last four weeks, which the start fixed
+        if self._query is not None and self._query != query:
+            raise OtherJobError(
+                f"{self._directory.path}: this job asks {query!r}, not {self._query!r}: name another folder, or "
+                "leave the options out to go on with it"
+            )
 
     def _add(
         self,
         journal: Journal,
-        known: KnownIds,
+        known: UniqueIds[int],
         stamps: list[dict[str, Any]],
         rejects: _Rejects,
-        inputs: Sequence[Input] = (),
-    ) -> Input:
+        records: Sequence[SourceRecord] = (),
+    ) -> SourceRecord:
         assert self._source is not None  # noqa: S101 - the callers saw to it
-        fingerprint, ids_read, new_ids = journal.add_ids(self._source.chunks(rejects), known)
-        told = Input(fingerprint, ids_read, new_ids, rejects.count, stamps)
-        if any(fingerprint == known_input.fingerprint for known_input in inputs):
-            told = Input(fingerprint, ids_read, 0, 0, stamps)  # its rejects were counted before
+        fingerprint, ids_read, new_ids = journal.add_ids(self._read(rejects), known)
+        record = SourceRecord(fingerprint, ids_read, new_ids, rejects.count, stamps)
+        if any(fingerprint == known_record.fingerprint for known_record in records):
+            record = SourceRecord(fingerprint, ids_read, 0, 0, stamps)  # its rejects were counted before
             rejects.forget()
-        journal.add_input(told, self._options)
-        return told
+        journal.add_source(record, {**(journal.document("options") or {}), **self._options})
+        journal.put_document("rejects", {"bytes": rejects.finish()})
+        return record
 
-    def _compare(self, journal: Journal, inputs: Sequence[Input]) -> Started:
+    def _read(self, on_reject: Callable[[Reject], object]) -> Iterator[Iterable[int]]:
+        """Yield the IDs of the source, and tell how many were read."""
+        assert self._source is not None  # noqa: S101
+        ids_read = 0
+        for chunk in self._source.chunks(on_reject):
+            ids = list(chunk)
+            ids_read += len(ids)
+            yield ids
+            if self._on_read is not None:
+                self._on_read(ids_read)
+
+    def _compare(self, journal: Journal, records: Sequence[SourceRecord]) -> StartResult:
         """Reads the input to see whether it is one of those that the job holds."""
         assert self._source is not None  # noqa: S101
         fingerprint = Fingerprint()
-        for chunk in self._source.chunks(lambda _: None):
-            fingerprint.over(chunk)
+        for chunk in self._read(lambda _: None):
+            fingerprint.update(chunk)
         digest = fingerprint.hexdigest()
-        if all(digest != known.fingerprint for known in inputs):
+        if all(digest != known.fingerprint for known in records):
             raise OtherJobError(
-                f"{self._folder.path}: these are other IDs than the job was started with: they changed, or belong to "
+                f"{self._directory.path}: these are other IDs than the job was started with: they changed, or belong to "
                 "another job. --extend (extend=True) adds the new ones; without any input it goes on with what it has"
             )
         self._remember_options(journal)
-        return Started(False, 0, fingerprint.ids, 0, journal.tally)
+        return self._unchanged(journal, fingerprint.ids)
 
     def _remember_options(self, journal: Journal) -> None:
         known = journal.document("options") or {}
@@ -220,8 +207,26 @@ class Starting:
             journal.write([], {"options": {**known, **self._options}})
 
 
+def pinned(query: Query, now: datetime) -> Query:
+    """Return the query with the span that "the last four weeks" means now: a job may take longer than an hour."""
+    if not query.endpoint.takes_bounds or query.start is not None:
+        return query
+    end = now.replace(minute=0, second=0, microsecond=0)
+    return replace_span(query, end - LONGEST_SPAN, end)
+
+
+def replace_span(query: Query, start: datetime | None, end: datetime | None) -> Query:
+    """Return the same query over another span of time."""
+    return Query(
+        query.endpoint, engagement_types=query.engagement_types, groupings=query.groupings, start=start, end=end
+    )
+
+
 class _Rejects:
-    """Writes lines that are no IDs to a file, one JSON object each; as it was, when the block ends with an error."""
+    """Writes lines that are no IDs to a file, one JSON object each; as it was, when the block ends with an error.
+
+    `at` is how much of the file belongs to the journal: what a killed start wrote beyond it is dropped.
+    """
 
     def __init__(self, path: Path, on_reject: Callable[[Reject], object] | None, *, at: int) -> None:
         self._path = path
@@ -232,39 +237,61 @@ class _Rejects:
 
     def __call__(self, reject: Reject) -> None:
         self.count += 1
+        line = {
+            "source": reject.source.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+            "line": reject.line,
+            "text": reject.text,
+            "reason": reject.reason,
+        }
         with disk_errors(self._path):
-            if self._file is None:
-                descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                self._file = os.fdopen(descriptor, "wb")
-                self._file.truncate(self._at)
-                self._file.seek(self._at)
-            line = {"source": reject.source, "line": reject.line, "text": reject.text, "reason": reject.reason}
-            self._file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+            self._open().write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
         if self._on_reject is not None:
             self._on_reject(reject)
 
-    def forget(self) -> None:
-        """What was written is not wanted."""
-        self.count = 0
+    def _open(self) -> BinaryIO:
+        if self._file is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._file = os.fdopen(os.open(self._path, flags, 0o600), "wb")
+            self._at = min(self._at, os.fstat(self._file.fileno()).st_size)
+            self._cut()
+        return self._file
+
+    def _cut(self) -> None:
         if self._file is not None:
-            with disk_errors(self._path):
-                self._file.truncate(self._at)
-                self._file.seek(self._at)
+            self._file.truncate(self._at)
+            self._file.seek(self._at)
+
+    def forget(self) -> None:
+        """Drop what was written."""
+        self.count = 0
+        with disk_errors(self._path):
+            self._cut()
+
+    def finish(self) -> int:
+        """Write all through to the disk, and return how long the file is: before the journal counts its lines."""
+        if self._file is None:
+            return self._at
+        with disk_errors(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            return self._file.tell()
 
     def __enter__(self) -> _Rejects:
+        if self._path.exists():
+            with disk_errors(self._path):
+                self._open()  # what a killed start left goes, even if this one rejects nothing
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
         if self._file is None:
             return
         try:
-            with disk_errors(self._path):
-                if kind is not None:
-                    self._file.truncate(self._at)
-                self._file.flush()
-                os.fsync(self._file.fileno())
+            if kind is not None:
+                with suppress(OSError, ValueError):
+                    self._cut()
         finally:
-            self._file.close()
+            with suppress(OSError):  # after `finish` there is nothing left to write
+                self._file.close()
             if kind is not None and not self._at:
                 with suppress(OSError):
                     self._path.unlink()

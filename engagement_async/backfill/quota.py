@@ -1,64 +1,64 @@
-"""What of the contract a job has spent lately: remembered across its runs, so that the next one does not exceed it.
+"""The contract across the runs of a job: what one run sent lately, the next one does not send again.
 
-The journal learns with every commit which requests were answered in the last window and how many are out. Between two
-commits at most `allowance` more may be granted: so whatever kills the process, no more than that is unknown, and the next
-run counts it as spent at its own start. Instants are wall clock, epoch seconds: another process must understand them.
+With every commit the journal learns which requests were answered in the last window, and how many are outstanding. Beyond
+that at most `grant_ahead` more may be granted before the next commit: whatever kills the process, no more than that is
+unknown, and the next run counts it as sent at its own start. A run that was granted nothing leaves nothing unknown, so
+that a job that is killed again and again gets its turn.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-import time
+import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
-from engagement_async._core.rate_limit import RateLimit, Token
+from engagement_async._core.rate_limit import RateLimit
 from engagement_async._engine.scheduler import Lane, Scheduler
+from engagement_async.backfill.clocks import Instant, elapsed_s, instant_now
 
-__all__ = ["SpendingScheduler"]
+__all__ = ["DurableScheduler"]
 
 _BUCKET_S = 0.25
-"""Answers are remembered by quarters of a second, and counted as if they came at its end."""
-_LOOK_EVERY_S = 0.1
+"""Answers are logged by quarters of a second, and counted as if they came at its end."""
+_PROCESS = secrets.token_hex(8)
 
 
-class SpendingScheduler:
-    """A scheduler that remembers what was granted, never grants more than the journal knows of, and can be closed.
+class DurableScheduler:
+    """A scheduler that logs what it grants, never grants more than the journal knows of, and can be closed.
 
-    `want_record` is called when the journal should soon learn what was spent. `max_requests` is a budget: when it is
-    used up, `on_spent` is called, and nothing more is granted. `quarantine_s` is how long an aborted request may still
-    take to arrive. `allowance` is more than the requests at once, or they wait for the disk.
+    `request_checkpoint` is called when the journal should soon learn what was granted. `max_requests` is a budget: when it
+    is used up, `on_budget_exhausted` is called, and nothing more is granted. `grant_ahead` should exceed the concurrency,
+    or requests wait for disk writes.
     """
 
     def __init__(
         self,
         inner: Scheduler,
         *,
-        allowance: int,
-        quarantine_s: float,
-        want_record: Callable[[], object],
-        on_spent: Callable[[], object],
+        grant_ahead: int,
+        request_checkpoint: Callable[[], object],
+        on_budget_exhausted: Callable[[], object],
         max_requests: int | None = None,
-        wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], Instant] = instant_now,
     ) -> None:
         self._inner = inner
-        self._allowance = allowance
-        self._quarantine_s = quarantine_s
-        self.max_requests = max_requests
-        """The budget; set before the first request."""
-        self._want_record = want_record
-        self._on_spent = on_spent
-        self._wall_clock = wall_clock
-        self._remembered_s = max(60.0, *(limit.window_s for limit in inner.limits))
-        self._answered: deque[list[float]] = deque()  # [instant, count]
-        self._earlier: list[list[float]] = []
-        self._one_by_one = asyncio.Lock()
-        self._out: set[Token] = set()
-        self._unrecorded = 0
-        self._waiting = 0
-        self._has_room = asyncio.Event()
+        self._grant_ahead = grant_ahead
+        self._max_requests = max_requests
+        self._request_checkpoint = request_checkpoint
+        self._on_budget_exhausted = on_budget_exhausted
+        self._clock = clock
+        self._began = clock()
+        self._horizon_s = max((limit.window_s for limit in inner.limits), default=0.0)
+        self._answered: deque[list[float]] = deque()  # [seconds since the beginning, requests]
+        self._outstanding: dict[int, Any] = {}  # tokens by identity: they are the scheduler's own affair
+        self._allowed = 0  # how many more may be granted before the journal knows more
+        self._granted = 0
+        self._granted_at_checkpoint = 0
+        self._waiting = 0  # granted by the contract, but not allowed yet
+        self._allowed_more = asyncio.Event()
         self._is_closed = False
         self.requests = 0
         """Granted, without those that provably never left."""
@@ -69,54 +69,54 @@ class SpendingScheduler:
         return self._inner.lane(endpoint, weight=weight)
 
     async def acquire(self, lane: Lane, *, retry: bool = False) -> Any:
-        while self._unrecorded >= self._allowance and not self._is_closed:
-            self._has_room.clear()
-            self._want_record()
-            await self._has_room.wait()
-        if not self._is_closed:
-            self._unrecorded += 1
-            if self._unrecorded * 2 >= self._allowance:
-                self._want_record()
-            self._waiting += 1
-            try:
-                token = await self._granted(lane, retry)
-            finally:
-                self._waiting -= 1
-            if not self._is_closed and not self._is_spent:
-                self._out.add(token)
-                self.requests += 1
-                if self._is_spent:
-                    self._on_spent()
-                return token
+        """Return a token, once the contract has one and the journal allows it. Wait for ever once it is closed."""
+        token = await self._inner.acquire(lane, retry=retry)
+        self._waiting += 1
+        try:
+            while not self._allowed and not self._is_finished:
+                self._allowed_more.clear()
+                self._request_checkpoint()
+                await self._allowed_more.wait()
+        except BaseException:
             self._inner.refund(token)
-        # Not an error: that would end the answers that are on their way. The stream cancels who waits here.
-        await asyncio.get_running_loop().create_future()
-        raise AssertionError("nobody sets this future")
+            raise
+        finally:
+            self._waiting -= 1
+        if self._is_finished:
+            self._inner.refund(token)
+            # Not an error: that would end the answers that are on their way. The stream cancels who waits here.
+            await asyncio.get_running_loop().create_future()
+        self._allowed -= 1
+        self._granted += 1
+        self.requests += 1
+        self._outstanding[id(token)] = token
+        if self._is_exhausted:
+            self._on_budget_exhausted()
+        elif self._allowed * 2 <= self._grant_ahead:
+            self._request_checkpoint()
+        return token
 
-    def settle(self, token: Token) -> None:
+    def settle(self, token: Any) -> None:
         self._inner.settle(token)
-        if token in self._out:
-            self._note(token, 0.0)
+        self._log(token, 0.0)
 
-    def abandon(self, token: Token, *, within_s: float) -> None:
+    def abandon(self, token: Any, *, within_s: float) -> None:
         self._inner.abandon(token, within_s=within_s)
-        if token in self._out:
-            self._note(token, within_s)
+        self._log(token, within_s)
 
-    def refund(self, token: Token) -> None:
+    def refund(self, token: Any) -> None:
         self._inner.refund(token)
-        if token in self._out:
-            self._out.discard(token)
+        if self._outstanding.pop(id(token), None) is not None:
             self.requests -= 1
 
     def hold(self, seconds: float) -> None:
         self._inner.hold(seconds)
 
-    def available(self, limit: RateLimit, *, since: Token | None = None) -> int:
-        return max(0, self._inner.available(limit, since=since) - self._counting(limit))
-
     def cap(self, limit: RateLimit, remaining: int, for_s: float) -> None:
         self._inner.cap(limit, remaining, for_s)
+
+    def available(self, limit: RateLimit, *, since: Any = None) -> int:
+        return self._inner.available(limit, since=since)
 
     @property
     def limits(self) -> tuple[RateLimit, ...]:
@@ -124,10 +124,7 @@ class SpendingScheduler:
 
     @property
     def waiting_s(self) -> float:
-        if not self._one_by_one.locked() or not self._earlier:
-            return self._inner.waiting_s
-        first_back_at = min(at for at, _ in self._earlier) + min(limit.period for limit in self.limits)
-        return max(self._inner.waiting_s, first_back_at - self._wall_clock())
+        return self._inner.waiting_s
 
     @property
     def held_s(self) -> float:
@@ -136,70 +133,63 @@ class SpendingScheduler:
     # --- what the job does with it ---
 
     def close(self) -> None:
-        """Grant nothing more; who asks from now on waits until it is cancelled."""
+        """Grant nothing more: `acquire` waits from now on until it is cancelled."""
         self._is_closed = True
-        self._has_room.set()
+        self._allowed_more.set()
 
-    def remember(self, record: Mapping[str, Any] | None, *, counts: bool) -> None:
-        """Takes over what the journal knows of the last run. With `counts` it is kept from being spent again."""
-        if record is None:
-            return
-        now = self._wall_clock()
-        # Instants far in the future, after the clock was set back, count as the latest that is possible.
-        earlier = [[min(at, now + self._quarantine_s), count] for at, count in record["answered"]]
-        earlier.append([now, record["unknown"]])
-        earlier = [pair for pair in earlier if pair[1] and pair[0] > now - self._remembered_s]
-        self._answered.extend(earlier)
-        if counts:
-            self._earlier = earlier
+    def restore(self, record: Mapping[str, Any] | None, *, shares_contract: bool) -> list[float]:
+        """Take over what the journal knows of the last run; return how many seconds ago its requests were answered.
 
-    def record(self) -> tuple[dict[str, Any], int]:
-        """What the journal should know, and a mark to hand to `recorded` once it does."""
-        now = self._wall_clock()
-        while self._answered and self._answered[0][0] < now - self._remembered_s:
+        Those whose number alone is known count as answered now. With `shares_contract` a run before this one in the same
+        process is left out: the contract of this process knows of it.
+        """
+        if record is None or (shares_contract and record["process"] == _PROCESS):
+            return []
+        since_s = elapsed_s(Instant(**record["at"]), self._clock())
+        answered = [[age_s + since_s, count] for age_s, count in record["answered"]]
+        answered.append([0.0, record["unknown"]])
+        answered = [[age_s, count] for age_s, count in answered if count and age_s < self._horizon_s]
+        self._answered.extend([-age_s, count] for age_s, count in answered)
+        return [age_s for age_s, count in answered for _ in range(int(count))]
+
+    def checkpoint(self) -> tuple[dict[str, Any], int]:
+        """Return what the journal should know, and a mark to `acknowledge` once it does."""
+        now = self._clock()
+        at_s = elapsed_s(self._began, now)
+        while self._answered and self._answered[0][0] < at_s - self._horizon_s:
             self._answered.popleft()
-        unknown = len(self._out) + (0 if self._is_closed else self._allowance)
-        # Who has a part of the allowance and still waits for the contract is in no record yet, and keeps its part.
-        return {"unknown": unknown, "answered": [list(pair) for pair in self._answered]}, (
-            self._unrecorded - self._waiting
-        )
+        is_at_work = self._waiting or self._granted > self._granted_at_checkpoint
+        ahead = self._grant_ahead if is_at_work and not self._is_finished else 0
+        self._granted_at_checkpoint = self._granted
+        self._allowed = min(self._allowed, ahead)  # the journal may know of this before it is acknowledged
+        record = {
+            "process": _PROCESS,
+            "at": asdict(now),
+            "unknown": len(self._outstanding) + ahead,
+            "answered": [[round(at_s - logged_at_s, 2), count] for logged_at_s, count in self._answered],
+        }
+        return record, self._granted + ahead
 
-    def recorded(self, mark: int) -> None:
-        """The journal knows it."""
-        self._unrecorded -= mark
-        self._has_room.set()
-
-    async def _granted(self, lane: Lane, retry: bool) -> Any:
-        if not self._earlier:
-            return await self._inner.acquire(lane, retry=retry)
-        async with self._one_by_one:  # so that nobody else takes the token that was seen to be free
-            while self._earlier and not all(self._has_free(limit) for limit in self._limits_of(lane)):  # noqa: ASYNC110
-                await asyncio.sleep(_LOOK_EVERY_S)
-            return await self._inner.acquire(lane, retry=retry)
-
-    def _limits_of(self, lane: Lane) -> list[RateLimit]:
-        return [limit for limit in self.limits if limit.endpoint in (None, lane.endpoint)]
-
-    def _has_free(self, limit: RateLimit) -> bool:
-        """Whether that limit has a token beyond those that earlier runs took."""
-        return self._inner.available(limit) > self._counting(limit)
-
-    def _counting(self, limit: RateLimit) -> int:
-        """How many requests of earlier runs that limit still counts."""
-        if not self._earlier:
-            return 0
-        now = self._wall_clock()
-        self._earlier = [pair for pair in self._earlier if pair[0] > now - self._remembered_s]
-        return int(sum(number for at, number in self._earlier if at > now - limit.window_s))
+    def acknowledge(self, mark: int) -> None:
+        """The journal knows of the checkpoint with this mark."""
+        self._allowed = mark - self._granted
+        if self._allowed:
+            self._allowed_more.set()
 
     @property
-    def _is_spent(self) -> bool:
-        return self.max_requests is not None and self.requests >= self.max_requests
+    def _is_exhausted(self) -> bool:
+        return self._max_requests is not None and self.requests >= self._max_requests
 
-    def _note(self, token: Token, later_s: float) -> None:
-        self._out.discard(token)
-        at = math.ceil((self._wall_clock() + later_s) / _BUCKET_S) * _BUCKET_S
-        if self._answered and self._answered[-1][0] == at:
+    @property
+    def _is_finished(self) -> bool:
+        return self._is_closed or self._is_exhausted
+
+    def _log(self, token: Any, later_s: float) -> None:
+        if self._outstanding.pop(id(token), None) is None:
+            return
+        at_s = elapsed_s(self._began, self._clock()) + later_s
+        at_s -= at_s % -_BUCKET_S
+        if self._answered and self._answered[-1][0] == at_s:
             self._answered[-1][1] += 1
         else:
-            self._answered.append([at, 1])
+            self._answered.append([at_s, 1])

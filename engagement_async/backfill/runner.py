@@ -1,231 +1,187 @@
-"""One run of a job: a client's answers meet the journal.
-
-The event loop asks; the journal has a thread of its own, and commits as many answers at once as came while it wrote the
-last ones. A batch is taken only while fewer than `concurrency` are asked but not committed: so a run that is killed
-leaves no more than those to be asked again.
-"""
+"""One run of a job: a client asks what is pending, the committer takes the answers to the journal."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager, suppress
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
-from engagement_async._core.answer import Answer
-from engagement_async._core.batches import Batch
-from engagement_async._core.outcomes import is_outage
 from engagement_async._core.rate_limit import RateLimit
-from engagement_async._engine.scheduler import LocalScheduler, Scheduler
+from engagement_async._engine.contracts import scheduler_for
+from engagement_async._engine.scheduler import LaneScheduler, Scheduler
 from engagement_async._engine.stream import AnswerStream
-from engagement_async.backfill.codec import encode_answer
-from engagement_async.backfill.job_progress import Outcome, Progress, RunMeter
-from engagement_async.backfill.journal import Folder, Journal
-from engagement_async.backfill.quota import SpendingScheduler
-from engagement_async.backfill.retry_failed import Again, pack_failed, patched
+from engagement_async._progress import Progress, ProgressMeter, RunOutcome, contract_per_minute
+from engagement_async.backfill.codec import pending_ids
+from engagement_async.backfill.committer import Committer
+from engagement_async.backfill.directory import JobDirectory
+from engagement_async.backfill.quota import DurableScheduler
+from engagement_async.backfill.work import FailedWork, PendingWork, Work
 from engagement_async.client import ClientStatus, EngagementClient, check_query
-from engagement_async.config import DEFAULT_OUTAGE_TIMEOUT_S, SizeLimits, Timeouts
+from engagement_async.config import (
+    DEFAULT_CONCURRENCY,
+    ConnectionOptions,
+    check_seconds,
+    checked_base_url,
+)
 from engagement_async.credentials import Credentials
-from engagement_async.errors import RequestRefusedError, UsageError
+from engagement_async.errors import JobDiskError, UsageError
 
-__all__ = ["DRAIN_S", "Run"]
+__all__ = ["DRAIN_S", "JobRunner", "RunLimits"]
 
 DRAIN_S = 20.0
 """How long answers that are on their way are waited for when a run stops."""
-OUTAGE_S = DEFAULT_OUTAGE_TIMEOUT_S
-"""How long an API that does not answer is waited for."""
-_PAGE = 256
-"""Batches that are read ahead: half a megabyte."""
 _HEARTBEAT_S = 5.0
 
-_T = TypeVar("_T")
 logger = logging.getLogger("engagement_async")
 
 
-class Run:
-    """One run of a job, from lock to lock."""
+@dataclass(frozen=True, slots=True)
+class RunLimits:
+    """Where one run stops before all is asked."""
+
+    max_requests: int | None = None
+    max_duration_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_requests is not None and (
+            isinstance(self.max_requests, bool) or not isinstance(self.max_requests, int) or self.max_requests < 1
+        ):
+            raise UsageError(f"max_requests is a whole number from 1 on, not {self.max_requests!r}")
+        if self.max_duration_s is not None:
+            check_seconds("max_duration_s", self.max_duration_s)
+
+
+class JobRunner:
+    """One run of a job, from lock to lock. Made in a running event loop.
+
+    The requests of a run before this one that the contract still counts are not spent again; a `scheduler` of the
+    caller's must see to that itself.
+    """
 
     def __init__(
         self,
-        folder: Folder,
+        directory: JobDirectory,
         credentials: Credentials,
+        *,
+        limits: RunLimits,
         rate_limit: RateLimit | Sequence[RateLimit] | None,
         scheduler: Scheduler | None,
-        concurrency: int,
         base_url: str,
-        timeouts: Timeouts | None,
-        size_limits: SizeLimits | None,
+        connection: ConnectionOptions,
     ) -> None:
-        if (rate_limit is None) == (scheduler is None):
-            raise UsageError("rate_limit is what your contract says, as RateLimit(300); or give a scheduler instead")
-        timeouts = timeouts or Timeouts()
-        self._folder = folder
         self._credentials = credentials
-        self._concurrency = concurrency
-        self._withholds = scheduler is None
-        inner = scheduler or LocalScheduler(rate_limit or ())
-        self._spending = SpendingScheduler(
-            inner,
-            allowance=4 * concurrency,
-            quarantine_s=timeouts.total_s,
-            want_record=self._want_record,
-            on_spent=lambda: self.stop("max_requests"),
+        self._limits = limits
+        self._contract: LaneScheduler | None = None
+        if scheduler is None:
+            self._contract = scheduler = _contract(rate_limit, credentials, base_url)
+        elif rate_limit is not None:
+            raise UsageError("rate_limit is what your contract says; a scheduler is given instead of it, not with it")
+        self._contract_per_minute = None if self._contract is None else contract_per_minute(scheduler.limits)
+        concurrency = connection.get("concurrency", DEFAULT_CONCURRENCY)
+        self._quota = DurableScheduler(
+            scheduler,
+            grant_ahead=min(2 * concurrency, *(limit.requests for limit in scheduler.limits)),
+            max_requests=limits.max_requests,
+            request_checkpoint=lambda: self._committer.request_commit(),
+            on_budget_exhausted=lambda: self.stop(RunOutcome.MAX_REQUESTS),
         )
-        limit = min(inner.limits, key=lambda limit: abs(limit.period - 60.0))
-        self._per_minute = limit.requests * 60 / limit.period if scheduler is None else None
-        self._client = EngagementClient(
-            credentials,
-            scheduler=self._spending,
+        self._client = EngagementClient(credentials, scheduler=self._quota, base_url=base_url, **connection)
+        self._committer = Committer(
+            directory,
+            self._quota,
             concurrency=concurrency,
-            base_url=base_url,
-            outage_timeout_s=OUTAGE_S,
-            timeouts=timeouts,
-            size_limits=size_limits,
+            describe=self._describe,
+            on_commit=self._on_commit,
+            on_full=self._on_full,
+            parked=lambda: 0 if self._stream is None else self._stream.parked_batches,
         )
-        self._journal: Journal
-        self._thread: ThreadPoolExecutor
-        self._meter: RunMeter
-        self._name = ""
+        self._meter: ProgressMeter
         self._began_at = time.time()
-        self._retried: dict[int, Again] = {}
-        self._taken: list[Answer] = []
-        self._open = 0  # batches that were given out and are not committed
-        self._has_room = asyncio.Event()
-        self._wake = asyncio.Event()
-        self._is_record_wanted = False
-        self._is_asked_all = False
-        self._is_taking = False
-        self._outcome: Outcome | None = None
-        self._draining: asyncio.Task[None] | None = None
-        self._consuming: asyncio.Task[None] | None = None
+        self._outcome: RunOutcome | None = None
+        self._disk_error: JobDiskError | None = None
         self._stream: AnswerStream | None = None
-        self._committed_at = 0.0
+        self._consuming: asyncio.Task[None] | None = None
+        self._draining: asyncio.Task[None] | None = None
+        self._is_delivering = False
 
-    async def __call__(
-        self,
-        again: bool,
-        max_requests: int | None,
-        max_duration_s: float | None,
-        on_progress: Callable[[Progress], object] | None,
-        every_s: float,
+    async def run(
+        self, *, failed_only: bool, on_progress: Callable[[Progress], object], progress_interval_s: float
     ) -> Progress:
-        loop = asyncio.get_running_loop()
-        self._spending.max_requests = max_requests
-        async with self._opened():
-            tally = self._journal.tally
-            to_ask = tally.counts.failed if again else tally.pending
-            self._meter = RunMeter(tally, to_ask, self._per_minute, loop.time)
-            check_query(self._journal.query, self._credentials)
-            if not to_ask:
-                return self._told(on_progress, "done")
-            await self._in_thread(self._begin)
-            timer = loop.call_later(max_duration_s, self.stop, "max_duration") if max_duration_s is not None else None
-            watching = asyncio.create_task(self._watch(on_progress, every_s))
-            try:
-                await self._ask(again)
-            except RequestRefusedError as error:
-                if not again:
-                    await self._commit_rest(type(error).__name__)
-                    raise
-                # The job was answered before: it is the IDs, all of which are refused again. They stay as they were.
-                logger.warning("none of the failed IDs was answered: %s", error)
-            except BaseException as error:
-                with suppress(Exception):  # the first error is the one to tell
-                    await self._commit_rest(type(error).__name__)
-                raise
-            finally:
-                watching.cancel()
-                if timer is not None:
-                    timer.cancel()
-            outcome = self._outcome or "done"
-            if not again and self._journal.tally.pending == sum(len(answer.tweet_ids) for answer in self._taken):
-                outcome = "done"  # stopped at the very end
-            await self._commit_rest(outcome)
-            return self._told(on_progress, outcome)
+        """Ask until all is answered or something stops the run; return how it ended."""
+        async with self._committer.opened() as journal:
+            totals = journal.totals
+            to_ask = totals.outcomes.failed if failed_only else totals.pending
+            clock = asyncio.get_running_loop().time
+            self._meter = ProgressMeter(totals.ids, self._contract_per_minute, clock, ids_to_ask=to_ask)
+            self._on_commit()
+            check_query(journal.query, self._credentials)
+            outcome = RunOutcome.DONE
+            if to_ask:
+                ages_s = self._quota.restore(journal.document("spent"), shares_contract=self._contract is not None)
+                if self._contract is not None:
+                    self._contract.count_earlier(ages_s, journal.query.endpoint.name)
+                watching = asyncio.create_task(self._watch(on_progress, progress_interval_s))
+                try:
+                    outcome = await self._ask_all(FailedWork() if failed_only else PendingWork())
+                finally:
+                    watching.cancel()
+            progress = self._progress(outcome)
+            on_progress(progress)
+            return progress
 
-    def stop(self, outcome: Outcome) -> None:
+    async def _ask_all(self, work: Work) -> RunOutcome:
+        committer = self._committer
+        await committer.begin(work)
+        loop, limit_s = asyncio.get_running_loop(), self._limits.max_duration_s
+        timer = None if limit_s is None else loop.call_later(limit_s, self.stop, RunOutcome.MAX_DURATION)
+        try:
+            await self._ask()
+        except BaseException as error:
+            with suppress(Exception):  # the first error is the one to raise
+                await self._end(type(error).__name__)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if committer.has_uncommitted:
+            await committer.commit()
+        outcome = self._outcome or RunOutcome.DONE
+        if not committer.journal.totals.pending:
+            outcome = RunOutcome.DONE  # stopped at the very end
+        if self._disk_error is not None and outcome is not RunOutcome.DONE:
+            await self._end(type(self._disk_error).__name__)
+            raise self._disk_error
+        await self._end(outcome)
+        return outcome
+
+    def stop(self, outcome: RunOutcome) -> None:
         """Ask nothing more, and end when what is on its way has come."""
         if self._outcome is None:
             self._outcome = outcome
-            self._spending.close()
+            self._quota.close()
             if self._stream is not None:
                 self._draining = asyncio.create_task(self._drain(self._stream))
 
-    # --- the journal's thread ---
-
-    @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[None]:
-        """The lock and the journal, on the journal's own thread."""
-        stack = ExitStack()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engagement-journal")
-
-        def open_() -> None:
-            self._folder.must_exist()
-            stack.enter_context(self._folder.locked())
-            self._journal = stack.enter_context(Journal.open(self._folder))
-
-        try:
-            await self._in_thread(open_)
-            yield
-        finally:
-            await asyncio.shield(self._in_thread(stack.close))
-            self._thread.shutdown(wait=False)
-
-    async def _in_thread(self, function: Callable[..., _T], *args: Any) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
-
-    def _begin(self) -> None:
-        """Tells the journal of this run before its first request."""
-        self._name = f"run {len(self._journal.documents('run ')):06}"
-        self._spending.remember(self._journal.document("spent"), counts=self._withholds)
-        spent, _ = self._spending.record()
-        self._journal.write([], {self._name: self._document(None), "spent": spent})
-
-    def _document(self, outcome: str | None) -> dict[str, Any]:
-        progress = self._meter.progress(self._status())
-        return {
-            "began_at": self._began_at,
-            "seen_at": time.time(),
-            "requests": self._spending.requests,
-            "ids": self._meter.asked,
-            "outcome": outcome,
-            "now": {
-                "requests_last_minute": progress.requests_last_minute,
-                "contract_per_minute": self._per_minute,
-                "eta_s": progress.eta_s,
-                "waiting_s": progress.waiting_s,
-                "waiting_for": progress.waiting_for,
-            },
-        }
-
-    def _write(self, answers: list[Answer], documents: dict[str, Any]) -> None:
-        types = self._journal.query.engagement_types
-        if not self._retried:
-            self._journal.write([encode_answer(answer, types) for answer in answers], documents)
-            return
-        query = self._journal.query
-        changed: dict[int, Answer] = {}
-        for answer in answers:
-            with_sums = True
-            for number, ids in self._retried[answer.batch_number].homes:
-                old = changed.get(number) or self._journal.answer(number)
-                changed[number] = patched(old, answer, ids, query, with_sums=with_sums)
-                with_sums = False
-        self._journal.rewrite([encode_answer(answer, types) for answer in changed.values()], documents)
-        for answer in answers:
-            del self._retried[answer.batch_number]
+    def _on_full(self, error: JobDiskError) -> None:
+        """Ask nothing more: what comes can hardly be written."""
+        if self._disk_error is None:
+            self._disk_error = error
+            logger.warning("nothing more is asked: %s", error)
+            self.stop(RunOutcome.STOPPED)
 
     # --- asking ---
 
-    async def _ask(self, again: bool) -> None:
-        source = self._again() if again else self._pending()
-        async with self._client, self._client.stream_batches(self._journal.query, source) as stream:
+    async def _ask(self) -> None:
+        committer = self._committer
+        batches = committer.batches()
+        async with self._client, self._client.stream_batches(committer.journal.query, batches) as stream:
             self._stream = stream
             self._consuming = asyncio.create_task(self._consume(stream))
-            committing = asyncio.create_task(self._commit())
+            committing = asyncio.create_task(committer.run())
             if self._outcome is not None:  # stopped before it began
                 self._draining = asyncio.create_task(self._drain(stream))
             try:
@@ -234,7 +190,7 @@ class Run:
                     if task.done() and not task.cancelled():
                         task.result()
             finally:
-                self._spending.close()
+                self._quota.close()
                 for left in (self._draining, self._consuming, committing):
                     if left is not None and not left.done():
                         left.cancel()
@@ -242,106 +198,81 @@ class Run:
                             await left
                 self._stream = None
 
-    async def _pending(self) -> AsyncIterator[Batch]:
-        after = -1
-        while page := await self._in_thread(self._journal.pending, after, _PAGE):
-            after = page[-1].number
-            for batch in page:
-                await self._room()
-                yield batch
-
-    async def _again(self) -> AsyncIterator[Batch]:
-        """Failed IDs, packed; the pages overlap in nothing, so that an ID that fails again is not asked a third time."""
-        after, number = -1, 0
-        query = self._journal.query
-        while page := await self._in_thread(self._journal.failed, after, _PAGE):
-            after = page[-1].batch_number
-            for packed in pack_failed(page, query):
-                await self._room()
-                self._retried[number] = packed
-                yield Batch(number, packed.batch.tweet_ids)
-                number += 1
-
-    async def _room(self) -> None:
-        while self._open >= self._concurrency:
-            self._has_room.clear()
-            await self._has_room.wait()
-        self._open += 1
-
     async def _consume(self, stream: AnswerStream) -> None:
         try:
             async for answer in stream:
-                self._is_taking = True
-                if any(is_outage(failure) for failure in answer.failed_tweet_ids.values()):
-                    self.stop("outage")  # the API answered nobody: these IDs stay pending
-                    continue
-                self._taken.append(answer)
-                self._wake.set()
+                self._is_delivering = True
+                pending = len(pending_ids(answer))
+                if pending:
+                    self.stop(RunOutcome.OUTAGE)  # the API answered nobody: these IDs stay pending
+                self._meter.ids_asked += len(answer.tweet_ids) - pending
+                self._committer.add(answer)
         finally:
-            self._is_asked_all = True
-            self._wake.set()
-
-    async def _commit(self) -> None:
-        """Commits what came, all at once; returns when nothing more can come."""
-        while not (self._is_asked_all and not self._taken):
-            await self._wake.wait()
-            self._wake.clear()
-            if self._taken or self._is_record_wanted:
-                await self._commit_taken(None)
-
-    async def _commit_taken(self, outcome: str | None) -> None:
-        answers, self._taken = self._taken, []
-        self._is_record_wanted = False
-        self._meter.asked += sum(len(answer.tweet_ids) for answer in answers)
-        spent, mark = self._spending.record()
-        await self._in_thread(self._write, answers, {self._name: self._document(outcome), "spent": spent})
-        self._meter.tally = self._journal.tally
-        self._committed_at = asyncio.get_running_loop().time()
-        self._spending.recorded(mark)
-        self._open -= len(answers)
-        self._has_room.set()
-
-    async def _commit_rest(self, outcome: str) -> None:
-        """After the last request: then nothing is unknown any more."""
-        self._spending.close()
-        await self._commit_taken(outcome)
-
-    def _want_record(self) -> None:
-        self._is_record_wanted = True
-        self._wake.set()
-
-    # --- ending and telling ---
+            self._committer.finish()
 
     async def _drain(self, stream: AnswerStream) -> None:
         stream.stop()
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + DRAIN_S
         # Whatever is still in the stream when no request is out waits for a grant that will not come.
-        while self._client.status().in_flight and loop.time() < give_up_at:  # noqa: ASYNC110 - the engine tells no event
+        while self._client.status().in_flight and loop.time() < give_up_at:  # noqa: ASYNC110 - the engine has no event for it
             await asyncio.sleep(0.02)
-        self._is_taking = True
-        while self._is_taking:  # what came last is taken in the next rounds of the loop
-            self._is_taking = False
+        self._is_delivering = True
+        while self._is_delivering:  # what came last is taken in the next rounds of the loop
+            self._is_delivering = False
             await asyncio.sleep(0.01)
         if self._consuming is not None:
             self._consuming.cancel()
 
-    async def _watch(self, on_progress: Callable[[Progress], object] | None, every_s: float) -> None:
+    async def _end(self, outcome: str) -> None:
+        """Commit what is left, after the last request: then nothing is unknown any more."""
+        self._quota.close()
+        await self._committer.end(outcome)
+
+    # --- reporting ---
+
+    def _on_commit(self) -> None:
+        totals = self._committer.journal.totals
+        self._meter.ids_total, self._meter.outcomes = totals.ids, totals.outcomes
+        self._meter.rejected = totals.rejected
+
+    async def _watch(self, on_progress: Callable[[Progress], object], progress_interval_s: float) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(every_s)
-            if loop.time() - self._committed_at > _HEARTBEAT_S:
-                self._want_record()
-            if on_progress is not None:
-                on_progress(self._meter.progress(self._status()))
+            await asyncio.sleep(progress_interval_s)
+            if loop.time() - self._committer.committed_at > _HEARTBEAT_S:
+                self._committer.request_commit()
+            on_progress(self._progress())
 
-    def _told(self, on_progress: Callable[[Progress], object] | None, outcome: Outcome) -> Progress:
-        progress = self._meter.progress(self._status(), outcome)
-        if on_progress is not None:
-            on_progress(progress)
-        return progress
-
-    def _status(self) -> ClientStatus:
-        """Of the client, while it is open; the requests are the job's own outcomes."""
+    def _progress(self, outcome: RunOutcome | None = None) -> Progress:
         status = self._client.status() if self._stream is not None else ClientStatus(0, 0, 0.0, None)
-        return ClientStatus(self._spending.requests, status.in_flight, status.waiting_s, status.waiting_for)
+        # The quota counts the requests of the run, also when the client is closed.
+        return self._meter.progress(self._quota.requests, status.waiting_s, status.waiting_for, outcome)
+
+    def _describe(self, outcome: str | None) -> dict[str, Any]:
+        """Return what the journal is to know of this run."""
+        progress = self._progress()
+        return {
+            "began_at": self._began_at,
+            "seen_at": time.time(),
+            "requests": progress.requests,
+            "ids": self._meter.ids_asked,
+            "outcome": outcome,
+            "now": {
+                "requests_last_minute": progress.requests_last_minute,
+                "contract_per_minute": progress.contract_per_minute,
+                "eta_s": progress.eta_s,
+                "waiting_s": progress.waiting_s,
+                "waiting_for": progress.waiting_for,
+            },
+        }
+
+
+def _contract(
+    rate_limit: RateLimit | Sequence[RateLimit] | None, credentials: Credentials, base_url: str
+) -> LaneScheduler:
+    """Return the contract that clients of this process share, if they spend the same."""
+    if rate_limit is None:
+        raise UsageError("rate_limit is what your contract says, as RateLimit(300); or give a scheduler instead")
+    limits = tuple(rate_limit) if isinstance(rate_limit, Sequence) else (rate_limit,)
+    return scheduler_for(limits, checked_base_url(base_url), credentials)

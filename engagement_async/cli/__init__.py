@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import NoReturn
 
@@ -9,11 +10,17 @@ __all__ = ["main"]
 
 
 def main() -> NoReturn:
-    """Runs the command line of this process and exits with one of the codes of `engagement_async.cli.exit_codes`."""
+    """Run the command line of this process and exit with one of the codes of `engagement_async.cli.exit_codes`."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `run` handles it: Ctrl-C makes no traceback of imports
+    from engagement_async.cli.streams import finish_streams, prepare_streams
+
+    prepare_streams()
     try:
         from engagement_async.cli.app import run
+        from engagement_async.cli.exit_codes import RESOURCE
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise
         sys.exit("engagement: the command line needs an extra: pip install 'engagement-async[cli]'")
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(finish_streams(run(sys.argv[1:]), RESOURCE))

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from dataclasses import dataclass, field
+from typing import Any
 
 import click
 
-from engagement_async.cli.exit_codes import OK, TERMINATED, Interrupted, exit_code_of, message_of
+from engagement_async.cli.exit_codes import OK, Interrupted, exit_code_of, message_of
+from engagement_async.cli.signals import signals_raise
+from engagement_async.cli.streams import json_line, printable, utc_now
 
 __all__ = ["Session", "engagement", "run"]
 
@@ -49,6 +50,8 @@ class Session:
 
     json: bool = False
     """Whether stderr is for machines: if so, errors are events too."""
+    context: dict[str, object] = field(default_factory=dict)
+    """What every event says of its command, as `job`."""
 
 
 class _Lazy(click.Group):
@@ -105,10 +108,10 @@ def engagement() -> None:
 
 def run(args: Sequence[str]) -> int:
     """Run one command line and return its exit code. Errors go to stderr, without a traceback."""
-    signal.signal(signal.SIGTERM, _terminate)
     session = Session()
     try:
-        result = engagement.main(list(args), prog_name="engagement", standalone_mode=False, obj=session)
+        with signals_raise():
+            result = engagement.main(list(args), prog_name="engagement", standalone_mode=False, obj=session)
     except click.ClickException as error:
         return _refused(error, session)
     except (KeyboardInterrupt, click.Abort):
@@ -123,10 +126,6 @@ def run(args: Sequence[str]) -> int:
         _tell(message_of(error), exit_code_of(error), session)
         return exit_code_of(error)
     return result if isinstance(result, int) else OK
-
-
-def _terminate(_signal: int, _frame: object) -> NoReturn:
-    raise Interrupted(TERMINATED)  # as Ctrl-C does, so that unfinished files are removed
 
 
 def _refused(error: click.ClickException, session: Session) -> int:
@@ -147,9 +146,7 @@ def _refused(error: click.ClickException, session: Session) -> int:
 
 def _tell(message: str, exit_code: int, session: Session) -> None:
     if session.json:
-        import orjson
-
-        event = {"event": "error", "message": message, "exit_code": exit_code}
-        click.echo(orjson.dumps(event), err=True)
+        event = {"event": "error", "time": utc_now(), **session.context, "message": message, "exit_code": exit_code}
+        click.echo(json_line(event), err=True)
     else:
-        click.echo(f"engagement: {message}", err=True)
+        click.echo(printable(f"engagement: {message}"), err=True)

@@ -26,13 +26,16 @@ from rich.text import Text
 
 from engagement_async._core.endpoints import LAST_28_HOURS, TOTALS
 from engagement_async._core.merging import Merger
+from engagement_async._core.outcomes import count_outcomes
 from engagement_async._core.query import Query
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.result import EngagementResult
-from engagement_async._export.files import atomic_file, write_csv
+from engagement_async._export.files import atomic_file
+from engagement_async._export.rows import write_csv
+from engagement_async._progress import Progress, ProgressMeter, contract_per_minute
 from engagement_async.cli.app import Session
 from engagement_async.cli.exit_codes import OK
-from engagement_async.cli.progress import Meter, Snapshot, count
+from engagement_async.cli.progress import count
 from engagement_async.cli.report import Reporter
 from engagement_async.cli.signals import run_async
 from engagement_async.client import EngagementClient
@@ -286,19 +289,20 @@ class Demo:
 
     async def _fetch(self, title: str, name: str, query: Query, ids: Sequence[str]) -> None:
         self.console.print(f"\n[bold]{title}[/]")
-        merger, meter = Merger(query), Meter(len(ids), LIMIT, time.monotonic)
+        merger = Merger(query)
+        meter = ProgressMeter(len(ids), contract_per_minute([LIMIT]), time.monotonic)
         before = self.client.status().requests
 
-        def snapshot() -> Snapshot:
+        def progress() -> Progress:
             status = self.client.status()
-            return meter.snapshot(status.requests - before, status.waiting_s, status.waiting_for)
+            return meter.progress(status.requests - before, status.waiting_s, status.waiting_for)
 
-        async with self.reporter.watching(snapshot), self.client.stream(query, ids) as answers:
+        async with self.reporter.watching(progress), self.client.stream(query, ids) as answers:
             async for answer in answers:
-                meter.add(answer)
+                meter.add(count_outcomes(answer, query.engagement_types))
                 merger.add(answer)
         self.results[name] = merger.result()
-        done = snapshot()
+        done = progress()
         self.console.print(
             f"   {done.ids_done:,} IDs · {count(done.requests, 'request')} · {done.elapsed_s:.1f} s "
             f"· {done.requests / done.elapsed_s:.1f} requests a second (contract: {LIMIT.requests / LIMIT.period:g})"

@@ -13,6 +13,7 @@ __all__ = [
     "BUG",
     "CORRUPT",
     "CREDENTIALS",
+    "HANGUP",
     "INCOMPLETE",
     "INTERRUPTED",
     "LOCKED",
@@ -43,6 +44,7 @@ RESOURCE: Final = 6
 LOCKED: Final = 11
 OTHER_JOB: Final = 12
 CORRUPT: Final = 13
+HANGUP: Final = 129
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 """The reader of stdout closed the pipe; shells report SIGPIPE with this code."""

@@ -15,15 +15,20 @@ import orjson
 
 from engagement_async._core.endpoints import ENDPOINTS
 from engagement_async._core.merging import Merger
+from engagement_async._core.outcomes import count_outcomes
 from engagement_async._core.query import Query
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.result import EngagementResult
-from engagement_async._export.files import TABLE_FORMATS, atomic_file, write_csv, write_jsonl, write_parquet
+from engagement_async._export.files import atomic_file, output_stream
+from engagement_async._export.formats import write_parquet
+from engagement_async._export.layout import TABLE_FORMATS
+from engagement_async._export.rows import write_csv, write_jsonl
+from engagement_async._progress import Progress, ProgressMeter, contract_per_minute
 from engagement_async.cli import options
 from engagement_async.cli.app import Session
 from engagement_async.cli.config import Auth, Settings
 from engagement_async.cli.exit_codes import OK, SOME_FAILED, Interrupted
-from engagement_async.cli.progress import Meter, Snapshot, count, duration
+from engagement_async.cli.progress import count, duration, progress_event
 from engagement_async.cli.report import Reporter
 from engagement_async.cli.signals import run_async
 from engagement_async.client import EngagementClient, check_query
@@ -129,8 +134,8 @@ def gather(
     Raises `Interrupted` when a signal came, having told what was done.
     """
     merger = Merger(query)
-    meter = Meter(len(tweet_ids), limit, time.monotonic)
-    last: Snapshot = meter.snapshot(0)
+    meter = ProgressMeter(len(tweet_ids), contract_per_minute([limit]), time.monotonic)
+    last: Progress = meter.progress(0)
 
     async def run() -> None:
         nonlocal last
@@ -138,9 +143,9 @@ def gather(
             credentials, rate_limit=limit, concurrency=concurrency, base_url=base_url
         ) as client:
 
-            def snapshot() -> Snapshot:
+            def progress() -> Progress:
                 status = client.status()
-                return meter.snapshot(status.requests, status.waiting_s, status.waiting_for)
+                return meter.progress(status.requests, status.waiting_s, status.waiting_for)
 
             reporter.event(
                 "started",
@@ -149,23 +154,23 @@ def gather(
                 requests_at_least=requests_for(query, len(tweet_ids)),
             )
             try:
-                async with reporter.watching(snapshot), client.stream(query, tweet_ids) as answers:
+                async with reporter.watching(progress), client.stream(query, tweet_ids) as answers:
                     async for answer in answers:
-                        meter.add(answer)
+                        meter.add(count_outcomes(answer, query.engagement_types))
                         merger.add(answer)
             finally:
-                last = snapshot()
+                last = progress()
 
     try:
         run_async(run)
     except Interrupted as interrupted:
-        reporter.event("interrupted", **last.event(), exit_code=interrupted.exit_code)
+        reporter.event("interrupted", **progress_event(last), exit_code=interrupted.exit_code)
         reporter.note(
             f"interrupted: {last.ids_done:,} of {last.ids_total:,} IDs were answered for, with "
             f"{count(last.requests, 'request')}; nothing was written"
         )
         raise
-    reporter.event("progress", **last.event())
+    reporter.event("progress", **progress_event(last))
     reporter.note(f"{count(last.ids_total, 'ID')} · {count(last.requests, 'request')} · {duration(last.elapsed_s)}")
     return merger.result()
 
@@ -212,7 +217,7 @@ class Outputs:
     def __enter__(self) -> Outputs:
         with ExitStack() as stack:
             for name, path in self._paths.items():
-                self._files[name] = sys.stdout.buffer if path == "-" else stack.enter_context(atomic_file(path))
+                self._files[name] = stack.enter_context(output_stream(1) if path == "-" else atomic_file(path))
             self._open = stack.pop_all()
         return self
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Literal
 
 import click
-import orjson
 
 from engagement_async._ids.reading import Reject
+from engagement_async._progress import Progress
 from engagement_async.cli.app import Session
-from engagement_async.cli.progress import Snapshot, count, duration
+from engagement_async.cli.progress import count, duration, progress_event, progress_line, rate_text, waiting_text
+from engagement_async.cli.streams import json_line, printable, utc_now
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,8 +34,15 @@ _TOLD_EVERY = 10
 class Reporter:
     """Tells what happens: `terminal` draws, `lines` writes a line now and then, `json` events, `quiet` warnings."""
 
-    def __init__(self, mode: Mode) -> None:
+    def __init__(self, mode: Mode, session: Session | None = None) -> None:
         self.mode = mode
+        self._session = session or Session()
+        self._told_at: dict[str, float] = {}
+
+    @property
+    def context(self) -> dict[str, object]:
+        """What every event says of its command, as `job`."""
+        return self._session.context
 
     @classmethod
     def of(cls, session: Session, *, as_json: bool, quiet: bool) -> Reporter:
@@ -41,24 +50,33 @@ class Reporter:
         if as_json and quiet:
             raise click.UsageError("--json and --quiet: take one of them")
         session.json = as_json
-        return cls("json" if as_json else "quiet" if quiet else "terminal" if sys.stderr.isatty() else "lines")
+        return cls("json" if as_json else "quiet" if quiet else "terminal" if sys.stderr.isatty() else "lines", session)
 
     def event(self, name: str, **fields: object) -> None:
         """For machines alone."""
         if self.mode == "json":
-            click.echo(orjson.dumps({"event": name, **fields}), err=True)
+            event = {"event": name, "time": utc_now(), **self._session.context, **fields}
+            _write(json_line(event))
 
     def note(self, text: str) -> None:
         """For people alone."""
         if self.mode in ("terminal", "lines"):
-            click.echo(text, err=True)
+            _write(printable(text))
+
+    def now_and_then(self, name: str, text: str, **fields: object) -> None:
+        """Tell of work that takes long, every ten seconds: an event for machines, a line for people."""
+        now = time.monotonic()
+        if now - self._told_at.setdefault(name, now) >= _TOLD_EVERY:
+            self._told_at[name] = now
+            self.event(name, **fields)
+            self.note(text)
 
     def warn(self, message: str) -> None:
         """Always told."""
         if self.mode == "json":
             self.event("warning", message=message)
         else:
-            click.echo(f"warning: {message}", err=True)
+            _write(printable(f"warning: {message}"))
 
     def rejected(self, reject: Reject, *, show: bool) -> None:
         """A line that is no ID. Machines are told of each."""
@@ -71,17 +89,17 @@ class Reporter:
         """A list for people, cut where it gets long. Told even if `quiet`: it is about what went wrong."""
         if self.mode == "json" or not lines:
             return
-        click.echo(title, err=True)
+        _write(title)
         for line in lines[:at_most]:
-            click.echo(f"  {line}", err=True)
+            _write(printable(f"  {line}"))
         if len(lines) > at_most:
-            click.echo(f"  and {len(lines) - at_most:,} more", err=True)
+            _write(f"  and {len(lines) - at_most:,} more")
 
     @asynccontextmanager
-    async def watching(self, snapshot: Callable[[], Snapshot]) -> AsyncIterator[None]:
+    async def watching(self, progress: Callable[[], Progress]) -> AsyncIterator[None]:
         """While the block runs, shows its progress: drawn, or every ten seconds. Tells the engine's log too."""
         with self._hearing():
-            async with self._showing(snapshot):
+            async with self._showing(progress):
                 yield
 
     @contextmanager
@@ -95,7 +113,7 @@ class Reporter:
             log.removeHandler(handler)
 
     @asynccontextmanager
-    async def _showing(self, snapshot: Callable[[], Snapshot]) -> AsyncIterator[None]:
+    async def _showing(self, progress: Callable[[], Progress]) -> AsyncIterator[None]:
         if self.mode == "quiet":
             yield
             return
@@ -107,7 +125,7 @@ class Reporter:
             with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
 
                 def show() -> None:
-                    live.update(_drawn(snapshot()), refresh=True)
+                    live.update(_render(progress()), refresh=True)
 
                 async with _repeating(show, _DRAWN_EVERY_S):
                     yield
@@ -117,13 +135,19 @@ class Reporter:
         def tell() -> None:
             nonlocal samples
             samples += 1
-            now = snapshot()
+            now = progress()
             if samples % _TOLD_EVERY == 0:
-                self.event("progress", **now.event())
-                self.note(now.line())
+                self.event("progress", **progress_event(now))
+                self.note(progress_line(now))
 
         async with _repeating(tell, _SAMPLED_EVERY_S):
             yield
+
+
+def _write(text: str | bytes) -> None:
+    """Write to stderr. Who reads it may be gone: a run that is paid for outlives its log."""
+    with suppress(OSError):
+        click.echo(text, err=True)
 
 
 class _Handler(logging.Handler):
@@ -154,7 +178,7 @@ async def _repeating(action: Callable[[], None], every_s: float) -> AsyncIterato
         timer.cancel()
 
 
-def _drawn(now: Snapshot) -> RenderableType:
+def _render(now: Progress) -> RenderableType:
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -168,11 +192,11 @@ def _drawn(now: Snapshot) -> RenderableType:
         f"{now.ids_done:,} of {now.ids_total:,} IDs",
         Text(f"{duration(now.eta_s)} left" if now.eta_s is not None else "", style="cyan"),
     )
-    below = Text.assemble((count(now.requests, "request"), "bold"), " · ", now.rate())
-    if now.unavailable:
-        below.append(f" · {now.unavailable:,} gone", "yellow")
-    if now.failed:
-        below.append(f" · {now.failed:,} failed", "red")
-    if now.waiting():
-        below.append(f" · {now.waiting()}", "magenta")
+    below = Text.assemble((count(now.requests, "request"), "bold"), " · ", rate_text(now))
+    if now.outcomes.unavailable:
+        below.append(f" · {now.outcomes.unavailable:,} gone", "yellow")
+    if now.outcomes.failed:
+        below.append(f" · {now.outcomes.failed:,} failed", "red")
+    if waiting := waiting_text(now):
+        below.append(f" · {waiting}", "magenta")
     return Group(bar, below)

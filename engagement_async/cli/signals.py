@@ -1,23 +1,57 @@
-"""Runs a command's coroutine: on uvloop if it is installed, and stopped gracefully by SIGINT and SIGTERM."""
+"""Signals: a command is stopped gracefully by the first one, and ended at once by the second. Ignored ones stay ignored."""
 
 from __future__ import annotations
 
-import asyncio
+import os
 import signal
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from engagement_async.cli.exit_codes import INTERRUPTED, TERMINATED, Interrupted
+from engagement_async.cli.exit_codes import HANGUP, INTERRUPTED, TERMINATED, Interrupted
 
-__all__ = ["run_async"]
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["run_async", "signals_raise"]
 
 _Result = TypeVar("_Result")
-_CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+_CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGHUP: HANGUP}
+
+
+@contextmanager
+def signals_raise() -> Iterator[None]:
+    """Raise `Interrupted` in the main thread when a signal comes during the block, so that unfinished files are removed."""
+    handlers = {number: signal.getsignal(number) for number in _handled()}
+    for number in handlers:
+        signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _handled() -> list[signal.Signals]:
+    return [number for number in _CODES if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def _interrupt(number: int, _frame: object) -> NoReturn:
+    raise Interrupted(_CODES[signal.Signals(number)])
+
+
+def _end_now(number: int, _frame: object) -> None:
+    """End the process by this signal: as process 1 of a container, which no signal ends by default, by itself."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)
 
 
 def run_async(main: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
     """Return the coroutine's result. The first signal cancels it, and raises `Interrupted` once it has cleaned up;
     the second terminates the process immediately."""
+    import asyncio  # `engagement --help` needs none
+
     handlers = {number: signal.getsignal(number) for number in _CODES}
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -28,19 +62,22 @@ def run_async(main: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
 
 
 async def _stoppable(main: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
+    import asyncio
+
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(main())
+    handled = _handled()
     stopped_by: signal.Signals | None = None
 
     def stop(number: signal.Signals) -> None:
         nonlocal stopped_by
         stopped_by = number
         task.cancel()
-        for each in _CODES:
+        for each in handled:
             loop.remove_signal_handler(each)
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, _end_now if os.getpid() == 1 else signal.SIG_DFL)
 
-    for number in _CODES:
+    for number in handled:
         loop.add_signal_handler(number, stop, number)
     try:
         return await task
@@ -49,7 +86,7 @@ async def _stoppable(main: Callable[[], Coroutine[Any, Any, _Result]]) -> _Resul
             raise
         raise Interrupted(_CODES[stopped_by]) from None
     finally:
-        for number in _CODES:
+        for number in handled:
             loop.remove_signal_handler(number)
 
 

@@ -152,7 +152,7 @@ async def test_a_value_beyond_64_bits_fails_its_tweet_alone() -> None:
 
 
 def inclusive(number: int, asked: dict[str, Any]) -> Any:
-    """An API that takes `end` in."""
+    """Answer as an API that takes `end` in."""
     at, end = (datetime.fromisoformat(asked[name]) for name in ("start", "end"))
     days: dict[str, dict[str, str]] = {}
     while at <= end:

@@ -84,7 +84,7 @@ def classes(path: Path) -> Iterator[ast.ClassDef]:
 def private_names_of_others(path: Path) -> Iterator[str]:
     """Return what a module takes of another that is marked as private there."""
     source = tree(path)
-    own = {"_fields", "_asdict", "_replace", "_make"}  # a named tuple's public names
+    own = {"_fields", "_asdict", "_replace", "_make", "_exit"}  # public names of a named tuple, and of `os`
     for node in ast.walk(source):
         if isinstance(node, Function | ast.ClassDef):
             own.add(node.name)

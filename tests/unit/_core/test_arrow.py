@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from engagement_async import LAST_28_HOURS, Answer, Merger, Query, UsageError
-from engagement_async._core.arrow import concatenated, grouping_table
+from engagement_async._core.arrow import concat, grouping_table
 from engagement_async._core.query import FULL_ORDERS
 from tests.unit._core.test_result import result_of
 
@@ -56,8 +56,8 @@ def test_tables_of_different_columns_make_one_with_nulls() -> None:
     hours = grouping_table({"23": 1}, ["engagement.hour"])
     days = grouping_table({"2026-03-01": {"23": 2}}, ["engagement.day", "engagement.hour"])
 
-    assert concatenated([hours]) is hours
-    assert [sorted(row.items(), key=str) for row in concatenated([hours, days]).to_pylist()] == [
+    assert concat([hours]) is hours
+    assert [sorted(row.items(), key=str) for row in concat([hours, days]).to_pylist()] == [
         sorted({"engagement_hour_of_day": 23, "engagement_hour": None, "value": 1}.items(), key=str),
         sorted(
             {"engagement_hour_of_day": None, "engagement_hour": days["engagement_hour"][0].as_py(), "value": 2}.items(),

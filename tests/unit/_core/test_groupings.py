@@ -160,15 +160,15 @@ def test_days_are_put_in_above_hours(asked: tuple[str, ...], expected: tuple[str
     ],
 )
 def test_hours_have_the_levels_that_the_answer_has(grouping: g.Grouping, shapes: list[Any]) -> None:
-    assert g.answered_shapes(("engagement.hour",), grouping) == shapes
+    assert g.split_by_levels(("engagement.hour",), grouping) == shapes
 
 
 @pytest.mark.parametrize("levels", [order for order in ORDERS if g.levels_with_days(order) == order], ids=" ".join)
 def test_a_row_has_its_columns_and_its_leaf(levels: tuple[str, ...]) -> None:
-    rows = list(g.rows_of(levels, nested(levels)))
+    rows = list(g.iter_rows(levels, nested(levels)))
 
     assert [row.pop("value") for row in rows] == list(paths(nested(levels)).values())
-    assert all(tuple(row) == g.columns_of(levels) for row in rows)
+    assert all(tuple(row) == g.key_columns(levels) for row in rows)
 
 
 def test_days_and_hours_are_read_strictly() -> None:

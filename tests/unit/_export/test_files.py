@@ -1,98 +1,27 @@
-"""Tables out: right bytes, whole files or none, flat memory."""
+"""Files: whole or not there."""
 
 from __future__ import annotations
 
-import csv
 import errno
 import io
-import json
 import os
+import signal
 import stat
+import subprocess
+import sys
 import threading
-import tracemalloc
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from engagement_async._export.files import Row, atomic_file, rows_of, write_csv, write_jsonl, write_parquet
+from engagement_async._export.files import atomic_file, atomic_path
+from engagement_async._export.formats import write_parquet
 from engagement_async.errors import UsageError
 
 AT = datetime(2015, 9, 14, 17, tzinfo=UTC)
-ROWS: list[Row] = [
-    {
-        "tweet_id": "1070059276213702656",
-        "engagement_type": "favorites",
-        "engagement_day": date(2015, 9, 14),
-        "value": 67,
-    },
-    {"tweet_id": "1", "engagement_type": "replies", "engagement_hour": AT, "value": -8},
-]
-
-
-def test_jsonl() -> None:
-    file = io.BytesIO()
-    write_jsonl(file, ROWS)
-
-    assert file.getvalue().decode().splitlines() == [
-        '{"tweet_id":"1070059276213702656","engagement_type":"favorites","engagement_day":"2015-09-14","value":67}',
-        '{"tweet_id":"1","engagement_type":"replies","engagement_hour":"2015-09-14T17:00:00Z","value":-8}',
-    ]
-
-
-def test_csv() -> None:
-    file = io.BytesIO()
-    east = AT.astimezone(timezone(timedelta(hours=2)))
-    write_csv(
-        file,
-        [*ROWS, {"tweet_id": "2", "engagement_hour": east}],
-        ["tweet_id", "engagement_day", "engagement_hour", "value"],
-    )
-
-    assert file.getvalue().decode() == (
-        "tweet_id,engagement_day,engagement_hour,value\n"
-        "1070059276213702656,2015-09-14,,67\n"
-        "1,,2015-09-14T17:00:00Z,-8\n"
-        "2,,2015-09-14T17:00:00Z,\n"
-    )
-    assert not file.closed
-
-
-@pytest.mark.parametrize("text", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", " =1"])
-def test_a_cell_that_a_spreadsheet_would_run_is_quoted(text: str) -> None:
-    file = io.BytesIO()
-    write_csv(file, [{"name": text}], ["name"])
-
-    assert list(csv.reader(io.StringIO(file.getvalue().decode(), newline="")))[1] == [f"'{text}"]
-
-
-@given(st.lists(st.fixed_dictionaries({"a": st.text(), "b": st.integers(-(2**63), 2**63 - 1)})))
-def test_csv_and_jsonl_come_back(rows: list[Row]) -> None:
-    lines, table = io.BytesIO(), io.BytesIO()
-    write_jsonl(lines, rows)
-    write_csv(table, rows, ["a", "b"])
-
-    assert [json.loads(line) for line in lines.getvalue().split(b"\n")[:-1]] == rows
-    read = csv.DictReader(io.StringIO(table.getvalue().decode(), newline=""))
-    for row, back in zip(rows, read, strict=True):
-        assert back["b"] == str(row["b"])
-        text = str(row["a"]).replace("\r", " ")
-        assert back["a"] in (text, f"'{text}")
-
-
-def test_parquet_comes_back_and_is_the_same_twice() -> None:
-    tables = [pa.table({"tweet_id": [str(n)], "hour": pa.array([AT], pa.timestamp("s", "UTC"))}) for n in range(3)]
-    files = [io.BytesIO(), io.BytesIO()]
-    for file in files:
-        write_parquet(file, iter(tables))
-
-    assert files[0].getvalue() == files[1].getvalue()
-    back = pq.read_table(io.BytesIO(files[0].getvalue()))
-    assert list(rows_of([back])) == [{"tweet_id": str(n), "hour": AT} for n in range(3)]
 
 
 def test_a_file_appears_whole_with_the_mode_that_umask_leaves(tmp_path: Path) -> None:
@@ -149,13 +78,103 @@ def test_a_path_that_no_file_can_have_is_told_first(tmp_path: Path) -> None:
         pass
 
 
-def test_memory_stays_flat(tmp_path: Path) -> None:
-    rows = ({"tweet_id": str(10**18 + n), "value": n} for n in range(100_000))
-    tracemalloc.start()
-    with atomic_file(tmp_path / "out.csv") as file:
-        write_csv(file, rows, ["tweet_id", "value"])
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+def test_a_file_keeps_the_mode_of_the_one_that_it_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    path.write_text("old")
+    path.chmod(0o600)
+    with atomic_file(path) as file:
+        file.write(b"new")
 
-    assert peak < 1_000_000
-    assert (tmp_path / "out.csv").read_bytes().count(b"\n") == 100_001
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("new", 0o600)
+
+
+def test_a_library_gets_no_place_that_is_no_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.duckdb")
+    with pytest.raises(UsageError, match="no regular file"), atomic_path(tmp_path / "pipe.duckdb"):
+        pass
+
+    assert stat.S_ISFIFO((tmp_path / "pipe.duckdb").stat().st_mode)
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "文" * 85, "é" * 127])
+def test_the_longest_names_can_be_written(tmp_path: Path, name: str) -> None:
+    with atomic_file(tmp_path / name) as file:
+        file.write(b"1")
+
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+KILLED = """
+import os, signal, sys
+from engagement_async._export.files import atomic_file, atomic_path
+with atomic_file(sys.argv[1]) as file:
+    file.write(b"half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_run_left_goes_and_what_another_writes_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a[b]*.csv"
+    subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    left = {entry.suffix for entry in tmp_path.iterdir()}
+    with atomic_file(path) as other:
+        other.write(b"other")
+        with atomic_file(path) as file:
+            file.write(b"whole")
+        assert path.read_bytes() == b"whole"
+
+    assert left == {".part", ".lock"}
+    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [(path.name, b"other")]
+
+
+WRITER = """
+import sys
+from engagement_async._export.files import atomic_file, atomic_path
+with atomic_file(sys.argv[1]) as file:
+    for n in range(200_000):
+        file.write(b"%9d\\n" % n)
+"""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("blocking", [True, False])
+@pytest.mark.parametrize("place", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_a_pipe_gets_every_byte(unbuffered: str, blocking: bool, place: str) -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, blocking)
+    with open(read, "rb") as reader:
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, place], stdout=write, env={**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        )
+        os.close(write)
+        got = b""
+        for signal_ in (signal.SIGSTOP, signal.SIGCONT) * 3:
+            got += os.read(reader.fileno(), 4096)
+            process.send_signal(signal_)
+        got += reader.read()
+
+    assert process.wait() == 0
+    assert got == b"".join(b"%9d\n" % n for n in range(200_000))
+
+
+def test_a_reader_that_goes_away_is_an_error() -> None:
+    read, write = os.pipe()
+    process = subprocess.Popen([sys.executable, "-c", WRITER, "/dev/stdout"], stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    os.close(read)
+
+    assert b"BrokenPipeError" in process.communicate()[1]
+    assert process.returncode == 1
+
+
+def test_parquet_goes_through_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+    with atomic_file(tmp_path / "pipe") as file:
+        write_parquet(file, [pa.table({"a": [1, 2]})])
+    reader.join()
+
+    assert pq.read_table(io.BytesIO(got[0])).to_pydict() == {"a": [1, 2]}

@@ -6,10 +6,8 @@ import asyncio
 import csv
 import json
 import random
-import sqlite3
-import zlib
+from contextlib import ExitStack
 from datetime import UTC, date, datetime
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,77 +15,43 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from engagement_async import Answer, EngagementResult, Merger, Query, UsageError
-from engagement_async._core.endpoints import LAST_28_HOURS
-from engagement_async._export.files import write_csv, write_jsonl
-from engagement_async._export.ordering import RowText, Shape, columns_of
-from engagement_async.backfill import BackfillJob, JobCorruptError, JobError, JobIncompleteError, JobLockedError
+from engagement_async import Answer, Query, UsageError
+from engagement_async.backfill import BackfillJob, JobCorruptError, JobIncompleteError, JobLockedError
 from engagement_async.backfill.codec import encode_answer
-from engagement_async.backfill.create import GivenIds, Starting
+from engagement_async.backfill.create import CreateJob
+from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.exporter import Exporter
-from engagement_async.backfill.journal import Folder, Journal
-from engagement_async.backfill.retry_failed import pack_failed, patched
-from tests.support.jobs import BY_TWEET, HOURLY, MIXED, TYPES, digest, fill, make_ids, started
-
-DAYS = ("2026-01-02", "2026-01-01")
-HOURS = ("17", "03")
-
-
-def shuffled(value: Any, draw: random.Random) -> Any:
-    """Return the same JSON object with its keys in another order."""
-    if not isinstance(value, dict):
-        return value
-    keys = list(value)
-    draw.shuffle(keys)
-    return {key: shuffled(value[key], draw) for key in keys}
-
-
-def answered(query: Query, number: int, ids: tuple[str, ...], draw: random.Random) -> Answer:
-    """Return an answer whose values follow from its IDs, and whose order from `draw`."""
-    keys: dict[str, tuple[str, ...]] = {
-        "tweet.id": ids[1:-1],
-        "engagement.type": query.engagement_types,
-        "engagement.day": DAYS,
-        "engagement.hour": HOURS,
-    }
-
-    def nested(levels: tuple[str, ...], seed: int) -> Any:
-        if not levels:
-            return seed % 1000
-        return {
-            key: nested(levels[1:], hash((seed, int(ids[0]), len(key), key[-1:] + key[:1])) % 10**9)
-            for key in keys[levels[0]]
-        }
-
-    groupings = {name: shuffled(nested(group_by, 7), draw) for name, group_by in query.groupings.items()}
-    return Answer(number, ids, groupings, unavailable_tweet_ids=ids[:1], failed_tweet_ids={ids[-1]: "missing"})
+from engagement_async.backfill.inputs import GivenSource
+from tests.support.jobs import (
+    BY_TWEET,
+    DAYS,
+    HOURLY,
+    MIXED,
+    TYPES,
+    answered,
+    digest,
+    fill,
+    make_ids,
+    merged,
+    started,
+    unanswered,
+)
 
 
-def job_of(path: Path, query: Query, seed: int, count: int = 2000) -> Folder:
+def job_of(path: Path, query: Query, seed: int, count: int = 2000) -> JobDirectory:
     """Return a job whose answers came in an order of their own, each with its keys in an order of its own."""
     draw = random.Random(seed)
-    folder = Folder(path)
-    Starting(folder, query, GivenIds(make_ids(count)))()
-    with Journal.open(folder) as journal:
-        batches = journal.pending(-1, 10**6)
+    folder = JobDirectory(path)
+    CreateJob(folder, query, GivenSource(make_ids(count)))()
+    with folder.open_journal() as journal:
+        batches = unanswered(journal, 10**6)
         draw.shuffle(batches)
         for batch in batches:
             journal.write(
                 [encode_answer(answered(query, *batch, draw), query.engagement_types)], {"spent": {"n": seed}}
             )
     return folder
-
-
-def merged(folder: Folder) -> EngagementResult:
-    with Journal.open(folder) as journal:
-        merger = Merger(journal.query)
-        for batch, stored in journal.answers():
-            assert stored is not None
-            merger.add(journal.decoded(stored, batch))
-        return merger.result()
 
 
 @pytest.fixture(scope="module")
@@ -108,14 +72,14 @@ def test_the_order_of_the_answers_does_not_show(twins: Path, tmp_path: Path, kin
         place = "result.json" if kind == "json" else f"{{grouping}}.{kind}"
         (tmp_path / str(seed)).mkdir()
         outcomes = tmp_path / str(seed) / f"outcomes.{kind if kind != 'json' else 'csv'}"
-        Exporter(Folder(twins / f"{name}{seed}"), tmp_path / str(seed) / place, outcomes=outcomes).export()
+        Exporter(JobDirectory(twins / f"{name}{seed}"), tmp_path / str(seed) / place, outcomes=outcomes).export()
         digests.append({path.name: digest(path) for path in (tmp_path / str(seed)).iterdir()})
 
     assert digests[0] == digests[1]
     assert len(digests[0]) == (2 if kind == "json" else {"job": 4, "hours": 3}[name])
 
 
-def rows_of(path: Path) -> list[dict[str, Any]]:
+def iter_rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".jsonl":
         return [json.loads(line) for line in path.read_text().splitlines()]
     if path.suffix == ".csv":
@@ -126,7 +90,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def test_rows_are_sorted_by_the_input_and_equal_the_merger(twins: Path, tmp_path: Path) -> None:
-    folder = Folder(twins / "job1")
+    folder = JobDirectory(twins / "job1")
     for kind in ("parquet", "jsonl", "csv"):
         Exporter(folder, tmp_path / f"{{grouping}}.{kind}").export()
     result = merged(folder)
@@ -134,16 +98,16 @@ def test_rows_are_sorted_by_the_input_and_equal_the_merger(twins: Path, tmp_path
     for name in MIXED.groupings:
         failed = result.failed_tweet_ids
         expected = [row for row in result.rows(name) if row.get("tweet_id") not in failed]
-        rows = rows_of(tmp_path / f"{name}.parquet")
+        rows = iter_rows(tmp_path / f"{name}.parquet")
         key = lambda row: (place.get(row.get("tweet_id"), 0), TYPES.index(row["engagement_type"]))  # noqa: E731
         assert rows == sorted(expected, key=key)
         assert list(rows[0]) == list(result.columns(name))
-        assert rows_of(tmp_path / f"{name}.jsonl") == rows
-        assert rows_of(tmp_path / f"{name}.csv") == [{key: str(value) for key, value in row.items()} for row in rows]
+        assert iter_rows(tmp_path / f"{name}.jsonl") == rows
+        assert iter_rows(tmp_path / f"{name}.csv") == [{key: str(value) for key, value in row.items()} for row in rows]
 
 
 def test_types_are_those_of_to_arrow_and_sums_in_sql_equal_the_merger(twins: Path, tmp_path: Path) -> None:
-    folder = Folder(twins / "hours1")
+    folder = JobDirectory(twins / "hours1")
     Exporter(folder, tmp_path / "{grouping}.parquet").export()
     Exporter(folder, tmp_path / "all.duckdb", outcomes=tmp_path / "a.csv").export()
     result = merged(folder)
@@ -181,7 +145,7 @@ def test_types_are_those_of_to_arrow_and_sums_in_sql_equal_the_merger(twins: Pat
 
 
 def test_parts_together_are_the_whole(twins: Path, tmp_path: Path) -> None:
-    folder = Folder(twins / "job1")
+    folder = JobDirectory(twins / "job1")
     done = Exporter(folder, f"{tmp_path}/parts/", format="jsonl", part_ids=600).export()
     Exporter(folder, tmp_path / "{grouping}.jsonl").export()
 
@@ -197,7 +161,8 @@ async def test_parts_can_be_followed_while_the_job_runs(tmp_path: Path) -> None:
     folder = await asyncio.to_thread(started, tmp_path / "job", 2000)
     told: list[str] = []
     job = BackfillJob(folder.path)
-    with folder.locked():  # as a run holds it
+    with ExitStack() as stack:
+        await asyncio.to_thread(stack.enter_context, folder.locked())  # as a run holds it
         following = asyncio.create_task(
             job.export(f"{tmp_path}/parts/", format="csv", part_ids=500, follow=True, on_file=told.append)
         )
@@ -233,8 +198,8 @@ def test_a_job_that_is_not_complete_is_exported_when_that_is_wanted(tmp_path: Pa
         Exporter(folder, tmp_path / "x.csv").export()
     done = Exporter(folder, tmp_path / "x.csv", outcomes=tmp_path / "a.jsonl", partial=True).export()
 
-    assert (done.pending, len(rows_of(tmp_path / "x.csv"))) == (500, 1000)
-    assert {row["state"] for row in rows_of(tmp_path / "a.jsonl")} == {"pending"}
+    assert (done.pending, len(iter_rows(tmp_path / "x.csv"))) == (500, 1000)
+    assert {row["state"] for row in iter_rows(tmp_path / "a.jsonl")} == {"pending"}
 
 
 def test_a_damaged_journal_leaves_the_last_export_as_it_was(tmp_path: Path) -> None:
@@ -242,9 +207,9 @@ def test_a_damaged_journal_leaves_the_last_export_as_it_was(tmp_path: Path) -> N
     fill(folder)
     Exporter(folder, tmp_path / "x.csv").export()
     before = digest(tmp_path / "x.csv")
-    raw = bytearray(folder.journal.read_bytes())
+    raw = bytearray(folder.journal_path.read_bytes())
     raw[-100] ^= 4
-    folder.journal.write_bytes(raw)
+    folder.journal_path.write_bytes(raw)
     with pytest.raises(JobCorruptError):
         Exporter(folder, tmp_path / "x.csv").export()
 
@@ -258,7 +223,7 @@ def test_a_job_that_changes_meanwhile_is_told(tmp_path: Path, monkeypatch: pytes
 
     class Late(Exporter):
         def _write_json(self, *args: Any) -> None:
-            Starting(folder, None, GivenIds(["7"]), extend=True)()
+            CreateJob(folder, None, GivenSource(["7"]), extend=True)()
             super()._write_json(*args)
 
     with pytest.raises(JobLockedError, match="changed meanwhile"):
@@ -268,9 +233,9 @@ def test_a_job_that_changes_meanwhile_is_told(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet", "duckdb", "json"])
 def test_a_job_without_any_value_makes_empty_tables(tmp_path: Path, kind: str) -> None:
-    folder = Folder(tmp_path / "job")
-    Starting(folder, HOURLY, GivenIds(["1", "2"]))()
-    with Journal.open(folder) as journal:
+    folder = JobDirectory(tmp_path / "job")
+    CreateJob(folder, HOURLY, GivenSource(["1", "2"]))()
+    with folder.open_journal() as journal:
         journal.write([encode_answer(Answer(0, ("1", "2"), unavailable_tweet_ids=("1", "2")), TYPES)], {})
     place = f"{{grouping}}.{kind}" if kind not in ("duckdb", "json") else f"x.{kind}"
     Exporter(folder, tmp_path / place).export()
@@ -312,139 +277,20 @@ def test_an_output_that_cannot_be_is_told(twins: Path, tmp_path: Path, output: s
     before = sorted(tmp_path.iterdir())
     place = output if output == "-" else f"{tmp_path}/{output}"
     with pytest.raises(UsageError, match=says.replace("{", r"\{").replace("}", r"\}")):
-        Exporter(Folder(twins / "job1"), place, **options).export()
+        Exporter(JobDirectory(twins / "job1"), place, **options).export()
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_stdout_gets_text(twins: Path) -> None:
-    folder = Folder(twins / "job1")
-    out = BytesIO()
-    Exporter(folder, "-", format="json", stdout=out).export()
+def test_stdout_gets_text(twins: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Exporter(JobDirectory(twins / "job1"), "-", format="json").export()
 
-    assert json.loads(out.getvalue())["all"]
+    assert json.loads(capfd.readouterr().out)["all"]
 
 
 def test_a_grouping_that_is_no_name_for_a_file_is_told(tmp_path: Path) -> None:
     query = Query(BY_TWEET.endpoint, engagement_types=TYPES, groupings={"../up": ["tweet.id"]})
-    folder = Folder(tmp_path / "job")
-    Starting(folder, query, GivenIds(["1"]))()
+    folder = JobDirectory(tmp_path / "job")
+    CreateJob(folder, query, GivenSource(["1"]))()
     for output in (f"{tmp_path}/{{grouping}}.csv", f"{tmp_path}/parts/"):
         with pytest.raises(UsageError, match="cannot be part of a file's name"):
             Exporter(folder, output).export()
-
-
-# --- shapes -------------------------------------------------------------------------------------------------------
-
-GROUP_BYS = [
-    ("tweet.id",),
-    ("engagement.type",),
-    ("engagement.type", "tweet.id"),
-    ("tweet.id", "engagement.hour"),
-    ("engagement.hour", "tweet.id"),
-    ("engagement.day", "engagement.type"),
-    ("tweet.id", "engagement.day", "engagement.type"),
-    ("tweet.id", "engagement.type", "engagement.day", "engagement.hour"),
-    ("engagement.type", "tweet.id", "engagement.day", "engagement.hour"),
-]
-
-
-@pytest.mark.parametrize("group_by", GROUP_BYS, ids="-".join)
-@pytest.mark.parametrize("kind", ["jsonl", "csv"])
-def test_lines_are_those_of_the_writers(group_by: tuple[str, ...], kind: str) -> None:
-    query = Query(LAST_28_HOURS, engagement_types=["favorites", "replies"], groupings={"g": group_by})
-    ids = tuple(map(str, range(100, 106)))
-    answer = answered(query, 0, ids, random.Random(3))
-    shape = Shape(query, "g")
-    answer.groupings["g"] = shape.ordered(answer)
-    result = EngagementResult(query, answer.groupings, None, None, (), [], [], {}, {}, {}, list(ids))
-    text = RowText(kind, columns_of(shape.levels))
-    expected = BytesIO()
-    if kind == "csv":
-        write_csv(expected, result.rows("g"), result.columns("g"))
-    else:
-        write_jsonl(expected, result.rows("g"))
-
-    assert text.header + text.lines(answer.groupings["g"], shape.levels) == expected.getvalue()
-    assert columns_of(shape.levels) == result.columns("g")
-
-
-@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", 'a"b,c', "</script>"])
-def test_a_hostile_metric_is_quoted_as_the_writers_do(name: str) -> None:
-    query = Query(BY_TWEET.endpoint, engagement_types=TYPES, groupings={"g": ["tweet.id", "engagement.type"]})
-    grouping = {"1": {name: 5}}
-    for kind in ("jsonl", "csv"):
-        expected = BytesIO()
-        rows = [{"tweet_id": "1", "engagement_type": name, "value": 5}]
-        if kind == "csv":
-            write_csv(expected, rows, list(rows[0]))
-        else:
-            write_jsonl(expected, rows)
-        text = RowText(kind, columns_of(query.groupings["g"]))
-        assert text.header + text.lines(grouping, query.groupings["g"]) == expected.getvalue()
-
-
-def test_hours_now_with_days_and_now_without_are_told() -> None:
-    query = Query(LAST_28_HOURS, engagement_types=["favorites"], groupings={"g": ["engagement.hour"]})
-    shape = Shape(query, "g")
-    shape.order({"2026-01-01": {"17": 1}})
-    with pytest.raises(JobError, match="now with days, now without"):
-        shape.order({"17": 1})
-
-
-# --- asking failed IDs again ----------------------------------------------------------------------------------------
-
-
-@given(st.data())
-def test_failed_ids_that_are_answered_later_make_the_answer_that_would_have_been(data: Any) -> None:
-    ids = make_ids(12)
-    batches = {0: tuple(ids[:4]), 1: tuple(ids[4:8]), 2: tuple(ids[8:])}
-    failed = set(data.draw(st.lists(st.sampled_from(ids), unique=True)))
-    gone = set(data.draw(st.lists(st.sampled_from(ids), unique=True)))
-
-    def answer(number: int, asked: tuple[str, ...], down: set[str]) -> Answer:
-        told = [i for i in asked if i not in gone | down]
-        by_tweet = {i: {"favorites": int(i) % 97, "replies": 2} for i in told}
-        return Answer(
-            number,
-            asked,
-            {
-                "by_tweet": by_tweet,
-                "by_type": {kind: {i: by_tweet[i][kind] for i in told} for kind in TYPES} if told else {},
-                "all": {kind: sum(by_tweet[i][kind] for i in told) for kind in TYPES} if told else {},
-            },
-            unavailable_tweet_ids=tuple(i for i in asked if i in gone - down),
-            failed_tweet_ids={i: "down" for i in asked if i in down},
-        )
-
-    answers = {number: answer(number, asked, failed) for number, asked in batches.items()}
-    small = Query(LAST_28_HOURS, engagement_types=["favorites", "replies"], groupings=MIXED.groupings)
-    asked: list[str] = []
-    for again in pack_failed([a for a in answers.values() if a.failed_tweet_ids], small):
-        assert len(again.batch.tweet_ids) <= 25
-        asked += again.batch.tweet_ids
-        with_sums = True
-        for number, chosen in again.homes:
-            new = answer(again.batch.number, again.batch.tweet_ids, set())
-            answers[number] = patched(answers[number], new, chosen, MIXED, with_sums=with_sums)
-            with_sums = False
-
-    assert sorted(asked) == sorted(failed)
-    expected, actual = Merger(MIXED), Merger(MIXED)
-    for number, batch in batches.items():
-        expected.add(answer(number, batch, set()))
-        actual.add(answers[number])
-    assert actual.result().groupings == expected.result().groupings
-    assert actual.result().outcomes == expected.result().outcomes
-    assert actual.result().unavailable_tweet_ids == expected.result().unavailable_tweet_ids
-
-
-def test_a_journal_can_be_read_without_this_package(tmp_path: Path) -> None:
-    folder = started(tmp_path / "job", 300)
-    fill(folder)
-    found: dict[str, Any] = {}
-    connection = sqlite3.connect(folder.journal)
-    for _, body in connection.execute("SELECT number, body FROM answer"):
-        found |= json.loads(zlib.decompress(body))["groupings"]["by_tweet"]
-    connection.close()
-
-    assert found == merged(folder).groupings["by_tweet"]

@@ -12,8 +12,6 @@ import pytest
 from engagement_async import (
     AuthError,
     BearerCredentials,
-    EngagementResult,
-    Merger,
     OAuth1Credentials,
     Query,
     RateLimit,
@@ -28,9 +26,9 @@ from engagement_async.backfill import (
     OtherJobError,
     Progress,
 )
-from engagement_async.backfill.journal import Folder, Journal
+from engagement_async.backfill.journal import Journal
 from engagement_async.emulator import Emulator
-from tests.support.jobs import BY_TWEET, HOURLY, MIXED, TYPES, bearer, emulator, make_ids
+from tests.support.jobs import BY_TWEET, HOURLY, MIXED, TYPES, bearer, emulator, make_ids, merged
 
 FAST = RateLimit(100_000, period=1)
 
@@ -85,8 +83,8 @@ async def test_a_job_in_many_runs_asks_every_id_once_and_adds_up(tmp_path: Path)
         found = await result(job, tmp_path)
         status = await job.status()
         assert {name: found[name] for name in MIXED.groupings} == truth(server, MIXED, ids)
-        assert len(found["unavailable_tweet_ids"]) == progress.counts.unavailable > 50
-        assert (await job.verify()).counts == progress.counts == status.tally.counts
+        assert len(found["unavailable_tweet_ids"]) == progress.outcomes.unavailable > 50
+        assert (await job.verify()).outcomes == progress.outcomes == status.totals.outcomes
         assert sum(spent.requests for spent in status.runs) == 13 == len(server.log)
         assert status.is_complete
         assert not status.is_running
@@ -111,7 +109,7 @@ async def test_what_is_unavailable_is_never_asked_again(tmp_path: Path) -> None:
         await run(job, server)
         more = await job.start(BY_TWEET, [*ids[:100], "5", "6"], extend=True)
         await run(job, server)
-        await job.retry_failed(bearer(server), rate_limit=FAST, base_url=server.base_url)
+        await job.run(bearer(server), failed_only=True, rate_limit=FAST, base_url=server.base_url)
 
         assert more.new_ids == 2
         assert sorted(asked(server)) == sorted([*ids, "5", "6"])
@@ -124,18 +122,18 @@ async def test_failed_ids_are_asked_again_together_and_all_adds_up(tmp_path: Pat
         job = BackfillJob(tmp_path / "job")
         await job.start(MIXED, ids)
         progress = await run(job, server)
-        assert progress.counts.failed == len(bad) == 10
-        again = await job.retry_failed(bearer(server), rate_limit=FAST, base_url=server.base_url)
-        assert again.counts.failed == 10  # still refused
+        assert progress.outcomes.failed == len(bad) == 10
+        again = await job.run(bearer(server), failed_only=True, rate_limit=FAST, base_url=server.base_url)
+        assert again.outcomes.failed == 10  # still refused
 
         server._service.world.rejected.clear()
         before = len(server.log)
-        mended = await job.retry_failed(bearer(server), rate_limit=FAST, base_url=server.base_url)
+        mended = await job.run(bearer(server), failed_only=True, rate_limit=FAST, base_url=server.base_url)
 
-        assert mended.counts.failed == 0
+        assert mended.outcomes.failed == 0
         assert len(server.log) == before + 1
         assert {name: (await result(job, tmp_path))[name] for name in MIXED.groupings} == truth(server, MIXED, ids)
-        assert (await job.verify()).counts == mended.counts
+        assert (await job.verify()).outcomes == mended.outcomes
 
 
 async def test_an_export_equals_the_merger(tmp_path: Path) -> None:
@@ -144,19 +142,9 @@ async def test_an_export_equals_the_merger(tmp_path: Path) -> None:
         job = BackfillJob(tmp_path / "job")
         await job.start(MIXED, ids)
         await run(job, server)
-        merged = await asyncio.to_thread(merge, job.folder)
+        expected = await asyncio.to_thread(merged, job.directory)
 
-        assert await result(job, tmp_path) == texts_of_response(merged.to_response())
-
-
-def merge(folder: Folder) -> EngagementResult:
-    """Merge what is in a job's journal."""
-    merger = Merger(MIXED)
-    with Journal.open(folder) as journal:
-        for batch, stored in journal.answers():
-            assert stored is not None
-            merger.add(journal.decoded(stored, batch))
-    return merger.result()
+        assert await result(job, tmp_path) == texts_of_response(expected.to_response())
 
 
 def texts_of_response(response: dict[str, Any]) -> dict[str, Any]:
@@ -214,15 +202,14 @@ async def test_the_next_run_counts_what_the_last_one_spent(tmp_path: Path) -> No
         assert server.peak() <= 20
 
 
-async def test_an_outage_leaves_ids_pending_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engagement_async.backfill.runner.OUTAGE_S", 0.5)
+async def test_an_outage_leaves_ids_pending_not_failed(tmp_path: Path) -> None:
     async with emulator() as server:
         job = BackfillJob(tmp_path / "job")
         await job.start(BY_TWEET, make_ids(5000))
         await run(job, server, max_requests=5)
         server.set_faults({"503": 1})
-        progress = await run(job, server, concurrency=12)  # ten faults in a row are an outage
-        assert (progress.outcome, progress.counts.failed, progress.pending) == ("outage", 0, 3750)
+        progress = await run(job, server, concurrency=12, outage_timeout_s=2.0)  # ten faults in a row are an outage
+        assert (progress.outcome, progress.outcomes.failed, progress.pending) == ("outage", 0, 3750)
 
         server.set_faults(None)
         assert (await run(job, server)).outcome == "done"
@@ -237,7 +224,7 @@ async def test_wrong_credentials_end_the_run_and_lose_nothing(tmp_path: Path) ->
             await run(job, server, credentials=BearerCredentials("stale"))
 
         status = await job.status()
-        assert status.tally.answers == 3
+        assert status.totals.answers == 3
         assert [spent.outcome for spent in status.runs] == ["max_requests", "AuthError"]
 
 
@@ -249,7 +236,7 @@ async def test_a_refused_request_ends_the_run(tmp_path: Path) -> None:
         with pytest.raises(RequestRefusedError):
             await run(job, server)
 
-        assert (await job.status()).tally.answers == 0
+        assert (await job.status()).totals.answers == 0
 
 
 async def test_a_full_disk_stops_the_run_and_there_being_room_again_lets_it_go_on(
@@ -301,7 +288,7 @@ async def test_progress_is_told(tmp_path: Path) -> None:
         job = BackfillJob(tmp_path / "job")
         await job.start(BY_TWEET, make_ids(5000))
         await run(job, server, max_requests=4)
-        last = await run(job, server, on_progress=told.append, every_s=0.01)
+        last = await run(job, server, on_progress=told.append, progress_interval_s=0.01)
 
     assert len(told) > 3
     assert told[-1] == last
@@ -355,7 +342,7 @@ async def test_files_are_known_again_without_being_read(tmp_path: Path) -> None:
 
     assert (first.new_ids, first.ids_read, first.rejected) == (50, 100, 1)
     assert (again.ids_read, touched.ids_read, extended.new_ids) == (0, 100, 1)
-    assert json.loads(job.folder.rejects.read_text())["line"] == 51
+    assert json.loads(job.directory.rejects_path.read_text())["line"] == 51
 
 
 async def test_a_strict_start_leaves_nothing(tmp_path: Path) -> None:

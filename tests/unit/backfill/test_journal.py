@@ -2,69 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
-import stat
 import tempfile
-from datetime import UTC
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from hypothesis.strategies import DataObject
 
-from engagement_async import Answer, Batch, UsageError, Window
-from engagement_async._core.batches import MAX_TWEET_ID
-from engagement_async.backfill.codec import Outcomes, decode_answer, encode_answer, pack_ids, unpack_ids
-from engagement_async.backfill.create import GivenIds, Starting
-from engagement_async.backfill.journal import SCHEMA, Folder, Journal
-from engagement_async.errors import JobCorruptError, JobDiskError, JobLockedError, OtherJobError
-from tests.support.jobs import BY_TWEET, TYPES, answer_to, digest, fill, make_ids, started
-
-COUNTS = st.dictionaries(st.sampled_from(TYPES), st.integers(-(2**63), 2**63 - 1))
-
-
-@given(st.lists(st.integers(1, MAX_TWEET_ID), unique=True, max_size=50))
-def test_ids_come_back(ids: list[int]) -> None:
-    assert unpack_ids(pack_ids(ids)) == tuple(map(str, ids))
-
-
-@given(st.data())
-def test_answers_come_back(data: DataObject) -> None:
-    ids = tuple(map(str, data.draw(st.lists(st.integers(1, MAX_TWEET_ID), unique=True, min_size=1, max_size=8))))
-    place = data.draw(st.lists(st.sampled_from("auvfx"), min_size=len(ids), max_size=len(ids)))
-    chosen = {kind: tuple(i for i, at in zip(ids, place, strict=True) if at == kind) for kind in "auvfx"}
-    at = st.datetimes(timezones=st.just(UTC)).map(lambda t: t.replace(microsecond=0))
-    answer = Answer(
-        3,
-        ids,
-        {"by_tweet": {i: data.draw(COUNTS) for i in chosen["a"]}},
-        windows=tuple(Window(*data.draw(st.tuples(at, at))) for _ in range(data.draw(st.integers(0, 2)))),
-        unavailable_tweet_ids=chosen["u"],
-        forbidden_tweet_ids=chosen["f"],
-        unsupported_tweet_ids=dict.fromkeys(TYPES, chosen["v"]) if chosen["v"] else {},
-        failed_tweet_ids=data.draw(st.fixed_dictionaries({i: st.text() for i in chosen["x"]})),
-        notes=tuple(data.draw(st.lists(st.text(), max_size=2))),
-    )
-    stored = encode_answer(answer, TYPES)
-
-    assert decode_answer(stored, ids) == answer
-    assert stored.counts == Outcomes(*(len(chosen[kind]) for kind in "auvfx"))
-
-
-def test_a_number_that_json_readers_would_round_fails_instead() -> None:
-    stored = encode_answer(Answer(0, ("1",), {"by_tweet": {"1": {"favorites": 2**64}}}), TYPES)
-
-    assert decode_answer(stored, ("1",)).failed_tweet_ids == {"1": "a value does not fit into 64 bits"}
+from engagement_async import Answer, Batch
+from engagement_async._core.outcomes import Outcomes
+from engagement_async.backfill.codec import encode_answer
+from engagement_async.backfill.create import CreateJob
+from engagement_async.backfill.directory import JobDirectory
+from engagement_async.backfill.inputs import GivenSource
+from engagement_async.backfill.journal_rows import SCHEMA, document_row
+from engagement_async.errors import JobCorruptError, JobDiskError, OtherJobError
+from tests.support.jobs import BY_TWEET, TYPES, answer_to, fill, make_ids, started, unanswered
 
 
 class JournalMachine(RuleBasedStateMachine):
     """Writes, rewrites, extends and reopens at will: the journal says what a dict says."""
 
-    folder: Folder
+    folder: JobDirectory
     path: Path
 
     @initialize(count=st.integers(1, 2000))
@@ -73,14 +35,14 @@ class JournalMachine(RuleBasedStateMachine):
         self.ids = make_ids(3000, 5)
         self.given = count
         self.answers: dict[int, Answer] = {}
-        self.folder = Folder(self.path / "job")
-        Starting(self.folder, BY_TWEET, GivenIds(self.ids[:count]))()
+        self.folder = JobDirectory(self.path / "job")
+        CreateJob(self.folder, BY_TWEET, GivenSource(self.ids[:count]))()
         self.batches = [tuple(self.ids[at : min(at + 250, count)]) for at in range(0, count, 250)]
-        self.journal = Journal.open(self.folder)
+        self.journal = self.folder.open_journal()
 
     @rule(count=st.integers(1, 5), failing=st.booleans())
     def answer(self, count: int, failing: bool) -> None:
-        batches = self.journal.pending(-1, count)
+        batches = unanswered(self.journal, count)
         assert batches == [Batch(n, ids) for n, ids in enumerate(self.batches) if n not in self.answers][:count]
         answers = [
             Answer(n, ids, failed_tweet_ids=dict.fromkeys(ids, "down")) if failing else answer_to(n, ids)
@@ -91,25 +53,25 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def mend_failed(self) -> None:
-        failed = self.journal.failed(-1, 3)
+        failed = [self.journal.answer(number) for number in self.journal.failed(-1, 3)]
         expected = [a for _, a in sorted(self.answers.items()) if a.failed_tweet_ids][:3]
         assert failed == expected
         better = [answer_to(answer.batch_number, answer.tweet_ids) for answer in failed]
-        self.journal.rewrite([encode_answer(answer, TYPES) for answer in better], {})
+        self.journal.write([encode_answer(answer, TYPES) for answer in better], {})
         self.answers.update((answer.batch_number, answer) for answer in better)
 
     @rule(count=st.integers(1, 400))
     def extend(self, count: int) -> None:
         self.journal.close()
         new = self.ids[self.given : self.given + count]
-        Starting(self.folder, None, GivenIds(self.ids[: min(10, self.given)] + new), extend=True)()
+        CreateJob(self.folder, None, GivenSource(self.ids[: min(10, self.given)] + new), extend=True)()
         self.given += len(new)
         self.batches += [tuple(new[at : at + 250]) for at in range(0, len(new), 250)]
-        self.journal = Journal.open(self.folder)
+        self.journal = self.folder.open_journal()
 
     @rule()
     def a_failed_transaction_leaves_no_trace(self) -> None:
-        batches = self.journal.pending(-1, 2)
+        batches = unanswered(self.journal, 2)
         stored = [encode_answer(answer_to(*batch), TYPES) for batch in batches]
         with pytest.raises(TypeError):
             self.journal.write(stored, {"spent": object()})
@@ -117,19 +79,19 @@ class JournalMachine(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.journal.close()
-        self.journal = Journal.open(self.folder)
+        self.journal = self.folder.open_journal()
 
     @invariant()
     def everything_is_there(self) -> None:
         if not hasattr(self, "journal"):
             return
-        found = list(self.journal.answers())
+        found = list(self.journal.answers(self.journal.snapshot()))
         assert [batch.tweet_ids for batch, _ in found] == self.batches
-        assert {b.number: self.journal.decoded(s, b) for b, s in found if s is not None} == self.answers
+        assert {b.number: self.journal.decode(s, b) for b, s in found if s is not None} == self.answers
         tally = self.journal.verify()
         assert tally.ids == sum(map(len, self.batches))
         assert tally.pending == sum(len(ids) for n, ids in enumerate(self.batches) if n not in self.answers)
-        assert tally.counts.failed == sum(len(answer.failed_tweet_ids) for answer in self.answers.values())
+        assert tally.outcomes.failed == sum(len(answer.failed_tweet_ids) for answer in self.answers.values())
 
     def teardown(self) -> None:
         if hasattr(self, "journal"):
@@ -141,24 +103,21 @@ JournalMachine.TestCase.settings = settings(max_examples=25, stateful_step_count
 test_journal_machine = JournalMachine.TestCase
 
 
-# --- damage -------------------------------------------------------------------------------------------------------
-
-
-def read_all(folder: Folder) -> Outcomes:
-    with Journal.open(folder, read_only=True) as journal:
-        return journal.verify().counts
+def read_all(folder: JobDirectory) -> Outcomes:
+    with folder.open_journal(read_only=True) as journal:
+        return journal.verify().outcomes
 
 
 def test_no_flipped_bit_is_ever_read_as_something_else(tmp_path: Path) -> None:
     folder = started(tmp_path / "job", 700)
     fill(folder)
-    whole = folder.journal.read_bytes()
+    whole = folder.journal_path.read_bytes()
     expected = read_all(folder)
     told = 0
     for at in range(0, len(whole), 41):
         damaged = bytearray(whole)
         damaged[at] ^= 1 << at % 8
-        folder.journal.write_bytes(damaged)
+        folder.journal_path.write_bytes(damaged)
         try:
             # Bits that hold nothing may flip, as in free space: then all is as it was.
             assert read_all(folder) == expected
@@ -170,9 +129,9 @@ def test_no_flipped_bit_is_ever_read_as_something_else(tmp_path: Path) -> None:
 def test_no_cut_is_ever_read_as_something_else(tmp_path: Path) -> None:
     folder = started(tmp_path / "job", 700)
     fill(folder)
-    whole = folder.journal.read_bytes()
+    whole = folder.journal_path.read_bytes()
     for size in (0, 1, 99, 100, 4095, 4096, len(whole) // 2, len(whole) - 4096, len(whole) - 1):
-        folder.journal.write_bytes(whole[:size])
+        folder.journal_path.write_bytes(whole[:size])
         with pytest.raises(JobCorruptError, match=r"damaged|is cut"):
             read_all(folder)
 
@@ -183,18 +142,19 @@ def test_no_cut_is_ever_read_as_something_else(tmp_path: Path) -> None:
         ("DELETE FROM answer WHERE number = 1", "3 answers were written, 2"),
         ("DELETE FROM batch WHERE number = 2", "3 batches were written, 2"),
         ("UPDATE answer SET number = 7 WHERE number = 1", "the tally does not add up|checksum|batch"),
-        ("UPDATE answer SET unavailable = 1 WHERE number = 1", "checksum of the answer to batch 1"),
+        ("UPDATE answer SET unavailable = 1 WHERE number = 1", "outcomes of its rows do not add up"),
+        ("UPDATE answer SET sha256 = zeroblob(32) WHERE number = 1", "checksum of answer 1"),
         ("UPDATE batch SET ids = zeroblob(8) WHERE number = 1", "checksum of batch 1"),
         ("UPDATE document SET value = '{}' WHERE name = 'query'", "checksum of 'query'"),
-        ("DELETE FROM document WHERE name = 'tally'", "tally is missing"),
-        ("DELETE FROM document WHERE name = 'query'", "query is missing"),
+        ("DELETE FROM document WHERE name = 'totals'", "totals are missing"),
+        ("DELETE FROM document WHERE name = 'query'", r"\d+ documents were written, \d+ are there"),
         ("DROP TABLE answer", "no such table"),
     ],
 )
 def test_what_was_changed_by_hand_is_told(tmp_path: Path, sql: str, says: str) -> None:
     folder = started(tmp_path / "job", 700)
     fill(folder)
-    connection = sqlite3.connect(folder.journal)
+    connection = sqlite3.connect(folder.journal_path)
     connection.execute(sql)
     connection.commit()
     connection.close()
@@ -206,8 +166,11 @@ def test_what_was_changed_by_hand_is_told(tmp_path: Path, sql: str, says: str) -
 @pytest.mark.parametrize(("version", "says"), [(SCHEMA + 1, "newer version"), (SCHEMA - 1, "older version")])
 def test_another_schema_is_told(tmp_path: Path, version: int, says: str) -> None:
     folder = started(tmp_path / "job", 10)
-    connection = sqlite3.connect(folder.journal)
+    connection = sqlite3.connect(folder.journal_path)
     connection.execute(f"PRAGMA user_version={version}")
+    row = document_row("format", {"schema": version})
+    connection.execute("UPDATE document SET value = ?, sha256 = ? WHERE name = ?", (*row[1:], row[0]))
+    connection.commit()
     connection.close()
 
     with pytest.raises(OtherJobError, match=says):
@@ -216,8 +179,8 @@ def test_another_schema_is_told(tmp_path: Path, version: int, says: str) -> None
 
 def test_a_database_of_something_else_is_told(tmp_path: Path) -> None:
     folder = started(tmp_path / "job", 10)
-    folder.journal.unlink()
-    connection = sqlite3.connect(folder.journal)
+    folder.journal_path.unlink()
+    connection = sqlite3.connect(folder.journal_path)
     connection.execute("CREATE TABLE mine (x)")
     connection.close()
 
@@ -225,15 +188,12 @@ def test_a_database_of_something_else_is_told(tmp_path: Path) -> None:
         read_all(folder)
 
 
-# --- the disk -----------------------------------------------------------------------------------------------------
-
-
 def test_a_full_disk_loses_nothing_that_was_committed(tmp_path: Path) -> None:
     folder = started(tmp_path / "job", 5000)
-    with Journal.open(folder) as journal:
+    with folder.open_journal() as journal:
         pages = journal._db.execute("PRAGMA page_count").fetchone()[0]  # SQLite's own way of having a small disk
         journal._db.execute(f"PRAGMA max_page_count={pages + 4}")
-        stored = [encode_answer(answer_to(*batch), TYPES) for batch in journal.pending(-1, 20)]
+        stored = [encode_answer(answer_to(*batch), TYPES) for batch in unanswered(journal, 20)]
 
         def write_all() -> None:
             for answer in stored:
@@ -241,122 +201,23 @@ def test_a_full_disk_loses_nothing_that_was_committed(tmp_path: Path) -> None:
 
         with pytest.raises(JobDiskError, match="no space is left"):
             write_all()
-        committed = journal.tally.answers
+        committed = journal.totals.answers
     assert 0 < committed < 20
-    with Journal.open(folder) as journal:
+    with folder.open_journal() as journal:
         assert journal.verify().answers == committed
     fill(folder)
     assert read_all(folder).answered == 5000
 
 
-def test_a_journal_that_may_not_be_written_to_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("may_write", "error"), [(False, JobDiskError), (True, JobCorruptError)])
+def test_a_journal_that_may_not_be_written_to_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, may_write: bool, error: type[Exception]
+) -> None:
     folder = started(tmp_path / "job", 10)
-    address = f"{folder.journal.as_uri()}?mode=ro"
-    with Journal.open(folder) as journal:
+    monkeypatch.setattr("os.access", lambda *_: may_write)  # where the user may write, it is the header that forbids it
+    address = f"{folder.journal_path.as_uri()}?mode=ro"
+    with folder.open_journal() as journal:
         journal._db.close()
         journal._db = sqlite3.connect(address, uri=True, isolation_level=None)
-        with pytest.raises(JobDiskError, match="read-only"):
+        with pytest.raises(error, match=r"read-only|forbids"):
             journal.write([], {"spent": {}})
-
-
-# --- the folder ---------------------------------------------------------------------------------------------------
-
-
-def test_a_job_is_its_owners_alone(tmp_path: Path) -> None:
-    before = os.umask(0)
-    try:
-        folder = started(tmp_path / "job", 500)
-        with folder.locked():
-            fill(folder)
-    finally:
-        os.umask(before)
-
-    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
-    assert {stat.S_IMODE(entry.stat().st_mode) for entry in folder.path.iterdir()} == {0o600}
-
-
-def test_two_cannot_run_one_job(tmp_path: Path) -> None:
-    folder = started(tmp_path / "job", 10)
-    assert not folder.is_locked
-    with folder.locked():
-        assert folder.is_locked
-        with pytest.raises(JobLockedError), Folder(folder.path).locked():
-            pass
-    assert not folder.is_locked
-
-
-@pytest.mark.parametrize(
-    ("path", "error"), [("..", UsageError), ("../..", UsageError), (".", UsageError), ("/", UsageError)]
-)
-def test_a_job_is_a_folder_of_its_own(path: str, error: type[Exception]) -> None:
-    with pytest.raises(error):
-        Folder(path).check()
-
-
-def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("x")
-    before = sorted(tmp_path.iterdir())
-    with pytest.raises(OtherJobError, match="thesis"):
-        Starting(Folder(tmp_path), BY_TWEET, GivenIds(["1"]))()
-    with pytest.raises(OtherJobError, match="is a file"):
-        Starting(Folder(tmp_path / "thesis.tex"), BY_TWEET, GivenIds(["1"]))()
-    assert sorted(tmp_path.iterdir()) == before
-
-
-def test_the_folders_above_a_job_are_made(tmp_path: Path) -> None:
-    Starting(Folder(tmp_path / "a" / "b"), BY_TWEET, GivenIds(["1"]))()
-
-    assert (tmp_path / "a" / "b" / "journal.sqlite").is_file()
-
-
-# --- starting -----------------------------------------------------------------------------------------------------
-
-
-def test_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    folder = Folder(tmp_path / "job")
-    with pytest.raises(UsageError, match="no Tweet ID"):
-        Starting(folder, BY_TWEET, GivenIds(["1", "x"]))()
-    assert not folder.path.exists()
-    with pytest.raises(UsageError, match="there is no Tweet ID"):
-        Starting(folder, BY_TWEET, GivenIds([]))()
-    assert not folder.path.exists()
-
-
-def test_what_an_interrupted_start_left_is_discarded(tmp_path: Path) -> None:
-    folder = Folder(tmp_path / "job")
-    folder.make()
-    folder.starting.write_bytes(b"half a journal")
-
-    assert Starting(folder, BY_TWEET, GivenIds(make_ids(10)))().is_new
-    assert not folder.starting.exists()
-
-
-def test_the_same_input_goes_on_and_another_is_refused(tmp_path: Path) -> None:
-    ids = make_ids(600)
-    folder = Folder(tmp_path / "job")
-    Starting(folder, BY_TWEET, GivenIds(ids + ids[:50]))()
-    before = digest(folder.journal)
-
-    again = Starting(folder, BY_TWEET, GivenIds(ids + ids[:50]))()
-    assert (again.is_new, again.new_ids, again.tally.ids) == (False, 0, 600)
-    for other in (ids, ids[::-1], [*ids, "7"]):
-        with pytest.raises(OtherJobError, match="other IDs"):
-            Starting(folder, BY_TWEET, GivenIds(other))()
-    assert digest(folder.journal) == before
-
-    more = Starting(folder, None, GivenIds([*ids, "7", "8", "7"]), extend=True)()
-    assert (more.new_ids, more.tally.ids) == (2, 602)
-    # Killed and called again, the same command must do no harm.
-    assert Starting(folder, None, GivenIds([*ids, "7", "8", "7"]), extend=True)().new_ids == 0
-    assert Starting(folder, None, GivenIds(ids + ids[:50]))().tally.ids == 602
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_told(tmp_path: Path) -> None:
-    folder = started(tmp_path / "job", 10)
-    folder.path.chmod(0o500)
-    try:
-        with pytest.raises(JobDiskError), folder.locked(), Journal.open(folder) as journal:
-            journal.write([], {"spent": {}})
-    finally:
-        folder.path.chmod(0o700)

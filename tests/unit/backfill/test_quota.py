@@ -10,58 +10,69 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engagement_async import LocalScheduler, RateLimit
-from engagement_async.backfill.quota import SpendingScheduler
+from engagement_async.backfill.clocks import Instant, elapsed_s, instant_now
+from engagement_async.backfill.quota import DurableScheduler
 from tests.support.virtual_loop import run_virtual
 
 LIMIT = RateLimit(20, period=10)
 
 
-class Server:
-    """Outcomes arrivals, and answers some time later."""
+class World:
+    """A server that counts arrivals, and a machine whose wall clock may be set and which may start anew."""
 
     def __init__(self) -> None:
         self.arrivals: list[float] = []
+        self.wall_is_ahead_s = 0.0
+        self.boots = 0
+        self.booted_at = 0.0
+
+    def now(self) -> Instant:
+        """Return this moment by the machine's clocks."""
+        at = asyncio.get_running_loop().time()
+        return Instant(f"boot {self.boots}", at - self.booted_at, at + self.wall_is_ahead_s)
+
+    def reboot(self) -> None:
+        """Start the machine anew."""
+        self.boots += 1
+        self.booted_at = asyncio.get_running_loop().time()
 
     def peak(self) -> int:
+        """Return the most arrivals in any window."""
         return max((sum(at <= other < at + LIMIT.period for other in self.arrivals) for at in self.arrivals), default=0)
 
 
-async def life(server: Server, record: dict[str, Any] | None, lives_s: float, every_s: float) -> dict[str, Any] | None:
-    """One run that is killed after a while; the record is the last that its journal took."""
+async def life(
+    world: World, record: dict[str, Any] | None, lives_s: float, commit_s: float = 0.01
+) -> dict[str, Any] | None:
+    """One run that is killed after a while; return the last record that its journal took."""
     loop = asyncio.get_running_loop()
     kept = record
     wanted = asyncio.Event()
-    spending = SpendingScheduler(
-        LocalScheduler(LIMIT),
-        allowance=8,
-        quarantine_s=5.0,
-        want_record=wanted.set,
-        on_spent=lambda: None,
-        wall_clock=loop.time,
+    inner = LocalScheduler(LIMIT)
+    quota = DurableScheduler(
+        inner, grant_ahead=8, request_checkpoint=wanted.set, on_budget_exhausted=lambda: None, clock=world.now
     )
+    inner.count_earlier(quota.restore(record, shares_contract=False))
 
     async def keep() -> None:
         nonlocal kept
         while True:
-            found, mark = spending.record()
-            await asyncio.sleep(every_s)  # what the disk takes
+            found, mark = quota.checkpoint()
+            await asyncio.sleep(commit_s)  # what the disk takes
             kept = found
-            spending.recorded(mark)
+            quota.acknowledge(mark)
             await wanted.wait()
             wanted.clear()
 
     async def work() -> None:
-        lane = spending.lane()
+        lane = quota.lane()
         while True:
-            token = await spending.acquire(lane)
+            token = await quota.acquire(lane)
             await asyncio.sleep(0.03)
-            server.arrivals.append(loop.time())
+            world.arrivals.append(loop.time())
             await asyncio.sleep(0.05)
-            spending.settle(token)
+            quota.settle(token)
 
-    spending.remember(record, counts=True)
-    kept, mark = spending.record()
-    spending.recorded(mark)
     tasks = [asyncio.create_task(coroutine()) for coroutine in (keep, work, work, work, work)]
     await asyncio.sleep(lives_s)
     for task in tasks:
@@ -71,71 +82,164 @@ async def life(server: Server, record: dict[str, Any] | None, lives_s: float, ev
 
 
 @given(
-    lives=st.lists(st.tuples(st.floats(0, 15), st.floats(0, 12)), min_size=1, max_size=6), every_s=st.floats(0.001, 0.5)
+    lives=st.lists(
+        st.tuples(st.floats(0, 15), st.floats(0, 12), st.sampled_from([0.0, -3600.0, -7.0, 7.0, 3600.0])),
+        min_size=1,
+        max_size=6,
+    ),
+    commit_s=st.floats(0.001, 0.5),
 )
 @settings(max_examples=40)
-def test_no_series_of_kills_exceeds_the_contract(lives: list[tuple[float, float]], every_s: float) -> None:
-    server = Server()
+def test_no_series_of_kills_exceeds_the_contract(lives: list[tuple[float, float, float]], commit_s: float) -> None:
+    """Whoever sets the wall clock meanwhile."""
+    world = World()
 
     async def main() -> None:
         record: dict[str, Any] | None = None
-        for lives_s, dead_s in lives:
-            record = await life(server, record, lives_s, every_s)
+        for lives_s, dead_s, step_s in lives:
+            record = await life(world, record, lives_s, commit_s)
             await asyncio.sleep(dead_s)
+            world.wall_is_ahead_s += step_s
 
     run_virtual(main())
 
-    assert server.peak() <= LIMIT.requests
+    assert world.peak() <= LIMIT.requests
 
 
-@pytest.mark.virtual_time
-async def test_after_a_pause_of_a_window_all_of_the_contract_is_there_again() -> None:
-    server = Server()
+@pytest.mark.parametrize("step_s", [0.0, -3600.0])
+def test_a_machine_that_starts_anew_neither_exceeds_the_contract_nor_stalls(step_s: float) -> None:
+    world = World()
 
-    record = await life(server, None, 30.0, 0.01)
-    await asyncio.sleep(LIMIT.period + 0.1)
-    before = len(server.arrivals)
-    await life(server, record, LIMIT.period + 1, 0.01)
-    # What was unknown at the kill counts from the next start on: the allowance and what was out.
-    assert LIMIT.requests - 8 - 4 <= len(server.arrivals) - before <= 2 * LIMIT.requests
+    async def main() -> None:
+        record = await life(world, None, 5.0)
+        world.wall_is_ahead_s += step_s
+        world.reboot()
+        before = len(world.arrivals)
+        await life(world, record, 2 * LIMIT.window_s)
+        assert len(world.arrivals) - before >= LIMIT.requests
 
+    run_virtual(main())
 
-async def scheduler(**options: Any) -> SpendingScheduler:
-    return SpendingScheduler(
-        LocalScheduler(LIMIT),
-        **{"allowance": 8, "quarantine_s": 5.0, "want_record": lambda: None, "on_spent": lambda: None, **options},
-    )
+    assert world.peak() <= LIMIT.requests
 
 
-@pytest.mark.virtual_time
-async def test_no_more_than_the_allowance_is_granted_before_the_journal_knows() -> None:
-    spending = await scheduler()
-    lane = spending.lane()
-    waiting = [asyncio.create_task(spending.acquire(lane)) for _ in range(12)]
-    done, _ = await asyncio.wait(waiting, timeout=60)
-    assert len(done) == 8
+def test_a_run_that_is_killed_more_often_than_once_a_window_gets_its_turn() -> None:
+    world = World()
 
-    found, mark = spending.record()
-    assert found["unknown"] == len(done) + 8
-    spending.recorded(mark)
-    assert len((await asyncio.wait(waiting, timeout=60))[0]) == 12
-    spending.close()
-    assert spending.record()[0]["unknown"] == 12  # closed: nothing but what is out is unknown
+    async def main() -> None:
+        record: dict[str, Any] | None = None
+        for _ in range(40):
+            record = await life(world, record, 0.7 * LIMIT.period)
+
+    run_virtual(main())
+
+    # A kill costs what was allowed for and not sent, 8 of 20, for one window.
+    assert len(world.arrivals) > 40 * 0.7 * LIMIT.requests / 4
+    assert world.peak() <= LIMIT.requests
 
 
-@pytest.mark.virtual_time
-async def test_a_budget_is_kept_and_told() -> None:
-    told: list[int] = []
-    spending = await scheduler(max_requests=2, on_spent=lambda: told.append(1))
-    lane = spending.lane()
-    spending.refund(await spending.acquire(lane))
-    told.clear()
-    tokens = [await spending.acquire(lane), await spending.acquire(lane)]
-    assert (spending.requests, told) == (2, [1])
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(spending.acquire(lane), 60)
+def test_after_a_pause_of_a_window_all_of_the_contract_is_there_again() -> None:
+    world = World()
 
-    spending.settle(tokens[0])
-    spending.abandon(tokens[0], within_s=5.0)  # as the engine does after headers and a broken body: it counts once
-    spending.abandon(tokens[1], within_s=5.0)
-    assert sum(number for _, number in spending.record()[0]["answered"]) == 2
+    async def main() -> None:
+        record = await life(world, None, 30.0)
+        await asyncio.sleep(LIMIT.window_s)
+        before = len(world.arrivals)
+        await life(world, record, LIMIT.window_s + 1)
+        # What was unknown at the kill counts from the next start on: what was allowed for, and what was out.
+        assert LIMIT.requests - 8 - 4 <= len(world.arrivals) - before <= 2 * LIMIT.requests
+
+    run_virtual(main())
+
+
+def scheduler(**options: Any) -> DurableScheduler:
+    given = {"grant_ahead": 8, "request_checkpoint": lambda: None, "on_budget_exhausted": lambda: None, **options}
+    return DurableScheduler(LocalScheduler(LIMIT), **given)
+
+
+def test_nothing_is_granted_before_the_journal_knows_of_it() -> None:
+    async def main() -> None:
+        wanted: list[int] = []
+        quota = scheduler(request_checkpoint=lambda: wanted.append(1))
+        assert quota.checkpoint()[0]["unknown"] == 0  # a run that asks for nothing leaves nothing unknown
+        lane = quota.lane()
+        waiting = [asyncio.create_task(quota.acquire(lane)) for _ in range(12)]
+        assert not (await asyncio.wait(waiting, timeout=60))[0]
+        assert wanted
+
+        found, mark = quota.checkpoint()
+        assert found["unknown"] == 8
+        quota.acknowledge(mark)
+        done, _ = await asyncio.wait(waiting, timeout=60)
+        assert len(done) == 8
+
+        found, mark = quota.checkpoint()
+        assert found["unknown"] == 8 + 8
+        quota.acknowledge(mark)
+        assert len((await asyncio.wait(waiting, timeout=60))[0]) == 12
+        quota.close()
+        assert quota.checkpoint()[0]["unknown"] == 12  # closed: nothing but what is out is unknown
+
+    run_virtual(main())
+
+
+def test_who_waits_for_the_contract_leaves_nothing_unknown() -> None:
+    """However often a run is killed before its first grant, the next one has no more to wait for."""
+
+    async def main() -> None:
+        world = World()
+        quota = scheduler(clock=world.now)
+        inner = quota._inner
+        assert isinstance(inner, LocalScheduler)
+        record = {"process": "another", "at": {"boot_id": "boot 0", "boot_s": 0.0, "wall_s": 0.0}}
+        inner.count_earlier(quota.restore({**record, "unknown": 20, "answered": []}, shares_contract=False))
+        waiting = asyncio.create_task(quota.acquire(quota.lane()))
+        await asyncio.sleep(4)
+        found = quota.checkpoint()[0]
+
+        assert found["unknown"] == 0
+        assert found["answered"] == [[4.0, 20]]
+        waiting.cancel()
+
+    run_virtual(main())
+
+
+def test_a_budget_is_kept_and_told() -> None:
+    async def main() -> None:
+        exhausted: list[int] = []
+        quota = scheduler(max_requests=2, on_budget_exhausted=lambda: exhausted.append(1))
+        lane = quota.lane()
+        first = asyncio.create_task(quota.acquire(lane))
+        await asyncio.sleep(0)
+        quota.acknowledge(quota.checkpoint()[1])
+        quota.refund(await first)
+        tokens = [await quota.acquire(lane), await quota.acquire(lane)]
+        assert (quota.requests, exhausted) == (2, [1])
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(quota.acquire(lane), 60)
+
+        quota.settle(tokens[0])
+        quota.abandon(tokens[0], within_s=5)  # as the engine does after headers and a broken body: it counts once
+        quota.abandon(tokens[1], within_s=5)
+        assert sum(count for _, count in quota.checkpoint()[0]["answered"]) == 2
+
+    run_virtual(main())
+
+
+def test_what_this_process_sent_before_is_known_to_its_contract() -> None:
+    async def main() -> None:
+        record = scheduler().checkpoint()[0] | {"unknown": 5}
+        assert scheduler().restore(record, shares_contract=True) == []
+        assert scheduler().restore(record, shares_contract=False) == [0.0] * 5
+        assert scheduler().restore(None, shares_contract=False) == []
+
+    run_virtual(main())
+
+
+def test_time_passes_alike_by_all_clocks() -> None:
+    earlier = instant_now()
+    later = instant_now()
+    assert 0 <= elapsed_s(earlier, later) < 60
+    assert elapsed_s(Instant("a", 5, 100), Instant("a", 8, 0)) == 3
+    assert elapsed_s(Instant("a", 500, 100), Instant("b", 8, 130)) == 30
+    assert elapsed_s(Instant("", 5, 100), Instant("", 8, 40)) == 0

@@ -4,46 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from engagement_async._core.answer import Answer
-from engagement_async._core.rate_limit import RateLimit
-from engagement_async._progress import WaitReason
-from engagement_async.cli.progress import Meter, duration
+from engagement_async._core.outcomes import Outcomes
+from engagement_async._progress import ProgressMeter, WaitReason
+from engagement_async.cli.progress import duration, progress_event, progress_line
 
 
-def answer(number: int, ids: int, gone: int = 0, failed: int = 0) -> Answer:
-    tweet_ids = tuple(str(n + 1) for n in range(ids))
-    return Answer(
-        number,
-        tweet_ids,
-        unavailable_tweet_ids=tweet_ids[:gone],
-        failed_tweet_ids=dict.fromkeys(tweet_ids[gone : gone + failed], "because"),
-    )
-
-
-def test_requests_are_those_of_the_last_minute_and_the_eta_is_this_runs() -> None:
+def test_a_line_and_an_event() -> None:
     now = 1000.0
-    meter = Meter(4000, RateLimit(300), lambda: now)
-    assert meter.snapshot(0).eta_s is None
+    meter = ProgressMeter(4000, 300, lambda: now)
+    now += 120
+    meter.add(Outcomes(answered=497, unavailable=2, failed=1))
+    shown = meter.progress(480, 34.2, WaitReason.CONTRACT)
 
-    for second in range(1, 121):
-        now = 1000.0 + second
-        shown = meter.snapshot(requests=second * 4)
-        assert shown.requests_last_minute == min(second, 60) * 4
-
-    meter.add(answer(0, 250))
-    meter.add(answer(1, 250, gone=2, failed=1))
-    shown = meter.snapshot(480, 34.2, WaitReason.CONTRACT)
-    assert (shown.ids_done, shown.unavailable, shown.failed) == (500, 2, 1)
-    assert shown.eta_s == pytest.approx(120 * 3500 / 500)
-    assert shown.line() == (
-        "500 of 4,000 IDs · 480 requests · 240 of 300 in the last minute · 14 min 00 s left · 2 gone · 1 failed · "
+    assert progress_line(shown) == (
+        "500 of 4,000 IDs · 480 requests · 0 of 300 in the last minute · 14 min 00 s left · 2 gone · 1 failed · "
         "waiting 34 s for the contract"
     )
-    assert shown.event()["waiting_s"] == 34.2
-
-
-def test_a_contract_by_the_second_is_told_by_the_minute() -> None:
-    assert Meter(1, RateLimit(5, period=1), lambda: 0.0).snapshot(0).contract_per_minute == 300
+    assert progress_event(shown)["waiting_s"] == 34.2
+    assert progress_event(shown)["unavailable"] == 2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,242 @@
+"""The journal's side of a run: a thread of its own that commits as many answers at once as came while it wrote the last.
+
+A batch is handed out only while fewer than `concurrency` are open, which is asked but not committed, those aside that wait
+for their turn because the API fails at them: so a run that is killed leaves no more than those to be asked again. Answers
+that cannot be committed now are held, and tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any, TypeVar
+
+from engagement_async._core.answer import Answer
+from engagement_async._core.batches import SpanBatch
+from engagement_async.backfill.directory import JobDirectory
+from engagement_async.backfill.journal import Journal
+from engagement_async.backfill.quota import DurableScheduler
+from engagement_async.backfill.reserve import Reserve
+from engagement_async.backfill.storage_errors import JournalBusyError
+from engagement_async.backfill.work import Work
+from engagement_async.errors import JobDiskError
+
+__all__ = ["HOLD_S", "Committer"]
+
+HOLD_S = 20.0
+"""How long answers are held that the disk does not take."""
+_RETRY_EVERY_S = 0.5
+_LOOK_EVERY_S = 0.25
+_RESERVED_BYTES, _LEAST_RESERVED_BYTES = 32 * 1024, 256 * 1024
+"""For each request at once, and in all: an answer to 250 Tweets takes some 6 kB, one of hours up to a megabyte."""
+
+_T = TypeVar("_T")
+logger = logging.getLogger("engagement_async")
+
+
+class Committer:
+    """Takes answers, and commits them with what the quota and the run have to say of themselves.
+
+    `describe` returns the document of the run, given its outcome or None while it is at work. `on_commit` is called after
+    each commit, `on_full` once when the disk is full: then nothing more should be asked. `parked` returns how many of
+    the open batches wait for their turn.
+    """
+
+    def __init__(
+        self,
+        directory: JobDirectory,
+        quota: DurableScheduler,
+        *,
+        concurrency: int,
+        describe: Callable[[str | None], dict[str, Any]],
+        on_commit: Callable[[], object],
+        on_full: Callable[[JobDiskError], object],
+        parked: Callable[[], int],
+    ) -> None:
+        self._directory = directory
+        self._quota = quota
+        self._concurrency = concurrency
+        self._describe = describe
+        self._on_commit = on_commit
+        self._on_full = on_full
+        self._parked = parked
+        self._reserve = Reserve(directory.reserve_path)
+        self.journal: Journal
+        self.committed_at = 0.0
+        """By the loop's clock."""
+        self._thread: ThreadPoolExecutor
+        self._work: Work
+        self._run_name = ""
+        self._sample_ids: list[str] = []
+        self._uncommitted: list[Answer] = []
+        self._open_batches = 0
+        self._is_ending = False
+        self._capacity_freed = asyncio.Event()
+        self._wakeup = asyncio.Event()
+        self._is_commit_requested = False
+        self._is_exhausted = False
+
+    # --- the journal's thread ---
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Journal]:
+        """Hold the job's lock and its journal, on the journal's own thread."""
+        stack = ExitStack()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engagement-journal")
+
+        def open_() -> Journal:
+            self._directory.must_exist()
+            stack.enter_context(self._directory.locked())
+            stack.callback(self._reserve.release)
+            return stack.enter_context(self._directory.open_journal())
+
+        try:
+            self.journal = await self.call(open_)
+            yield self.journal
+        finally:
+            await asyncio.shield(self.call(stack.close))
+            self._thread.shutdown(wait=False)
+
+    async def call(self, function: Callable[..., _T], *args: Any) -> _T:
+        """Call a function on the journal's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
+
+    async def begin(self, work: Work) -> None:
+        """Take room on the disk, and tell the journal of this run, before its first request."""
+        self._work = work
+        self._run_name = f"run {len(self.journal.documents('run ')):06}"
+        spent, _ = self._quota.checkpoint()
+        documents = {self._run_name: self._describe(None), "spent": spent}
+
+        def begin() -> list[str]:
+            self._reserve.hold(max(_LEAST_RESERVED_BYTES, self._concurrency * _RESERVED_BYTES))
+            self.journal.write([], documents)
+            return self.journal.sample_ids()
+
+        self._sample_ids = await self.call(begin)
+
+    # --- batches out, answers in ---
+
+    def batches(self) -> BatchesOfWork:
+        """Return the batches of the work, each to be had as soon as there is room for one more."""
+        return BatchesOfWork(self._batches(), self._sample_ids)
+
+    async def _batches(self) -> AsyncIterator[SpanBatch]:
+        while True:
+            page = await self.call(self._work.next_page, self.journal)
+            if not page and not self._open_batches:
+                return
+            for batch in page:
+                while self._open_batches - self._parked() >= self._concurrency:
+                    await self._wait_for_change()
+                self._open_batches += 1
+                yield batch
+            if not page:  # what comes may have to be asked again, in part
+                await self._wait_for_change()
+
+    async def _wait_for_change(self) -> None:
+        self._capacity_freed.clear()
+        try:
+            async with asyncio.timeout(_LOOK_EVERY_S):  # nobody tells of batches that are parked
+                await self._capacity_freed.wait()
+        except TimeoutError:
+            return
+
+    def add(self, answer: Answer) -> None:
+        """Take an answer, to be committed soon."""
+        self._uncommitted.append(answer)
+        self._wakeup.set()
+
+    def request_commit(self) -> None:
+        """Have the journal told soon, also if no answer comes."""
+        self._is_commit_requested = True
+        self._wakeup.set()
+
+    def finish(self) -> None:
+        """No answer comes any more."""
+        self._is_exhausted = True
+        self._wakeup.set()
+
+    async def run(self) -> None:
+        """Commit what comes, all at once; return when nothing more can come."""
+        while not (self._is_exhausted and not self._uncommitted):
+            await self._wakeup.wait()
+            self._wakeup.clear()
+            if self._uncommitted or self._is_commit_requested:
+                await self.commit()
+
+    @property
+    def has_uncommitted(self) -> bool:
+        """Whether answers are not committed yet."""
+        return bool(self._uncommitted)
+
+    async def end(self, outcome: str) -> None:
+        """Commit what is left, and how the run ended."""
+        self._is_ending = True
+        await self.commit(outcome)
+
+    async def commit(self, outcome: str | None = None) -> None:
+        """Commit what came until now, and how the run ended if it did. What the disk does not take is tried again."""
+        clock = asyncio.get_running_loop().time
+        give_up_at = clock() + HOLD_S
+        while True:
+            try:
+                await self._try_to_commit(outcome)
+            except JournalBusyError as error:
+                if self._is_ending and clock() > give_up_at:
+                    raise
+                logger.warning("waiting until the journal can be written to: %s", error)
+            except JobDiskError as error:
+                self._on_full(error)
+                if not await self.call(self._reserve.release):
+                    if clock() > give_up_at:
+                        raise
+                    await asyncio.sleep(_RETRY_EVERY_S)
+            else:
+                return
+
+    async def _try_to_commit(self, outcome: str | None) -> None:
+        answers = list(self._uncommitted)
+        self._is_commit_requested = False
+        spent, mark = self._quota.checkpoint()
+        documents = {self._run_name: self._describe(outcome), "spent": spent}
+        full = await self.call(self._write, answers, documents)
+        del self._uncommitted[: len(answers)]
+        self.committed_at = asyncio.get_running_loop().time()
+        self._on_commit()
+        self._quota.acknowledge(mark)
+        self._open_batches -= len(answers)
+        self._capacity_freed.set()
+        if full is not None:
+            self._on_full(full)
+
+    def _write(self, answers: list[Answer], documents: dict[str, Any]) -> JobDiskError | None:
+        """Commit; return the error if there is no more room for as much again. It is no error of what was committed."""
+        self._work.write(self.journal, answers, documents)
+        try:
+            if self._reserve.size:  # rows that were written say best how much the next ones take
+                self._reserve.hold(2 * self._concurrency * self.journal.largest_row)
+        except JobDiskError as error:
+            return error
+        return None
+
+
+class BatchesOfWork:
+    """An async iterator that knows some Tweets beside: those that were answered before, then others from far apart."""
+
+    def __init__(self, batches: AsyncIterator[SpanBatch], sample_ids: Iterable[str]) -> None:
+        self._batches = batches
+        self._ids = list(sample_ids)
+
+    def __aiter__(self) -> BatchesOfWork:
+        return self
+
+    async def __anext__(self) -> SpanBatch:
+        return await anext(self._batches)
+
+    def sample_ids(self) -> Iterable[str]:
+        """Return some Tweet IDs from places far apart, without reading on."""
+        return self._ids

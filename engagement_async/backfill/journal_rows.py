@@ -1,0 +1,129 @@
+"""The rows of the journal: tables, values to rows and back. Every row carries a checksum that covers its place. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+
+from engagement_async._core.batches import Batch
+from engagement_async._core.endpoints import ENDPOINTS
+from engagement_async._core.outcomes import Outcomes
+from engagement_async._core.query import Query
+from engagement_async.backfill.codec import EncodedAnswer, checksum, pack_ids, unpack_ids
+
+__all__ = [
+    "ANSWER_COLUMNS",
+    "APPLICATION_ID",
+    "COUNT_COLUMNS",
+    "SCHEMA",
+    "TABLES",
+    "DamagedRowError",
+    "answer_row",
+    "batch_row",
+    "document_row",
+    "query_document",
+    "read_answer",
+    "read_batch",
+    "read_document",
+    "read_query",
+]
+
+SCHEMA: Final = 2
+"""Raised by every change that an older or newer reader would misread."""
+APPLICATION_ID: Final = 0x454E4741
+"""`ENGA`: what `file` shows of a SQLite database."""
+
+_ANSWER_TABLE = """
+CREATE TABLE {} (
+    number INTEGER PRIMARY KEY, answered INTEGER NOT NULL, unavailable INTEGER NOT NULL, unsupported INTEGER NOT NULL,
+    forbidden INTEGER NOT NULL, failed INTEGER NOT NULL, pending INTEGER NOT NULL, size INTEGER NOT NULL,
+    sha256 BLOB NOT NULL, body BLOB NOT NULL
+);
+"""
+TABLES: Final = f"""
+CREATE TABLE document (name TEXT PRIMARY KEY, value BLOB NOT NULL, sha256 BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE document_copy (name TEXT PRIMARY KEY, value BLOB NOT NULL, sha256 BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE batch (number INTEGER PRIMARY KEY, ids BLOB NOT NULL, sha256 BLOB NOT NULL);
+{_ANSWER_TABLE.format("answer")}
+{_ANSWER_TABLE.format("part")}
+"""
+"""`part` holds the answers to single spans of time of batches that are not complete; `document_copy` what a journal cannot
+be repaired without."""
+ANSWER_COLUMNS: Final = "number, answered, unavailable, unsupported, forbidden, failed, pending, size, sha256, body"
+COUNT_COLUMNS: Final = "number, answered, unavailable, unsupported, forbidden, failed, pending, size"
+
+
+class DamagedRowError(Exception):
+    """A row is not as it was written."""
+
+
+def document_row(name: str, value: Any) -> tuple[str, bytes, bytes]:
+    """Return the row of a small JSON document."""
+    raw = orjson.dumps(value, default=tuple)  # Outcomes is a tuple of a class of its own
+    return name, raw, checksum(name.encode(), raw)
+
+
+def read_document(row: tuple[Any, ...]) -> tuple[str, Any]:
+    """Return name and value of a document."""
+    name, raw, digest = row
+    if not isinstance(name, str) or not isinstance(raw, bytes) or checksum(_bytes_of(name), raw) != digest:
+        raise DamagedRowError(f"the checksum of {name!r} is wrong")
+    return name, orjson.loads(raw)
+
+
+def batch_row(batch: Batch | tuple[int, Any]) -> tuple[int, bytes, bytes]:
+    """Return the row of a batch of IDs."""
+    number, tweet_ids = batch
+    packed = pack_ids(tweet_ids)
+    return number, packed, checksum(f"batch {number}".encode(), packed)
+
+
+def read_batch(row: tuple[Any, ...]) -> Batch:
+    """Return the batch of a row."""
+    number, packed, digest = row
+    if not isinstance(packed, bytes) or checksum(f"batch {number}".encode(), packed) != digest:
+        raise DamagedRowError(f"the checksum of batch {number} is wrong")
+    return Batch(number, unpack_ids(packed))
+
+
+def answer_row(answer: EncodedAnswer, table: str = "answer") -> tuple[Any, ...]:
+    """Return the row of an answer: its `ANSWER_COLUMNS`."""
+    return (answer.number, *answer.outcomes, answer.pending, answer.size, answer.checksum(table), answer.body)
+
+
+def read_answer(row: tuple[Any, ...], table: str = "answer") -> EncodedAnswer:
+    """Return the answer of a row."""
+    number, *outcomes, pending, size, digest, body = row
+    answer = EncodedAnswer(number, Outcomes(*outcomes), pending, size, body)
+    if not isinstance(body, bytes) or answer.checksum(table) != digest:
+        raise DamagedRowError(f"the checksum of {table} {number} is wrong")
+    return answer
+
+
+def query_document(query: Query) -> dict[str, Any]:
+    """Return a query as the journal holds it, and as events show it."""
+    return {
+        "endpoint": query.endpoint.name,
+        "engagement_types": query.engagement_types,
+        "groupings": query.groupings,
+        "start": query.start,
+        "end": query.end,
+    }
+
+
+def read_query(value: Any) -> Query:
+    """Return the query of a document."""
+    if value is None:
+        raise DamagedRowError("its query is missing")
+    return Query(
+        ENDPOINTS[value["endpoint"]],
+        engagement_types=value["engagement_types"],
+        groupings=value["groupings"],
+        start=value["start"],
+        end=value["end"],
+    )
+
+
+def _bytes_of(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")

@@ -1,0 +1,190 @@
+"""A damaged journal made whole again, out of the rows of which the checksum is right.
+
+What cannot be read is left out: an answer is asked again, IDs must be added again. The damaged journal is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engagement_async._core.answer import Answer
+from engagement_async._core.batches import Batch
+from engagement_async._core.query import Query
+from engagement_async.backfill.codec import EncodedAnswer, decode_answer, encode_answer
+from engagement_async.backfill.directory import JobDirectory
+from engagement_async.backfill.journal import Journal
+from engagement_async.backfill.journal_rows import DamagedRowError, read_answer, read_batch, read_document, read_query
+from engagement_async.backfill.sqlite_pages import rows_of_pages
+from engagement_async.backfill.storage_errors import disk_errors
+from engagement_async.backfill.totals import JobTotals
+from engagement_async.errors import JobCorruptError
+
+__all__ = ["Repaired", "repair"]
+
+_ANSWER_VALUES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What a repair did."""
+
+    totals: JobTotals
+    kept_as: str | None = None
+    """The damaged journal's new name; None if it was not damaged."""
+    lost_answers: int = 0
+    """Answers that cannot be read: their IDs are pending again."""
+    lost_batches: int = 0
+    lost_ids: int = 0
+    """IDs that cannot be read, as far as is known."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """The rows of which the checksum is right."""
+
+    documents: dict[str, Any] = field(default_factory=dict)
+    batches: dict[int, Batch] = field(default_factory=dict)
+    answers: dict[int, EncodedAnswer] = field(default_factory=dict)
+    parts: dict[int, EncodedAnswer] = field(default_factory=dict)
+
+    def take(self, rowid: int | None, values: tuple[Any, ...]) -> None:
+        """Take a row in, if it is one of a journal and as it was written."""
+        if rowid is None and len(values) == 3:
+            self._take_document(values)
+        elif rowid is not None and len(values) == 3:
+            for number in _near(rowid):
+                try:
+                    self.batches.setdefault(number, read_batch((number, *values[1:])))
+                except DamagedRowError:
+                    continue
+                return
+        elif rowid is not None and len(values) == _ANSWER_VALUES:
+            self._take_answer(rowid, values)
+
+    def _take_document(self, values: tuple[Any, ...]) -> None:
+        try:
+            name, value = read_document(values)
+        except DamagedRowError:
+            return
+        self.documents.setdefault(name, value)
+
+    def _take_answer(self, rowid: int, values: tuple[Any, ...]) -> None:
+        for table, rows in (("answer", self.answers), ("part", self.parts)):
+            for number in _near(rowid):
+                try:
+                    rows.setdefault(number, read_answer((number, *values[1:]), table))
+                except (DamagedRowError, TypeError):
+                    continue
+                return
+
+
+def _near(rowid: int) -> Iterator[int]:
+    """Yield the number of a row, then those that differ from it in one bit: the checksum says which it had."""
+    yield rowid
+    for bit in range(40):
+        yield rowid ^ 1 << bit
+
+
+def repair(directory: JobDirectory) -> Repaired:
+    """Make the journal whole, if it is not. Raise `JobCorruptError` when not even its query can be read."""
+    directory.must_exist()
+    with directory.locked():
+        try:
+            return Repaired(directory.verify())
+        except JobCorruptError:
+            pass
+        with disk_errors(directory.journal_path):
+            data = directory.journal_path.read_bytes()
+        found = _Found()
+        for rowid, values in rows_of_pages(data):
+            found.take(rowid, values)
+        return _rebuild(directory, found)
+
+
+def _rebuild(directory: JobDirectory, found: _Found) -> Repaired:
+    try:
+        query = read_query(found.documents.get("query"))
+    except DamagedRowError:
+        raise JobCorruptError(
+            f"{directory.journal_path}: not even what the job asks can be read any more: restore it from a copy, or start "
+            "anew"
+        ) from None
+    known = found.documents.get("totals")
+    before = JobTotals() if known is None else JobTotals.from_document(known)
+    directory.discard_start()
+    try:
+        with Journal.create(directory.starting_path, query) as journal:
+            totals = _write(journal, found, query)
+            kept_as = _free_name(directory.journal_path)
+            with disk_errors(directory.journal_path):
+                _keep(directory.journal_path, kept_as)
+            journal.publish(directory.journal_path)
+    except BaseException:
+        directory.discard_start()
+        raise
+    return Repaired(
+        totals,
+        kept_as.name,
+        lost_answers=max(0, before.answers - totals.answers),
+        lost_batches=max(0, before.batches - totals.batches),
+        lost_ids=max(0, before.ids - totals.ids),
+    )
+
+
+def _write(journal: Journal, found: _Found, query: Query) -> JobTotals:
+    """Write what was found into a new journal. Batches move together where some are lost."""
+    numbers = sorted(found.batches)
+    is_whole = numbers == list(range(len(numbers)))
+    spans, types = len(query.spans()), query.engagement_types
+    journal.restore_batches(found.batches[number].tweet_ids for number in numbers)
+    for new, old in enumerate(numbers):
+        batch = found.batches[old]
+        if old in found.answers and (answer := _readable(found.answers[old], batch)) is not None:
+            journal.restore("answer", _moved(answer, batch, new, types, is_part=False))
+        for span in range(spans if spans > 1 else 0):
+            part = found.parts.get(old * spans + span)
+            if part is not None and (answer := _readable(part, batch)) is not None:
+                journal.restore("part", _moved(answer, batch, new * spans + span, types, is_part=True))
+    for name, value in found.documents.items():
+        if name.startswith("input ") and not is_whole:
+            # What is lost must be found to be new when the same files are read again.
+            value = {**value, "fingerprint": "", "files": []}
+        if name not in ("query", "format", "totals"):
+            journal.put_document(name, value)
+    rejected = sum(value["rejected"] for name, value in found.documents.items() if name.startswith("input "))
+    return journal.restored(rejected)
+
+
+def _readable(encoded: EncodedAnswer, batch: Batch) -> Answer | None:
+    try:
+        answer = decode_answer(encoded, batch.tweet_ids)
+    except ValueError:
+        return None
+    return answer if sum(encoded.outcomes) + encoded.pending == len(answer.tweet_ids) else None
+
+
+def _moved(answer: Answer, batch: Batch, number: int, types: Iterable[str], *, is_part: bool) -> EncodedAnswer:
+    answer.batch_number = number
+    return encode_answer(answer, types, batch_ids=batch.tweet_ids if is_part else None)
+
+
+def _keep(path: Path, kept_as: Path) -> None:
+    """Give a file a second name, so that at no moment there is none."""
+    try:
+        os.link(path, kept_as)
+    except OSError:  # a file system without links
+        shutil.copy2(path, kept_as)
+
+
+def _free_name(path: Path) -> Path:
+    """Return a name beside the journal that is free."""
+    for number in range(1, 1000):
+        free = path.with_name(f"journal.damaged-{number}.sqlite")
+        if not free.exists():
+            return free
+    raise JobCorruptError(f"{path}: was repaired a thousand times: remove the damaged copies beside it")

@@ -1,0 +1,217 @@
+"""What a run asks, and how the answers get into the journal. Called on the journal's thread.
+
+A query over more than four weeks is asked span by span. A batch has an answer once all of its spans have one; until then
+they are parts in the journal, so that whatever stops a run, what was paid for is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any, Protocol
+
+from engagement_async._core.accounting import in_input_order
+from engagement_async._core.answer import Answer
+from engagement_async._core.batches import Batch, SpanBatch
+from engagement_async._core.merging import merge_parts, split_off_tainted_sums
+from engagement_async._core.outcomes import Failure, FailureKind
+from engagement_async.backfill.codec import EncodedAnswer, encode_answer, pending_ids
+from engagement_async.backfill.journal import Journal
+from engagement_async.backfill.retry_failed import RetryBatch, failed_ids, pack_failed, patch
+
+__all__ = ["FailedWork", "PendingWork", "Work"]
+
+_PAGE = 256
+"""Batches that are read ahead: half a megabyte."""
+
+
+class Work(Protocol):
+    """See this module."""
+
+    def next_page(self, journal: Journal) -> list[SpanBatch]:
+        """Return the next batches to ask; nothing when there are no more as long as no answer comes."""
+
+    def write(self, journal: Journal, answers: list[Answer], documents: dict[str, Any]) -> None:
+        """Commit the answers to such batches, and documents, in one transaction."""
+
+
+class PendingWork:
+    """Asks the IDs that have no outcome."""
+
+    def __init__(self) -> None:
+        self._after = -1
+        self._again: list[SpanBatch] = []
+
+    def next_page(self, journal: Journal) -> list[SpanBatch]:
+        """See `Work`."""
+        page, self._again = self._again, []
+        while not page and (numbers := journal.unsettled(self._after, _PAGE)):
+            self._after = numbers[-1]
+            for number in numbers:
+                page += self._requests(journal, number)
+        return page
+
+    def _requests(self, journal: Journal, number: int) -> Iterator[SpanBatch]:
+        batch = journal.batch(number)
+        if journal.spans > 1:
+            yield from _open_spans(journal, batch)
+        elif journal.has_answer(number):
+            yield SpanBatch(number, pending_ids(journal.answer(number)), 0)
+        else:
+            yield SpanBatch(number, batch.tweet_ids, 0)
+
+    def write(self, journal: Journal, answers: list[Answer], documents: dict[str, Any]) -> None:
+        """See `Work`."""
+        types = journal.query.engagement_types
+        if journal.spans == 1:
+            journal.write([encode_answer(answer, types) for answer in _completed(journal, answers)], documents)
+            return
+        parts = _Parts(journal, answers)
+        merged = [encode_answer(answer, types) for answer in parts.finished.values()]
+        journal.write(merged, documents, parts=parts.unfinished(), finished=parts.finished)
+        self._again += parts.again
+
+
+class FailedWork:
+    """Asks the IDs that failed once more, packed. Pages advance by batch: an ID that fails again is not asked again."""
+
+    def __init__(self) -> None:
+        self._after = -1
+        self._number = 0
+        self._asked: dict[int, RetryBatch] = {}
+        self._again: list[SpanBatch] = []
+
+    def next_page(self, journal: Journal) -> list[SpanBatch]:
+        """See `Work`."""
+        page, self._again = self._again, []
+        while not page and (numbers := journal.failed(self._after, _PAGE)):
+            self._after = numbers[-1]
+            page += self._packed(journal, numbers) if journal.spans == 1 else self._by_span(journal, numbers)
+        return page
+
+    def _packed(self, journal: Journal, numbers: Iterable[int]) -> Iterator[SpanBatch]:
+        for packed in pack_failed(map(journal.answer, numbers), journal.query):
+            self._asked[self._number] = packed
+            yield SpanBatch(self._number, packed.tweet_ids, 0)
+            self._number += 1
+
+    def _by_span(self, journal: Journal, numbers: Iterable[int]) -> Iterator[SpanBatch]:
+        for number in numbers:
+            yield from _open_spans(journal, Batch(number, failed_ids(journal.answer(number))))
+
+    def write(self, journal: Journal, answers: list[Answer], documents: dict[str, Any]) -> None:
+        """See `Work`."""
+        types, query = journal.query.engagement_types, journal.query
+        if journal.spans == 1:
+            journal.write([encode_answer(answer, types) for answer in self._patched(journal, answers)], documents)
+            return
+        parts = _Parts(journal, answers)
+        patched = [
+            encode_answer(patch(journal.answer(number), new, frozenset(new.tweet_ids), query), types)
+            for number, new in parts.finished.items()
+        ]
+        journal.write(patched, documents, parts=parts.unfinished(), finished=parts.finished)
+        self._again += parts.again
+
+    def _patched(self, journal: Journal, answers: Iterable[Answer]) -> Iterable[Answer]:
+        """Return the answers of the batches that these IDs came from, with their new values."""
+        patched: dict[int, Answer] = {}
+        for answer in answers:
+            unanswered = frozenset(pending_ids(answer))  # they stay as they were
+            with_sums = True
+            for number, ids in self._asked[answer.batch_number].origins:
+                if not ids <= unanswered:
+                    old = patched.get(number) or journal.answer(number)
+                    patched[number] = patch(old, answer, ids - unanswered, journal.query, with_sums=with_sums)
+                    with_sums = False
+        return patched.values()
+
+
+class _Parts:
+    """The parts of some batches: those in the journal, and the answers that came now."""
+
+    def __init__(self, journal: Journal, answers: Iterable[Answer]) -> None:
+        self._journal = journal
+        self._spans = journal.spans
+        self._new: dict[int, dict[int, Answer]] = {}
+        self.finished: dict[int, Answer] = {}
+        """Batches that are complete with these answers, each with the answer to all of its spans."""
+        self.again: list[SpanBatch] = []
+        """What must be asked once more, because sums hold a Tweet that is out in another span."""
+        for answer in answers:
+            if len(pending_ids(answer)) < len(answer.tweet_ids):  # else nobody was answered
+                self._add(answer)
+        for number in self._new:
+            if self._is_complete(number):
+                self._finish(number)
+
+    def _add(self, answer: Answer) -> None:
+        number, span = divmod(answer.batch_number, self._spans)
+        if span in self._journal.parts_of(number):  # some of its IDs were answered before
+            old = self._journal.part(number, span)
+            answer = patch(old, answer, frozenset(pending_ids(old)).intersection(answer.tweet_ids), self._journal.query)
+        self._new.setdefault(number, {})[span] = answer
+
+    def _is_complete(self, number: int) -> bool:
+        pending = {**self._journal.parts_of(number)}
+        pending |= {span: len(pending_ids(answer)) for span, answer in self._new[number].items()}
+        return len(pending) == self._spans and not any(pending.values())
+
+    def _finish(self, number: int) -> None:
+        """Merge the spans of a complete batch, unless some must be asked once more."""
+        new, query = self._new[number], self._journal.query
+        parts = [(new.get(span) or self._journal.part(number, span), span) for span in range(self._spans)]
+        tweet_ids = in_input_order(
+            self._journal.batch(number).tweet_ids, {i for answer, _ in parts for i in answer.tweet_ids}
+        )
+        kept, again = split_off_tainted_sums(parts, query)
+        if not again:
+            self.finished[number] = merge_parts(number, tweet_ids, [answer for answer, _ in kept], query)
+            return
+        answers = {span: answer for answer, span in kept}
+        for span, ids in again:
+            answer = answers[span]
+            unit = number * self._spans + span
+            self.again.append(SpanBatch(unit, ids, span))
+            pending = dict.fromkeys(ids, Failure("is asked once more, for its sums", kind=FailureKind.OUTAGE))
+            new[span] = replace(
+                answer,
+                batch_number=unit,
+                tweet_ids=in_input_order(tweet_ids, {*answer.tweet_ids, *ids}),
+                failed_tweet_ids={**answer.failed_tweet_ids, **pending},
+            )
+
+    def unfinished(self) -> list[EncodedAnswer]:
+        """Return the parts that came now of batches that are not finished."""
+        types = self._journal.query.engagement_types
+        return [
+            encode_answer(answer, types, batch_ids=self._journal.batch(number).tweet_ids)
+            for number, spans in self._new.items()
+            if number not in self.finished
+            for answer in spans.values()
+        ]
+
+
+def _completed(journal: Journal, answers: Iterable[Answer]) -> Iterator[Answer]:
+    """Yield the answers to whole batches: of those that some IDs were answered of before, with these."""
+    for answer in answers:
+        unanswered = pending_ids(answer)
+        if len(unanswered) == len(answer.tweet_ids):
+            continue  # nobody was answered: all of them stay pending
+        if not journal.has_answer(answer.batch_number):
+            yield answer
+            continue
+        old = journal.answer(answer.batch_number)
+        if pending := frozenset(pending_ids(old)).intersection(answer.tweet_ids):
+            yield patch(old, answer, pending, journal.query)
+
+
+def _open_spans(journal: Journal, batch: Batch) -> Iterator[SpanBatch]:
+    """Yield the spans of a batch that are not answered for all IDs."""
+    parts = journal.parts_of(batch.number)
+    for span in range(journal.spans):
+        unit = batch.number * journal.spans + span
+        if span not in parts:
+            yield SpanBatch(unit, batch.tweet_ids, span)
+        elif parts[span]:
+            yield SpanBatch(unit, pending_ids(journal.part(batch.number, span)), span)

@@ -1,0 +1,32 @@
+"""`engagement backfill`: jobs of millions of IDs in a folder, that go on where they were stopped. One file a subcommand."""
+
+from __future__ import annotations
+
+import click
+
+from engagement_async.cli.backfill.export import export
+from engagement_async.cli.backfill.report import report
+from engagement_async.cli.backfill.retry_failed import retry_failed
+from engagement_async.cli.backfill.run import run
+from engagement_async.cli.backfill.status import status
+from engagement_async.cli.backfill.verify import verify
+
+__all__ = ["backfill"]
+
+
+@click.group()
+def backfill() -> None:
+    """Ask about millions of Tweets, in as many runs as it takes.
+
+    \b
+    engagement backfill run jobs/may totals --ids mine.csv --requests-per-minute 300
+    engagement backfill status jobs/may
+    engagement backfill export jobs/may --output may.parquet
+
+    A job is a folder. It can be killed at any moment: `backfill run JOB` goes on, pays for nothing twice, and an export
+    is the same, byte for byte, however often that happened.
+    """
+
+
+for command in (run, retry_failed, status, export, verify, report):
+    backfill.add_command(command)

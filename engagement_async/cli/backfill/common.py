@@ -1,0 +1,88 @@
+"""What the subcommands share: the job's argument, errors as exit codes, spans of time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from engagement_async._progress import Progress, RunOutcome
+from engagement_async.cli.exit_codes import (
+    CORRUPT,
+    INCOMPLETE,
+    LOCKED,
+    OK,
+    OTHER_JOB,
+    RESOURCE,
+    SOME_FAILED,
+    CommandError,
+)
+from engagement_async.errors import (
+    JobCorruptError,
+    JobDiskError,
+    JobError,
+    JobIncompleteError,
+    JobLockedError,
+    OtherJobError,
+)
+
+__all__ = ["exit_code_of_job", "job_argument", "job_errors", "json_option", "outcome_counts", "seconds", "text_of"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_CODES: tuple[tuple[type[JobError], int], ...] = (
+    (JobLockedError, LOCKED),
+    (OtherJobError, OTHER_JOB),
+    (JobCorruptError, CORRUPT),
+    (JobDiskError, RESOURCE),
+    (JobIncompleteError, INCOMPLETE),
+)
+_UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+job_argument = click.argument("job", type=click.Path(path_type=Path))
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+
+
+def job_errors(command: _Command) -> _Command:
+    """Turn what is wrong with a job's folder into exit codes."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except JobError as error:
+            code = next((code for kind, code in _CODES if isinstance(error, kind)), INCOMPLETE)
+            raise CommandError(str(error), code) from None
+
+    return wrapped  # type: ignore[return-value]
+
+
+def seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """Return the seconds of `90`, `90s`, `30m`, `2h` or `1d`."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]*)", value.strip())
+    if match is None or match[2] not in _UNITS or not float(match[1]):
+        raise click.BadParameter(f"{value!r} is no time: write 90, 90s, 30m, 2h or 1d")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def exit_code_of_job(progress: Progress) -> int:
+    """Return the exit code of a run that ended."""
+    if progress.pending or progress.outcome is not RunOutcome.DONE:
+        return INCOMPLETE
+    return SOME_FAILED if progress.outcomes.failed or progress.rejected else OK
+
+
+def outcome_counts(progress: Progress) -> dict[str, int]:
+    """Return where the IDs and the lines of a job are: the same words in events, status and texts."""
+    return {**progress.outcomes._asdict(), "pending": progress.pending, "rejected": progress.rejected}
+
+
+def text_of(path: Path) -> str:
+    """Return a path as people read it, also if it is not UTF-8."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,81 @@
+"""`engagement backfill export`: the tables of a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from engagement_async._export.layout import FORMATS
+from engagement_async.backfill.directory import JobDirectory
+from engagement_async.backfill.exporter import PART_IDS, Exporter
+from engagement_async.cli import options
+from engagement_async.cli.app import Session
+from engagement_async.cli.backfill.common import job_argument, job_errors, text_of
+from engagement_async.cli.exit_codes import OK
+from engagement_async.cli.report import Reporter
+
+__all__ = ["export"]
+
+
+@click.command()
+@job_argument
+@click.option("--output", "-o", required=True, metavar="FILE|FOLDER/|-", help="A file, or a folder of parts.")
+@click.option("--format", "format_", type=click.Choice(FORMATS), help="Default: the suffix's; of parts, parquet.")
+@click.option(
+    "--outcomes", metavar="FILE", help="Also every ID without all its values, and why: .csv, .jsonl, .parquet."
+)
+@click.option("--partial", is_flag=True, help="Export what is there of a job that is not complete.")
+@click.option("--follow", is_flag=True, help="Write parts as they become complete, until the job is.")
+@click.option("--part-ids", type=click.IntRange(min=1), default=PART_IDS, show_default=True, help="IDs a part.")
+@options.report_options
+@click.pass_obj
+@job_errors
+def export(
+    session: Session,
+    job: Path,
+    output: str,
+    format_: str | None,
+    outcomes: str | None,
+    partial: bool,
+    follow: bool,
+    part_ids: int,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Write the tables of JOB: one row a value, sorted by the input's order.
+
+    \b
+    engagement backfill export jobs/may --output may.parquet --outcomes gone.csv
+    engagement backfill export jobs/may --output parts/ --format jsonl --follow
+
+    {grouping} in a file's name makes a file of each grouping; DuckDB and JSON hold all of them.
+    """
+    reporter = Reporter.of(session, as_json=as_json, quiet=quiet)
+    reporter.context["job"] = text_of(job)
+
+    def on_file(path: str) -> None:
+        reporter.event("file", path=path)
+        reporter.note(text_of(Path(path)))
+
+    exporter = Exporter(
+        JobDirectory(job),
+        output,
+        format=format_,
+        outcomes=outcomes,
+        partial=partial,
+        part_ids=part_ids,
+        on_file=on_file,
+        on_progress=lambda done, total: reporter.now_and_then(
+            "exporting", f"writing: {done:,} of {total:,} batches", batches_done=done, batches_total=total
+        ),
+    )
+    done = exporter.follow() if follow else exporter.export()
+    reporter.event("finished", files=done.files, answered=done.answered, pending=done.pending, exit_code=OK)
+    if done.pending:
+        reporter.warn(f"{done.pending:,} IDs are still to be asked: this export is not the whole job")
+    if done.windows is not None:
+        reporter.warn(
+            f"the answers are of different hours, those that begin at {done.windows[0]} to those at {done.windows[1]}: "
+            "sums over Tweets mix them"
+        )

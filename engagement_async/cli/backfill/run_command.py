@@ -1,0 +1,210 @@
+"""One run of a job as a command: contract and credentials, progress, signals, and the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from engagement_async._progress import Progress, ProgressMeter, RunOutcome, contract_per_minute
+from engagement_async.backfill.directory import JobDirectory
+from engagement_async.backfill.job import BackfillJob
+from engagement_async.backfill.runner import DRAIN_S
+from engagement_async.backfill.totals import JobTotals
+from engagement_async.backfill.until_done import UntilDone
+from engagement_async.cli import options
+from engagement_async.cli.backfill.common import exit_code_of_job, outcome_counts, seconds, text_of
+from engagement_async.cli.config import Auth, Settings
+from engagement_async.cli.exit_codes import Interrupted
+from engagement_async.cli.progress import count, duration
+from engagement_async.cli.report import Reporter
+from engagement_async.cli.signals import run_async
+from engagement_async.config import DEFAULT_BASE_URL, DEFAULT_CONCURRENCY, checked_base_url
+from engagement_async.errors import EngagementError, UsageError
+
+__all__ = ["RunCommand", "run_options"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_REMEMBERED = ("requests_per_minute", "period", "concurrency", "auth")
+"""Flags that go on to count when they are left out later. Never where credentials are sent: a folder may be a gift."""
+_WHY_NOT_DONE = {
+    RunOutcome.MAX_REQUESTS: "the requests of --max-requests are used up",
+    RunOutcome.MAX_DURATION: "the time of --max-duration is over",
+    RunOutcome.STOPPED: "it was stopped",
+    RunOutcome.OUTAGE: "the API does not answer",
+}
+
+
+def run_options(command: _Command) -> _Command:
+    """Add the options of commands that send requests for a job."""
+    for option in reversed(
+        (
+            options.contract_options,
+            click.option("--concurrency", type=click.IntRange(1, 1000), metavar="N", help="Requests at once [16]."),
+            click.option("--base-url", metavar="URL", help="The API's address. Also ENGAGEMENT_BASE_URL."),
+            click.option(
+                "--auth", type=click.Choice(["oauth1", "bearer"]), help="Which credentials, if there are both."
+            ),
+            click.option(
+                "--max-requests",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="Stop after so many requests of this run.",
+            ),
+            click.option("--max-duration", callback=seconds, metavar="TIME", help="Stop after 90s, 30m, 2h or 1d."),
+            click.option(
+                "--until-done",
+                is_flag=True,
+                help="Run again, after a pause that grows, when the API does not answer or the disk is full.",
+            ),
+            options.report_options,
+        )
+    ):
+        command = option(command)
+    return command
+
+
+class RunCommand:
+    """Runs a job. Contract and credentials are those of the flags, else of the flags that the job was started with,
+    else of the environment or the file."""
+
+    def __init__(
+        self,
+        ctx: click.Context,
+        directory: JobDirectory,
+        reporter: Reporter,
+        flags: dict[str, Any],
+        *,
+        failed_only: bool,
+    ) -> None:
+        self._directory = directory
+        self._reporter = reporter
+        self._failed_only = failed_only
+        self._is_pausing = False
+        self._max_requests: int | None = flags.pop("max_requests")
+        self._max_duration_s: float | None = flags.pop("max_duration")
+        self._until_done: bool = flags.pop("until_done")
+        if self._until_done and self._max_requests is not None:
+            raise UsageError("--until-done runs until all is done, whatever that takes: leave out --max-requests")
+        given = {
+            name: value
+            for name, value in flags.items()
+            if value is not None and ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+        }
+        self.remembered = {name: given[name] for name in _REMEMBERED if name in given}
+        """What the job is to remember of the flags."""
+        settings = Settings.load(os.environ)
+        known = {**directory.options(), **given}
+        auth: Auth | None = known.get("auth")
+        self.credentials = settings.credentials(auth)
+        self._limit = settings.rate_limit(known.get("requests_per_minute"), known.get("period", 60.0))
+        self._base_url = given.get("base_url") or settings.base_url or DEFAULT_BASE_URL
+        self._concurrency: int = known.get("concurrency", DEFAULT_CONCURRENCY)
+        checked_base_url(self._base_url)
+
+    def __call__(self, totals: JobTotals, runs: int) -> int:
+        """Run the job; return the exit code. `totals` and `runs` are those before it."""
+        job = BackfillJob(self._directory.path)
+        meter = ProgressMeter(totals.ids, contract_per_minute([self._limit]), time.monotonic)
+        meter.outcomes, meter.rejected = totals.outcomes, totals.rejected
+        last = meter.progress(0)
+        stopped: Progress | None = None
+
+        def remember(progress: Progress) -> None:
+            nonlocal last
+            last = progress
+
+        async def main() -> Progress:
+            nonlocal stopped
+            running = asyncio.ensure_future(self._run(job, remember, runs))
+            async with self._reporter.watching(lambda: last):
+                try:
+                    return await asyncio.shield(running)
+                except asyncio.CancelledError:
+                    self._reporter.event("stopping", at_most_s=DRAIN_S)
+                    self._reporter.note(
+                        f"stopping: what is on its way is waited for, {DRAIN_S:.0f} s at most; a second signal ends it now"
+                    )
+                    await asyncio.sleep(0)  # a run that was just begun must be there to be stopped
+                    job.stop()
+                    if self._is_pausing:
+                        running.cancel()
+                    try:
+                        stopped = await running
+                    except asyncio.CancelledError:
+                        stopped = last
+                    raise
+
+        try:
+            progress = run_async(main)
+        except Interrupted as interrupted:
+            progress = stopped or last
+            if progress.outcome is not RunOutcome.DONE:
+                self._report(progress, interrupted.exit_code)
+                raise
+        exit_code = exit_code_of_job(progress)
+        self._report(progress, exit_code)
+        return exit_code
+
+    async def _run(self, job: BackfillJob, on_progress: Callable[[Progress], None], runs: int) -> Progress:
+        """Run the job once, or until it is done."""
+        policy = UntilDone(self._max_duration_s) if self._until_done else None
+        while True:
+            runs += 1
+            self._reporter.context["run"] = runs
+            try:
+                progress = await job.run(
+                    self.credentials,
+                    rate_limit=self._limit,
+                    failed_only=self._failed_only,
+                    max_requests=self._max_requests,
+                    max_duration_s=self._max_duration_s if policy is None else policy.left_s(),
+                    on_progress=on_progress,
+                    progress_interval_s=0.2 if self._reporter.mode == "terminal" else 1.0,
+                    concurrency=self._concurrency,
+                    base_url=self._base_url,
+                )
+            except EngagementError as error:
+                pause_s = None if policy is None else policy.pause_after_error(error)
+                if pause_s is None:
+                    raise
+                self._reporter.warn(f"{error}; running again in {duration(pause_s)}")
+            else:
+                pause_s = None if policy is None else policy.pause_after(progress)
+                if pause_s is None:
+                    return progress
+                assert progress.outcome is not None  # noqa: S101 - the run has ended
+                self._reporter.warn(f"{_WHY_NOT_DONE[progress.outcome]}; running again in {duration(pause_s)}")
+            self._is_pausing = True
+            await asyncio.sleep(pause_s)
+            self._is_pausing = False
+
+    def _report(self, progress: Progress, exit_code: int) -> None:
+        counts = outcome_counts(progress)
+        reporter = self._reporter
+        reporter.event(
+            "finished", outcome=progress.outcome, requests=progress.requests, outcomes=counts, exit_code=exit_code
+        )
+        reporter.note(
+            f"{count(progress.requests, 'request')} · {duration(progress.elapsed_s)} · "
+            f"{progress.ids_done:,} of {progress.ids_total:,} IDs are done"
+        )
+        width = max(len(f"{number:,}") for number in counts.values())
+        for state, number in counts.items():
+            if number or state == "answered":
+                reporter.note(f"  {state:<12}{number:>{width},}")
+        path = text_of(self._directory.path)
+        if progress.rejected:
+            reporter.note(f"lines that are no IDs: {text_of(self._directory.rejects_path)}")
+        if progress.outcome in _WHY_NOT_DONE:
+            name = "retry-failed" if self._failed_only else "run"
+            reporter.note(f"not done: {_WHY_NOT_DONE[progress.outcome]}. Go on with: engagement backfill {name} {path}")
+        elif progress.pending:
+            reporter.note(f"{count(progress.pending, 'ID')} are still to be asked: engagement backfill run {path}")
+        elif progress.outcomes.failed:
+            reporter.note(f"ask the failed ones again with: engagement backfill retry-failed {path}")

@@ -1,0 +1,55 @@
+"""`engagement backfill verify`: read all of a job again; save what is intact of a damaged one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from engagement_async.backfill.directory import JobDirectory
+from engagement_async.backfill.repair import repair
+from engagement_async.cli.backfill.common import job_argument, job_errors, json_option, text_of
+from engagement_async.cli.progress import count
+from engagement_async.cli.streams import json_line
+
+__all__ = ["verify"]
+
+
+@click.command()
+@job_argument
+@click.option(
+    "--repair", "wants_repair", is_flag=True, help="Save what is intact; the damaged journal is kept beside it."
+)
+@json_option
+@job_errors
+def verify(job: Path, wants_repair: bool, as_json: bool) -> None:
+    """Read all of JOB again, checksum by checksum. Exit code 13 when anything is not as it was written."""
+    directory = JobDirectory(job)
+    if wants_repair:
+        _repair(job, directory, as_json=as_json)
+        return
+    totals = directory.verify()
+    if as_json:
+        found = {"job": text_of(job), "ok": True, "batches": totals.batches, "answers": totals.answers}
+        click.echo(json_line(found))
+    else:
+        click.echo(f"{text_of(job)}: {count(totals.answers, 'answer')} of {totals.batches:,}: all is as it was written")
+
+
+def _repair(job: Path, directory: JobDirectory, *, as_json: bool) -> None:
+    done = repair(directory)
+    if as_json:
+        found = {"job": text_of(job), "ok": True, "answers": done.totals.answers, "kept_as": done.kept_as}
+        lost = {"lost_batches": done.lost_batches, "lost_ids": done.lost_ids, "lost_answers": done.lost_answers}
+        click.echo(json_line({**found, **lost}))
+        return
+    if done.kept_as is None:
+        click.echo(f"{text_of(job)}: all is as it was written: there is nothing to repair")
+        return
+    click.echo(f"{text_of(job)}: saved {count(done.totals.answers, 'answer')}; the damaged journal is {done.kept_as}")
+    if done.lost_answers:
+        click.echo(f"{count(done.lost_answers, 'answer')} cannot be read: `backfill run` asks these IDs again")
+    if done.lost_batches:
+        click.echo(
+            f"{done.lost_ids:,} IDs cannot be read: add them again with `backfill run {text_of(job)} --extend --ids FILE`"
+        )

@@ -1,0 +1,57 @@
+"""A second request for failed IDs leaves what one request for all would have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engagement_async import Answer, Merger, Query
+from engagement_async._core.endpoints import LAST_28_HOURS
+from engagement_async.backfill.retry_failed import pack_failed, patch
+from tests.support.jobs import MIXED, TYPES, make_ids
+
+
+@given(st.data())
+def test_failed_ids_that_are_answered_later_make_the_answer_that_would_have_been(data: Any) -> None:
+    ids = make_ids(12)
+    batches = {0: tuple(ids[:4]), 1: tuple(ids[4:8]), 2: tuple(ids[8:])}
+    failed = set(data.draw(st.lists(st.sampled_from(ids), unique=True)))
+    gone = set(data.draw(st.lists(st.sampled_from(ids), unique=True)))
+
+    def answer(number: int, asked: tuple[str, ...], down: set[str]) -> Answer:
+        told = [i for i in asked if i not in gone | down]
+        by_tweet = {i: {"favorites": int(i) % 97, "replies": 2} for i in told}
+        return Answer(
+            number,
+            asked,
+            {
+                "by_tweet": by_tweet,
+                "by_type": {kind: {i: by_tweet[i][kind] for i in told} for kind in TYPES} if told else {},
+                "all": {kind: sum(by_tweet[i][kind] for i in told) for kind in TYPES} if told else {},
+            },
+            unavailable_tweet_ids=tuple(i for i in asked if i in gone - down),
+            failed_tweet_ids={i: "down" for i in asked if i in down},
+        )
+
+    answers = {number: answer(number, asked, failed) for number, asked in batches.items()}
+    small = Query(LAST_28_HOURS, engagement_types=["favorites", "replies"], groupings=MIXED.groupings)
+    asked: list[str] = []
+    for again in pack_failed([a for a in answers.values() if a.failed_tweet_ids], small):
+        assert len(again.tweet_ids) <= 25
+        asked += again.tweet_ids
+        with_sums = True
+        for number, chosen in again.origins:
+            new = answer(0, again.tweet_ids, set())
+            answers[number] = patch(answers[number], new, chosen, MIXED, with_sums=with_sums)
+            with_sums = False
+
+    assert sorted(asked) == sorted(failed)
+    expected, actual = Merger(MIXED), Merger(MIXED)
+    for number, batch in batches.items():
+        expected.add(answer(number, batch, set()))
+        actual.add(answers[number])
+    assert actual.result().groupings == expected.result().groupings
+    assert actual.result().outcomes == expected.result().outcomes
+    assert actual.result().unavailable_tweet_ids == expected.result().unavailable_tweet_ids
