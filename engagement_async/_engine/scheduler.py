@@ -17,7 +17,7 @@ from heapq import heappop, heappush, heapreplace
 from itertools import count
 from typing import Any, Protocol
 
-from engagement_async._core.rate_limit import Ledger, RateLimit, Token
+from engagement_async._core.rate_limit import Ledger, RateLimit
 from engagement_async.errors import UsageError
 
 __all__ = ["Grants", "Lane", "LaneScheduler", "LocalScheduler", "Scheduler", "loop_clock"]
@@ -50,10 +50,10 @@ class Lane:
         self.stride = 1.0 / weight
         self.pass_value = 0.0
         self.is_queued = False
-        self.retries: deque[asyncio.Future[Token]] = deque()
-        self.waiters: deque[asyncio.Future[Token]] = deque()
+        self.retries: deque[asyncio.Future[Any]] = deque()
+        self.waiters: deque[asyncio.Future[Any]] = deque()
 
-    def first(self) -> asyncio.Future[Token] | None:
+    def first(self) -> asyncio.Future[Any] | None:
         """Return whose turn it is in this lane; drop waiters that were cancelled meanwhile."""
         for queue in (self.retries, self.waiters):
             while queue:
@@ -147,21 +147,23 @@ class Grants(Protocol):
         """Seconds after which a waiter must look again, because of what other schedulers gave back; `inf` without any."""
         ...
 
-    def reserve(self, now: float, endpoint: str | None = None) -> Token | float: ...
+    def reserve(self, now: float, endpoint: str | None = None) -> Any:
+        """Return a token, or as a `float` the instant to try again at."""
+        ...
 
-    def settle(self, token: Token, now: float) -> None: ...
+    def settle(self, token: Any, now: float) -> None: ...
 
-    def abandon(self, token: Token, now: float, within_s: float) -> None: ...
+    def abandon(self, token: Any, now: float, within_s: float) -> None: ...
 
     def abandon_all(self, now: float, within_s: float) -> None: ...
 
-    def refund(self, token: Token) -> None: ...
+    def refund(self, token: Any) -> None: ...
 
     def hold_until(self, at: float) -> None: ...
 
     def cap(self, limit: RateLimit, remaining: int, now: float, until: float) -> None: ...
 
-    def available(self, limit: RateLimit, now: float, *, since: Token | None = None) -> int: ...
+    def available(self, limit: RateLimit, now: float, *, since: Any = None) -> int: ...
 
     def capped_until(self, now: float) -> float: ...
 
@@ -197,7 +199,7 @@ class LaneScheduler:
         """A lane for one call; a lane of weight 2 is granted twice as many tokens as one of weight 1 beside it."""
         return Lane(endpoint, weight=weight)
 
-    async def acquire(self, lane: Lane, *, retry: bool = False) -> Token:
+    async def acquire(self, lane: Lane, *, retry: bool = False) -> Any:
         """Return a token, once the contract has one. A cancelled wait costs nothing."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
@@ -206,7 +208,7 @@ class LaneScheduler:
             token = self._ledger.reserve(self._clock(), lane.endpoint)
             if not isinstance(token, float):
                 return token
-        future: asyncio.Future[Token] = loop.create_future()
+        future: asyncio.Future[Any] = loop.create_future()
         if self._enqueue(lane, future, retry):
             self._pump()
         try:
@@ -216,21 +218,21 @@ class LaneScheduler:
                 self.refund(future.result())
             raise
 
-    def settle(self, token: Token) -> None:
+    def settle(self, token: Any) -> None:
         """Take the token back one window from now: its response headers are here."""
         now = self._clock()
         self._ledger.settle(token, now)
         if self._queues and self._timer_at > now + self._shortest_window_s:
             self._reconsider()
 
-    def abandon(self, token: Token, *, within_s: float) -> None:
+    def abandon(self, token: Any, *, within_s: float) -> None:
         """Take the token back one window after its aborted request may have arrived, which is within that time."""
         now = self._clock()
         self._ledger.abandon(token, now, within_s)
         if self._queues and self._timer_at > now + self._shortest_window_s:
             self._reconsider()
 
-    def refund(self, token: Token) -> None:
+    def refund(self, token: Any) -> None:
         """Take the token back at once: its request provably never left."""
         self._ledger.refund(token)
         if self._queues:
@@ -245,7 +247,7 @@ class LaneScheduler:
         now = self._clock()
         self._ledger.cap(limit, remaining, now, now + for_s)
 
-    def available(self, limit: RateLimit, *, since: Token | None = None) -> int:
+    def available(self, limit: RateLimit, *, since: Any = None) -> int:
         """Return how many requests of that limit may be sent, the pace apart. See `Ledger.available`."""
         return self._ledger.available(limit, self._clock(), since=since)
 
@@ -301,7 +303,7 @@ class LaneScheduler:
 
     # --- the waiters ---
 
-    def _enqueue(self, lane: Lane, future: asyncio.Future[Token], retry: bool) -> bool:
+    def _enqueue(self, lane: Lane, future: asyncio.Future[Any], retry: bool) -> bool:
         """Whether this is the first one of its endpoint: behind others, the timer is set already."""
         queue = self._queues.get(lane.endpoint)
         is_first = queue is None
@@ -346,7 +348,7 @@ class LaneScheduler:
             self._warn_of_cap(wake_at, now)
         self._set_timer(min(wake_at, now + self._poll_s) if self._queues else math.inf, now)
 
-    def _grant(self, endpoint: str | None, token: Token) -> None:
+    def _grant(self, endpoint: str | None, token: Any) -> None:
         queue = self._queues[endpoint]
         lane = queue[0][2]
         waiters = lane.retries or lane.waiters
