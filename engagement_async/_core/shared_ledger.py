@@ -23,6 +23,7 @@ from engagement_async.errors import UsageError
 __all__ = ["GRACE_S", "SLOTS", "SharedLedger", "SharedToken", "block_bytes", "check_limits"]
 
 MAGIC = 0x45_4E_47_41_47_45_30_31
+"""Of this layout: another one is another ledger."""
 SLOTS = 64
 """Processes (or event loops) that may spend one contract at the same time."""
 BUCKETS = 8
@@ -61,6 +62,7 @@ class _Bucket(ctypes.Structure):
         ("returned", ctypes.c_uint64),
         ("cursor", ctypes.c_int64),
         ("in_ring", ctypes.c_uint64),
+        ("in_late", ctypes.c_uint64),
         ("caps", _Cap * CAPS),
         ("late", _Late * LATE),
         ("ring", ctypes.c_uint32 * RING),
@@ -74,6 +76,7 @@ class _Bucket(ctypes.Structure):
     returned: int
     cursor: int
     in_ring: int
+    in_late: int
     caps: ctypes.Array[_Cap]
     late: ctypes.Array[_Late]
     ring: ctypes.Array[ctypes.c_uint32]
@@ -161,9 +164,15 @@ class SharedToken:
 # --- one bucket ---
 
 
+def _index_at(bucket: _Bucket, now: float) -> int:
+    """Return the number of the last quantum that is over: the largest with `number * quantum_s <= now`."""
+    index = math.floor(now / bucket.quantum_s)
+    return index + 1 if (index + 1) * bucket.quantum_s <= now else index
+
+
 def _expire(bucket: _Bucket, now: float) -> None:
     """Take back what has returned by now."""
-    cursor = math.floor(now / bucket.quantum_s)
+    cursor = _index_at(bucket, now)
     if cursor > bucket.cursor:
         if bucket.in_ring:
             ring = bucket.ring
@@ -175,10 +184,12 @@ def _expire(bucket: _Bucket, now: float) -> None:
             bucket.in_ring -= returned
             bucket.returned += returned
         bucket.cursor = cursor
-    for late in bucket.late:
-        if late.count and late.returns_at <= now:
-            bucket.returned += late.count
-            late.count = 0
+    if bucket.in_late:
+        for late in bucket.late:
+            if late.count and late.returns_at <= now:
+                bucket.returned += late.count
+                bucket.in_late -= late.count
+                late.count = 0
 
 
 def _return_later(bucket: _Bucket, returns_at: float, count: int) -> None:
@@ -195,6 +206,7 @@ def _return_later(bucket: _Bucket, returns_at: float, count: int) -> None:
 
 def _add_late(bucket: _Bucket, returns_at: float, count: int) -> None:
     """Keep what returns later than the ring reaches; where there is no room, with the next one that returns after it."""
+    bucket.in_late += count
     for late in bucket.late:
         if late.count and late.returns_at == returns_at:
             late.count += count
@@ -210,12 +222,14 @@ def _add_late(bucket: _Bucket, returns_at: float, count: int) -> None:
 
 def _counted_back(bucket: _Bucket) -> int:
     """Return how many tokens were answered and have not come back."""
-    return bucket.in_ring + sum(late.count for late in bucket.late)
+    return bucket.in_ring + bucket.in_late
 
 
 def _next_return(bucket: _Bucket) -> float:
     """Return when the next of them comes back; `inf` when there is none."""
-    at = min((late.returns_at for late in bucket.late if late.count), default=math.inf)
+    at = math.inf
+    if bucket.in_late:
+        at = min(late.returns_at for late in bucket.late if late.count)
     if bucket.in_ring:
         ring = bucket.ring
         for index in range(bucket.cursor + 1, bucket.cursor + RING):
@@ -237,8 +251,8 @@ def _clear(bucket: _Bucket, now: float) -> None:
     """Forget what was answered, from `now` on."""
     ctypes.memset(bucket.ring, 0, ctypes.sizeof(bucket.ring))
     ctypes.memset(bucket.late, 0, ctypes.sizeof(bucket.late))
-    bucket.in_ring = 0
-    bucket.cursor = math.floor(now / bucket.quantum_s)
+    bucket.in_ring = bucket.in_late = 0
+    bucket.cursor = _index_at(bucket, now)
 
 
 def _capped_until(bucket: _Bucket, now: float) -> float:
@@ -468,7 +482,7 @@ class SharedLedger:
         block.recovers_at = at + RECOVERY_S
         for limit, number in self._mine:
             bucket = block.buckets[number]
-            bucket.least_paced_at = max(bucket.least_paced_at, at + (limit.burst_size - 1) * limit.interval_s)
+            bucket.least_paced_at = max(bucket.least_paced_at, at + limit.burst_s)
             bucket.paced_at = max(bucket.paced_at, bucket.least_paced_at)
 
     @property
@@ -509,7 +523,7 @@ class SharedLedger:
     def _ready_at(self, limit: RateLimit, number: int, now: float) -> float:
         bucket = self._block.buckets[number]
         _expire(bucket, now)
-        ready_at = max(bucket.paced_at - (limit.burst_size - 1) * limit.interval_s, _capped_until(bucket, now))
+        ready_at = max(bucket.paced_at - limit.burst_s, _capped_until(bucket, now))
         if self._in_flight(number) + _counted_back(bucket) < limit.requests:
             return ready_at
         return max(ready_at, _next_return(bucket))
@@ -574,7 +588,7 @@ class SharedLedger:
         bucket.window_s = limit.window_s
         bucket.quantum_s = limit.window_s / QUANTA
         bucket.paced_at = bucket.least_paced_at = -math.inf
-        bucket.cursor = math.floor(now / bucket.quantum_s)
+        bucket.cursor = _index_at(bucket, now)
         self._take_over(number, limit, now)
         return number
 

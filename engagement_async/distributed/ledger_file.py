@@ -33,7 +33,7 @@ from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.shared_ledger import SLOTS, SharedLedger, SharedToken, block_bytes, check_limits
 from engagement_async.errors import UsageError
 
-__all__ = ["LedgerFile", "boot_clock", "boot_id"]
+__all__ = ["LedgerFile", "boot_clock", "boot_id", "make_private_folder"]
 
 logger = logging.getLogger("engagement_async")
 
@@ -217,7 +217,7 @@ class LedgerFile:
             self._map.close()
         if self._file >= 0:
             os.close(self._file)
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(self._folder)
         self._file = os.open(self._folder / "ledger", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         size = PAGE + 2 * block_bytes()
         if os.fstat(self._file).st_size < size:
@@ -382,6 +382,13 @@ class LedgerFile:
         self._out[token.endpoint] -= 1
         self._used_at = now
         return True
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder that nobody else may look into, and those above it."""
+    for folder in (*reversed(path.parents), path):
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def new_owner() -> int:

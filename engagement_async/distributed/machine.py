@@ -18,7 +18,7 @@ from engagement_async._core.rate_limit import Ledger, RateLimit
 from engagement_async._engine.scheduler import Lane, LaneScheduler
 from engagement_async.config import DEFAULT_BASE_URL, checked_base_url
 from engagement_async.credentials import Credentials
-from engagement_async.distributed.ledger_file import LedgerFile, boot_clock
+from engagement_async.distributed.ledger_file import LedgerFile, boot_clock, make_private_folder
 from engagement_async.errors import UsageError
 
 __all__ = ["MachineScheduler", "default_state_dir"]
@@ -138,7 +138,7 @@ def _machine_key(state_dir: Path) -> bytes:
 
 def _stored_key(state_dir: Path) -> str:
     path = state_dir / "key"
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_folder(state_dir)
     if not path.exists():
         made = state_dir / f"key.{secrets.token_hex(8)}"
         made.touch(mode=0o600)
