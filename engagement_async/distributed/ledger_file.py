@@ -11,7 +11,8 @@ A folder for each contract holds `ledger`, the file, and `slot-0`, `slot-1`...: 
 - **Rebooted.** Instants are those of a clock that runs since boot, the same in all processes. A file of another boot is
   translated by the wall clock.
 - **A lock that is not to be had**, because its holder is stopped, makes nobody wait: what came back is entered later, in
-  order, and nothing is granted until then.
+  order, and nothing is granted until then. So it is before the file is open: opening is the one thing that may take time,
+  and whoever has an event loop does it in a thread.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.shared_ledger import SLOTS, SharedLedger, SharedToken, block_bytes, check_limits
 from engagement_async.errors import UsageError
 
-__all__ = ["LedgerFile", "boot_clock", "boot_id", "make_private_folder"]
+__all__ = ["LedgerFile", "OpenFile", "boot_clock", "boot_id", "make_private_folder"]
 
 logger = logging.getLogger("engagement_async")
 
@@ -59,24 +60,64 @@ def boot_id() -> str:
         return f"boot {round((time.time() - boot_clock()) / 600)}"
 
 
-_open_files: weakref.WeakSet[LedgerFile] = weakref.WeakSet()
+class OpenFile:
+    """The file that is at the path now, mapped. Making it blocks; it raises `OSError` where it cannot be.
+
+    `folder` is the contract's own. `used_at` is when somebody spent the contract last, by the wall clock and as far as the
+    folder tells.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        make_private_folder(folder)
+        self.folder = folder
+        self.boot = boot_id()
+        self.used_at = max(
+            (at for path in folder.glob("slot-*") if (at := _modified_at(path)) is not None), default=0.0
+        )
+        self.number = os.open(folder / "ledger", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        size = PAGE + 2 * block_bytes()
+        if os.fstat(self.number).st_size < size:
+            os.ftruncate(self.number, size)  # with zeros: no ledger yet
+        self._map = mmap.mmap(self.number, size)
+        self.head = memoryview(self._map)[:PAGE]
+        self.halves = memoryview(self._map)[PAGE : PAGE + block_bytes()], memoryview(self._map)[PAGE + block_bytes() :]
+        self._is_open = True
+
+    @property
+    def is_swept(self) -> bool:
+        """Whether the file is at its path no longer."""
+        return os.fstat(self.number).st_nlink == 0
+
+    def close(self) -> None:
+        """Close the file; a lock on it ends with that."""
+        if self._is_open:
+            self._is_open = False
+            for view in (self.head, *self.halves):
+                view.release()
+            self._map.close()
+            os.close(self.number)
+
+    def __del__(self) -> None:
+        if getattr(self, "_is_open", False):
+            self.close()
+
+
+_all: weakref.WeakSet[LedgerFile] = weakref.WeakSet()
 
 
 class LedgerFile:
     """This process's part in the ledger of a contract: what a `LaneScheduler` wants of a ledger.
 
-    `folder` is the contract's own. Raises `OSError` where it cannot be made or written.
+    Nothing is granted before `install` was called with an `OpenFile`, and again where `needs_opening`.
     """
 
     def __init__(
         self,
-        folder: Path,
         limits: Sequence[RateLimit],
         *,
         quarantine_s: float = 60.0,
         clock: Callable[[], float] = boot_clock,
         wall_clock: Callable[[], float] = time.time,
-        boot: str | None = None,
     ) -> None:
         check_limits(limits)
         self.limits = tuple(limits)
@@ -84,31 +125,27 @@ class LedgerFile:
         self.longest_window_s = max(limit.window_s for limit in limits)
         self.poll_s = min(0.25, self.shortest_window_s / 4)
         self.quarantine_s = quarantine_s
-        self._folder = folder
         self._clock = clock
         self._wall_clock = wall_clock
-        self._boot = boot_id() if boot is None else boot
-        self._out: Counter[str | None] = Counter()
-        self._deferred: deque[Callable[[SharedLedger], object]] = deque()
+        self._out: Counter[str | None] = Counter()  # in flight, as far as the block knows
+        self._deferred: deque[tuple[Callable[[SharedLedger], object], SharedToken | None]] = deque()
         self._scratch = bytearray(block_bytes())
         self._copy = memoryview(self._scratch)
         self._ledger = SharedLedger(self.limits, self._scratch)
-        self._file = -1
+        self._file: OpenFile | None = None
         self._slot_file = -1
-        self._map: mmap.mmap | None = None
-        self._halves: tuple[memoryview, ...] = ()
         self._was_swept = False
         self._is_closed = False
-        self._used_at = self._touched_at = self._looked_for_dead_at = -math.inf
+        self._asked_at = self._used_at = self._touched_at = self._looked_for_dead_at = -math.inf
         self._busy_since = math.inf
         self._warned_of_lock = False
-        _open_files.add(self)
-        self.refresh(self._clock())
+        _all.add(self)
 
     # --- what a scheduler wants of a ledger ---
 
     def reserve(self, now: float, endpoint: str | None = None) -> SharedToken | float:
         """Return a token, or the instant to try again at."""
+        self._asked_at = now
         with self._locked(now) as ledger:
             if ledger is None:
                 return now + BUSY_RETRY_S
@@ -123,24 +160,24 @@ class LedgerFile:
 
     def settle(self, token: SharedToken, now: float) -> None:
         if self._mark_returned(token, now):
-            self._do(now, lambda ledger: ledger.settle(token, now))
+            self._do(now, lambda ledger: ledger.settle(token, now), token)
 
     def abandon(self, token: SharedToken, now: float, within_s: float) -> None:
         self.quarantine_s = max(self.quarantine_s, within_s)
         if self._mark_returned(token, now):
-            self._do(now, lambda ledger: ledger.abandon(token, now, within_s))
+            self._do(now, lambda ledger: ledger.abandon(token, now, within_s), token)
 
     def refund(self, token: SharedToken) -> None:
         now = self._clock()
         if self._mark_returned(token, now):
-            self._do(now, lambda ledger: ledger.refund(token, now))
+            self._do(now, lambda ledger: ledger.refund(token, now), token)
 
     def abandon_all(self, now: float, within_s: float) -> None:
         """Count all that is in flight as aborted; whatever is done with a token of before changes nothing."""
-        self._out.clear()
         self.quarantine_s = max(self.quarantine_s, within_s)
 
         def rejoin(ledger: SharedLedger) -> None:
+            self._out.clear()
             ledger.note_quarantine(self.quarantine_s)
             ledger.join(ledger.slot, now, owner=new_owner())
 
@@ -171,11 +208,12 @@ class LedgerFile:
 
     def is_active(self, now: float) -> bool:
         """Whether `refresh` should be called now and then: others must know what this process has spent."""
-        return bool(self._deferred or +self._out) or now < self._used_at + self._remembered_s
+        return bool(self._deferred or +self._out) or now < max(self._asked_at, self._used_at) + self._remembered_s
 
     def refresh(self, now: float) -> None:
         """Enter what could not be entered, and see whether the file is still the one that others use."""
-        self._do(now, None)
+        with self._locked(now):
+            pass
 
     def close(self) -> None:
         """Give the slot up. What is in flight counts as aborted."""
@@ -185,21 +223,34 @@ class LedgerFile:
             self._is_closed = True
         self._close_files()
 
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+    @property
+    def needs_opening(self) -> bool:
+        """Whether an `OpenFile` must be installed: the first one, or one in place of a file that was swept away."""
+        return self._file is None and not self._is_closed
+
+    def install(self, file: OpenFile) -> None:
+        """Use that file from now on."""
+        self._close_file()
+        self._file = file
+        self.refresh(self._clock())
+
     def __del__(self) -> None:
         self._close_files()
 
     def _close_files(self) -> None:
-        for half in getattr(self, "_halves", ()):
-            half.release()
-        self._halves = ()
-        if getattr(self, "_map", None) is not None:
-            self._map.close()  # type: ignore[union-attr]
-            self._map = None
-        for name in ("_file", "_slot_file"):
-            descriptor = getattr(self, name, -1)
-            setattr(self, name, -1)
-            if descriptor >= 0:
-                os.close(descriptor)
+        self._close_file()
+        slot_file, self._slot_file = getattr(self, "_slot_file", -1), -1
+        if slot_file >= 0:
+            os.close(slot_file)
+
+    def _close_file(self) -> None:
+        file, self._file = getattr(self, "_file", None), None
+        if file is not None:
+            file.close()
 
     def start_anew(self) -> None:
         """Be another process: this one was forked off, and must not use the files of its parent."""
@@ -209,132 +260,107 @@ class LedgerFile:
         self._ledger = SharedLedger(self.limits, self._scratch)
         self._used_at = -math.inf
 
-    def _open(self) -> None:
-        """Map the file that is at the path now; make it if there is none."""
-        for half in self._halves:
-            half.release()
-        if self._map is not None:
-            self._map.close()
-        if self._file >= 0:
-            os.close(self._file)
-        make_private_folder(self._folder)
-        self._file = os.open(self._folder / "ledger", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        size = PAGE + 2 * block_bytes()
-        if os.fstat(self._file).st_size < size:
-            os.ftruncate(self._file, size)  # with zeros: no ledger yet
-        self._map = mmap.mmap(self._file, size)
-        view = memoryview(self._map)
-        self._halves = view[PAGE : PAGE + block_bytes()], view[PAGE + block_bytes() :], view
-
     # --- the lock ---
 
-    def _do(self, now: float, change: Callable[[SharedLedger], object] | None) -> None:
+    def _do(self, now: float, change: Callable[[SharedLedger], object], token: SharedToken | None = None) -> None:
         """Make the change, or leave it for later when the lock is not to be had: in order, and never lost."""
         if self._is_closed:
             return
-        if change is not None:
-            self._deferred.append(change)
+        self._deferred.append((change, token))
         with self._locked(now):
             pass
 
     @contextmanager
     def _locked(self, now: float) -> Iterator[SharedLedger | None]:
         """Hold the lock, with all that was deferred entered; None when the lock is not to be had."""
-        if self._is_closed:
-            raise UsageError("this scheduler was closed: make another one")
-        if not self._lock(now):
+        file = self._lock(now)
+        if file is None:
             yield None
             return
         try:
-            self._load(now)
+            self._load(file, now)
             entered = len(self._deferred)
-            for change in self._deferred:
+            for change, _ in self._deferred:
                 change(self._ledger)
             yield self._ledger
-            self._store(now)
+            self._store(file, now)
             for _ in range(entered):
-                self._deferred.popleft()
+                _, token = self._deferred.popleft()
+                if token is not None:
+                    self._out[token.endpoint] -= 1
         finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
+            fcntl.flock(file.number, fcntl.LOCK_UN)
 
-    def _lock(self, now: float) -> bool:
-        if self._file < 0:
-            self._open()
+    def _lock(self, now: float) -> OpenFile | None:
+        file = self._file
+        if file is None:
+            return None
         for _ in range(SPINS):
             try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.sched_yield()
                 continue
-            if os.fstat(self._file).st_nlink:
-                self._busy_since = math.inf
-                return True
-            self._open()  # it was swept; its lock is let go with it
+            self._busy_since = math.inf
+            if not file.is_swept:
+                return file
             self._was_swept = True
+            self._close_file()  # and its lock with it
+            return None
         self._busy_since = min(self._busy_since, now)
         if now > self._busy_since + STUCK_S and not self._warned_of_lock:
             self._warned_of_lock = True
             logger.warning(
                 "another process has held the ledger of this contract for %.0f s (%s): nothing is granted until it goes on",
                 STUCK_S,
-                self._folder,
+                file.folder,
             )
-        return False
+        return None
 
-    def _load(self, now: float) -> None:
+    def _load(self, file: OpenFile, now: float) -> None:
         """Copy the half that is in use, and see that this process has a place in it."""
-        self._copy[:] = self._halves[self._half]
+        self._copy[:] = file.halves[file.head[0] & 1]
         ledger = self._ledger
+        wall = self._wall_clock()
+        is_lost = self._was_swept and now < self._used_at + self._remembered_s
+        self._was_swept = False
         if not ledger.is_valid():
-            ledger.begin(self._boot, now, self._wall_clock())
-            if self._was_in_use():
-                self._freeze(now)
-        elif not ledger.is_of_boot(self._boot):
-            ledger.cross_boot(self._boot, now, self._wall_clock())
-        if self._was_swept:
-            self._was_swept = False
-            if now < self._used_at + self._remembered_s:
-                self._freeze(now)
+            ledger.begin(file.boot, now, wall)
+            is_lost |= wall < file.used_at + self._remembered_s
+        elif not ledger.is_of_boot(file.boot):
+            ledger.cross_boot(file.boot, now, wall)
+        if is_lost:
+            self._freeze(file, now)
         if not ledger.has_slot:
-            self._join(now)
+            self._join(file, now)
         if now >= self._touched_at + TOUCH_S:
             self._touched_at = now
             os.utime(self._slot_file)
 
-    def _store(self, now: float) -> None:
+    def _store(self, file: OpenFile, now: float) -> None:
         """Write the other half, and then the byte that says so: a kill in between changes nothing."""
         self._ledger.stamp(now, self._wall_clock())
-        other, size = 1 - self._half, self._ledger.used_bytes
-        self._halves[other][:size] = self._copy[:size]
-        self._halves[2][0] = other
+        other, size = 1 - (file.head[0] & 1), self._ledger.used_bytes
+        file.halves[other][:size] = self._copy[:size]
+        file.head[0] = other
 
-    @property
-    def _half(self) -> int:
-        """Which half of the file is in use."""
-        return self._halves[2][0] & 1
-
-    def _freeze(self, now: float) -> None:
+    def _freeze(self, file: OpenFile, now: float) -> None:
         """Wait a window: the ledger was lost, and with it what others have spent."""
         self._ledger.freeze_until(now + self.longest_window_s)
         logger.warning(
             "the ledger of this contract was lost (%s): waiting %.0f s, since what was spent is not known",
-            self._folder,
+            file.folder,
             self.longest_window_s,
         )
 
     @property
     def _remembered_s(self) -> float:
-        """Seconds for which what this process did may count."""
+        """Seconds for which what was done may count."""
         return self.longest_window_s + self.quarantine_s
-
-    def _was_in_use(self) -> bool:
-        """Whether somebody spent this contract a moment ago, although there is no ledger: a slot's file tells."""
-        used = [at for path in self._folder.glob("slot-*") if (at := _modified_at(path)) is not None]
-        return bool(used) and max(used) > self._wall_clock() - self._remembered_s
 
     # --- slots ---
 
-    def _join(self, now: float) -> None:
+    def _join(self, file: OpenFile, now: float) -> None:
         """Enter this process: in the slot that it holds, or in the first one whose owner is gone."""
         ledger = self._ledger
         is_held = self._slot_file >= 0 and os.fstat(self._slot_file).st_nlink > 0
@@ -343,33 +369,24 @@ class LedgerFile:
             ledger.join(ledger.slot, now, owner=ledger.owner, in_flight=list((+self._out).items()))
         else:
             self._out.clear()  # what was in flight in a slot that was lost counts as aborted
-            ledger.join(self._take_slot(), now, owner=new_owner())
+            ledger.join(self._take_slot(file), now, owner=new_owner())
         ledger.note_quarantine(self.quarantine_s)
 
-    def _take_slot(self) -> int:
+    def _take_slot(self, file: OpenFile) -> int:
         if self._slot_file >= 0:
             os.close(self._slot_file)
             self._slot_file = -1
         for slot in range(SLOTS):
-            descriptor = self._lock_slot(slot)
+            descriptor = _lock_slot(file, slot)
             if descriptor is not None:
                 self._slot_file = descriptor
                 return slot
         raise UsageError(f"{SLOTS} processes spend this contract on this machine already: no more can")
 
-    def _lock_slot(self, slot: int) -> int | None:
-        descriptor = os.open(self._folder / f"slot-{slot}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        return descriptor
-
     def _count_dead(self, ledger: SharedLedger, now: float) -> None:
         """Count as aborted what processes had in flight that are gone."""
         for slot in ledger.others_in_flight():
-            descriptor = self._lock_slot(slot)
+            descriptor = None if self._file is None else _lock_slot(self._file, slot)
             if descriptor is not None:
                 ledger.abandon_slot(slot, now)
                 os.close(descriptor)
@@ -379,7 +396,6 @@ class LedgerFile:
         was_out, token.is_out = token.is_out, False
         if not was_out or token.owner != self._ledger.owner:
             return False
-        self._out[token.endpoint] -= 1
         self._used_at = now
         return True
 
@@ -389,6 +405,17 @@ def make_private_folder(path: Path) -> None:
     for folder in (*reversed(path.parents), path):
         if not folder.exists():
             folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _lock_slot(file: OpenFile, slot: int) -> int | None:
+    """Return the file of a slot, locked; None when its owner lives."""
+    descriptor = os.open(file.folder / f"slot-{slot}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def new_owner() -> int:
@@ -404,7 +431,7 @@ def _modified_at(path: Path) -> float | None:
 
 
 def _start_anew_in_child() -> None:
-    for file in list(_open_files):
+    for file in list(_all):
         file.start_anew()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import shutil
@@ -21,14 +20,12 @@ from engagement_async import (
     BearerCredentials,
     Credentials,
     EngagementClient,
-    LocalScheduler,
     OAuth1Credentials,
     RateLimit,
     Scheduler,
     UsageError,
 )
 from engagement_async.distributed import MachineScheduler
-from engagement_async.distributed.ledger_file import LedgerFile, boot_clock, boot_id
 from engagement_async.distributed.machine import default_state_dir
 from engagement_async.emulator import Emulator
 from tests.contract_suite import SchedulerContract, peak, until
@@ -167,9 +164,8 @@ async def test_a_process_that_starts_when_the_ledger_is_gone_waits_a_window(
 
     async def spend() -> float:
         began_at = time.monotonic()
-        scheduler = MachineScheduler(limit, contract="x", state_dir=tmp_path)
-        scheduler.settle(await scheduler.acquire(scheduler.lane()))
-        scheduler.close()
+        async with MachineScheduler(limit, contract="x", state_dir=tmp_path) as scheduler:
+            scheduler.settle(await scheduler.acquire(scheduler.lane()))
         return time.monotonic() - began_at
 
     await spend()
@@ -181,91 +177,24 @@ async def test_a_process_that_starts_when_the_ledger_is_gone_waits_a_window(
 
 async def test_a_ledger_that_was_lost_long_ago_holds_nobody_up(tmp_path: Path) -> None:
     limit = RateLimit(5, period=60)
-    MachineScheduler(limit, contract="x", state_dir=tmp_path).close()
-    ledger_path(tmp_path).unlink()
+    async with MachineScheduler(limit, contract="x", state_dir=tmp_path):
+        ledger_path(tmp_path).unlink()
     for path in tmp_path.glob("contracts/*/slot-*"):
         os.utime(path, (time.time() - 1_000,) * 2)
 
-    scheduler = MachineScheduler(limit, contract="x", state_dir=tmp_path)
-
-    async with asyncio.timeout(5):
+    async with MachineScheduler(limit, contract="x", state_dir=tmp_path) as scheduler, asyncio.timeout(5):
         await scheduler.acquire(scheduler.lane())
-    scheduler.close()
 
 
 @pytest.mark.parametrize("text", [b"", b"nonsense", b"\xff" * 100_000])
 async def test_a_broken_file_is_a_lost_ledger(tmp_path: Path, text: bytes) -> None:
     limit = RateLimit(5, period=0.2)
-    MachineScheduler(limit, contract="x", state_dir=tmp_path).close()
+    async with MachineScheduler(limit, contract="x", state_dir=tmp_path):
+        pass
     ledger_path(tmp_path).write_bytes(text)
 
-    scheduler = MachineScheduler(limit, contract="x", state_dir=tmp_path)
-
-    async with asyncio.timeout(10):
+    async with MachineScheduler(limit, contract="x", state_dir=tmp_path) as scheduler, asyncio.timeout(10):
         scheduler.settle(await scheduler.acquire(scheduler.lane()))
-    scheduler.close()
-
-
-def test_another_boot_is_crossed_by_the_wall_clock(tmp_path: Path) -> None:
-    limit = RateLimit(2, period=100, burst=2)
-    first = LedgerFile(tmp_path, [limit], clock=lambda: 5_000.0, wall_clock=lambda: 1e9, boot="a", quarantine_s=5)
-    first.settle(first.reserve(5_000.0), 5_000.0)  # type: ignore[arg-type]
-    first.reserve(5_000.0)
-
-    def available(now: float, wall: float) -> int:
-        after = LedgerFile(tmp_path, [limit], clock=lambda: now, wall_clock=lambda: wall, boot="b", quarantine_s=5)
-        try:
-            return after.available(limit, now)
-        finally:
-            after.close()
-
-    assert available(20.0, 1e9 + 60) == 0
-    assert available(61.0, 1e9 + 101) == 1
-    assert available(67.0, 1e9 + 107) == 2
-    first.close()
-
-
-def test_a_lock_that_is_not_to_be_had_makes_nobody_wait_and_loses_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    limit = RateLimit(3, period=0.1, burst=3)
-    ledger = LedgerFile(tmp_path, [limit])
-    now = boot_clock()
-    tokens = [ledger.reserve(now) for _ in range(3)]
-    with open(tmp_path / "ledger", "rb") as holder:
-        fcntl.flock(holder, fcntl.LOCK_EX)
-        for token in tokens:
-            ledger.settle(token, now)  # type: ignore[arg-type]
-        assert isinstance(ledger.reserve(now), float)
-        assert isinstance(ledger.reserve(now + 10), float)
-        assert ledger.available(limit, now) == 0
-        assert ledger.is_active(now)
-
-    ledger.refresh(now)
-    assert ledger.available(limit, now) == 0
-    assert ledger.available(limit, now + 0.2) == 3
-    assert "nothing is granted until it goes on" in caplog.text
-    ledger.close()
-
-
-def test_a_process_that_was_forked_off_is_another_one(tmp_path: Path) -> None:
-    limit = RateLimit(5, period=60, burst=5)
-    ledger = LedgerFile(tmp_path, [limit])
-    ledger.reserve(boot_clock())
-
-    child = os.fork()
-    if not child:  # pragma: no cover
-        try:
-            now = boot_clock()
-            ledger.settle(ledger.reserve(now), now)  # type: ignore[arg-type]
-            ledger.reserve(now)
-            os._exit(0 if ledger.available(limit, now) == 2 else 1)
-        finally:
-            os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-    assert ledger.available(limit, boot_clock()) == 2
-    ledger.close()
 
 
 def test_loops_of_several_threads_share_a_contract(tmp_path: Path) -> None:
@@ -274,13 +203,12 @@ def test_loops_of_several_threads_share_a_contract(tmp_path: Path) -> None:
 
     def work() -> None:
         async def main() -> None:
-            scheduler = MachineScheduler(limit, contract="x", state_dir=tmp_path)
-            lane = scheduler.lane()
-            for _ in range(12):
-                token = await scheduler.acquire(lane)
-                sent.append(time.monotonic())
-                scheduler.settle(token)
-            scheduler.close()
+            async with MachineScheduler(limit, contract="x", state_dir=tmp_path) as scheduler:
+                lane = scheduler.lane()
+                for _ in range(12):
+                    token = await scheduler.acquire(lane)
+                    sent.append(time.monotonic())
+                    scheduler.settle(token)
 
         asyncio.run(main())
 
@@ -299,16 +227,18 @@ async def test_clients_one_after_the_other_and_at_the_same_time_keep_the_contrac
         credentials = BearerCredentials(emulator.bearer_token)
 
         async def report(requests: int) -> None:
-            scheduler = MachineScheduler(
-                RateLimit(40, period=2.0), credentials=credentials, base_url=emulator.base_url, state_dir=tmp_path
-            )
-            async with EngagementClient(credentials, scheduler=scheduler, base_url=emulator.base_url) as client:
+            limit = RateLimit(40, period=2.0)
+            async with (
+                MachineScheduler(
+                    limit, credentials=credentials, base_url=emulator.base_url, state_dir=tmp_path
+                ) as scheduler,
+                EngagementClient(credentials, scheduler=scheduler, base_url=emulator.base_url) as client,
+            ):
                 await client.totals(
                     [str(10**18 + n) for n in range(250 * requests)],
                     engagement_types=["favorites"],
                     groupings={"sum": ["engagement.type"]},
                 )
-            scheduler.close()
 
         await report(30)
         await report(30)
@@ -325,36 +255,35 @@ def folders(state_dir: Path) -> set[str]:
     return {path.name for path in state_dir.glob("contracts/*")}
 
 
-def test_a_contract_is_a_host_and_an_application_or_a_name(tmp_path: Path) -> None:
+async def test_a_contract_is_a_host_and_an_application_or_a_name(tmp_path: Path) -> None:
     def of(credentials: Credentials, base_url: str = "https://data-api.twitter.com") -> MachineScheduler:
         return MachineScheduler(RateLimit(1), credentials=credentials, base_url=base_url, state_dir=tmp_path)
 
-    made = [
+    async with (
         of(OWNER),
         of(OTHER_OWNER),
         of(OWNER, "https://data-api.x.com"),
         of(OAuth1Credentials("another", "a", "b", "c")),
         of(BearerCredentials("consumer-token")),
-    ]
-    assert len(folders(tmp_path)) == 4
-    made += [MachineScheduler(RateLimit(1), contract=name, state_dir=tmp_path) for name in ("x", "x", "../../y")]
+    ):
+        assert len(folders(tmp_path)) == 4
+    for name in ("x", "x", "../../y"):
+        async with MachineScheduler(RateLimit(1), contract=name, state_dir=tmp_path):
+            pass
     assert len(folders(tmp_path)) == 6
 
-    for scheduler in made:
-        scheduler.close()
 
-
-def test_neither_names_nor_keys_are_stored_and_nobody_else_may_read(tmp_path: Path) -> None:
+async def test_neither_names_nor_keys_are_stored_and_nobody_else_may_read(tmp_path: Path) -> None:
     state_dir = tmp_path / "state"
-    scheduler = MachineScheduler(
-        RateLimit(1), credentials=OAuth1Credentials("consumer-canary", "a", "b", "c"), state_dir=state_dir
-    )
+    credentials = OAuth1Credentials("consumer-canary", "a", "b", "c")
+    async with MachineScheduler(RateLimit(1), credentials=credentials, state_dir=state_dir):
+        found = list(state_dir.rglob("*"))
 
-    for path in state_dir.rglob("*"):
+    assert len(found) == 4
+    for path in found:
         assert "canary" not in str(path)
         assert not path.stat().st_mode & 0o077
         assert path.is_dir() or b"canary" not in path.read_bytes()
-    scheduler.close()
 
 
 def test_a_contract_that_nobody_named_is_an_error() -> None:
@@ -371,6 +300,7 @@ async def test_where_no_folder_can_be_written_the_contract_is_kept_within_the_pr
     caplog.set_level(logging.WARNING)
 
     scheduler = MachineScheduler(RateLimit(3, period=60, burst=3), contract="x", state_dir=tmp_path / "file")
+    assert caplog.text == ""
 
     for _ in range(3):
         scheduler.settle(await scheduler.acquire(scheduler.lane()))
@@ -397,9 +327,3 @@ async def test_a_closed_scheduler_grants_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="closed"):
         await scheduler.acquire(scheduler.lane())
     scheduler.close()
-
-
-def test_the_boot_and_its_clock_are_the_machine_s() -> None:
-    assert boot_id() == boot_id()
-    assert boot_clock() - time.clock_gettime(time.CLOCK_MONOTONIC) >= 0 or boot_clock() > 0
-    assert isinstance(LocalScheduler(RateLimit(1), clock=boot_clock), LocalScheduler)
