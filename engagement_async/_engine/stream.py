@@ -27,6 +27,7 @@ class AnswerStream:
     def __init__(self, sender: Sender, query: Query, batches: Batches) -> None:
         call = sender.call(query.endpoint.name, self._wait_for_capacity)
         parsers = [ResponseParser(span, json_depth=sender.json_depth) for span in query.spans()]
+        self._lane = call.lane
         self._concurrency = sender.concurrency
         self._workers = Workers(sender, call, parsers, batches, self._deliver, self._note_end)
         self._delivered: deque[Answer] = deque()
@@ -46,6 +47,11 @@ class AnswerStream:
     async def __aexit__(self, *_: object) -> None:
         self._open.close()
         await self._workers.aclose()
+
+    @property
+    def waits_for_contract(self) -> bool:
+        """Whether a request of this stream waits for a token at this moment."""
+        return self._lane.is_queued
 
     def stop(self) -> None:
         """Send no new requests. Answers to requests in flight are still delivered; then the stream ends."""
