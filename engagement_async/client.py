@@ -17,6 +17,7 @@ from engagement_async._core.merging import Merger
 from engagement_async._core.query import Bound, Query
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.result import EngagementResult
+from engagement_async._engine.coalescing import Coalescer
 from engagement_async._engine.contracts import scheduler_for
 from engagement_async._engine.scheduler import LocalScheduler, Scheduler
 from engagement_async._engine.sender import Sender
@@ -69,6 +70,7 @@ class EngagementClient:
     `scheduler` instead to share one contract between clients. `concurrency` is how many requests may be in flight; calls
     that run at the same time share them, and each has one of its own beside them.
     `outage_timeout_s` is how long an API that does not answer is waited for before Tweets are reported as failed.
+    With `coalesce`, calls of a few Tweets with the same query that are made within so many seconds share requests.
 
     The methods take `tweet_ids` as any iterable or async iterable of `str` or `int`, ask each distinct ID once, and raise
     `UsageError` before the first request when a rule of the API is broken, `AuthError` when the credentials are refused.
@@ -86,6 +88,7 @@ class EngagementClient:
         timeouts: Timeouts | None = None,
         size_limits: SizeLimits | None = None,
         tls: ssl.SSLContext | None = None,
+        coalesce: float | None = None,
     ) -> None:
         if not hasattr(credentials, "signer"):
             raise UsageError("credentials is an OAuth1Credentials(...) or a BearerCredentials(...)")
@@ -96,6 +99,8 @@ class EngagementClient:
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise UsageError(f"concurrency is a whole number from 1 on, not {concurrency!r}")
         check_seconds("outage_timeout_s", outage_timeout_s)
+        if coalesce is not None:
+            check_seconds("coalesce", coalesce)
         for name, value, kind in (
             ("timeouts", timeouts, Timeouts),
             ("caps", size_limits, SizeLimits),
@@ -116,6 +121,7 @@ class EngagementClient:
         self._size_limits = size_limits or SizeLimits()
         self._transport = AiohttpTransport(timeouts=self._timeouts, size_limits=self._size_limits, tls=tls)
         self._sender: Sender | None = None
+        self._coalescer = None if coalesce is None else Coalescer(coalesce, self.stream_batches)
 
     def __repr__(self) -> str:
         return f"EngagementClient({str(self._base_url)!r}, concurrency={self._concurrency})"
@@ -140,6 +146,8 @@ class EngagementClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._coalescer is not None:
+            await self._coalescer.aclose()
         self._sender = None
         await self._transport.__aexit__(kind, error, trace)
 
@@ -214,6 +222,9 @@ class EngagementClient:
 
     async def _fetch(self, query: Query, tweet_ids: TweetIds) -> EngagementResult:
         query, notes = _clipped(query)
+        if self._coalescer is not None and self._opened and self._coalescer.takes(tweet_ids, query):
+            check_query(query, self._credentials)
+            return await self._coalescer.fetch(query, tweet_ids)
         merger = Merger(query, notes=notes)
         async with self.stream(query, tweet_ids) as answers:
             async for answer in answers:

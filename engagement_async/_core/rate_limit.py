@@ -86,6 +86,11 @@ class RateLimit:
         """How many requests may leave at once after a pause."""
         return min(self.requests, max(2, int(BURST_SHARE * self.requests))) if self.burst is None else self.burst
 
+    @property
+    def burst_s(self) -> float:
+        """Seconds by which requests may be ahead of the pace; a rounding error must not hold the last of a burst up."""
+        return (self.burst_size - 1 + 1e-6) * self.interval_s
+
 
 class Token:
     """The right to send one request, out of every bucket that counts it. Given back once, by one of the ledger's ways."""
@@ -134,7 +139,7 @@ class _Bucket:
         self.requests = limit.requests
         self.window_s = limit.window_s
         self.interval_s = limit.interval_s
-        self.burst_s = (limit.burst_size - 1) * self.interval_s
+        self.burst_s = limit.burst_s
         self.in_flight = 0
         self.returns_at: list[float] = []  # a heap of instants
         self.returned = 0

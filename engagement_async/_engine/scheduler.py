@@ -17,7 +17,7 @@ from heapq import heappop, heappush, heapreplace
 from itertools import count
 from typing import Any, Protocol
 
-from engagement_async._core.rate_limit import Ledger, RateLimit, Token
+from engagement_async._core.rate_limit import Ledger, RateLimit
 from engagement_async.errors import UsageError
 
 __all__ = ["Grants", "Lane", "LaneScheduler", "LocalScheduler", "Scheduler", "loop_clock"]
@@ -50,10 +50,10 @@ class Lane:
         self.stride = 1.0 / weight
         self.pass_value = 0.0
         self.is_queued = False
-        self.retries: deque[asyncio.Future[Token]] = deque()
-        self.waiters: deque[asyncio.Future[Token]] = deque()
+        self.retries: deque[asyncio.Future[Any]] = deque()
+        self.waiters: deque[asyncio.Future[Any]] = deque()
 
-    def first(self) -> asyncio.Future[Token] | None:
+    def first(self) -> asyncio.Future[Any] | None:
         """Return whose turn it is in this lane; drop waiters that were cancelled meanwhile."""
         for queue in (self.retries, self.waiters):
             while queue:
@@ -73,47 +73,54 @@ class Scheduler(Protocol):
     """What the engine wants of a scheduler, be it of one process or shared between many.
 
     `acquire` comes last, when body and connection slot are there. Exactly one of `settle`, `abandon` and `refund` gives
-    its token back; none of those three waits or fails. The token is the scheduler's own affair.
+    its token back; none of those three waits or fails. The token is the scheduler's own affair. `tests/contract_suite.py`
+    holds a scheduler to all of this.
     """
 
     @property
     def limits(self) -> tuple[RateLimit, ...]:
-        """What the contract says."""
+        """Return what the contract says."""
         ...
 
     def lane(self, endpoint: str | None = None, *, weight: float = 1.0) -> Lane:
-        """Return a place to wait in for one call."""
+        """Return a place to wait in, for the requests of one call to `endpoint`.
+
+        A lane of `weight` 2 is granted twice as many tokens as one of weight 1 beside it.
+        """
         ...
 
     async def acquire(self, lane: Lane, *, retry: bool = False) -> Any:
-        """Return a token once the contract has one. A wait that is cancelled costs nothing."""
+        """Return a token once the contract has one. A wait that is cancelled costs nothing.
+
+        A `retry` goes before the other waiters of its `lane`. Raise `UsageError` when this event loop cannot be served.
+        """
         ...
 
     def settle(self, token: Any) -> None:
-        """Say that the response headers of the token's request arrived."""
+        """Take note that the response headers of the request of `token` arrived."""
         ...
 
     def abandon(self, token: Any, *, within_s: float) -> None:
-        """Say that the token's request was aborted, and that its bytes may still arrive within that many seconds.
+        """Take note that the request of `token` was aborted, and may still arrive within `within_s` seconds.
 
         The engine gives its own request timeout: a shared scheduler need not know the timeouts of its users.
         """
         ...
 
     def refund(self, token: Any) -> None:
-        """Say that the token's request provably never left."""
+        """Take note that the request of `token` provably never left."""
         ...
 
     def hold(self, seconds: float) -> None:
-        """Grant nothing for that long: the server refused for the rate."""
+        """Grant nothing for so many `seconds`: the server refused for the rate."""
         ...
 
     def cap(self, limit: RateLimit, remaining: int, for_s: float) -> None:
-        """Grant at most so many requests of that limit for so long: the server says that no more are left."""
+        """Grant at most `remaining` requests of `limit` for `for_s` seconds: the server says that no more are left."""
         ...
 
     def available(self, limit: RateLimit, *, since: Any = None) -> int:
-        """Return how many requests of that limit may be sent, the pace apart.
+        """Return how many requests of `limit` may be sent, the pace apart.
 
         With `since`, a token, those do not count that became available after its grant.
         """
@@ -121,12 +128,12 @@ class Scheduler(Protocol):
 
     @property
     def waiting_s(self) -> float:
-        """Seconds until the next grant while somebody waits for one; 0 when nobody does."""
+        """Return the seconds until the next grant while somebody waits for one; 0 when nobody does."""
         ...
 
     @property
     def held_s(self) -> float:
-        """Seconds for which the server's own word still holds the contract; 0 when it does not."""
+        """Return the seconds for which the server's own word still holds the contract; 0 when it does not."""
         ...
 
 
@@ -147,15 +154,17 @@ class Grants(Protocol):
         """Seconds after which a waiter must look again, because of what other schedulers gave back; `inf` without any."""
         ...
 
-    def reserve(self, now: float, endpoint: str | None = None) -> Token | float: ...
+    def reserve(self, now: float, endpoint: str | None = None) -> Any:
+        """Return a token, or as a `float` the instant to try again at."""
+        ...
 
-    def settle(self, token: Token, now: float) -> None: ...
+    def settle(self, token: Any, now: float) -> None: ...
 
-    def abandon(self, token: Token, now: float, within_s: float) -> None: ...
+    def abandon(self, token: Any, now: float, within_s: float) -> None: ...
 
     def abandon_all(self, now: float, within_s: float) -> None: ...
 
-    def refund(self, token: Token) -> None: ...
+    def refund(self, token: Any) -> None: ...
 
     def count_earlier(self, answered_at: Iterable[float], now: float, endpoint: str | None = None) -> None: ...
 
@@ -163,7 +172,7 @@ class Grants(Protocol):
 
     def cap(self, limit: RateLimit, remaining: int, now: float, until: float) -> None: ...
 
-    def available(self, limit: RateLimit, now: float, *, since: Token | None = None) -> int: ...
+    def available(self, limit: RateLimit, now: float, *, since: Any = None) -> int: ...
 
     def capped_until(self, now: float) -> float: ...
 
@@ -191,16 +200,29 @@ class LaneScheduler:
         self._timer_at = math.inf
         self._warned_of_cap = False
 
+    def replace_ledger(self, ledger: Grants) -> None:
+        """Grant by another ledger of the same limits from now on, before the first token was granted."""
+        self._ledger = ledger
+        self._poll_s = ledger.poll_s
+
     @property
     def limits(self) -> tuple[RateLimit, ...]:
+        """Return what the contract says."""
         return self._ledger.limits
 
     def lane(self, endpoint: str | None = None, *, weight: float = 1.0) -> Lane:
-        """A lane for one call; a lane of weight 2 is granted twice as many tokens as one of weight 1 beside it."""
+        """Return a lane for one call to `endpoint`; one of `weight` 2 is granted twice as much as one of 1 beside it.
+
+        Raise `UsageError` for a weight that is not above 0.
+        """
         return Lane(endpoint, weight=weight)
 
-    async def acquire(self, lane: Lane, *, retry: bool = False) -> Token:
-        """Return a token, once the contract has one. A cancelled wait costs nothing."""
+    async def acquire(self, lane: Lane, *, retry: bool = False) -> Any:
+        """Return a token, once the contract has one. A cancelled wait costs nothing.
+
+        `lane` is this scheduler's; a `retry` goes before first attempts of its lane. Raise `UsageError` when another event
+        loop uses this scheduler.
+        """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._bind(loop)
@@ -208,7 +230,7 @@ class LaneScheduler:
             token = self._ledger.reserve(self._clock(), lane.endpoint)
             if not isinstance(token, float):
                 return token
-        future: asyncio.Future[Token] = loop.create_future()
+        future: asyncio.Future[Any] = loop.create_future()
         if self._enqueue(lane, future, retry):
             self._pump()
         try:
@@ -218,22 +240,22 @@ class LaneScheduler:
                 self.refund(future.result())
             raise
 
-    def settle(self, token: Token) -> None:
-        """Take the token back one window from now: its response headers are here."""
+    def settle(self, token: Any) -> None:
+        """Take `token` back one window from now: its response headers are here."""
         now = self._clock()
         self._ledger.settle(token, now)
         if self._queues and self._timer_at > now + self._shortest_window_s:
             self._reconsider()
 
-    def abandon(self, token: Token, *, within_s: float) -> None:
-        """Take the token back one window after its aborted request may have arrived, which is within that time."""
+    def abandon(self, token: Any, *, within_s: float) -> None:
+        """Take `token` back one window after its aborted request may have arrived, in `within_s` seconds from now."""
         now = self._clock()
         self._ledger.abandon(token, now, within_s)
         if self._queues and self._timer_at > now + self._shortest_window_s:
             self._reconsider()
 
-    def refund(self, token: Token) -> None:
-        """Take the token back at once: its request provably never left."""
+    def refund(self, token: Any) -> None:
+        """Take `token` back at once: its request provably never left."""
         self._ledger.refund(token)
         if self._queues:
             self._reconsider()
@@ -244,28 +266,28 @@ class LaneScheduler:
         self._ledger.count_earlier([now - age_s for age_s in ages_s], now, endpoint)
 
     def hold(self, seconds: float) -> None:
-        """Grant nothing for that long: the server refused for the rate."""
+        """Grant nothing for so many `seconds`: the server refused for the rate."""
         self._ledger.hold_until(self._clock() + seconds)
 
     def cap(self, limit: RateLimit, remaining: int, for_s: float) -> None:
-        """Grant at most so many requests of that limit for so long. See `Ledger.cap`."""
+        """Grant at most `remaining` requests of `limit` for `for_s` seconds. See `Ledger.cap`."""
         now = self._clock()
         self._ledger.cap(limit, remaining, now, now + for_s)
 
-    def available(self, limit: RateLimit, *, since: Token | None = None) -> int:
-        """Return how many requests of that limit may be sent, the pace apart. See `Ledger.available`."""
+    def available(self, limit: RateLimit, *, since: Any = None) -> int:
+        """Return how many requests of `limit` may be sent, the pace apart, `since` a token. See `Ledger.available`."""
         return self._ledger.available(limit, self._clock(), since=since)
 
     @property
     def waiting_s(self) -> float:
-        """Seconds until the next grant while somebody waits for one; 0 when nobody does."""
+        """Return the seconds until the next grant while somebody waits for one; 0 when nobody does."""
         if self._timer is None or not self._by_turn():
             return 0.0
         return max(0.0, self._timer_at - self._clock())
 
     @property
     def held_s(self) -> float:
-        """Seconds for which the server's own word still holds the contract; 0 when it does not."""
+        """Return the seconds for which the server's own word still holds the contract; 0 when it does not."""
         return max(0.0, self._ledger.held_until - self._clock())
 
     # --- the loop ---
@@ -308,7 +330,7 @@ class LaneScheduler:
 
     # --- the waiters ---
 
-    def _enqueue(self, lane: Lane, future: asyncio.Future[Token], retry: bool) -> bool:
+    def _enqueue(self, lane: Lane, future: asyncio.Future[Any], retry: bool) -> bool:
         """Whether this is the first one of its endpoint: behind others, the timer is set already."""
         queue = self._queues.get(lane.endpoint)
         is_first = queue is None
@@ -353,7 +375,7 @@ class LaneScheduler:
             self._warn_of_cap(wake_at, now)
         self._set_timer(min(wake_at, now + self._poll_s) if self._queues else math.inf, now)
 
-    def _grant(self, endpoint: str | None, token: Token) -> None:
+    def _grant(self, endpoint: str | None, token: Any) -> None:
         queue = self._queues[endpoint]
         lane = queue[0][2]
         waiters = lane.retries or lane.waiters
@@ -400,7 +422,8 @@ class LaneScheduler:
 class LocalScheduler(LaneScheduler):
     """Keeps the contract within one process, on one event loop at a time: see `LaneScheduler`.
 
-    `limits` are granted all or none. `clock` gives seconds, monotonic; the running loop's own by default.
+    `limits` are granted all or none. `quarantine_s` is the seconds for which what a closed loop had in flight may still
+    arrive. `clock` gives seconds, monotonic; the running loop's own by default. Raise `UsageError` for no limits.
     """
 
     def __init__(

@@ -31,6 +31,7 @@ class AnswerStream:
         if isinstance(batches, Sampled):  # Tweets that were answered once are the best ones to probe with
             call.state.endpoint.answered_ids.extend(islice(batches.sample_ids(), EndpointState.KNOWN))
         parsers = [ResponseParser(span, json_depth=sender.json_depth) for span in query.spans()]
+        self._lane = call.lane
         self._concurrency = sender.concurrency
         self._workers = Workers(sender, call, parsers, batches, self._deliver, self._note_end)
         self._delivered: deque[Answer] = deque()
@@ -50,6 +51,11 @@ class AnswerStream:
     async def __aexit__(self, *_: object) -> None:
         self._open.close()
         await self._workers.aclose()
+
+    @property
+    def waits_for_contract(self) -> bool:
+        """Whether a request of this stream waits for a token at this moment."""
+        return self._lane.is_queued
 
     def stop(self) -> None:
         """Send no new requests. Answers to requests in flight are still delivered; then the stream ends."""

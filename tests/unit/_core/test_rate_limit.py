@@ -51,7 +51,7 @@ class Model:
                 self.send(token, endpoint)
                 blocked = 0
                 if self.random.random() < 0.5:
-                    self.now += self.random.expovariate(20.0)
+                    self.pass_time(self.random.expovariate(20.0))
                 continue
             assert token > self.now
             blocked += 1
@@ -83,6 +83,12 @@ class Model:
 
     def at(self, at: float, event: str, token: Token, within_s: float = 0.0) -> None:
         heapq.heappush(self.pending, (at, self.count, event, token, within_s))
+
+    def pass_time(self, seconds: float) -> None:
+        until = self.now + seconds
+        while self.pending and self.pending[0][0] <= until:
+            self.advance(until)
+        self.now = until
 
     def advance(self, until: float) -> None:
         """To the next event, or to that instant."""

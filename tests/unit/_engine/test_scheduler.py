@@ -5,16 +5,26 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engagement_async import LocalScheduler, RateLimit, UsageError
+from engagement_async import LocalScheduler, RateLimit, Scheduler, UsageError
 from engagement_async._core.rate_limit import Token
 from engagement_async._engine.scheduler import Lane
+from tests.contract_suite import SchedulerContract
 from tests.support.virtual_loop import run_virtual
 from tests.unit._core.test_rate_limit import peak
+
+
+class TestLocal(SchedulerContract):
+    @asynccontextmanager
+    async def contract(self, *limits: RateLimit) -> AsyncIterator[Callable[[], Scheduler]]:
+        scheduler = LocalScheduler(limits)
+        yield lambda: scheduler
 
 
 def test_waiters_are_granted_first_in_first_out() -> None:

@@ -1,0 +1,3 @@
+from .machine import MachineScheduler as MachineScheduler
+
+__all__ = ["MachineScheduler"]

@@ -1,0 +1,195 @@
+"""MachineScheduler: one contract for all processes, threads and event loops of a machine, without any server."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import platform
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+from engagement_async._core.rate_limit import Ledger, RateLimit
+from engagement_async._engine.scheduler import Lane, LaneScheduler
+from engagement_async.config import DEFAULT_BASE_URL, checked_base_url
+from engagement_async.credentials import Credentials
+from engagement_async.distributed.ledger_file import LedgerFile, OpenFile, boot_clock, make_private_folder
+from engagement_async.errors import UsageError
+
+__all__ = ["MachineScheduler", "default_state_dir"]
+
+logger = logging.getLogger("engagement_async")
+
+HEARTBEAT_S = 0.25
+
+
+def default_state_dir() -> Path:
+    """Return where this user's ledgers are: `ENGAGEMENT_STATE_DIR`, or `~/.local/state/engagement-async`."""
+    given = os.environ.get("ENGAGEMENT_STATE_DIR")
+    return Path(given) if given else Path.home() / ".local" / "state" / "engagement-async"
+
+
+class MachineScheduler(LaneScheduler):
+    """Keeps one contract for all processes of this machine and user: a `scheduler` for clients and jobs.
+
+    >>> async with (
+    ...     MachineScheduler(RateLimit(300), credentials=credentials) as scheduler,
+    ...     EngagementClient(credentials, scheduler=scheduler) as client,
+    ... ):
+    ...     ...
+
+    `limits` are what the contract says. Which contract it is follows from the host of `base_url` and the application of the
+    `credentials`; or name it with `contract`. Only a keyed hash of it is stored, as the name of a folder below `state_dir`
+    (without it `ENGAGEMENT_STATE_DIR`, or `~/.local/state/engagement-async`). Processes are served in turns.
+
+    What a killed process had in flight counts as aborted, and may arrive for `quarantine_s` seconds, or for its client's
+    own timeout where that is known to be longer. `clock` gives the seconds since boot and `wall_clock` those since 1970:
+    both must be the same in all processes.
+
+    Each event loop takes an object of its own: several of one process share the contract like several processes. Where
+    no folder can be written, a warning says so, and the contract is kept within this object. Raise `UsageError` for
+    limits that a ledger cannot hold, or when it is not clear which contract is meant.
+    """
+
+    def __init__(
+        self,
+        limits: RateLimit | Sequence[RateLimit],
+        *,
+        credentials: Credentials | None = None,
+        base_url: str = DEFAULT_BASE_URL,
+        contract: str | None = None,
+        state_dir: str | os.PathLike[str] | None = None,
+        quarantine_s: float = 60.0,
+        clock: Callable[[], float] = boot_clock,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        if (credentials is None) == (contract is None):
+            raise UsageError(
+                "which contract is it? Give MachineScheduler the credentials that spend it, or a name as contract=..."
+            )
+        if credentials is not None and getattr(credentials, "fingerprint", None) is None:
+            raise UsageError("these credentials do not say whose they are: name the contract with contract=...")
+        host = checked_base_url(base_url).authority
+        limits = Ledger(limits if isinstance(limits, Sequence) else [limits]).limits
+        self._file = LedgerFile(limits, quarantine_s=quarantine_s, clock=clock, wall_clock=wall_clock)
+        super().__init__(self._file, quarantine_s=quarantine_s, clock=clock)
+        self._state_dir = Path(state_dir) if state_dir is not None else default_state_dir()
+        self._what = partial(_what, host, credentials, contract)
+        self._time = clock
+        self._opening: asyncio.Future[None] | None = None
+        self._is_shared = True
+        self._beats_in: asyncio.AbstractEventLoop | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the ledger now, and not with the first request."""
+        await self._open_soon()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    async def acquire(self, lane: Lane, *, retry: bool = False) -> Any:
+        """Return a token, once the contract has one. A cancelled wait costs nothing.
+
+        `lane` is this scheduler's; a `retry` goes before first attempts of its lane. Raise `UsageError` when another event
+        loop uses this object, or after `close`.
+        """
+        if self._file.is_closed:
+            raise UsageError("this scheduler was closed: make another one")
+        if self._file.needs_opening and self._is_shared:
+            await asyncio.shield(self._open_soon())
+        loop = asyncio.get_running_loop()
+        if self._beats_in is not loop and self._is_shared:
+            self._beats_in = loop
+            loop.call_later(HEARTBEAT_S, self._beat, loop)
+        return await super().acquire(lane, retry=retry)
+
+    def available(self, limit: RateLimit, *, since: Any = None) -> int:
+        """Return how many requests of `limit` may be sent, the pace apart, `since` a token; 0 until the ledger is open."""
+        if self._file.needs_opening and self._is_shared:
+            self._open_soon()
+        return super().available(limit, since=since)
+
+    def close(self) -> None:
+        """Leave the contract: what is in flight counts as aborted. A process that ends does so by itself."""
+        self._beats_in = None
+        self._file.close()
+
+    def _open_soon(self) -> asyncio.Future[None]:
+        """Open the ledger, in a thread: files may be slow."""
+        loop = asyncio.get_running_loop()
+        if self._opening is None or self._opening.get_loop() is not loop:
+            self._opening = loop.create_task(self._open())
+        return self._opening
+
+    async def _open(self) -> None:
+        try:
+            file = await asyncio.to_thread(self._open_file)
+        except OSError as error:
+            self._is_shared = False
+            self.replace_ledger(Ledger(self.limits))
+            logger.warning(
+                "the contract is kept within this process alone, because %s cannot be written (%s): name another folder "
+                "with ENGAGEMENT_STATE_DIR",
+                self._state_dir,
+                error.strerror,
+            )
+        else:
+            self._file.install(file)
+        finally:
+            self._opening = None
+
+    def _open_file(self) -> OpenFile:
+        key = _machine_key(self._state_dir)
+        name = hashlib.blake2b(self._what(key).encode(), key=key, digest_size=16).hexdigest()
+        return OpenFile(self._state_dir / "contracts" / name)
+
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look after the file now and then, as long as others must know what this process spent."""
+        if self._beats_in is not loop:
+            return
+        now = self._time()
+        self._file.refresh(now)
+        if self._file.needs_opening and self._is_shared:
+            self._open_soon()
+        if self._file.is_active(now):
+            loop.call_later(HEARTBEAT_S, self._beat, loop)
+        else:
+            self._beats_in = None
+
+
+def _what(host: str, credentials: Credentials | None, contract: str | None, key: bytes) -> str:
+    """Return what the contract is, to be hashed with that key."""
+    if credentials is None:
+        return f"name {contract}"
+    return f"host {host} of {credentials.fingerprint(key)}"  # type: ignore[attr-defined] # seen to be there
+
+
+def _machine_key(state_dir: Path) -> bytes:
+    """Return a key that this machine and user have, and no other: folders that are shared by network do no harm."""
+    try:
+        machine = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        machine = ""
+    if not machine:
+        machine = _stored_key(state_dir)
+    return hashlib.blake2b(f"{machine} {platform.node()} {os.getuid()}".encode(), digest_size=32).digest()
+
+
+def _stored_key(state_dir: Path) -> str:
+    path = state_dir / "key"
+    make_private_folder(state_dir)
+    if not path.exists():
+        made = state_dir / f"key.{secrets.token_hex(8)}"
+        made.touch(mode=0o600)
+        made.write_text(secrets.token_hex(16))
+        with suppress(FileExistsError):
+            os.link(made, path)  # the first one wins, and it is whole
+        made.unlink()
+    return path.read_text()

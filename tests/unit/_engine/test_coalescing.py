@@ -1,0 +1,282 @@
+"""Calls that share requests: over real sockets, under virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from engagement_async import (
+    AuthError,
+    BearerCredentials,
+    EngagementClient,
+    EngagementResult,
+    OAuth1Credentials,
+    RateLimit,
+    UsageError,
+)
+from tests.support.raw_http import Exchange, RawServer, plain, zipped
+
+OWNER = OAuth1Credentials("a", "b", "c", "d")
+BY_TWEET = {"by_tweet": ["tweet.id", "engagement.type"]}
+pytestmark = pytest.mark.virtual_time
+
+
+def truth(tweet_id: str) -> int:
+    return int(tweet_id) * 7 % 1_000
+
+
+class Api:
+    """Answers well after `latency_s`, and keeps what it was asked for."""
+
+    def __init__(self, latency_s: float = 0.05) -> None:
+        self.latency_s = latency_s
+        self.asked: list[dict[str, Any]] = []
+        self.at: list[float] = []
+        self.reply: Callable[[dict[str, Any]], bytes | None] = lambda body: None
+
+    async def __call__(self, exchange: Exchange) -> None:
+        body = json.loads(exchange.request.partition(b"\r\n\r\n")[2])
+        self.asked.append(body)
+        self.at.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(self.latency_s)
+        metric = body["engagement_types"][0]
+        good = {"by_tweet": {i: {metric: str(truth(i))} for i in body["tweet_ids"]}}
+        if "sum" in body["groupings"]:
+            good["sum"] = {metric: str(sum(map(truth, body["tweet_ids"])))}  # type: ignore[dict-item]
+        await exchange.send(self.reply(body) or zipped(json.dumps(good).encode()))
+
+
+@asynccontextmanager
+async def opened(api: Api, **options: Any) -> AsyncIterator[EngagementClient]:
+    options = {"coalesce": 0.02, "rate_limit": RateLimit(300), **options}
+    async with RawServer(api) as server, EngagementClient(OWNER, base_url=server.url, **options) as client:
+        yield client
+
+
+async def totals(client: EngagementClient, *ids: str | int, **query: Any) -> EngagementResult:
+    return await client.totals(list(ids), **{"engagement_types": ["favorites"], "groupings": BY_TWEET, **query})
+
+
+def check(result: EngagementResult, ids: Iterable[str | int]) -> None:
+    texts = [str(i) for i in ids]
+    assert result.tweet_ids == texts
+    assert result.groupings["by_tweet"] == {i: {"favorites": truth(i)} for i in texts}
+    assert result.outcomes["answered"] == len(texts)
+
+
+async def test_a_thousand_callers_of_one_id_each_cost_four_requests() -> None:
+    api = Api()
+    async with opened(api) as client:
+        results = await asyncio.gather(*(totals(client, n) for n in range(1, 1_001)))
+
+    for number, result in enumerate(results, 1):
+        check(result, [number])
+    assert [len(body["tweet_ids"]) for body in api.asked] == [250] * 4
+
+
+async def test_a_lone_call_waits_no_longer_than_it_was_told() -> None:
+    api = Api(latency_s=0.0)
+    async with opened(api) as client:
+        check(await totals(client, 5, 3, 5), [5, 3])
+
+    assert api.at[0] == pytest.approx(0.02)
+
+
+async def test_calls_of_many_sizes_at_any_time_each_have_their_own() -> None:
+    chance = random.Random(3)
+    api = Api()
+
+    async def call(client: EngagementClient) -> None:
+        await asyncio.sleep(chance.random())
+        ids = chance.sample(range(1, 2_000), chance.choice([1, 2, 30, 100, 249]))
+        check(await totals(client, *ids), ids)
+
+    async with opened(api, rate_limit=RateLimit(100_000)) as client:
+        await asyncio.gather(*(call(client) for _ in range(200)))
+
+    assert len(api.asked) <= 120
+    assert all(len(set(body["tweet_ids"])) == len(body["tweet_ids"]) for body in api.asked)
+
+
+async def test_while_the_contract_is_used_up_calls_gather_until_requests_are_full() -> None:
+    """A hundred calls a second for a minute, at a contract of 30 requests in it."""
+    api = Api()
+    done = Counter[int]()
+
+    async def call(client: EngagementClient, number: int) -> None:
+        await asyncio.sleep(0.01 * number)
+        check(await totals(client, number + 1), [number + 1])
+        done[number] += 1
+
+    async with opened(api, rate_limit=RateLimit(30)) as client:
+        await asyncio.gather(*(call(client, number) for number in range(6_000)))
+
+    assert done.total() == 6_000
+    assert len(api.asked) <= 36
+    assert api.at[-1] <= 66.0
+
+
+async def test_other_queries_are_not_mixed() -> None:
+    api = Api()
+    async with opened(api) as client:
+        await asyncio.gather(
+            totals(client, 1),
+            client.totals([2], engagement_types=["replies"], groupings=BY_TWEET),
+            totals(client, 3, groupings={"by_tweet": ["tweet.id", "engagement.type"]}),
+        )
+
+    assert sorted((body["engagement_types"][0], body["tweet_ids"]) for body in api.asked) == [
+        ("favorites", ["1", "3"]),
+        ("replies", ["2"]),
+    ]
+
+
+@pytest.mark.parametrize("ids", [range(1, 251), (n for n in range(1, 4))])
+async def test_what_fills_a_request_or_has_no_size_goes_by_itself(ids: Iterable[int]) -> None:
+    api = Api(latency_s=0.0)
+    async with opened(api) as client:
+        await client.totals(ids, engagement_types=["favorites"], groupings=BY_TWEET)
+
+    assert api.at == [0.0]
+
+
+async def test_sums_over_tweets_are_asked_for_by_each_caller() -> None:
+    api = Api()
+    groupings = {**BY_TWEET, "sum": ["engagement.type"]}
+    async with opened(api) as client:
+        results = await asyncio.gather(*(totals(client, n, n + 1, groupings=groupings) for n in (1, 5, 9)))
+
+    sums = [result.groupings["sum"] for result in results]
+    assert sums == [{"favorites": truth(str(n)) + truth(str(n + 1))} for n in (1, 5, 9)]
+    assert len(api.asked) == 3
+
+
+async def test_a_bad_id_is_its_caller_s_error_alone() -> None:
+    api = Api()
+    async with opened(api) as client:
+        good, bad = await asyncio.gather(totals(client, 1), totals(client, "x"), return_exceptions=True)
+
+    assert isinstance(bad, UsageError)
+    assert isinstance(good, EngagementResult)
+    check(good, [1])
+
+
+async def test_an_outcome_is_told_to_those_who_asked_alone() -> None:
+    api = Api()
+
+    def gone(body: dict[str, Any]) -> bytes:
+        found = {i: {"favorites": str(truth(i))} for i in body["tweet_ids"] if i != "2"}
+        return zipped(json.dumps({"by_tweet": found, "unavailable_tweet_ids": ["2"]}).encode())
+
+    api.reply = gone
+    async with opened(api) as client:
+        one, two, both = await asyncio.gather(totals(client, 1), totals(client, 2), totals(client, 2, 1))
+
+    check(one, [1])
+    assert (two.unavailable_tweet_ids, two.outcomes["answered"]) == (["2"], 0)
+    assert (both.unavailable_tweet_ids, both.answered_tweet_ids) == (["2"], ["1"])
+    assert len(api.asked) == 1
+
+
+async def test_an_error_of_the_request_is_everybody_s_each_its_own() -> None:
+    api = Api()
+    api.reply = lambda body: plain(b'{"errors":["Your account could not be authenticated."]}', "401 Unauthorized")
+    async with opened(api) as client:
+        errors = await asyncio.gather(*(totals(client, n) for n in range(1, 20)), return_exceptions=True)
+
+    assert all(type(error) is AuthError for error in errors)
+    assert len({id(error) for error in errors}) == len(errors)
+    assert {error.status for error in errors if isinstance(error, AuthError)} == {401}
+    assert len({str(error) for error in errors}) == 1
+
+
+async def test_a_query_that_breaks_a_rule_is_told_before_anything_is_sent() -> None:
+    api = Api()
+    async with opened(api) as client:
+        with pytest.raises(UsageError, match="no metric"):
+            await totals(client, 1, engagement_types=["nonsense"])
+    async with EngagementClient(BearerCredentials("token"), rate_limit=RateLimit(1), coalesce=0.02) as client:
+        with pytest.raises(UsageError, match="public metrics alone"):
+            await totals(client, 1, engagement_types=["impressions"])
+
+    assert api.asked == []
+
+
+async def test_a_caller_that_is_cancelled_disturbs_nobody() -> None:
+    """Before its group is sent, in flight, and at the very moment of its answer."""
+    api = Api()
+    async with opened(api) as client:
+        calls = [asyncio.create_task(totals(client, n)) for n in range(1, 31)]
+        await asyncio.sleep(0.01)
+        for call in calls[:10]:
+            call.cancel()
+        await asyncio.sleep(0.02)
+        for call in calls[10:20]:
+            call.cancel()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert all(isinstance(result, asyncio.CancelledError) for result in results[:20])
+    for number, result in enumerate(results[20:], 21):
+        assert isinstance(result, EngagementResult)
+        check(result, [number])
+    assert len(api.asked) == 1
+    assert api.asked[0]["tweet_ids"] == [str(n) for n in range(11, 31)]
+
+
+async def test_a_group_that_everybody_left_is_not_sent_or_waited_for() -> None:
+    api = Api(latency_s=50.0)
+    async with opened(api) as client:
+        for pause_s in (0.01, 0.03):
+            calls = [asyncio.create_task(totals(client, n)) for n in range(1, 5)]
+            await asyncio.sleep(pause_s)
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+        await asyncio.sleep(0.1)
+        assert client.status().in_flight == 0
+
+    assert len(api.asked) == 1
+
+
+async def test_a_client_that_is_closed_tells_its_callers() -> None:
+    api = Api(latency_s=50.0)
+    async with opened(api) as client:
+        gathering = asyncio.create_task(totals(client, 1))
+        await asyncio.sleep(0.03)
+        sent = asyncio.create_task(totals(client, 2))
+        await asyncio.sleep(0.01)
+
+    for call in (gathering, sent):
+        with pytest.raises(UsageError, match="closed"):
+            await call
+    with pytest.raises(UsageError, match="not open"):
+        await totals(client, 1)
+
+
+async def test_a_large_call_and_a_crowd_of_small_ones_share_the_contract() -> None:
+    api = Api()
+    async with opened(api, rate_limit=RateLimit(60, burst=1)) as client:
+        large = asyncio.create_task(
+            client.totals(range(10_000, 10_000 + 250 * 60), engagement_types=["favorites"], groupings=BY_TWEET)
+        )
+        await asyncio.sleep(5)
+        began_at = asyncio.get_running_loop().time()
+        await asyncio.gather(*(totals(client, n) for n in range(1, 100)))
+        took_s = asyncio.get_running_loop().time() - began_at
+        large.cancel()
+        await asyncio.gather(large, return_exceptions=True)
+
+    assert took_s <= 3
+
+
+@pytest.mark.parametrize("coalesce", [0, -1, True, "soon"])
+async def test_a_time_of_nonsense_is_refused(coalesce: Any) -> None:
+    with pytest.raises(UsageError, match="coalesce"):
+        EngagementClient(OWNER, rate_limit=RateLimit(1), coalesce=coalesce)
