@@ -23,13 +23,14 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = super().select(0)
-        if not events and self.in_threads and timeout != 0:
+        if events or timeout == 0:
+            return events
+        if self.in_threads:
             return super().select(_LONGEST_THREAD_S)  # real time: until a thread wakes the loop
-        if not events and timeout is None:
+        if timeout is None:
             raise RuntimeError("deadlock: every task waits, and no timer is set")
-        if not events and timeout is not None:
-            self.now += timeout
-        return events
+        self.now += timeout
+        return []
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
