@@ -34,7 +34,7 @@ PATIENCE_S = 30.0
 
 
 def peak(instants: list[float], period: float) -> int:
-    """The most instants in any half-open window of that length, whatever its alignment."""
+    """Return the most instants in any half-open window of that length, whatever its alignment."""
     ordered = sorted(instants)
     return max((bisect_left(ordered, at + period) - index for index, at in enumerate(ordered)), default=0)
 

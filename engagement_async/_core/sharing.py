@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from engagement_async._core.answer import Answer
-from engagement_async._core.groupings import Grouping, answered_levels
+from engagement_async._core.groupings import Grouping, actual_levels
 from engagement_async._core.query import Query
 
 __all__ = ["can_share", "restrict"]
@@ -23,7 +23,7 @@ def restrict(answer: Answer, tweet_ids: Iterable[str], query: Query) -> Answer:
     mine = frozenset(ids)
     groupings = {}
     for name, grouping in answer.groupings.items():
-        levels = answered_levels(query.groupings[name], grouping)
+        levels = actual_levels(query.groupings[name], grouping)
         groupings[name] = _only_ids(grouping, levels.index("tweet.id"), ids)
     return Answer(
         answer.batch_number,

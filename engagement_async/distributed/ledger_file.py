@@ -26,7 +26,7 @@ import secrets
 import time
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -157,6 +157,9 @@ class LedgerFile:
                 self._looked_for_dead_at = now
                 self._count_dead(ledger, now)
             return token
+
+    def count_earlier(self, answered_at: Iterable[float], now: float, endpoint: str | None = None) -> None:
+        """Count nothing: the file remembers what earlier processes of this machine sent."""
 
     def settle(self, token: SharedToken, now: float) -> None:
         if self._mark_returned(token, now):

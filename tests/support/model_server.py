@@ -37,6 +37,7 @@ __all__ = [
     "Slow",
     "Status",
     "World",
+    "after_requests",
     "during",
     "flaky",
     "poison",
@@ -113,6 +114,20 @@ def during(start: float, end: float, act: Act | None = None, *, endpoint: str | 
 
     def decide(asked: Asked) -> Act | None:
         return act if start <= asked.at < end and endpoint in (None, asked.endpoint) else None
+
+    return Rule(cause or "outage", decide)
+
+
+def after_requests(count: int, lasts_s: float, act: Act | None = None, *, cause: str = "") -> Rule:
+    """Do the same for that many seconds from the arrival of request number `count` on, whenever that is."""
+    act = act or Status(503)
+    began_at = math.inf
+
+    def decide(asked: Asked) -> Act | None:
+        nonlocal began_at
+        if asked.number >= count:
+            began_at = min(began_at, asked.at)
+        return act if began_at <= asked.at < began_at + lasts_s else None
 
     return Rule(cause or "outage", decide)
 

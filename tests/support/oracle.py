@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from engagement_async import (
     TOTALS,
+    Answer,
     BearerCredentials,
     EngagementClient,
     EngagementResult,
@@ -43,6 +44,7 @@ __all__ = [
     "longest_gap_s",
     "make_ids",
     "now",
+    "place",
     "play",
     "run_job",
 ]
@@ -63,6 +65,11 @@ QUERY = Query(TOTALS, **TOTALS_BY_TWEET)
 def make_ids(count: int, call: int = 0) -> list[str]:
     """Distinct IDs; those of other calls are others."""
     return [str(10**18 + call * 10**7 + 7 * n) for n in range(count)]
+
+
+def place(answer: Answer, call: int = 0) -> int:
+    """Where in `make_ids` the first Tweet of an answer stands."""
+    return (int(answer.tweet_ids[0]) - 10**18 - call * 10**7) // 7
 
 
 def client_of(server: ModelServer, **options: Any) -> EngagementClient:

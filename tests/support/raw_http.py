@@ -120,9 +120,7 @@ class RawServer:
 
 
 def _bound(port: int) -> socket.socket:
-    # asyncio sets TCP_NODELAY on sockets that say TCP. Without it a response in parts would wait for real milliseconds, in
-    # which a virtual clock jumps to the next timeout.
-    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound = socket.socket(proto=socket.IPPROTO_TCP)  # told so, asyncio turns Nagle's waiting off
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     bound.bind(("127.0.0.1", port))
     return bound

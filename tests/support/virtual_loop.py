@@ -29,7 +29,9 @@ class _JumpingSelector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if (self._has_sockets or self.in_threads) and (events := super().select(0)):
             return events
-        if self.in_threads and timeout != 0:
+        if timeout == 0:
+            return []
+        if self.in_threads:
             return super().select(_LONGEST_THREAD_S)  # real time: until a thread wakes the loop
         if timeout is None:
             raise RuntimeError("deadlock: every task waits, and no timer is set")

@@ -26,7 +26,7 @@ QUARANTINE_S = 3.0
 
 
 def ledgers(*limits: list[RateLimit], boot: str = "boot") -> list[SharedLedger]:
-    """Processes that share one block, each with its limits."""
+    """Return processes that share one block, each with its limits."""
     memory = bytearray(block_bytes())
     made = [SharedLedger(mine, memory) for mine in limits]
     made[0].begin(boot, 0.0, 0.0)
