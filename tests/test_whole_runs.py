@@ -19,7 +19,8 @@ import math
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from hypothesis import given, note, settings
+import pytest
+from hypothesis import Phase, given, note, settings
 from hypothesis import strategies as st
 
 from engagement_async import (
@@ -90,6 +91,7 @@ QUERIES = {
     ),
 }
 TIMEOUTS = Timeouts(connect_s=5, read_s=20, total_s=30)
+IS_NIGHTLY = settings().max_examples > 1_000
 LONGEST_RUN_S = 7 * 86_400.0
 FAULTS = ("outage", "limited", "flaky")
 """Causes that have nothing to do with the Tweets of a request."""
@@ -124,9 +126,14 @@ class Call:
         return make_ids(self.count, self.number)
 
     @property
+    def spans(self) -> int:
+        """How many requests a batch takes."""
+        return 1 if self.query.start is None else 3
+
+    @property
     def needed(self) -> int:
         """Requests on a good day."""
-        return -(-self.count // self.query.endpoint.ids_per_request) * len(self.query.spans())
+        return -(-self.count // self.query.endpoint.ids_per_request) * self.spans
 
 
 @dataclass(frozen=True)
@@ -380,8 +387,8 @@ def most_requests(plan: Plan, server: ModelServer, outcomes: list[Outcome]) -> f
     spans = 1
     for call, outcome in zip(plan.calls, outcomes, strict=True):
         size = call.query.endpoint.ids_per_request
-        needed += -(-outcome.taken // size) * len(call.query.spans()) if call.source == "endless" else call.needed
-        spans = max(spans, len(call.query.spans()))
+        needed += -(-outcome.taken // size) * call.spans if call.source == "endless" else call.needed
+        spans = max(spans, call.spans)
     causes = server.causes()
     faults = sum(causes[cause] for cause in FAULTS)
     return needed + 40 * spans * plan.poisoned + 20 * spans * plan.odd + 2 * faults
@@ -426,7 +433,12 @@ def play_and_judge(plan: Plan) -> None:
     play(plan.world, main)
 
 
-@settings(max_examples=3 * settings().max_examples)
+# A run costs some 100 ms: without the shrinking, which would play hundreds more. Nightly runs do it.
+PHASES = [phase for phase in Phase if IS_NIGHTLY or phase is not Phase.shrink]
+
+
+@pytest.mark.timeout(3_600)
+@settings(max_examples=3 * settings().max_examples, phases=PHASES, report_multiple_bugs=IS_NIGHTLY)
 @given(plans())
 def test_whole_runs(plan: Plan) -> None:
     play_and_judge(plan)

@@ -102,10 +102,11 @@ Act = Status | Hang | Disconnect | Cut | Slow
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`decide` gives what the server does to a request, or None. `cause` is its name on the record."""
+    """`decide` gives what the server does to a request, or None. `cause` is its name on the record, `what` for people."""
 
     cause: str
-    decide: Callable[[Asked], Act | None]
+    decide: Callable[[Asked], Act | None] = field(repr=False)
+    what: str = ""
 
 
 def during(start: float, end: float, act: Act | None = None, *, endpoint: str | None = None, cause: str = "") -> Rule:
@@ -115,7 +116,7 @@ def during(start: float, end: float, act: Act | None = None, *, endpoint: str | 
     def decide(asked: Asked) -> Act | None:
         return act if start <= asked.at < end and endpoint in (None, asked.endpoint) else None
 
-    return Rule(cause or "outage", decide)
+    return Rule(cause or "outage", decide, f"{act} from {start} to {end} s, {endpoint or 'all'}")
 
 
 def after_requests(count: int, lasts_s: float, act: Act | None = None, *, cause: str = "") -> Rule:
@@ -129,7 +130,7 @@ def after_requests(count: int, lasts_s: float, act: Act | None = None, *, cause:
             began_at = min(began_at, asked.at)
         return act if began_at <= asked.at < began_at + lasts_s else None
 
-    return Rule(cause or "outage", decide)
+    return Rule(cause or "outage", decide, f"{act} from request {count} on, for {lasts_s} s")
 
 
 def poison(
@@ -147,7 +148,9 @@ def poison(
             return None
         return act if start <= asked.at < end and not bad.isdisjoint(asked.tweet_ids) else None
 
-    return Rule("poison", decide)
+    return Rule(
+        "poison", decide, f"{act} with {sorted(bad)[:3]} from {start} to {end} s, spans since {since or 'ever'}"
+    )
 
 
 def refuses(
@@ -168,7 +171,7 @@ def refuses(
         words = f"{text}: {', '.join(found)}" if is_named else text
         return Status(status, (words + (f" (request {asked.number * 7919:012x})" if has_request_id else ""),))
 
-    return Rule("refused", decide)
+    return Rule("refused", decide, f"{status} with {sorted(bad)[:3]}, named: {is_named}")
 
 
 def flaky(rate: float, acts: Sequence[Act], seed: int, *, start: float = 0.0, end: float = math.inf) -> Rule:
@@ -180,7 +183,7 @@ def flaky(rate: float, acts: Sequence[Act], seed: int, *, start: float = 0.0, en
         act = lots.choice(acts)
         return act if is_hit and start <= asked.at < end else None
 
-    return Rule("flaky", decide)
+    return Rule("flaky", decide, f"{rate} of all from {start} to {end} s, seed {seed}: {acts}")
 
 
 # --- what is true of the Tweets ---
@@ -473,10 +476,14 @@ class ModelServer:
         """Which omissions strike now, and whom: each is counted by Tweet."""
         active = []
         for number, omission in enumerate(self.world.omissions):
-            if omission.metric is not None and omission.metric not in asked.metrics:
-                continue
-            if not by_tweet or (omission.of is not None and set(by_tweet).isdisjoint(omission.of)):
-                continue
+            struck_in = [
+                name
+                for name in by_tweet
+                if (omission.of is None or name in omission.of)
+                and (omission.metric is None or "engagement.type" in asked.groupings[name])
+            ]
+            if not struck_in or omission.metric not in (None, *asked.metrics):
+                continue  # nobody could see that anything is missing
             struck = []
             for i in values:
                 if i in omission.tweet_ids and self._left_out[number, i] < omission.times:

@@ -213,13 +213,20 @@ def check_failures(
             case FailureKind.REFUSED:
                 assert any(_is_refusal_of(tweet_id, r) for r in records), why
             case FailureKind.SERVER:
-                alone = [r for r in records if len(r.asked.tweet_ids) == 1]
-                assert len(alone) >= 2, f"{why}: not twice alone"
-                assert not any(r.is_useful for r in alone[-2:]), why
+                assert _fails_alone(records), f"{why}: not the last two times alone"
             case FailureKind.OUTAGE:
                 assert gap_s >= 0.95 * outage_timeout_s, f"{why}; the API was silent for {gap_s:.0f} s at most"
             case other:
                 raise AssertionError(f"{why}: no reason for {other}")
+
+
+def _fails_alone(records: Iterable[Record]) -> bool:
+    """Whether the last two requests for this Tweet alone failed, for some part of the span."""
+    alone: dict[datetime | None, list[Record]] = {}
+    for record in records:
+        if len(record.asked.tweet_ids) == 1:
+            alone.setdefault(record.asked.start, []).append(record)
+    return any(len(each) >= 2 and not any(r.is_useful for r in each[-2:]) for each in alone.values())
 
 
 def _is_refusal_of(tweet_id: str, record: Record) -> bool:
