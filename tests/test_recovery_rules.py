@@ -363,11 +363,11 @@ def test_rule_4_a_job_goes_on_after_an_outage_of_any_length(tmp_path: Path) -> N
 
     async def main(server: ModelServer) -> None:
         first = await run_job(server, tmp_path / "job", ids, rate_limit=RateLimit(60), concurrency=4)
-        assert (first.outcome, first.counts.failed) == ("outage", 0)
+        assert (first.outcome, first.outcomes.failed) == ("outage", 0)
         assert first.pending > 0
         await asyncio.sleep(4_000)
         second = await run_job(server, tmp_path / "job", ids)
-        assert (second.outcome, second.counts.answered, second.pending) == ("done", 2_500, 0)
+        assert (second.outcome, second.outcomes.answered, second.pending) == ("done", 2_500, 0)
         assert first.requests + second.requests <= 10 + 4 * 6 + 900 / 5
 
     play(World([after_requests(4, 4_000)]), main)
@@ -652,7 +652,7 @@ def test_rule_7_a_job_passes_ids_that_are_all_refused(tmp_path: Path) -> None:
 
     async def main(server: ModelServer) -> None:
         progress = await run_job(server, tmp_path / "job", ids, concurrency=4)
-        assert (progress.outcome, progress.counts.answered, progress.counts.failed) == ("done", 4_000, 1_000)
+        assert (progress.outcome, progress.outcomes.answered, progress.outcomes.failed) == ("done", 4_000, 1_000)
 
     play(World([refuses(ids[:1_000])]), main)
 
@@ -854,8 +854,8 @@ def test_rule_9_an_ordinary_failure_that_is_taken_in_an_outage_does_not_end_a_jo
 
     async def main(server: ModelServer) -> None:
         progress = await run_job(server, tmp_path / "job", ids, rate_limit=RateLimit(10), concurrency=4)
-        assert (progress.outcome, progress.counts.failed) == ("done", 40)
-        assert progress.counts.answered == 4_960
+        assert (progress.outcome, progress.outcomes.failed) == ("done", 40)
+        assert progress.outcomes.answered == 4_960
 
     outages = [during(at, at + 20) for at in (3, 30, 60, 100)]
     play(World(outages, omissions=[Omission(never)]), main)
@@ -870,7 +870,7 @@ def test_rule_9_an_outage_of_few_faults_leaves_a_job_pending(concurrency: int, a
     async def main(server: ModelServer) -> None:
         patient = Timeouts(total_s=120, read_s=120)
         progress = await run_job(server, tmp_path / "job", ids, concurrency=concurrency, timeouts=patient)
-        assert (progress.outcome, progress.counts.failed, progress.pending) == ("outage", 0, 2_500)
+        assert (progress.outcome, progress.outcomes.failed, progress.pending) == ("outage", 0, 2_500)
 
     play(World([during(0, 10**6, act)]), main)
 
