@@ -1,8 +1,8 @@
 """JSON becomes typed values: decoders for exactly the groupings of one query, and checks of what types cannot say. Pure.
 
-A schema has three decoders. The exact one takes an answer with every engagement type of the query, and no other: strings
-become integers of 64 bits while they are parsed, and days are those of the query's span. The strict one takes answers in
-which types are left out. What both refuse is decoded leniently, and cleaned leaf by leaf.
+A schema has three decoders. The exact one takes an answer with every engagement type of the query: strings become integers
+of 64 bits while they are parsed, other types are skipped, and days are those of the query's span. The strict one takes
+answers in which types are left out. What both refuse is decoded leniently, and cleaned leaf by leaf.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, cast
 
 import msgspec
 
@@ -27,6 +27,7 @@ MIN_VALUE, MAX_VALUE = -(2**63), 2**63 - 1
 
 _ID_LISTS = ("unavailable_tweet_ids", *UNSUPPORTED_KEYS)
 _ABSENT = msgspec.Raw()
+_TypedDict = cast("Any", TypedDict)  # made from data
 _TIME = ("engagement.day", "engagement.hour")
 _NOT_NESTING = bytes(set(range(256)) - set(b'[]{}"'))
 _STRING = re.compile(rb'"[^"]*+"')  # possessive: backtracking would cost memory by the byte
@@ -84,25 +85,27 @@ class Schema:
         self._fields = {name: f"grouping_{index}" for index, name in enumerate(levels)}
         # A day is either in the span or not; only where bounds lie within a day must hours be looked at, too.
         self._has_partial_days = self._span is not None and any(at.hour for at in self._span)
-        self._exact = self._strict_decoder(least_types=len(self._metrics))
+        self._exact = self._strict_decoder(has_all_types=True)
 
     @cached_property
     def _strict(self) -> msgspec.json.Decoder[Any]:
-        return self._strict_decoder(least_types=0)
+        return self._strict_decoder(has_all_types=False)
 
     @cached_property
     def _lenient(self) -> msgspec.json.Decoder[Any]:
         return self._decoder(int | None, lambda level, inner: dict[str, inner], forbid_unknown_fields=False)  # type: ignore[valid-type]
 
-    def _strict_decoder(self, *, least_types: int) -> msgspec.json.Decoder[Any]:
-        keys: dict[str, Any] = {"engagement.type": Literal[self._metrics]}
-        if self._span is not None:
-            keys["engagement.day"] = Literal[_days(*self._span)]
-        least = {"engagement.type": least_types, "engagement.day": 1, "engagement.hour": 1}
+    def _strict_decoder(self, *, has_all_types: bool) -> msgspec.json.Decoder[Any]:
+        days: Any = str if self._span is None else Literal[_days(*self._span)]
 
         def nest(level: str, inner: Any) -> Any:
-            kind = dict[keys.get(level, str), inner]  # type: ignore[misc, valid-type]
-            return Annotated[kind, msgspec.Meta(min_length=least[level])] if least.get(level) else kind
+            if level == "engagement.type":
+                # Costs no more than a dict[str, ...], and skips engagement types that are not the query's.
+                return _TypedDict("Types", dict.fromkeys(self._metrics, inner), total=has_all_types)
+            if level == "tweet.id":
+                return dict[str, inner]
+            key = days if level == "engagement.day" else str
+            return Annotated[dict[key, inner], msgspec.Meta(min_length=1)]  # type: ignore[valid-type]
 
         leaf = Annotated[int, msgspec.Meta(ge=MIN_VALUE, le=MAX_VALUE)]
         return self._decoder(leaf, nest, forbid_unknown_fields=True)

@@ -39,7 +39,8 @@ def test_depth_is_counted_outside_of_strings(body: bytes, deep: bool) -> None:
     [
         ({"g": {"1": {"favorites": "1", "replies": 2}}}, True, {"favorites": 1, "replies": 2}),
         ({"g": {"1": {"favorites": "1"}}}, False, {"favorites": 1}),
-        ({"g": {"1": {"favorites": "1", "replies": "2", "likes": "3"}}}, False, {"favorites": 1, "replies": 2}),
+        ({"g": {"1": {"favorites": "1", "replies": "2", "likes": "3"}}}, True, {"favorites": 1, "replies": 2}),
+        ({"g": {"1": {"favorites": "1", "likes": [{}]}}}, False, {"favorites": 1}),
         ({"g": {"1": {"favorites": "1", "replies": None}}}, False, {"favorites": 1}),
         ({"g": {"1": {"favorites": str(2**63), "replies": "2"}}}, False, {"replies": 2}),
         ({"g": {"1": {"favorites": "1", "replies": "2"}}, "more": [[]]}, False, {"favorites": 1, "replies": 2}),
@@ -53,6 +54,26 @@ def test_types_that_were_not_asked_for_and_values_that_are_none_go(
 
     assert decoded.groupings == {"g": {"1": values}}
     assert decoded.has_all_types is has_all_types
+
+
+def test_what_is_skipped_may_be_nested_deep_and_harms_nobody() -> None:
+    for depth in (100, 100_000):
+        body = b'{"g":{"1":{"favorites":"1","likes":' + b"[" * depth + b"]" * depth + b',"replies":"2"}}}'
+
+        try:
+            decoded = ResponseDecoder(BY_TWEET, json_depth=32).decode(body)
+        except InvalidAnswerError:
+            continue
+        assert decoded.groupings == {"g": {"1": {"favorites": 1, "replies": 2}}}
+
+
+def test_a_type_that_stands_there_twice_is_no_other() -> None:
+    body = b'{"g":{"1":{"favorites":"1","favorites":"2"}}}'
+
+    decoded = ResponseDecoder(BY_TWEET, json_depth=32).decode(body)
+
+    assert decoded.groupings == {"g": {"1": {"favorites": 2}}}
+    assert not decoded.has_all_types
 
 
 def test_whose_values_are_none_is_told() -> None:
