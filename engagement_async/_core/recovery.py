@@ -136,12 +136,12 @@ def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, now: f
     endpoint = call.endpoint
     endpoint.record_answer(now)
     call.refusals.record_answer()
-    if request.purpose is not Purpose.DATA:
-        return Accept(())
-    endpoint.failure_rate.record(request.failures)
     answer = parsed.answer
     if (known := _answered_id(answer)) is not None:
         endpoint.answered_ids.append(known)
+    if request.purpose is not Purpose.DATA:
+        return Accept(())
+    endpoint.failure_rate.record(request.failures)
     if request.looks_for_metrics:
         endpoint.record_second_look(is_still_incomplete=bool(answer.missing_metrics))
     answers = [answer]

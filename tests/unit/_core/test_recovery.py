@@ -232,6 +232,21 @@ TRACES = [
         ],
     ),
     Trace(
+        "a Tweet whose probe was answered is the one to probe with from then on",
+        [
+            *[(n, "abcd", "500", f"retry in {0.5 * 2**n:g}") for n in range(3)],
+            (9, "abcd", "admit", "probe d"),
+            (10, "?", "500", "accept"),
+            (11, "abcd", "admit", "probe c"),
+            (12, "?", "ok", "accept"),
+            (12, "abcd", "500", "split: ab | cd"),
+            (13, "ab", "500", "retry in 0.5"),
+            (14, "ab", "500", "retry in 1"),
+            (15, "ab", "500", "retry in 2"),
+            (20, "ab", "admit", "probe c"),
+        ],
+    ),
+    Trace(
         "while connections are refused the request itself is the probe: no Tweet can be to blame",
         [
             *[(n, "abcd", "no connection", f"retry in {0.5 * 2**n:g}") for n in range(3)],
