@@ -276,6 +276,8 @@ class RedisLedger:
                 await link.aclose()
 
     async def _sleep_until_due(self) -> None:
+        if self._in_transit is not None:
+            return  # it is to be repeated
         while not self._is_closing and (delay_s := self._exchange_at - self._clock()) > 0:
             self._wake.clear()
             with suppress(TimeoutError):

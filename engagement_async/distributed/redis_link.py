@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import ssl
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -194,6 +195,10 @@ class RedisLink:
             TimeoutError,
         ) as error:
             await self._client.connection_pool.disconnect()
+            if _is_of_certificate(error):
+                raise UsageError(
+                    "Redis' certificate cannot be trusted: name its authority with ca_file, and the host as it is in there"
+                ) from None
             raise RedisUnavailableError(type(error).__name__) from None
         except exceptions.ResponseError as error:
             if str(error).partition(" ")[0] in PASSING_ERRORS:
@@ -206,6 +211,12 @@ class RedisLink:
         """Close the connection."""
         await self._client.aclose()
         await self._client.connection_pool.disconnect()
+
+
+def _is_of_certificate(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _refuse(error: Exception) -> NoReturn:

@@ -48,7 +48,9 @@ class RedisServer:
 
     async def start(self) -> None:
         """Start it, and wait until it answers."""
-        settings = ["--save", "", "--appendonly", "no", "--dir", str(self.folder), "--bind", "127.0.0.1"]
+        settings = ["--dir", str(self.folder), "--bind", "127.0.0.1"]
+        if not self._program:
+            settings += ["--save", "", "--appendonly", "no"]
         self._process = await asyncio.create_subprocess_exec(
             "redis-server",
             *self._program,
