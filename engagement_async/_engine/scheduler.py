@@ -236,8 +236,8 @@ class LaneScheduler:
         try:
             return await future
         except BaseException:
-            if future.done() and not future.cancelled():  # cancelled at the very moment of its grant
-                self.refund(future.result())
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self.refund(future.result())  # cancelled at the very moment of its grant
             raise
 
     def settle(self, token: Any) -> None:
@@ -289,6 +289,35 @@ class LaneScheduler:
     def held_s(self) -> float:
         """Return the seconds for which the server's own word still holds the contract; 0 when it does not."""
         return max(0.0, self._ledger.held_until - self._clock())
+
+    # --- for ledgers that come to know something by themselves ---
+
+    def count_waiting(self, at_most: int) -> dict[str | None, int]:
+        """Return how many wait for a token, by endpoint; from `at_most` on it is not counted further."""
+        counts: dict[str | None, int] = {}
+        for endpoint in self._by_turn():
+            count = 0
+            for _, _, lane in self._queues[endpoint]:
+                count += len(lane.retries) + len(lane.waiters)
+                if count >= at_most:
+                    break
+            counts[endpoint] = min(count, at_most)
+        return counts
+
+    def reconsider(self) -> None:
+        """Grant what can be granted now: the ledger may have more than it said."""
+        if self._queues:
+            self._reconsider()
+
+    def fail_waiting(self, error: Exception) -> None:
+        """Raise an error to everybody who waits: no token will come."""
+        if self._loop is not None and not self._loop.is_closed():
+            for endpoint in self._by_turn():
+                for _, _, lane in self._queues[endpoint]:
+                    for future in (*lane.retries, *lane.waiters):
+                        if not future.done():
+                            future.set_exception(error)
+        self._forget_waiters()
 
     # --- the loop ---
 

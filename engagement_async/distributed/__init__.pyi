@@ -1,3 +1,4 @@
 from .machine import MachineScheduler as MachineScheduler
+from .redis_scheduler import RedisScheduler as RedisScheduler
 
-__all__ = ["MachineScheduler"]
+__all__ = ["MachineScheduler", "RedisScheduler"]

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-__all__ = ["server_context", "trusting_client"]
+__all__ = ["server_context", "trusting_client", "write_certificate"]
 
 
 @cache
@@ -32,6 +32,15 @@ def server_context(host: str) -> ssl.SSLContext:
 def trusting_client(host: str) -> ssl.SSLContext:
     """Return a client's context that trusts that certificate, and still checks the host's name."""
     return ssl.create_default_context(cadata=_self_signed(host)[0].decode())
+
+
+def write_certificate(host: str, folder: Path) -> tuple[Path, Path]:
+    """Write that certificate and its key for a server that is another process; return their paths."""
+    paths = folder / "certificate.pem", folder / "key.pem"
+    for path, text in zip(paths, _self_signed(host), strict=True):
+        path.touch(mode=0o600)
+        path.write_bytes(text)
+    return paths
 
 
 @cache

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from engagement_async import RateLimit, Scheduler
+from engagement_async.distributed import MachineScheduler, RedisScheduler
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -121,10 +122,8 @@ class Spender:
 def make_scheduler(spec: dict[str, Any]) -> Scheduler:
     limits = [RateLimit(**limit) for limit in spec["limits"]]
     if spec["kind"] == "machine":
-        from engagement_async.distributed import MachineScheduler
-
         return MachineScheduler(limits, contract="tests", state_dir=spec["state_dir"])
-    raise ValueError(spec["kind"])
+    return RedisScheduler(spec["url"], limits, contract="tests", **spec.get("options", {}))
 
 
 async def spend(spec: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +152,7 @@ async def spend(spec: dict[str, Any]) -> dict[str, Any]:
     close: Callable[[], Any] | None = getattr(scheduler, "aclose", None)
     if close is not None:
         await close()
-    return {"granted": granted}
+    return {"granted": granted, "exchanges": getattr(scheduler, "exchanges", 0)}
 
 
 class _Messages(logging.Handler):
