@@ -18,7 +18,7 @@ import math
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -154,6 +154,9 @@ class RedisLedger:
         self._exchange_by(max(now, self._ask_at.get(name, -math.inf)))
         at = max(self._ready_at, self._capped_until)
         return at if at > now else math.inf
+
+    def count_earlier(self, answered_at: Iterable[float], now: float, endpoint: str | None = None) -> None:
+        """Count nothing: Redis remembers what earlier processes sent."""
 
     def settle(self, token: RedisToken, now: float) -> None:
         self._give_back(token, now, "settle")
