@@ -30,7 +30,11 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class StartResult:
-    """What a start found and did."""
+    """What a start found and did.
+
+    `is_new` says whether it made the job, `new_ids` how many IDs it added, `rejected` how many lines of the input are no
+    IDs, `totals` what the job has now.
+    """
 
     is_new: bool
     new_ids: int

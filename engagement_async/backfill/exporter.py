@@ -55,6 +55,7 @@ class Exported:
     """What an export wrote."""
 
     files: tuple[str, ...]
+    """The paths of the `files`, in the order in which they were written."""
     answered: int
     """IDs that the tables tell of."""
     pending: int

@@ -24,7 +24,10 @@ them are still to be asked."""
 
 @dataclass(frozen=True, slots=True)
 class JobTotals:
-    """The sums over the journal: written with what they count, so that no row can go missing unseen."""
+    """The sums over the journal: written with what they count, so that no row can go missing unseen.
+
+    `batches` and `ids` are what the job has in all, `outcomes` where the IDs that are done ended.
+    """
 
     batches: int = 0
     ids: int = 0
@@ -49,14 +52,14 @@ class JobTotals:
     """Raised when something that was there is changed or added to, not by an answer that comes in."""
 
     def with_windows(self, starts: tuple[float, float] | None) -> JobTotals:
-        """Return the totals with the windows of one more answer."""
+        """Return the totals with one more answer's `starts`: epoch seconds at which its first and last windows begin."""
         if starts is None:
             return self
         known = self.window_starts or starts
         return replace(self, window_starts=(min(known[0], starts[0]), max(known[1], starts[1])))
 
     def windows_differ(self, by_s: float = 0.0) -> tuple[str, str] | None:
-        """Return where the first and the last windows begin, if they differ by more than that."""
+        """Return where the first and the last windows begin, if they differ by more than `by_s` seconds."""
         if self.window_starts is None or self.window_starts[1] - self.window_starts[0] <= by_s:
             return None
         first, last = (datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for at in self.window_starts)
@@ -73,7 +76,7 @@ class JobTotals:
 
     @classmethod
     def from_document(cls, value: dict[str, Any]) -> JobTotals:
-        """Return the totals of a document."""
+        """Return the totals of `value`, a document of the journal."""
         starts = value["window_starts"]
         return cls(
             **{

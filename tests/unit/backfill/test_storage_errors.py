@@ -30,7 +30,7 @@ def of_sqlite(code: int | None, kind: type[sqlite3.Error] = sqlite3.OperationalE
         (sqlite3.SQLITE_CANTOPEN, "let this user read and write it"),
         (sqlite3.SQLITE_PERM, "let this user read and write it"),
         (sqlite3.SQLITE_IOERR_WRITE, "the disk failed"),
-        (sqlite3.SQLITE_BUSY, "another process holds its lock"),
+        (sqlite3.SQLITE_BUSY, "another process holds the journal for too long"),
         (sqlite3.SQLITE_NOMEM, "no memory"),
     ],
 )

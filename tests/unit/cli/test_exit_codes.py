@@ -50,7 +50,7 @@ def test_every_error_of_the_package_has_a_code_of_its_own_meaning() -> None:
         (OSError(errno.EACCES, "Permission denied", "a.csv"), "a.csv: Permission denied"),
         (OSError(), "OSError"),
         (KeyboardInterrupt(), "interrupted"),
-        (MemoryError(), "out of memory: ask fewer IDs at once"),
+        (MemoryError(), "out of memory: request fewer IDs at once"),
     ],
 )
 def test_what_is_foreseen_is_shown_in_its_words(error: BaseException, message: str) -> None:

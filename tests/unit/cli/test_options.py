@@ -69,7 +69,7 @@ def test_of_many_bad_lines_the_first_are_shown_and_the_rest_counted(
     assert read(files=(str(tmp_path / "ids.txt"),)) == (["20"], bad)
     shown = capsys.readouterr().err.splitlines()
     assert len(shown) == LISTED_REJECTS + 1
-    assert shown[-1] == "and 3 more lines that are no Tweet IDs"
+    assert shown[-1] == "and 3 more lines are not Tweet IDs"
 
 
 @pytest.mark.parametrize(
