@@ -95,7 +95,6 @@ QUERIES = {
 MOMENTS = (0.1, 1.0, 7.0, 45.0, 200.0, 500.0)
 TIMEOUTS = Timeouts(connect_s=5, read_s=20, total_s=30)
 IS_NIGHTLY = settings().max_examples > 1_000
-LONGEST_RUN_S = 7 * 86_400.0
 FAULTS = ("outage", "limited", "flaky")
 """Causes that have nothing to do with the Tweets of a request."""
 
@@ -391,7 +390,6 @@ async def run(plan: Plan, server: ModelServer) -> list[Outcome]:
     for at, seconds in plan.asleep:
         loop.call_at(at, loop.suspend, seconds)
     async with (
-        asyncio.timeout(LONGEST_RUN_S),
         client_of(
             server,
             rate_limit=plan.limits,
