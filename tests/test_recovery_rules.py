@@ -264,9 +264,12 @@ def test_rule_3_time_waiting_for_the_contract_does_not_count() -> None:
     play(World([Rule("flaky", lambda asked: Status(503) if asked.number in (1, 3, 4) else None)]), main)
 
 
+@pytest.mark.parametrize("still_away_s", [0.0, 20.0], ids=["back at once", "back after 20 s"])
 @pytest.mark.parametrize("asleep_at", [0.2, 3.0, 40.0], ids=["in flight", "after faults", "circuit open"])
-def test_rule_3_time_in_which_the_process_was_suspended_does_not_count(asleep_at: float) -> None:
+def test_rule_3_time_in_which_the_process_was_suspended_does_not_count(asleep_at: float, still_away_s: float) -> None:
+    """As on a laptop that wakes up, and has its network some seconds later."""
     ids = make_ids(5_000)
+    end = asleep_at + 5_000 + still_away_s
 
     async def main(server: ModelServer) -> None:
         loop = asyncio.get_running_loop()
@@ -277,7 +280,7 @@ def test_rule_3_time_in_which_the_process_was_suspended_does_not_count(asleep_at
         check(server, result, ids)
         assert result.outcomes["answered"] == 5_000
 
-    play(World([during(0, 50)]), main)
+    play(World([during(0, end)]), main)
 
 
 # --- 4. after an outage of any length, a run recovers by itself ---

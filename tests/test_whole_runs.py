@@ -59,8 +59,10 @@ from tests.support.oracle import (
     client_of,
     longest_gap_s,
     make_ids,
+    now,
     play,
 )
+from tests.support.virtual_loop import VirtualLoop
 
 BY_TWEET, BY_TYPE, SUM = ["tweet.id", "engagement.type"], ["engagement.type", "tweet.id"], ["engagement.type"]
 SPAN = {"start": "2026-08-20", "end": "2026-10-19"}  # 60 days: three requests a batch
@@ -90,9 +92,9 @@ QUERIES = {
         **SPAN,
     ),
 }
+MOMENTS = (0.1, 1.0, 7.0, 45.0, 200.0, 500.0)
 TIMEOUTS = Timeouts(connect_s=5, read_s=20, total_s=30)
 IS_NIGHTLY = settings().max_examples > 1_000
-LONGEST_RUN_S = 7 * 86_400.0
 FAULTS = ("outage", "limited", "flaky")
 """Causes that have nothing to do with the Tweets of a request."""
 
@@ -109,7 +111,8 @@ class Call:
     consumer_s: tuple[float, ...] = ()
     """How long the consumer takes for its first answers."""
     leaves_after: int | None = None
-    """Answers; then the stream is left."""
+    """Answers; then the stream is left, or stopped and taken to its end."""
+    stops: bool = False
     cancelled_after_s: float | None = None
     is_stream: bool = True
 
@@ -151,6 +154,12 @@ class Plan:
     bad_s: float = 0.0
     """How long bad times last together."""
     bad_times: int = 0
+    asleep: tuple[tuple[float, float], ...] = ()
+    """When the process is suspended, and for how long."""
+
+    @property
+    def asleep_s(self) -> float:
+        return sum(seconds for _, seconds in self.asleep)
 
 
 @dataclass
@@ -182,6 +191,12 @@ POISONS: tuple[Act, ...] = (
     Hang(),
     Status(200, content=b"{"),
 )
+ROUGH: tuple[tuple[Act, ...], ...] = (
+    (Status(503), Disconnect(), Cut(), Status(500), Slow(8.0)),
+    (Status(503, headers={"Retry-After": 30}), Status(504, content=b"")),
+    (Hang(), Slow(25.0), Status(200, ("internal server error",))),
+    (Status(429, ("Too many requests",), headers={"Retry-After": 2}), Status(503)),
+)
 FATES = (
     "poison", "poison", "poison later", "unavailable", "forbidden", "no impressions", "no video views", "refused",
     "refused by name", "left out", "left out of one", "lacks a metric",
@@ -202,6 +217,7 @@ def calls(draw: st.DrawFn, number: int) -> Call:
         begins_at=draw(st.sampled_from([0.0, 0.0, 5.0, 130.0])),
         consumer_s=pace,
         leaves_after=draw(st.integers(1, 4)) if source == "endless" else draw(st.sampled_from([None, None, None, 1])),
+        stops=draw(st.booleans()),
         cancelled_after_s=draw(st.sampled_from([None] * 5 + [0.05, 3.0, 90.0, 700.0])),
         is_stream=source == "endless" or bool(pace) or draw(st.booleans()),
     )
@@ -234,10 +250,10 @@ def plans(draw: st.DrawFn) -> Plan:
             during(start, start + lasts_s, Status(429, ("Too many requests",), headers=headers), cause="limited")
         )
         bad_s += lasts_s
-    rate = draw(st.sampled_from([0.0, 0.0, 0.1, 0.3]))
-    if rate:
-        rules.append(flaky(rate, [Status(503), Disconnect(), Cut(), Status(500), Slow(8.0)], draw(st.integers(0, 99))))
     world, odd, poisoned = _with_fates(draw, replace(world, rules=rules, refused=refused), made)
+    rate = draw(st.sampled_from([0.0, 0.0, 0.1, 0.3]))
+    if rate:  # last: a slow answer is none for a Tweet that the API fails at
+        world.rules = [*world.rules, flaky(rate, draw(st.sampled_from(ROUGH)), draw(st.integers(0, 99)))]
     limits = draw(
         st.sampled_from(
             [
@@ -248,8 +264,10 @@ def plans(draw: st.DrawFn) -> Plan:
             ]
         )
     )
+    first = limits[0]
+    tells = first.period == 60 and draw(st.booleans())
     return Plan(
-        world,
+        replace(world, limit=(first.requests, first.period) if tells else None),
         made,
         limits,
         concurrency=draw(st.sampled_from([1, 2, 4, 16])),
@@ -258,6 +276,7 @@ def plans(draw: st.DrawFn) -> Plan:
         poisoned=poisoned,
         bad_s=bad_s,
         bad_times=len(rules) + len(refused),
+        asleep=tuple(draw(st.lists(st.tuples(st.sampled_from(MOMENTS), st.sampled_from([40.0, 5_000.0])), max_size=1))),
     )
 
 
@@ -272,6 +291,11 @@ def _with_fates(draw: st.DrawFn, world: World, made: tuple[Call, ...]) -> tuple[
     }
     poisoned = 0
     chosen = draw(st.lists(st.tuples(st.sampled_from(made), st.integers(0, 10**6), st.sampled_from(FATES)), max_size=5))
+    if draw(st.integers(0, 5)) == 0:  # a whole neighbourhood
+        call, at = draw(st.sampled_from(made)), draw(st.integers(0, 10**6))
+        bad = call.ids[at % call.count :][: draw(st.sampled_from([2, 7, 24, 40]))]
+        rules.append(poison(bad, draw(st.sampled_from(POISONS))))
+        poisoned += len(bad)
     for call, at, fate in chosen:
         tweet = frozenset([call.ids[at % call.count]])
         if fate in places:
@@ -347,7 +371,9 @@ async def make_call(client: EngagementClient, call: Call) -> Outcome:
                     outcome.answers += 1
                     if outcome.answers == call.leaves_after:
                         outcome.is_whole = False
-                        break
+                        if not call.stops:
+                            break
+                        answers.stop()
     except TimeoutError:
         outcome.is_whole = False
     except EngagementError as error:
@@ -359,8 +385,11 @@ async def make_call(client: EngagementClient, call: Call) -> Outcome:
 
 
 async def run(plan: Plan, server: ModelServer) -> list[Outcome]:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    for at, seconds in plan.asleep:
+        loop.call_at(at, loop.suspend, seconds)
     async with (
-        asyncio.timeout(LONGEST_RUN_S),
         client_of(
             server,
             rate_limit=plan.limits,
@@ -391,7 +420,9 @@ def most_requests(plan: Plan, server: ModelServer, outcomes: list[Outcome]) -> f
         spans = max(spans, call.spans)
     causes = server.causes()
     faults = sum(causes[cause] for cause in FAULTS)
-    return needed + 40 * spans * plan.poisoned + 20 * spans * plan.odd + 2 * faults
+    # What was on its way when the process was suspended is asked again.
+    again = (plan.concurrency + len(plan.calls)) * len(plan.asleep)
+    return needed + 40 * spans * plan.poisoned + 20 * spans * plan.odd + 2 * faults + again
 
 
 def most_faults(plan: Plan) -> float:
@@ -400,8 +431,20 @@ def most_faults(plan: Plan) -> float:
     return plan.bad_times * (5 * at_once + 20) + plan.bad_s
 
 
+def longest_s(plan: Plan, server: ModelServer) -> float:
+    """How long a run may take: bad times, what is waited for by design, the contract, and two minutes for each odd Tweet."""
+    calls = plan.calls
+    waits_s = sum(
+        call.begins_at + sum(call.consumer_s) + 200 * call.needed * (call.source == "pausing") for call in calls
+    )
+    contract_s = max(server.requests * limit.period / limit.requests + limit.period for limit in plan.limits)
+    odd_s = 120.0 * (plan.odd + plan.poisoned) + sum(TIMEOUTS.total_s for r in server.records if not r.is_useful)
+    return waits_s + 2 * contract_s + odd_s + plan.bad_s + plan.asleep_s + plan.outage_timeout_s + 300
+
+
 def judge(plan: Plan, server: ModelServer, outcomes: list[Outcome]) -> None:
     check_contract(server, *plan.limits)
+    assert now() <= longest_s(plan, server), f"it took {now():.0f} s"
     for call, outcome in zip(plan.calls, outcomes, strict=True):
         result = outcome.result
         if outcome.is_whole:
@@ -410,12 +453,11 @@ def judge(plan: Plan, server: ModelServer, outcomes: list[Outcome]) -> None:
             check_places(result, list(result.tweet_ids))
         check_values(plan.world, result)
         span = {"since": call.begins_at, "until": outcome.ended_at}
-        check_failures(
-            server, result.failed_tweet_ids, endpoint=call.endpoint, outage_timeout_s=plan.outage_timeout_s, **span
-        )
+        patience_s = plan.outage_timeout_s + plan.asleep_s
+        check_failures(server, result.failed_tweet_ids, endpoint=call.endpoint, outage_timeout_s=patience_s, **span)
         if outcome.error is not None:
             gap_s = longest_gap_s(server, call.endpoint, **span)
-            assert gap_s >= 0.95 * plan.outage_timeout_s, f"stopped for nothing: {outcome.error!r}"
+            assert gap_s >= 0.95 * patience_s, f"stopped for nothing: {outcome.error!r}"
         if call.source == "endless":
             ahead = outcome.taken / call.query.endpoint.ids_per_request - outcome.answers
             assert ahead <= 6 * plan.concurrency + 4, f"read {ahead:.0f} batches ahead of the consumer"

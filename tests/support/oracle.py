@@ -51,6 +51,8 @@ __all__ = [
 
 T = TypeVar("T")
 AMPLE = RateLimit(1_000_000, period=1)
+LONGEST_RUN_S = 86_400.0
+"""Virtual. A run that does not end is ended, and a failure."""
 OAUTH = OAuth1Credentials("consumer-key", "consumer-secret", "1-token", "token-secret")
 BEARER = BearerCredentials("bearer")
 
@@ -83,7 +85,7 @@ def play(world: World, main: Callable[[ModelServer], Awaitable[T]]) -> T:
     async def whole() -> T:
         errors: list[str] = []
         collect_loop_errors(errors)
-        async with ModelServer(world) as server:
+        async with asyncio.timeout(LONGEST_RUN_S), ModelServer(world) as server:
             outcome = await main(server)
         await assert_no_tasks()
         assert not errors, f"errors that nobody took: {errors[:3]}"
