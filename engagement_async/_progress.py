@@ -55,7 +55,10 @@ class RunOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A run at one moment."""
+    """A run at one moment: of `ids_total` IDs, so many are done, and `waiting_for` says what holds it up.
+
+    `waiting_s` is how many seconds that still takes, as far as it is known.
+    """
 
     ids_total: int
     outcomes: Outcomes

@@ -46,7 +46,7 @@ Groupings = Mapping[str, Sequence[GroupBy | str]]
 
 @dataclass(frozen=True, slots=True)
 class ClientStatus:
-    """What the client is doing at this moment."""
+    """What the client is doing at this moment: `in_flight` is how many requests have no answer yet."""
 
     requests: int
     """Sent so far, retries included."""
@@ -54,10 +54,11 @@ class ClientStatus:
     waiting_s: float
     """Seconds until the contract grants the next request, while somebody waits for one; else 0."""
     waiting_for: WaitReason | None
+    """What it is `waiting_for`; None when nothing is waited for."""
 
 
 class EngagementClient:
-    """Asks the Engagement API about any number of Tweets, and never exceeds the contract. An async context manager.
+    """Fetch the engagement of any number of Tweets, and never exceed the contract. An async context manager.
 
     >>> async with EngagementClient(credentials, rate_limit=RateLimit(300, period=60)) as client:
     ...     result = await client.totals(
@@ -66,14 +67,17 @@ class EngagementClient:
     ...         groupings={"by_tweet": ["tweet.id", "engagement.type"]},
     ...     )
 
-    `rate_limit` is what the contract says, one limit or several; it has no default, because a guess costs money. Give a
-    `scheduler` instead to share one contract between clients. `concurrency` is how many requests may be in flight; calls
-    that run at the same time share them, and each has one of its own beside them.
-    `outage_timeout_s` is how long an API that does not answer is waited for before Tweets are reported as failed.
-    With `coalesce`, calls of a few Tweets with the same query that are made within so many seconds share requests.
+    `credentials` are `OAuth1Credentials`, or `BearerCredentials` for public metrics. `rate_limit` is what the contract says,
+    one limit or several; it has no default, because a guess costs money. Give a `scheduler` instead to share one contract
+    between clients. `concurrency` is how many requests may be in flight; calls that run at the same time share them, and
+    each has one of its own beside them. `base_url` is where the API is: https, or http on this machine.
+    `outage_timeout_s` is how many seconds an API that does not answer is waited for before Tweets are reported as failed.
+    `timeouts` are those of one attempt, `size_limits` the largest response that is read, `tls` a context with CAs of your
+    own. With `coalesce`, calls of a few Tweets with the same query that are made within so many seconds share requests.
 
-    The methods take `tweet_ids` as any iterable or async iterable of `str` or `int`, ask each distinct ID once, and raise
-    `UsageError` before the first request when a rule of the API is broken, `AuthError` when the credentials are refused.
+    Raise `UsageError` for options that cannot be. The methods send each distinct ID once, and raise `UsageError` before the
+    first request when a rule of the API is broken, `AuthError` when the credentials are refused, and another `APIError`
+    when going on could only waste requests. Problems with single Tweets never raise: they are in the result.
     """
 
     def __init__(
@@ -103,7 +107,7 @@ class EngagementClient:
             check_seconds("coalesce", coalesce)
         for name, value, kind in (
             ("timeouts", timeouts, Timeouts),
-            ("caps", size_limits, SizeLimits),
+            ("size_limits", size_limits, SizeLimits),
             ("tls", tls, ssl.SSLContext),
         ):
             if value is not None and not isinstance(value, kind):
@@ -154,13 +158,24 @@ class EngagementClient:
     async def totals(
         self, tweet_ids: TweetIds, *, engagement_types: Iterable[Metric | str], groupings: Groupings
     ) -> EngagementResult:
-        """The current totals (POST /insights/engagement/totals, 250 Tweets a request)."""
+        """Return the current totals (POST /insights/engagement/totals, 250 Tweets a request).
+
+        `tweet_ids` is any iterable or async iterable of `str` or `int`. `engagement_types` are the metrics. `groupings` maps
+        one to three names to lists of `tweet.id` and `engagement.type`, in the order of nesting. Raise `UsageError`,
+        `AuthError` or another `APIError`: see `EngagementClient`. The rules:
+        https://developer.twitter.com/en/docs/twitter-api/enterprise/engagement-api/api-reference/post-insights-engagement
+        """
         return await self._fetch(Query(TOTALS, engagement_types=engagement_types, groupings=groupings), tweet_ids)
 
     async def last_28_hours(
         self, tweet_ids: TweetIds, *, engagement_types: Iterable[Metric | str], groupings: Groupings
     ) -> EngagementResult:
-        """The last 28 hours (POST /insights/engagement/28hr, 25 Tweets a request)."""
+        """Return the last 28 hours (POST /insights/engagement/28hr, 25 Tweets a request).
+
+        `tweet_ids` is any iterable or async iterable of `str` or `int`. `engagement_types` are the metrics. `groupings` maps
+        one to three names to lists of `tweet.id`, `engagement.type`, `engagement.day` and `engagement.hour`, in the order of
+        nesting; days and hours are UTC. Raise as `totals` does.
+        """
         return await self._fetch(
             Query(LAST_28_HOURS, engagement_types=engagement_types, groupings=groupings), tweet_ids
         )
@@ -174,26 +189,33 @@ class EngagementClient:
         start: Bound | None = None,
         end: Bound | None = None,
     ) -> EngagementResult:
-        """Any span since 2014-09-01 (POST /insights/engagement/historical, 25 Tweets and four weeks a request).
+        """Return any span since 2014-09-01 (POST /insights/engagement/historical, 25 Tweets and four weeks a request).
 
-        `start` is taken in, `end` left out; a longer span is split into requests of at most four weeks, and merged.
+        `tweet_ids`, `engagement_types` and `groupings` are those of `last_28_hours`. `start` is inclusive, `end` exclusive:
+        a date, a datetime (UTC when it is naive) or the API's own text; with neither, the last four weeks. A longer span is
+        split into requests of at most four weeks, and merged. Raise as `totals` does.
         """
         query = Query(HISTORICAL, engagement_types=engagement_types, groupings=groupings, start=start, end=end)
         return await self._fetch(query, tweet_ids)
 
     def stream(self, query: Query, tweet_ids: TweetIds) -> AnswerStream:
-        """The answers one by one, in order of arrival, in bounded memory::
+        """Return a stream of the answers to `query` about `tweet_ids`, in order of arrival and in bounded memory.
 
-            async with client.stream(query, tweet_ids) as answers:
-                async for answer in answers:
-                    ...
+        >>> async with client.stream(query, tweet_ids) as answers:
+        ...     async for answer in answers:
+        ...         ...
 
-        Exactly one `Answer` a batch: all of its IDs are in it.
+        `tweet_ids` is any iterable or async iterable of `str` or `int`. There is exactly one `Answer` per batch, with all of
+        its IDs. Raise `UsageError` when these credentials may not send the query.
         """
         return self.stream_batches(query, chunk(tweet_ids, query.endpoint.ids_per_request))
 
     def stream_batches(self, query: Query, batches: Batches) -> AnswerStream:
-        """The same for batches that were made before, as a durable job has them."""
+        """Return a stream of the answers to `query`, one for each of `batches`: those that were made before, as a job has them.
+
+        `batches` is an iterator or async iterator of `Batch`. Raise `UsageError` when these credentials may not send the
+        query, or when no limit counts its endpoint.
+        """
         check_query(query, self._credentials)
         query = _clipped(query)[0]
         if all(limit.endpoint not in (None, query.endpoint.name) for limit in self._scheduler.limits):
@@ -243,7 +265,7 @@ def _clipped(query: Query) -> tuple[Query, tuple[str, ...]]:
 
 
 def check_query(query: Query, credentials: Credentials) -> None:
-    """Raises `UsageError` when these credentials may not ask this."""
+    """Raise `UsageError` when these credentials may not send this query."""
     if not credentials.is_app_only:
         return
     if not query.endpoint.public_metrics:

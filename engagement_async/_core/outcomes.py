@@ -111,7 +111,7 @@ class BatchOutcomes(NamedTuple):
 
 
 class Outcomes(NamedTuple):
-    """How many IDs ended where."""
+    """How many IDs ended where: `answered`, `unavailable`, `unsupported`, `forbidden` or `failed`."""
 
     answered: int = 0
     unavailable: int = 0

@@ -21,7 +21,9 @@ __all__ = ["AnswerStream"]
 
 
 class AnswerStream:
-    """The answers to one query, one `Answer` a batch, in order of arrival. Leaving it ends all of its workers.
+    """The answers to one query, one `Answer` per batch, in order of arrival. Leaving it ends all of its workers.
+
+    Made by `EngagementClient.stream`, out of its `sender`, the `query` and the `batches` of Tweet IDs.
 
     Memory is bounded: workers wait with their responses while `concurrency` answers are not consumed.
     """

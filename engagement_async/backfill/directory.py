@@ -25,11 +25,12 @@ _LOCK_ATTEMPTS, _LOCK_RETRY_S = 5, 0.02
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What one run spent."""
+    """What one run spent: how many `requests`, in which time, and why it ended."""
 
     began_at: float
-    """Epoch seconds, as `seen_at`, its last sign of life."""
+    """Epoch seconds."""
     seen_at: float
+    """Its last sign of life, in epoch seconds."""
     requests: int
     ids: int
     """IDs that it got answers for."""
@@ -49,7 +50,10 @@ class RunReport:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A job as its journal knows it, from any process, at any time."""
+    """A job as its journal knows it, from any process, at any time.
+
+    `query` and `totals` are those of the job, `is_running` says whether a process runs it, `runs` are its runs so far.
+    """
 
     query: Query
     totals: JobTotals

@@ -46,7 +46,7 @@ __all__ = [
 
 
 class BackfillJob:
-    """A job in a directory. Making the object touches nothing.
+    """A durable job in the directory at `path`. Making the object touches nothing.
 
     >>> job = BackfillJob("jobs/totals-2026-05")
     >>> await job.start(query, files=["ids.csv"])  # or tweet_ids=[...]; calling it again does no harm
@@ -84,8 +84,11 @@ class BackfillJob:
         """Put distinct IDs and the query into the directory, unless they are there already.
 
         Once started, what is given must be what was given before (`OtherJobError`), or more IDs with `extend`. IDs come
-        from `tweet_ids` or `files`, see `read_ids`; a line that is none goes to the job's `rejects.jsonl`, or with
-        `strict` stops it all as a `UsageError`. `options` are remembered for whoever goes on with the job: no secrets.
+        from `tweet_ids` or `files`, whose `id_column` and `format` are those of `read_ids`; a line that is none goes to the
+        job's `rejects.jsonl` and to `on_reject`, or with `strict` stops it all as a `UsageError`. `on_warning` gets what is
+        doubtful. `options` are remembered for whoever resumes the job: no secrets.
+
+        Return what the start found and did. Raise `UsageError` or a `JobError`. `query` is needed once.
         """
         if tweet_ids is not None and files:
             raise UsageError("give tweet_ids or files, not both")
@@ -117,12 +120,16 @@ class BackfillJob:
     ) -> Progress:
         """Ask for what is pending, or with `failed_only` once more for the IDs that failed, in as few requests as hold them.
 
-        It ends when all is answered, after `max_requests` or `max_duration_s`, when `stop` is called, or with the outcome
-        "outage" when the API answered nobody for `outage_timeout_s`; all but the first leave IDs pending. `on_progress`
-        is called every `progress_interval_s`, and once more at the end.
+        It ends when all is answered, after `max_requests` or `max_duration_s` seconds, when `stop` is called, or with the
+        outcome "outage" when the API answered nobody for `outage_timeout_s`; all but the first leave IDs pending.
+        `on_progress` is called every `progress_interval_s` seconds, and once more at the end.
 
-        `rate_limit`, `scheduler` and the other keywords are those of `EngagementClient`. Requests of a run before this
-        one that the contract still counts are not spent again; a `scheduler` of your own must see to that itself.
+        `credentials`, `rate_limit`, `scheduler`, `base_url` and the other keywords, the `connection`, are those of
+        `EngagementClient`. Requests of a run before this one that the contract still counts are not spent again; a
+        `scheduler` of your own must see to that itself.
+
+        Return the progress at the end, with its outcome. Raise `JobLockedError` while another run holds the job, another
+        `JobError`, and what the client raises.
         """
         check_seconds("progress_interval_s", progress_interval_s)
         runner = JobRunner(
@@ -164,7 +171,14 @@ class BackfillJob:
         follow: bool = False,
         on_file: Callable[[str], object] | None = None,
     ) -> Exported:
-        """Write tables: see `Exporter`. With `follow`, write parts as they become complete, until the job is."""
+        """Write tables of the answers to `output`, a file or a folder; its suffix, or `format`, says which kind.
+
+        `outcomes` is a second file, of every ID that was not plainly answered. `partial` allows a job that is not complete.
+        A folder gets parts of `part_ids` Tweets each; with `follow`, each as soon as it is complete, until the job is.
+        `on_file` is called with each path that was written.
+
+        Return what was written. Raise `UsageError` before anything is written, or a `JobError`.
+        """
 
         def write() -> Exported:
             exporter = Exporter(
@@ -183,11 +197,11 @@ class BackfillJob:
     # --- looking ---
 
     async def status(self) -> JobStatus:
-        """Return how far the job is; also while another process runs it."""
+        """Return how far the job is; also while another process runs it. Raise a `JobError` for what is wrong with it."""
         return await asyncio.to_thread(self.directory.status)
 
     async def verify(self) -> JobTotals:
-        """Read every row again, checksum by checksum. Raise `JobCorruptError`."""
+        """Read every row again, checksum by checksum, and return the totals. Raise `JobCorruptError`."""
         return await asyncio.to_thread(self.directory.verify)
 
 
