@@ -211,7 +211,7 @@ class EngagementClient:
         return self.stream_batches(query, chunk(tweet_ids, query.endpoint.ids_per_request))
 
     def stream_batches(self, query: Query, batches: Batches) -> AnswerStream:
-        """Return a stream of the answers to `query`, one for each of `batches`: those that were made before, as a job has them.
+        """Return a stream of the answers to `query`, one for each of `batches` that were made before, as a job has them.
 
         `batches` is an iterator or async iterator of `Batch`. Raise `UsageError` when these credentials may not send the
         query, or when no limit counts its endpoint.
