@@ -140,9 +140,7 @@ def check_values(world: World, result: EngagementResult) -> None:
     gaps = {(i, metric) for metric, ids in missing.items() for i in ids}
     assert gaps <= incomplete, f"missing metrics that the API did give: {sorted(gaps - incomplete)[:3]}"
     shown = {i: tuple(m for m in metrics if (i, m) not in gaps) for i, metrics in answered.items()}
-    kept_from_sums = {
-        (i, omission.metric) for omission in world.omissions if not omission.in_sums for i in omission.tweet_ids
-    }
+    kept_from_sums = {(i, o.metric) for o in world.omissions if not o.in_sums and o.times > 1 for i in o.tweet_ids}
     in_sums = {i: tuple(m for m in ms if (i, m) not in gaps & kept_from_sums) for i, ms in answered.items()}
     for name, group_by in query.groupings.items():
         is_sum = "tweet.id" not in group_by
