@@ -6,6 +6,7 @@ import asyncio
 import gc
 import inspect
 import os
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
@@ -16,6 +17,10 @@ import engagement_async
 from engagement_async._engine.contracts import forget_contracts
 from tests.support.leaks import assert_no_tasks, collect_loop_errors
 from tests.support.virtual_loop import VirtualLoop
+
+# What commands remember of a contract belongs to no user.
+_STATE_DIR = tempfile.TemporaryDirectory(prefix="engagement-state-", ignore_cleanup_errors=True)
+os.environ["ENGAGEMENT_STATE_DIR"] = _STATE_DIR.name
 
 # Machines that run tests are shared and noisy: an example has no deadline. `make nightly` looks much harder.
 settings.register_profile("usual", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])

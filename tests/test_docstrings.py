@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import engagement_async
-from engagement_async import backfill, emulator
+from engagement_async import backfill, distributed, emulator
 
 PENDING: set[str] = set()
 
@@ -41,7 +41,7 @@ def public(module: ModuleType) -> Iterator[tuple[str, object]]:
 
 PUBLIC = {
     f"{module.__name__}.{name}": value
-    for module in (engagement_async, backfill, emulator)
+    for module in (engagement_async, backfill, distributed, emulator)
     for name, value in public(module)
 }
 

@@ -71,7 +71,7 @@ class RedisScheduler(LaneScheduler):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Give everything back, if Redis answers, and close the connection. Who still waits gets a `UsageError`."""
+        """Give everything back, if Redis answers, and close the connection. Raise `UsageError` in whoever still waits."""
         self.fail_waiting(UsageError("this scheduler was closed: make another one"))
         await self._redis.aclose()
 
