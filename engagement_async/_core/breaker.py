@@ -24,6 +24,9 @@ class CircuitBreaker:
 
     OPEN_AFTER = 10
     BUDGET = 50
+    LONGEST_STEP_S = 120.0
+    """Seconds between two looks at the clock that count as waiting. Whoever waits looks more often; in what is beyond, the
+    process was suspended."""
     CONFIRMED_AFTER = 3
     """Failed probes in a row that make it an outage: one alone may have failed by chance."""
 
@@ -32,6 +35,8 @@ class CircuitBreaker:
         self.is_probing = False
         self.failing_since = math.inf
         """The first failure after the last answer."""
+        self.suspended_s = 0.0
+        """Seconds since then in which nobody could wait: they count against nobody."""
         self.last_answer_at = -math.inf
         self.last_error: EngagementError | None = None
         self.outages = 0
@@ -42,6 +47,12 @@ class CircuitBreaker:
         self.probe_at = math.inf
         self._consecutive_failures = 0
         self._budget = self.BUDGET
+        self._looked_at = math.inf
+
+    def look(self, now: float) -> None:
+        """Note that somebody waits for the API at this instant."""
+        self.suspended_s += max(0.0, now - self._looked_at - self.LONGEST_STEP_S)
+        self._looked_at = now
 
     def delay_before_next(self, now: float, deadline: float = math.inf) -> float:
         """Return 0 to go ahead, else the seconds to wait: `inf` until a probe that is under way is decided.
@@ -72,7 +83,8 @@ class CircuitBreaker:
         """Close the circuit after a 429: the API is there, though it gave no answer."""
         self._consecutive_failures = 0
         self._budget = min(self.BUDGET, max(self._budget + 1, self.BUDGET // 5 if self.is_open else 0))
-        self.failing_since = self.probe_at = math.inf
+        self.failing_since = self.probe_at = self._looked_at = math.inf
+        self.suspended_s = 0.0
         self.is_open = self.is_probing = False
         self.failed_probes = 0
 
@@ -110,6 +122,7 @@ class CircuitBreaker:
         self.last_error = error
         self._consecutive_failures += 1
         self.failing_since = min(self.failing_since, now)
+        self.look(now)
 
     def _schedule_probe(self, now: float, jitter: float) -> None:
         self.probe_at = now + (0.5 + 0.5 * jitter) * exponential_s(self.failed_probes + 1)

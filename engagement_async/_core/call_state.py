@@ -105,4 +105,5 @@ class CallState:
     @property
     def deadline(self) -> float:
         """The instant until which this call waits for an API that answers nobody; `inf` while it answers."""
-        return max(self.endpoint.breaker.failing_since, self.began_at) + self.outage_timeout_s
+        breaker = self.endpoint.breaker
+        return max(breaker.failing_since + breaker.suspended_s, self.began_at) + self.outage_timeout_s

@@ -67,6 +67,7 @@ def admit(request: Request, call: CallState, *, now: float) -> Admission:
     """Decide whether this request may be sent, or what must be found out first."""
     breaker = call.endpoint.breaker
     if breaker.is_open:
+        breaker.look(now)
         if breaker.is_given_up(now, call.deadline):
             text = f"the API answered nothing for {call.outage_timeout_s:.0f} s; last: {breaker.last_error}"
             return GiveUp(Failure(text, kind=FailureKind.OUTAGE))

@@ -106,6 +106,18 @@ def test_the_last_probe_before_a_deadline_is_due_at_the_deadline() -> None:
     assert not breaker.is_given_up(10.5, 11.0), "a caller that came later waits longer"
 
 
+def test_time_in_which_the_process_was_suspended_is_told_apart() -> None:
+    breaker = open_circuit()
+    for now in (20.0, 100.0, 5_100.0, 5_120.0):
+        breaker.look(now)
+
+    assert breaker.suspended_s == 5_000.0 - CircuitBreaker.LONGEST_STEP_S
+
+    breaker.record_answer(5_130.0)
+
+    assert breaker.suspended_s == 0.0
+
+
 def test_nothing_is_given_up_while_a_probe_is_due() -> None:
     breaker = open_circuit()
     breaker.record_failed_probe(ERROR, 10.0, 1.0)

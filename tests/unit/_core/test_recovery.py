@@ -287,13 +287,21 @@ TRACES = [
             *[(n, "abcd", "500", f"retry in {0.5 * 2**n:g}") for n in range(3)],
             (9, "abcd", "admit", "probe known7"),
             (10, "?", "500", "accept"),
+            *[
+                step
+                for n in range(1, 9)
+                for step in (
+                    (100.0 * n, "abcd", "admit", f"probe known{(7 - n) % 8}"),
+                    (100.0 * n, "?", "500", "accept"),
+                )
+            ],
             (899, "abcd", "admit", "probe known6"),
             (899, "?", "500", "accept"),
             (899.5, "abcd", "admit", "wait 0.5"),
-            (5_000, "abcd", "admit", "probe known5"),
-            (5_001, "?", "500", "accept"),
-            (5_001, "abcd", "admit", "give up: outage"),
-            (5_002, "ef", "admit", "give up: outage"),
+            (900, "abcd", "admit", "probe known5"),
+            (901, "?", "500", "accept"),
+            (901, "abcd", "admit", "give up: outage"),
+            (902, "ef", "admit", "give up: outage"),
             (5_100, "gh", "admit", "probe known4"),
             (5_100, "gh", "cancel", "cancelled"),
             (5_100, "?", "cancel", "cancelled"),
