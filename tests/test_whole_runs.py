@@ -35,6 +35,7 @@ from engagement_async import (
     RateLimit,
     Timeouts,
 )
+from engagement_async._core.breaker import CircuitBreaker
 from tests.support.model_server import (
     Act,
     Cut,
@@ -454,7 +455,8 @@ def judge(plan: Plan, server: ModelServer, outcomes: list[Outcome]) -> None:
             check_places(result, list(result.tweet_ids))
         check_values(plan.world, result)
         span = {"since": call.begins_at, "until": outcome.ended_at}
-        patience_s = plan.outage_timeout_s + plan.asleep_s
+        # A sleep of less than that cannot be told from waiting.
+        patience_s = plan.outage_timeout_s + max(0.0, plan.asleep_s - CircuitBreaker.LONGEST_STEP_S)
         check_failures(server, result.failed_tweet_ids, endpoint=call.endpoint, outage_timeout_s=patience_s, **span)
         if outcome.error is not None:
             gap_s = longest_gap_s(server, call.endpoint, **span)
