@@ -35,13 +35,6 @@ MAY_IMPORT = {
 }
 """Folder or module to what it may import of the package, itself aside. `cli` may import everything."""
 COMPARED_TEXT = {
-    "cli.backfill.run_command: self._reporter.mode == 'terminal'": "a value that click gives",
-    "cli.backfill.run_command: state == 'answered'": "a value that click gives",
-    "cli.fetch: state == 'answered'": "a value that click gives",
-    "cli.report: self.mode == 'json'": "a value that click gives",
-    "cli.report: self.mode == 'quiet'": "a value that click gives",
-    "cli.report: self.mode == 'terminal'": "a value that click gives",
-    "cli.report: self.mode in ('terminal', 'lines')": "a value that click gives",
     "_ids.reading: 'end of data' in str(error)": "csv.Error has no other mark of a quote that is never closed",
 }
 """Comparisons of a state or of prose with a string literal that stay, and why."""
@@ -69,7 +62,6 @@ TESTED_ELSEWHERE = {
     "cli.backfill.run_command": "unit/cli/backfill/test_run.py",
     "cli.backfill.status": "unit/cli/backfill/test_run.py",
     "cli.backfill.verify": "unit/cli/backfill/test_run.py",
-    "cli.report": "unit/cli/test_app.py",
     "cli.streams": "unit/cli/test_app.py",
     "client": "unit/_engine/test_stream.py, independent/",
 }

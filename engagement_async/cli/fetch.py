@@ -251,10 +251,7 @@ def report_outcomes(result: EngagementResult, rejected: int, reporter: Reporter)
         failed=result.failed_tweet_ids,
         exit_code=SOME_FAILED if result.failed_tweet_ids or rejected else OK,
     )
-    width = max(len(f"{number:,}") for number in outcomes.values())
-    for state, number in outcomes.items():
-        if number or state == "answered":
-            reporter.note(f"  {state:<12}{number:>{width},}")
+    reporter.counts(outcomes)
     for metric, ids in result.unsupported_tweet_ids.items():
         reporter.note(f"  {len(ids):,} have no {metric}: they are too old for it")
     reporter.listed(

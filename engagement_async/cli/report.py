@@ -6,9 +6,10 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Literal
+from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,16 +24,27 @@ if TYPE_CHECKING:
 
 __all__ = ["Mode", "Reporter"]
 
-Mode = Literal["terminal", "lines", "json", "quiet"]
-
 _DRAWN_EVERY_S = 0.2
 _SAMPLED_EVERY_S = 1.0
 _TOLD_EVERY = 10
 """Samples: a line or an event every ten seconds."""
 
 
+class Mode(StrEnum):
+    """How stderr is written."""
+
+    TERMINAL = "terminal"
+    """Progress is drawn, for a person who watches."""
+    LINES = "lines"
+    """A line now and then, for a log."""
+    JSON = "json"
+    """One event per line, for machines."""
+    QUIET = "quiet"
+    """Warnings and errors alone."""
+
+
 class Reporter:
-    """Tells what happens: `terminal` draws, `lines` writes a line now and then, `json` events, `quiet` warnings."""
+    """Writes to stderr what happens, in the form of its mode."""
 
     def __init__(self, mode: Mode, session: Session | None = None) -> None:
         self.mode = mode
@@ -50,17 +62,21 @@ class Reporter:
         if as_json and quiet:
             raise click.UsageError("--json and --quiet: take one of them")
         session.json = as_json
-        return cls("json" if as_json else "quiet" if quiet else "terminal" if sys.stderr.isatty() else "lines", session)
+        if as_json:
+            return cls(Mode.JSON, session)
+        if quiet:
+            return cls(Mode.QUIET, session)
+        return cls(Mode.TERMINAL if sys.stderr.isatty() else Mode.LINES, session)
 
     def event(self, name: str, **fields: object) -> None:
         """For machines alone."""
-        if self.mode == "json":
+        if self.mode is Mode.JSON:
             event = {"event": name, "time": utc_now(), **self._session.context, **fields}
             _write(json_line(event))
 
     def note(self, text: str) -> None:
         """For people alone."""
-        if self.mode in ("terminal", "lines"):
+        if self.mode in (Mode.TERMINAL, Mode.LINES):
             _write(printable(text))
 
     def now_and_then(self, name: str, text: str, **fields: object) -> None:
@@ -73,21 +89,28 @@ class Reporter:
 
     def warn(self, message: str) -> None:
         """Always told."""
-        if self.mode == "json":
+        if self.mode is Mode.JSON:
             self.event("warning", message=message)
         else:
             _write(printable(f"warning: {message}"))
 
     def rejected(self, reject: Reject, *, show: bool) -> None:
         """A line that is no ID. Machines are told of each."""
-        if self.mode == "json":
+        if self.mode is Mode.JSON:
             self.event("rejected", source=reject.source, line=reject.line, text=reject.text, reason=reject.reason)
         elif show:
             self.warn(str(reject))
 
+    def counts(self, counts: Mapping[str, int]) -> None:
+        """Write a line for people for each count: the first in any case, the others where there are any."""
+        width = max(len(f"{number:,}") for number in counts.values())
+        for place, (name, number) in enumerate(counts.items()):
+            if number or place == 0:
+                self.note(f"  {name:<12}{number:>{width},}")
+
     def listed(self, title: str, lines: Sequence[str], *, at_most: int = 10) -> None:
         """A list for people, cut where it gets long. Told even if `quiet`: it is about what went wrong."""
-        if self.mode == "json" or not lines:
+        if self.mode is Mode.JSON or not lines:
             return
         _write(title)
         for line in lines[:at_most]:
@@ -114,10 +137,10 @@ class Reporter:
 
     @asynccontextmanager
     async def _showing(self, progress: Callable[[], Progress]) -> AsyncIterator[None]:
-        if self.mode == "quiet":
+        if self.mode is Mode.QUIET:
             yield
             return
-        if self.mode == "terminal":
+        if self.mode is Mode.TERMINAL:
             from rich.console import Console
             from rich.live import Live
 

@@ -22,7 +22,7 @@ from engagement_async.cli.backfill.common import exit_code_of_job, outcome_count
 from engagement_async.cli.config import Auth, Settings
 from engagement_async.cli.exit_codes import Interrupted
 from engagement_async.cli.progress import count, duration
-from engagement_async.cli.report import Reporter
+from engagement_async.cli.report import Mode, Reporter
 from engagement_async.cli.signals import run_async
 from engagement_async.config import DEFAULT_BASE_URL, DEFAULT_CONCURRENCY, checked_base_url
 from engagement_async.errors import EngagementError, UsageError
@@ -165,7 +165,7 @@ class RunCommand:
                     max_requests=self._max_requests,
                     max_duration_s=self._max_duration_s if policy is None else policy.left_s(),
                     on_progress=on_progress,
-                    progress_interval_s=0.2 if self._reporter.mode == "terminal" else 1.0,
+                    progress_interval_s=0.2 if self._reporter.mode is Mode.TERMINAL else 1.0,
                     concurrency=self._concurrency,
                     base_url=self._base_url,
                 )
@@ -194,10 +194,7 @@ class RunCommand:
             f"{count(progress.requests, 'request')} · {duration(progress.elapsed_s)} · "
             f"{progress.ids_done:,} of {progress.ids_total:,} IDs are done"
         )
-        width = max(len(f"{number:,}") for number in counts.values())
-        for state, number in counts.items():
-            if number or state == "answered":
-                reporter.note(f"  {state:<12}{number:>{width},}")
+        reporter.counts(counts)
         path = text_of(self._directory.path)
         if progress.rejected:
             reporter.note(f"lines that are no IDs: {text_of(self._directory.rejects_path)}")

@@ -50,8 +50,8 @@ def test_bounds_go_into_the_query() -> None:
     assert (found.start, found.end) == ("2020-01-01", "2020-01-02")
 
 
-def read(*given: str, files: tuple[str, ...] = (), strict: bool = False, mode: Mode = "lines") -> tuple[list[str], int]:
-    return read_distinct(given, files, id_column=None, ids_format=None, strict=strict, reporter=Reporter(mode))
+def read(*given: str, files: tuple[str, ...] = (), strict: bool = False) -> tuple[list[str], int]:
+    return read_distinct(given, files, id_column=None, ids_format=None, strict=strict, reporter=Reporter(Mode.LINES))
 
 
 def test_ids_of_arguments_and_files_are_distinct_in_their_order(tmp_path: Path) -> None:
