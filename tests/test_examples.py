@@ -41,7 +41,7 @@ def imported(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, timeout=100)
+    return subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
 
 
 def test_every_example_is_on_the_page_and_has_a_test() -> None:

@@ -388,7 +388,7 @@ def curl(*arguments: str) -> Any:
     program = shutil.which("curl")
     if program is None:
         pytest.skip("no curl on this machine")
-    run = subprocess.run([program, "-sS", "--compressed", *arguments], capture_output=True, check=True, timeout=20)
+    run = subprocess.run([program, "-sS", "--compressed", *arguments], capture_output=True, check=True)
     return orjson.loads(run.stdout)
 
 

@@ -77,7 +77,7 @@ def send(
         },
     )
     try:
-        with urllib.request.urlopen(request, timeout=10, context=context) as response:
+        with urllib.request.urlopen(request, context=context) as response:
             return response.status, json.loads(gzip.decompress(response.read()))
     except urllib.error.HTTPError as error:
         with error:
@@ -92,7 +92,7 @@ def test_it_prints_exports_answers_and_ends_well(number: signal.Signals) -> None
         assert [send(exports)[0] for _ in range(4)] == [200, 503, 200, 503]
 
         process.send_signal(number)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate()
 
         assert (process.returncode, out) == (0, "")
         assert f"Engagement API on {exports['ENGAGEMENT_BASE_URL']}, 3 requests a minute." in err
@@ -153,9 +153,7 @@ def test_nonsense_is_a_usage_error(arguments: list[str], text: str) -> None:
 
 async def test_a_taken_port_is_a_usage_error() -> None:
     async with Emulator() as first:
-        run = subprocess.run(
-            [sys.executable, "-c", PROGRAM, "--port", str(first.port)], capture_output=True, text=True, timeout=20
-        )
+        run = subprocess.run([sys.executable, "-c", PROGRAM, "--port", str(first.port)], capture_output=True, text=True)
 
     assert run.returncode == 2
     assert f"Cannot listen on 127.0.0.1:{first.port}: " in run.stderr
@@ -211,7 +209,7 @@ def test_a_certificate_is_made_and_written_for_clients(tmp_path: Path) -> None:
         }
         assert send(by_address, context=trusting)[0] == 200
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=10)
+        process.communicate()
     assert path.exists()
 
 
@@ -236,14 +234,13 @@ def test_a_temporary_certificate_is_enough_for_the_command_line(tmp_path: Path) 
             capture_output=True,
             text=True,
             env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), **exports},
-            timeout=60,
         )
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["by_tweet_type"].keys() == {"1"}
         path = Path(exports["SSL_CERT_FILE"])
         assert path.exists()
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=10)
+        process.communicate()
     assert not path.exists()
 
 
@@ -260,7 +257,7 @@ def test_another_loopback_address_is_not_warned_of() -> None:
         assert exports["ENGAGEMENT_BASE_URL"].startswith("http://127.0.0.3:")
         assert send(exports)[0] == 200
         process.send_signal(signal.SIGTERM)
-        assert "Warning" not in process.communicate(timeout=10)[1]
+        assert "Warning" not in process.communicate()[1]
 
 
 def test_owners_and_revocation(tmp_path: Path) -> None:
