@@ -574,6 +574,20 @@ def test_a_job_asks_again_for_poison_that_healed_and_its_sums_are_whole(tmp_path
     play(World([poison(bad, end=5_000)]), main)
 
 
+def test_a_job_says_of_which_tweets_the_api_left_a_metric_out(tmp_path: Path) -> None:
+    ids = make_ids(300)
+
+    async def main(server: ModelServer) -> None:
+        progress = await run_job(server, tmp_path / "job", ids)
+        assert (progress.outcome, progress.outcomes.answered) == ("done", 300)
+        job = BackfillJob(tmp_path / "job")
+        await job.export(tmp_path / "all.json", outcomes=tmp_path / "outcomes.jsonl")
+        told = [json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_text().splitlines()]
+        assert told == [{"tweet_id": ids[5], "state": "answered", "detail": "no favorites"}]
+
+    play(World(omissions=[Omission({ids[5]}, metric="favorites")]), main)
+
+
 def test_a_job_through_an_outage_shorter_than_its_patience_fails_nobody(tmp_path: Path) -> None:
     ids = make_ids(5_000)
 
