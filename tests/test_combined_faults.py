@@ -6,6 +6,7 @@ Each fault alone is in tests/matrix and in test_recovery_rules.py; here they mee
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from tests.support.model_server import (
     poison,
     refuses,
 )
-from tests.support.model_truth import Asked
+from tests.support.model_truth import Asked, value
 from tests.support.oracle import (
     AMPLE,
     OAUTH,
@@ -205,6 +206,21 @@ def test_an_outage_while_poison_is_being_looked_for(start: float, act: Act | Non
 
     rules = [poison(bad)] if act is None else [during(start, start + 300, act), poison(bad)]
     play(World(rules, refused=[(start, start + 300)] if act is None else []), main)
+
+
+@pytest.mark.parametrize("act", [Status(504), Hang()], ids=["504", "hang"])
+@pytest.mark.parametrize("most", [20, 100])
+def test_an_api_that_fails_at_large_requests_answers_small_ones(most: int, act: Act) -> None:
+    ids = make_ids(1_000)
+
+    async def main(server: ModelServer) -> None:
+        async with client_of(server, rate_limit=RateLimit(300), timeouts=Timeouts(total_s=20)) as client:
+            result = await client.totals(ids, **TOTALS_BY_TWEET)
+        check(server, result, ids)
+        assert result.outcomes["answered"] == 1_000
+        assert server.requests <= 4 * (250 / most) * 12
+
+    play(World([Rule("too large", lambda asked: act if len(asked.tweet_ids) > most else None)]), main)
 
 
 def test_poison_refusals_and_tweets_left_out_in_one_batch() -> None:
@@ -538,6 +554,38 @@ def test_a_job_with_poison_an_outage_and_a_budget_pays_for_each_answer_once(tmp_
         assert (progress.outcomes.answered, progress.outcomes.failed) == (4_995, 5)
 
     play(World([after_requests(8, 200), poison(bad)]), main)
+
+
+def test_a_job_asks_again_for_poison_that_healed_and_its_sums_are_whole(tmp_path: Path) -> None:
+    ids = make_ids(1_000)
+    bad = ids[7::250]
+
+    async def main(server: ModelServer) -> None:
+        first = await run_job(server, tmp_path / "job", ids)
+        assert (first.outcome, first.outcomes.failed) == ("done", 4)
+        await asyncio.sleep(5_000)
+        second = await run_job(server, tmp_path / "job", ids, failed_only=True)
+        assert (second.outcome, second.outcomes.answered, second.outcomes.failed) == ("done", 1_000, 0)
+        assert second.requests == 1
+        await BackfillJob(tmp_path / "job").export(tmp_path / "all.json")
+        exported = json.loads((tmp_path / "all.json").read_text())
+        assert exported["sum"] == {m: str(sum(value(i, m) for i in ids)) for m in QUERY.engagement_types}
+
+    play(World([poison(bad, end=5_000)]), main)
+
+
+def test_a_job_says_of_which_tweets_the_api_left_a_metric_out(tmp_path: Path) -> None:
+    ids = make_ids(300)
+
+    async def main(server: ModelServer) -> None:
+        progress = await run_job(server, tmp_path / "job", ids)
+        assert (progress.outcome, progress.outcomes.answered) == ("done", 300)
+        job = BackfillJob(tmp_path / "job")
+        await job.export(tmp_path / "all.json", outcomes=tmp_path / "outcomes.jsonl")
+        told = [json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_text().splitlines()]
+        assert told == [{"tweet_id": ids[5], "state": "answered", "detail": "no favorites"}]
+
+    play(World(omissions=[Omission({ids[5]}, metric="favorites")]), main)
 
 
 def test_a_job_through_an_outage_shorter_than_its_patience_fails_nobody(tmp_path: Path) -> None:

@@ -650,6 +650,24 @@ def test_rule_7_ids_at_the_front_that_are_all_refused_do_not_stop_the_run(bad_fi
     play(World([refuses(bad)]), main)
 
 
+@pytest.mark.parametrize(("bad_first", "concurrency"), [(250, 1), (1_000, 4)])
+def test_rule_7_ids_at_the_front_of_an_async_source_do_not_stop_the_run(bad_first: int, concurrency: int) -> None:
+    ids = make_ids(2_500)
+    bad = ids[:bad_first]
+
+    async def source() -> AsyncIterator[str]:
+        for tweet_id in ids:
+            yield tweet_id
+
+    async def main(server: ModelServer) -> None:
+        async with client_of(server, concurrency=concurrency) as client:
+            result = await client.totals(source(), **TOTALS_BY_TWEET)
+        check(server, result, ids)
+        assert kinds(result.failed_tweet_ids) == dict.fromkeys(bad, FailureKind.REFUSED)
+
+    play(World([refuses(bad)]), main)
+
+
 def test_rule_7_a_job_passes_ids_that_are_all_refused(tmp_path: Path) -> None:
     ids = make_ids(5_000)
 

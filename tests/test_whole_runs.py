@@ -47,6 +47,7 @@ from tests.support.model_server import (
     Slow,
     Status,
     World,
+    after_requests,
     during,
     flaky,
     poison,
@@ -96,7 +97,7 @@ QUERIES = {
 MOMENTS = (0.1, 1.0, 7.0, 45.0, 200.0, 500.0)
 TIMEOUTS = Timeouts(connect_s=5, read_s=20, total_s=30)
 IS_NIGHTLY = settings().max_examples > 1_000
-FAULTS = ("outage", "limited", "flaky")
+FAULTS = ("outage", "limited", "flaky", "for ever")
 """Causes that have nothing to do with the Tweets of a request."""
 
 
@@ -155,6 +156,8 @@ class Plan:
     bad_s: float = 0.0
     """How long bad times last together."""
     bad_times: int = 0
+    last_words: str = ""
+    """Of an API that says the same to everything from some request on, for ever."""
     asleep: tuple[tuple[float, float], ...] = ()
     """When the process is suspended, and for how long."""
 
@@ -195,9 +198,17 @@ POISONS: tuple[Act, ...] = (
 ROUGH: tuple[tuple[Act, ...], ...] = (
     (Status(503), Disconnect(), Cut(), Status(500), Slow(8.0)),
     (Status(503, headers={"Retry-After": 30}), Status(504, content=b"")),
-    (Hang(), Slow(25.0), Status(200, ("internal server error",))),
+    (Hang(), Slow(9.0), Status(200, ("internal server error",))),
     (Status(429, ("Too many requests",), headers={"Retry-After": 2}), Status(503)),
 )
+ENDS: dict[str, Act] = {
+    "Rate limit exceeded": Status(429, ("Rate limit exceeded",)),
+    "Monthly product cap": Status(429, content={"title": "UsageCapExceeded", "detail": "Monthly product cap"}),
+    "no credits": Status(402, content={"title": "CreditsDepleted", "detail": "Your account has no credits"}),
+    "different level": Status(403, content={"errors": [{"code": 453, "message": "You may need a different level"}]}),
+    "Access token not found": Status(401, ("Your account could not be authenticated. Reason: Access token not found",)),
+    "403": Status.html(403),
+}
 FATES = (
     "poison", "poison", "poison later", "unavailable", "forbidden", "no impressions", "no video views", "refused",
     "refused by name", "left out", "left out of one", "lacks a metric",
@@ -251,6 +262,9 @@ def plans(draw: st.DrawFn) -> Plan:
             during(start, start + lasts_s, Status(429, ("Too many requests",), headers=headers), cause="limited")
         )
         bad_s += lasts_s
+    last_words = draw(st.sampled_from([""] * 40 + list(ENDS)))
+    if last_words:
+        rules.insert(0, after_requests(draw(st.integers(1, 12)), math.inf, ENDS[last_words], cause="for ever"))
     world, odd, poisoned = _with_fates(draw, replace(world, rules=rules, refused=refused), made)
     rate = draw(st.sampled_from([0.0, 0.0, 0.1, 0.3]))
     if rate:  # last: a slow answer is none for a Tweet that the API fails at
@@ -277,6 +291,7 @@ def plans(draw: st.DrawFn) -> Plan:
         poisoned=poisoned,
         bad_s=bad_s,
         bad_times=len(rules) + len(refused),
+        last_words=last_words,
         asleep=tuple(draw(st.lists(st.tuples(st.sampled_from(MOMENTS), st.sampled_from([40.0, 5_000.0])), max_size=1))),
     )
 
@@ -458,7 +473,9 @@ def judge(plan: Plan, server: ModelServer, outcomes: list[Outcome]) -> None:
         # A sleep of less than that cannot be told from waiting.
         patience_s = plan.outage_timeout_s + max(0.0, plan.asleep_s - CircuitBreaker.LONGEST_STEP_S)
         check_failures(server, result.failed_tweet_ids, endpoint=call.endpoint, outage_timeout_s=patience_s, **span)
-        if outcome.error is not None:
+        if outcome.error is not None and plan.last_words not in str(outcome.error):
+            raise outcome.error
+        if outcome.error is not None and not plan.last_words:
             gap_s = longest_gap_s(server, call.endpoint, **span)
             assert gap_s >= 0.95 * patience_s, f"stopped for nothing: {outcome.error!r}"
         if call.source == "endless":
@@ -466,6 +483,8 @@ def judge(plan: Plan, server: ModelServer, outcomes: list[Outcome]) -> None:
             assert ahead <= 6 * plan.concurrency + 4, f"read {ahead:.0f} batches ahead of the consumer"
     causes = server.causes()
     assert causes["outage"] + causes["limited"] <= most_faults(plan), causes
+    at_once = plan.concurrency + len(plan.calls)
+    assert causes["for ever"] <= len(plan.calls) * (5 * at_once + 40 + plan.outage_timeout_s / 5), causes
     assert server.requests <= most_requests(plan, server, outcomes), causes
 
 

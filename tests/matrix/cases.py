@@ -35,6 +35,7 @@ from engagement_async.emulator import (
     Reaction,
     random_faults,
 )
+from tests.matrix.combined import COMBINED
 from tests.support.cases import (
     CONCURRENCY,
     GROUPINGS,
@@ -633,3 +634,6 @@ class _Warnings(logging.Handler):
 
 
 CASES.sort(key=lambda each: (TRANSPORT, API, CLIENT).index(each.part))
+
+
+CASES.extend(COMBINED)

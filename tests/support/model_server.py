@@ -8,6 +8,7 @@ something to say decides. `refused` are spans of time in which nobody can connec
 from __future__ import annotations
 
 import asyncio
+import gzip
 import itertools
 import json
 import math
@@ -24,7 +25,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.support.model_truth import EPOCH, Asked, expected_groupings
-from tests.support.raw_http import Exchange, RawServer, zipped
+from tests.support.raw_http import Exchange, RawServer, plain
 
 __all__ = [
     "Cut",
@@ -317,7 +318,7 @@ class ModelServer:
         await asyncio.sleep(on_its_way_s * self._lots.random())
         asked = self._read(exchange.request)
         if asked is None:
-            await exchange.send(zipped(b'{"errors": ["a rule of the API is broken"]}', "400 Bad Request"))
+            await exchange.send(plain(b'{"errors": ["a rule of the API is broken"]}', "400 Bad Request"))
             return
         record = Record(asked)
         self.records.append(record)
@@ -376,7 +377,8 @@ class ModelServer:
             given["x-per-minute-limit"] = most
             given["x-per-minute-remaining"] = max(0, most - (len(arrivals) - bisect_left(arrivals, now - period)))
             given["x-per-minute-reset"] = math.ceil(EPOCH + now + period)
-        return zipped(body, f"{status} Whatever", **{**given, **(headers or {})})
+        given["Content-Encoding"] = "gzip"
+        return plain(gzip.compress(body, 1, mtime=0), f"{status} Whatever", **{**given, **(headers or {})})
 
     # --- the rules of a request ---
 

@@ -16,6 +16,7 @@ __all__ = ["EPOCH", "NOW", "Asked", "Groupings", "buckets", "expected_groupings"
 
 Groupings = Mapping[str, Sequence[str]]
 HOUR = timedelta(hours=1)
+TIMES = ("engagement.day", "engagement.hour")
 NOW = datetime(2026, 11, 21, 22, tzinfo=UTC)
 """The data stand still at this instant, however long a run takes; what counts is the loop's own clock."""
 EPOCH = NOW.timestamp()
@@ -60,30 +61,42 @@ def _hour_above(at: datetime) -> datetime:
     return down if down == at else down + HOUR
 
 
+@cache
+def series(
+    tweet_id: str, metric: str, endpoint: str, start: datetime | None, end: datetime | None, times: tuple[str, ...]
+) -> tuple[tuple[tuple[str, ...], int], ...]:
+    """Return the values of one metric by these levels of time: keys in their order, and the sum of the hours below them."""
+    found: dict[tuple[str, ...], int] = {}
+    for hour in buckets(endpoint, start, end):
+        keys = tuple(_time_key(level, hour) for level in times)
+        found[keys] = found.get(keys, 0) + value(tweet_id, metric, hour)
+    return tuple(found.items())
+
+
+def _time_key(level: str, hour: datetime | None) -> str:
+    assert hour is not None
+    return f"{hour:%Y-%m-%d}" if level == "engagement.day" else f"{hour:%H}"
+
+
 def nest(
-    group_by: Sequence[str], leaves: Iterable[tuple[str, str, datetime | None, int]], *, days_above_hours: bool
+    asked: Asked, group_by: Sequence[str], tweets: Mapping[str, Iterable[str]], *, days_above_hours: bool
 ) -> dict[str, Any]:
-    """Leaves (Tweet, metric, hour, value), nested in that order; leaves with the same path are added."""
+    """Return the values of Tweets (each with its metrics), nested in that order; what has the same path is added."""
     levels = list(group_by)
     if days_above_hours and "engagement.hour" in levels and "engagement.day" not in levels:
         levels.insert(levels.index("engagement.hour"), "engagement.day")
+    times = tuple(level for level in levels if level in TIMES)
     nested: dict[str, Any] = {}
-    for tweet_id, metric, hour, number in leaves:
-        at = nested
-        keys = [_key(level, tweet_id, metric, hour) for level in levels]
-        for key in keys[:-1]:
-            at = at.setdefault(key, {})
-        at[keys[-1]] = at.get(keys[-1], 0) + number
+    for tweet_id, metrics in tweets.items():
+        for metric in metrics:
+            for time_keys, number in series(tweet_id, metric, asked.endpoint, asked.start, asked.end, times):
+                keys = iter(time_keys)
+                path = [tweet_id if at == "tweet.id" else metric if at not in TIMES else next(keys) for at in levels]
+                inner = nested
+                for key in path[:-1]:
+                    inner = inner.setdefault(key, {})
+                inner[path[-1]] = inner.get(path[-1], 0) + number
     return nested
-
-
-def _key(level: str, tweet_id: str, metric: str, hour: datetime | None) -> str:
-    if level == "tweet.id":
-        return tweet_id
-    if level == "engagement.type":
-        return metric
-    assert hour is not None
-    return f"{hour:%Y-%m-%d}" if level == "engagement.day" else f"{hour:%H}"
 
 
 def expected_groupings(
@@ -97,12 +110,10 @@ def expected_groupings(
 
     `sums` says the same for groupings without `tweet.id`, where it differs.
     """
-    hours = buckets(asked.endpoint, asked.start, asked.end)
     found: dict[str, dict[str, Any]] = {}
     for name, group_by in asked.groupings.items():
         tweets = values if sums is None or "tweet.id" in group_by else sums
-        leaves = ((i, m, hour, value(i, m, hour)) for i, metrics in tweets.items() for m in metrics for hour in hours)
-        found[name] = nest(group_by, leaves, days_above_hours=days_above_hours)
+        found[name] = nest(asked, group_by, tweets, days_above_hours=days_above_hours)
     return found
 
 
