@@ -1,8 +1,9 @@
 """Runs all benchmarks, keeps their results as JSON, and makes the tables of the pages from them.
 
-`python -m benchmarks` runs all but the jobs in under ten minutes; `python -m benchmarks throughput imports` those, and
-`python -m benchmarks backfill` the jobs, which take as long again. With `--tables` nothing is run, and the tables are made
-from the results that are there.
+`python -m benchmarks` runs all but the jobs and the shared contracts in under ten minutes; `python -m benchmarks throughput
+imports` runs those two. `python -m benchmarks backfill` runs the jobs, which take as long again; `python -m benchmarks
+contracts` four processes that spend one contract (six minutes, and redis-server). With `--tables` nothing is run, and the
+tables are made from the results that are there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from benchmarks import arrow, backfill, bursts, costs, imports, limiters, report, simulate, throughput
+from benchmarks import arrow, backfill, bursts, contracts, costs, imports, limiters, report, simulate, throughput
 
 
 class Benchmark(NamedTuple):
@@ -29,10 +30,11 @@ BENCHMARKS = {
     "costs": Benchmark(costs.measure, costs.tables),
     "arrow": Benchmark(arrow.measure, arrow.tables),
     "imports": Benchmark(imports.measure, imports.tables),
+    "contracts": Benchmark(contracts.measure, contracts.tables),
     "backfill": Benchmark(backfill.measure, backfill.tables),
 }
-LONG = "backfill"
-"""Run when it is named."""
+LONG = frozenset({"contracts", "backfill"})
+"""Run when they are named."""
 
 
 def _write_tables(names: list[str]) -> None:
@@ -46,7 +48,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--tables", action="store_true", help="make the tables from the results that are there")
     given = parser.parse_args()
-    names = given.names or [name for name in BENCHMARKS if name != LONG]
+    names = given.names or [name for name in BENCHMARKS if name not in LONG]
     if not given.tables:
         for name in names:
             print(f"{name} ...", end=" ", file=sys.stderr, flush=True)

@@ -39,6 +39,7 @@ LIBRARIES = (
     "limits",
     "pyrate-limiter",
     "throttled-py",
+    "redis",
     "tenacity",
 )
 

@@ -70,7 +70,7 @@ class Progress:
     requests_last_minute: int
     """Counted, as the contract counts; a rate over a shorter time would show the first steps as a breach."""
     contract_per_minute: float | None
-    """None when a shared scheduler keeps the contract."""
+    """Requests that the contract allows: to all who share it."""
     eta_s: float | None
     """Seconds left at this run's own rate; None until an ID is done."""
     waiting_s: float

@@ -343,6 +343,7 @@ def run_command(emulator: Emulator, folder: Path, *args: str, **environ: str) ->
         cwd=folder,
         env={
             "PATH": os.environ["PATH"],
+            "ENGAGEMENT_STATE_DIR": os.environ["ENGAGEMENT_STATE_DIR"],
             "XDG_CONFIG_HOME": str(folder / "config"),
             "PYTHONASYNCIODEBUG": "1",
             **emulator.environment,
@@ -390,7 +391,7 @@ def test_other_processes_see_no_secret_in_its_arguments(tmp_path: Path) -> None:
         subprocess.Popen(
             [sys.executable, "-m", "engagement_async", *FETCH],
             cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], **emulator.environment, "ENGAGEMENT_REQUESTS_PER_MINUTE": "60"},
+            env={**os.environ, **emulator.environment, "ENGAGEMENT_REQUESTS_PER_MINUTE": "60"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as process,

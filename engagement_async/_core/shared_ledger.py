@@ -33,9 +33,7 @@ LATE = 16
 CAPS = 4
 ENDPOINT_BYTES = 32
 GRACE_S = 0.02
-"""A slot whose turn has come is waited for so long: event loops are late."""
-TURN_POLL_S = 0.002
-"""Who waits for another's turn looks again so often: that one may be served meanwhile."""
+"""What is kept for a slot whose turn has come is kept for so long: event loops are late."""
 
 
 class _Cap(ctypes.Structure):
@@ -225,26 +223,28 @@ def _counted_back(bucket: _Bucket) -> int:
     return bucket.in_ring + bucket.in_late
 
 
-def _next_return(bucket: _Bucket) -> float:
-    """Return when the next of them comes back; `inf` when there is none."""
-    at = math.inf
-    if bucket.in_late:
-        at = min(late.returns_at for late in bucket.late if late.count)
-    if bucket.in_ring:
-        ring = bucket.ring
-        for index in range(bucket.cursor + 1, bucket.cursor + RING):
-            if ring[index % RING]:
-                return min(at, index * bucket.quantum_s)
-    return at
+def _nth_return(bucket: _Bucket, nth: int) -> float:
+    """Return when so many of them have come back, 1 being the next; `inf` when there are not so many."""
+    returns = _returns(bucket) if not bucket.in_late else sorted(_returns(bucket))
+    for returns_at, count in returns:
+        nth -= count
+        if nth <= 0:
+            return returns_at
+    return math.inf
 
 
 def _returns(bucket: _Bucket) -> Iterator[tuple[float, int]]:
-    for index in range(bucket.cursor + 1, bucket.cursor + RING):
+    left = bucket.in_ring
+    index = bucket.cursor
+    while left > 0:
+        index += 1
         if count := bucket.ring[index % RING]:
+            left -= count
             yield index * bucket.quantum_s, count
-    for late in bucket.late:
-        if late.count:
-            yield late.returns_at, late.count
+    if bucket.in_late:
+        for late in bucket.late:
+            if late.count:
+                yield late.returns_at, late.count
 
 
 def _clear(bucket: _Bucket, now: float) -> None:
@@ -402,23 +402,33 @@ class SharedLedger:
         """Return a token, or the instant to try again at: `inf` when only a token that comes back can help."""
         block = self._block
         mine = block.slots[self.slot]
-        ready_at = block.not_before
-        for limit, number in self._mine:
-            if limit.endpoint in (None, endpoint):
-                ready_at = max(ready_at, self._ready_at(limit, number, now))
-        if ready_at > now:
-            if mine.ready_at == math.inf:
-                mine.pass_value = max(mine.pass_value, block.virtual_time)  # an idle slot earns no credit
-            mine.ready_at = ready_at
-            return ready_at
-        if mine.ready_at > now:
-            if mine.ready_at == math.inf:
-                mine.pass_value = max(mine.pass_value, block.virtual_time)
-            mine.ready_at = now
-        turn_at = self._turn_at(now)
-        if turn_at > now:
-            return turn_at
-        return self._grant(now, endpoint)
+        if mine.ready_at == math.inf:
+            mine.pass_value = max(mine.pass_value, block.virtual_time)  # an idle slot earns no credit
+        least_at = ready_at = max(now, self._ready_at(now, endpoint, 0))
+        rivals = self._rivals(now)
+        counted = 0
+        while (ahead := sum(at <= ready_at for at in rivals)) > counted:
+            ready_at = max(ready_at, self._ready_at(now, endpoint, ahead))
+            counted = ahead
+        if ready_at <= now:
+            return self._grant(now, endpoint)
+        mine.ready_at = min(mine.ready_at, ready_at) if mine.ready_at > now else ready_at
+        # Those ahead may not come. What they leave is anybody's after some grace.
+        left_at = max([least_at, *(at + GRACE_S for at in rivals if at <= ready_at)]) if rivals else ready_at
+        return max(min(ready_at, left_at), math.nextafter(now, math.inf))
+
+    def _rivals(self, now: float) -> list[float]:
+        """Return when those have their turn who wait, were served less, and are not too late for it."""
+        block = self._block
+        mine = block.slots[self.slot]
+        return [
+            other.ready_at
+            for number, other in enumerate(block.slots[: block.slot_count])
+            if number != self.slot
+            and other.owner
+            and now < other.ready_at + GRACE_S < math.inf
+            and (other.pass_value, number) < (mine.pass_value, self.slot)
+        ]
 
     def _grant(self, now: float, endpoint: str | None) -> SharedToken:
         block = self._block
@@ -520,33 +530,29 @@ class SharedLedger:
 
     # --- parts of it ---
 
-    def _ready_at(self, limit: RateLimit, number: int, now: float) -> float:
+    def _ready_at(self, now: float, endpoint: str | None, ahead: int) -> float:
+        """Return the earliest instant of a grant when so many are made before it."""
+        ready_at = self._block.not_before
+        for limit, number in self._mine:
+            if limit.endpoint in (None, endpoint):
+                ready_at = max(ready_at, self._ready_at_limit(limit, number, now, ahead))
+        return ready_at
+
+    def _ready_at_limit(self, limit: RateLimit, number: int, now: float, ahead: int) -> float:
         bucket = self._block.buckets[number]
         _expire(bucket, now)
-        ready_at = max(bucket.paced_at - limit.burst_s, _capped_until(bucket, now))
-        if self._in_flight(number) + _counted_back(bucket) < limit.requests:
+        ready_at = bucket.paced_at + ahead * limit.interval_s - limit.burst_s
+        for cap in bucket.caps:
+            if cap.until > now and cap.remaining <= ahead:
+                ready_at = max(ready_at, cap.until)
+        free = limit.requests - self._in_flight(number) - _counted_back(bucket)
+        if free > ahead:
             return ready_at
-        return max(ready_at, _next_return(bucket))
+        return max(ready_at, _nth_return(bucket, ahead - free + 1))
 
     def _in_flight(self, number: int) -> int:
         block = self._block
         return sum(block.slots[slot].in_flight[number] for slot in range(block.slot_count))
-
-    def _turn_at(self, now: float) -> float:
-        """Return when it is this slot's turn: another one that waits, and was served less, is given some grace."""
-        block = self._block
-        mine = block.slots[self.slot]
-        turn_at = now
-        for number in range(block.slot_count):
-            other = block.slots[number]
-            if (
-                number != self.slot
-                and other.owner
-                and other.ready_at <= now < other.ready_at + GRACE_S
-                and (other.pass_value, number) < (mine.pass_value, self.slot)
-            ):
-                turn_at = max(turn_at, min(other.ready_at + GRACE_S, now + TURN_POLL_S))
-        return turn_at
 
     def _return_later(self, token: SharedToken, now: float, arrived_at: float) -> None:
         mine = self._block.slots[self.slot]

@@ -80,7 +80,7 @@ class JobRunner:
             self._contract = scheduler = _contract(rate_limit, credentials, base_url)
         elif rate_limit is not None:
             raise UsageError("rate_limit is what your contract says; a scheduler is given instead of it, not with it")
-        self._contract_per_minute = None if self._contract is None else contract_per_minute(scheduler.limits)
+        self._contract_per_minute = contract_per_minute(scheduler.limits)
         concurrency = connection.get("concurrency", DEFAULT_CONCURRENCY)
         self._quota = DurableScheduler(
             scheduler,

@@ -18,8 +18,16 @@ from engagement_async.errors import UsageError
 __all__ = ["SETTINGS", "Settings"]
 
 _OAUTH1 = ("consumer_key", "consumer_secret", "access_token", "access_token_secret")
-_SECRETS = (*_OAUTH1, "bearer_token")
-SETTINGS = (*_SECRETS, "base_url", "requests_per_minute")
+_SECRETS = (*_OAUTH1, "bearer_token", "redis_password")
+SETTINGS = (
+    *_SECRETS,
+    "base_url",
+    "requests_per_minute",
+    "scheduler",
+    "contract",
+    "redis_username",
+    "redis_ca_file",
+)
 """The keys of the file. In the environment each is `ENGAGEMENT_` and the key in capitals."""
 
 Auth = Literal["oauth1", "bearer"]
@@ -70,6 +78,10 @@ class Settings:
     def base_url(self) -> str | None:
         """The address of the API, if it is not the default."""
         return self._values.get("base_url")
+
+    def get(self, key: str, flag: str | None = None) -> str | None:
+        """Return a setting, or what a flag says instead; None when neither is there."""
+        return flag if flag is not None else self._values.get(key)
 
     def rate_limit(self, requests: int | None, period_s: float) -> RateLimit:
         """Return the rate limit: `requests` of the flag, or of the settings, in `period_s` seconds."""

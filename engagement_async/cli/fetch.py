@@ -17,7 +17,6 @@ from engagement_async._core.endpoints import ENDPOINTS
 from engagement_async._core.merging import Merger
 from engagement_async._core.outcomes import count_outcomes
 from engagement_async._core.query import Query
-from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.result import EngagementResult
 from engagement_async._export.files import atomic_file, output_stream
 from engagement_async._export.formats import write_parquet
@@ -27,13 +26,13 @@ from engagement_async._progress import Progress, ProgressMeter, contract_per_min
 from engagement_async.cli import options
 from engagement_async.cli.app import Session
 from engagement_async.cli.config import Auth, Settings
+from engagement_async.cli.contract import Contract, scheduler_options
 from engagement_async.cli.exit_codes import OK, SOME_FAILED, Interrupted
 from engagement_async.cli.progress import count, duration, progress_event
 from engagement_async.cli.report import Reporter
 from engagement_async.cli.signals import run_async
 from engagement_async.client import EngagementClient, check_query
 from engagement_async.config import DEFAULT_BASE_URL
-from engagement_async.credentials import BearerCredentials, OAuth1Credentials
 from engagement_async.errors import UsageError
 
 __all__ = ["Outputs", "fetch", "gather", "report_outcomes"]
@@ -57,6 +56,7 @@ _PLACE: Final = "{grouping}"
 )
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="Default: the suffix's, else json.")
 @options.contract_options
+@scheduler_options
 @click.option(
     "--concurrency", type=click.IntRange(1, 1000), default=16, show_default=True, metavar="N", help="Requests at once."
 )
@@ -80,6 +80,9 @@ def fetch(
     format_: str | None,
     requests_per_minute: int | None,
     period: float,
+    scheduler: str | None,
+    contract: str | None,
+    allow_plaintext_redis: bool,
     concurrency: int,
     base_url: str | None,
     auth: Auth | None,
@@ -109,12 +112,20 @@ def fetch(
     )
     check_query(query, credentials)
     limit = settings.rate_limit(requests_per_minute, period)
-    base_url = base_url or settings.base_url or DEFAULT_BASE_URL
+    shared = Contract.of(
+        settings,
+        limit,
+        credentials,
+        base_url or settings.base_url or DEFAULT_BASE_URL,
+        scheduler=scheduler,
+        contract=contract,
+        allow_plaintext_redis=allow_plaintext_redis,
+    )
     with Outputs(output, format_, tuple(query.groupings)) as outputs:
         distinct, rejected = options.read_distinct(
             tweet_ids, files, id_column=id_column, ids_format=ids_format, strict=strict, reporter=reporter
         )
-        result = gather(query, distinct, credentials, limit, base_url, concurrency, reporter)
+        result = gather(query, distinct, shared, concurrency, reporter)
         outputs.write(result)
     report_outcomes(result, rejected, reporter)
     return SOME_FAILED if result.failed_tweet_ids or rejected else OK
@@ -123,9 +134,7 @@ def fetch(
 def gather(
     query: Query,
     tweet_ids: Sequence[str],
-    credentials: OAuth1Credentials | BearerCredentials,
-    limit: RateLimit,
-    base_url: str,
+    contract: Contract,
     concurrency: int,
     reporter: Reporter,
 ) -> EngagementResult:
@@ -134,32 +143,41 @@ def gather(
     Raises `Interrupted` when a signal came, having told what was done.
     """
     merger = Merger(query)
-    meter = ProgressMeter(len(tweet_ids), contract_per_minute([limit]), time.monotonic)
+    meter = ProgressMeter(len(tweet_ids), contract_per_minute([contract.limit]), time.monotonic)
     last: Progress = meter.progress(0)
 
     async def run() -> None:
-        nonlocal last
-        async with EngagementClient(
-            credentials, rate_limit=limit, concurrency=concurrency, base_url=base_url
-        ) as client:
+        client: EngagementClient | None = None
 
-            def progress() -> Progress:
+        def progress() -> Progress:
+            nonlocal last
+            if client is not None:
                 status = client.status()
-                return meter.progress(status.requests, status.waiting_s, status.waiting_for)
+                last = meter.progress(status.requests, status.waiting_s, status.waiting_for)
+            return last
 
-            reporter.event(
-                "started",
-                endpoint=query.endpoint.name,
-                ids=len(tweet_ids),
-                requests_at_least=requests_for(query, len(tweet_ids)),
-            )
+        reporter.event(
+            "started",
+            endpoint=query.endpoint.name,
+            ids=len(tweet_ids),
+            requests_at_least=requests_for(query, len(tweet_ids)),
+        )
+        async with (
+            reporter.watching(progress),
+            contract.opened() as given,
+            EngagementClient(
+                contract.credentials, concurrency=concurrency, base_url=contract.base_url, **given
+            ) as opened,
+        ):
+            client = opened
             try:
-                async with reporter.watching(progress), client.stream(query, tweet_ids) as answers:
+                async with opened.stream(query, tweet_ids) as answers:
                     async for answer in answers:
                         meter.add(count_outcomes(answer, query.engagement_types))
                         merger.add(answer)
             finally:
-                last = progress()
+                progress()
+                client = None
 
     try:
         run_async(run)

@@ -14,6 +14,7 @@ from engagement_async.cli.report import Reporter
 from engagement_async.errors import UsageError
 
 __all__ = [
+    "all_of",
     "contract_options",
     "endpoint_argument",
     "id_options",
@@ -29,7 +30,9 @@ LISTED_REJECTS = 5
 """Rejected lines that are reported one by one; of the others, only the count."""
 
 
-def _all(*decorators: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
+def all_of(*decorators: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
+    """Return several options as one decorator, which `--help` lists in this order."""
+
     def decorate(command: _Command) -> _Command:
         for decorator in reversed(decorators):
             command = decorator(command)
@@ -40,7 +43,7 @@ def _all(*decorators: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
 
 endpoint_argument = click.argument("endpoint", type=click.Choice(list(ENDPOINTS)))
 
-id_options = _all(
+id_options = all_of(
     click.option(
         "--ids",
         "files",
@@ -56,7 +59,7 @@ id_options = _all(
     ),
 )
 
-query_options = _all(
+query_options = all_of(
     click.option(
         "--metrics",
         multiple=True,
@@ -76,7 +79,7 @@ query_options = _all(
     click.option("--end", metavar="TIME", help="For historical: exclusive end."),
 )
 
-contract_options = _all(
+contract_options = all_of(
     click.option(
         "--requests-per-minute",
         type=click.IntRange(min=1),
@@ -93,7 +96,7 @@ contract_options = _all(
     ),
 )
 
-report_options = _all(
+report_options = all_of(
     click.option(
         "--json", "as_json", is_flag=True, help="Write events for machines to stderr, one JSON object per line."
     ),

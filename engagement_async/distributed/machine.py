@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import logging
 import os
@@ -31,8 +32,8 @@ HEARTBEAT_S = 0.25
 
 def default_state_dir() -> Path:
     """Return where this user's ledgers are: `ENGAGEMENT_STATE_DIR`, or `~/.local/state/engagement-async`."""
-    given = os.environ.get("ENGAGEMENT_STATE_DIR")
-    return Path(given) if given else Path.home() / ".local" / "state" / "engagement-async"
+    given = os.environ.get("ENGAGEMENT_STATE_DIR", "").strip()
+    return Path(given or "~/.local/state/engagement-async")
 
 
 class MachineScheduler(LaneScheduler):
@@ -83,7 +84,8 @@ class MachineScheduler(LaneScheduler):
         self._what = partial(_what, host, credentials, contract)
         self._time = clock
         self._opening: asyncio.Future[None] | None = None
-        self._is_shared = True
+        self.is_shared = True
+        """Whether other processes share the contract; no longer where no folder can be written."""
         self._beats_in: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> Self:
@@ -102,17 +104,17 @@ class MachineScheduler(LaneScheduler):
         """
         if self._file.is_closed:
             raise UsageError("this scheduler was closed: make another one")
-        if self._file.needs_opening and self._is_shared:
+        if self._file.needs_opening and self.is_shared:
             await asyncio.shield(self._open_soon())
         loop = asyncio.get_running_loop()
-        if self._beats_in is not loop and self._is_shared:
+        if self._beats_in is not loop and self.is_shared:
             self._beats_in = loop
             loop.call_later(HEARTBEAT_S, self._beat, loop)
         return await super().acquire(lane, retry=retry)
 
     def available(self, limit: RateLimit, *, since: Any = None) -> int:
         """Return how many requests of `limit` may be sent, the pace apart, `since` a token; 0 until the ledger is open."""
-        if self._file.needs_opening and self._is_shared:
+        if self._file.needs_opening and self.is_shared:
             self._open_soon()
         return super().available(limit, since=since)
 
@@ -132,7 +134,7 @@ class MachineScheduler(LaneScheduler):
         try:
             file = await asyncio.to_thread(self._open_file)
         except OSError as error:
-            self._is_shared = False
+            self.is_shared = False
             self.replace_ledger(Ledger(self.limits))
             logger.warning(
                 "the contract is kept within this process alone, because %s cannot be written (%s): name another folder "
@@ -146,9 +148,13 @@ class MachineScheduler(LaneScheduler):
             self._opening = None
 
     def _open_file(self) -> OpenFile:
-        key = _machine_key(self._state_dir)
+        try:
+            state_dir = self._state_dir.expanduser()
+        except RuntimeError:
+            raise FileNotFoundError(errno.ENOENT, "this user has no home") from None
+        key = _machine_key(state_dir)
         name = hashlib.blake2b(self._what(key).encode(), key=key, digest_size=16).hexdigest()
-        return OpenFile(self._state_dir / "contracts" / name)
+        return OpenFile(state_dir / "contracts" / name)
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look after the file now and then, as long as others must know what this process spent."""
@@ -156,7 +162,7 @@ class MachineScheduler(LaneScheduler):
             return
         now = self._time()
         self._file.refresh(now)
-        if self._file.needs_opening and self._is_shared:
+        if self._file.needs_opening and self.is_shared:
             self._open_soon()
         if self._file.is_active(now):
             loop.call_later(HEARTBEAT_S, self._beat, loop)

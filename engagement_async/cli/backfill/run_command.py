@@ -20,6 +20,7 @@ from engagement_async.backfill.until_done import UntilDone
 from engagement_async.cli import options
 from engagement_async.cli.backfill.common import exit_code_of_job, outcome_counts, seconds, text_of
 from engagement_async.cli.config import Auth, Settings
+from engagement_async.cli.contract import Contract, Given, scheduler_options
 from engagement_async.cli.exit_codes import Interrupted
 from engagement_async.cli.progress import count, duration
 from engagement_async.cli.report import Mode, Reporter
@@ -45,6 +46,7 @@ def run_options(command: _Command) -> _Command:
     for option in reversed(
         (
             options.contract_options,
+            scheduler_options,
             click.option("--concurrency", type=click.IntRange(1, 1000), metavar="N", help="Requests at once [16]."),
             click.option("--base-url", metavar="URL", help="The API's address. Also ENGAGEMENT_BASE_URL."),
             click.option(
@@ -102,15 +104,23 @@ class RunCommand:
         known = {**directory.options(), **given}
         auth: Auth | None = known.get("auth")
         self.credentials = settings.credentials(auth)
-        self._limit = settings.rate_limit(known.get("requests_per_minute"), known.get("period", 60.0))
-        self._base_url = given.get("base_url") or settings.base_url or DEFAULT_BASE_URL
         self._concurrency: int = known.get("concurrency", DEFAULT_CONCURRENCY)
-        checked_base_url(self._base_url)
+        base_url = given.get("base_url") or settings.base_url or DEFAULT_BASE_URL
+        checked_base_url(base_url)
+        self._contract = Contract.of(
+            settings,
+            settings.rate_limit(known.get("requests_per_minute"), known.get("period", 60.0)),
+            self.credentials,
+            base_url,
+            scheduler=given.get("scheduler"),
+            contract=given.get("contract"),
+            allow_plaintext_redis=given.get("allow_plaintext_redis", False),
+        )
 
     def __call__(self, totals: JobTotals, runs: int) -> int:
         """Run the job; return the exit code. `totals` and `runs` are those before it."""
         job = BackfillJob(self._directory.path)
-        meter = ProgressMeter(totals.ids, contract_per_minute([self._limit]), time.monotonic)
+        meter = ProgressMeter(totals.ids, contract_per_minute([self._contract.limit]), time.monotonic)
         meter.outcomes, meter.rejected = totals.outcomes, totals.rejected
         last = meter.progress(0)
         stopped: Progress | None = None
@@ -153,6 +163,16 @@ class RunCommand:
 
     async def _run(self, job: BackfillJob, on_progress: Callable[[Progress], None], runs: int) -> Progress:
         """Run the job once, or until it is done."""
+        async with self._contract.opened() as given:
+            return await self._run_with(given, job, on_progress, runs)
+
+    async def _run_with(
+        self,
+        contract: Given,
+        job: BackfillJob,
+        on_progress: Callable[[Progress], None],
+        runs: int,
+    ) -> Progress:
         policy = UntilDone(self._max_duration_s) if self._until_done else None
         while True:
             runs += 1
@@ -160,14 +180,14 @@ class RunCommand:
             try:
                 progress = await job.run(
                     self.credentials,
-                    rate_limit=self._limit,
                     failed_only=self._failed_only,
                     max_requests=self._max_requests,
                     max_duration_s=self._max_duration_s if policy is None else policy.left_s(),
                     on_progress=on_progress,
                     progress_interval_s=0.2 if self._reporter.mode is Mode.TERMINAL else 1.0,
                     concurrency=self._concurrency,
-                    base_url=self._base_url,
+                    base_url=self._contract.base_url,
+                    **contract,
                 )
             except EngagementError as error:
                 pause_s = None if policy is None else policy.pause_after_error(error)

@@ -48,6 +48,7 @@ class Cli:
         self.environ = {
             "PATH": os.environ["PATH"],
             "XDG_CONFIG_HOME": str(folder / "config"),
+            "ENGAGEMENT_STATE_DIR": os.environ["ENGAGEMENT_STATE_DIR"],
             "ENGAGEMENT_REQUESTS_PER_MINUTE": "60000",
             **emulator.environment,
         }
