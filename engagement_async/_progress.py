@@ -61,6 +61,7 @@ class Progress:
     """
 
     ids_total: int
+    """Distinct IDs of the input."""
     outcomes: Outcomes
     """Where the IDs that are done ended, those of earlier runs of a job among them."""
     requests: int
@@ -74,7 +75,9 @@ class Progress:
     eta_s: float | None
     """Seconds left at this run's own rate; None until an ID is done."""
     waiting_s: float
+    """Seconds until the next request may be sent, while it waits for that; otherwise 0."""
     waiting_for: WaitReason | None
+    """Why requests wait; None if none does."""
     rejected: int = 0
     """Lines of the input that are no IDs."""
     outcome: RunOutcome | None = None

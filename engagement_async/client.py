@@ -1,4 +1,4 @@
-"""EngagementClient: puts the parts together; nothing else."""
+"""EngagementClient: composition of the parts, and nothing else."""
 
 from __future__ import annotations
 
@@ -49,35 +49,46 @@ class ClientStatus:
     """What the client is doing at this moment: `in_flight` is how many requests have no answer yet."""
 
     requests: int
-    """Sent so far, retries included."""
+    """Requests sent so far, retries included."""
     in_flight: int
+    """Requests sent and not answered yet."""
     waiting_s: float
-    """Seconds until the contract grants the next request, while somebody waits for one; else 0."""
+    """Seconds until the next request may be sent, while a call waits for that; otherwise 0."""
     waiting_for: WaitReason | None
-    """What it is `waiting_for`; None when nothing is waited for."""
+    """Why requests wait; None if none does."""
 
 
 class EngagementClient:
-    """Fetch the engagement of any number of Tweets, and never exceed the contract. An async context manager.
+    """Fetches metrics of any number of Tweets, within the rate limit of your contract. An async context manager.
 
-    >>> async with EngagementClient(credentials, rate_limit=RateLimit(300, period=60)) as client:
-    ...     result = await client.totals(
-    ...         tweet_ids,
-    ...         engagement_types=["favorites", "replies"],
-    ...         groupings={"by_tweet": ["tweet.id", "engagement.type"]},
-    ...     )
+    Open one client and share it: concurrent calls share its connections and, fairly, its rate limit. Clients of one process
+    with the same host, application and `rate_limit` share that limit too.
 
-    `credentials` are `OAuth1Credentials`, or `BearerCredentials` for public metrics. `rate_limit` is what the contract says,
-    one limit or several; it has no default, because a guess costs money. Give a `scheduler` instead to share one contract
-    between clients. `concurrency` is how many requests may be in flight; calls that run at the same time share them, and
-    each has one of its own beside them. `base_url` is where the API is: https, or http on this machine.
-    `outage_timeout_s` is how many seconds an API that does not answer is waited for before Tweets are reported as failed.
-    `timeouts` are those of one attempt, `size_limits` the largest response that is read, `tls` a context with CAs of your
-    own. With `coalesce`, calls of a few Tweets with the same query that are made within so many seconds share requests.
+    API: https://docs.x.com/x-api/enterprise-gnip-2.0/fundamentals/engagement-api
 
-    Raise `UsageError` for options that cannot be. The methods send each distinct ID once, and raise `UsageError` before the
-    first request when a rule of the API is broken, `AuthError` when the credentials are refused, and another `APIError`
-    when going on could only waste requests. Problems with single Tweets never raise: they are in the result.
+    Examples:
+        >>> async with EngagementClient(credentials, rate_limit=RateLimit(300, period=60)) as client:
+        ...     result = await client.totals(
+        ...         tweet_ids,
+        ...         engagement_types=["favorites", "replies"],
+        ...         groupings={"by_tweet": ["tweet.id", "engagement.type"]},
+        ...     )
+
+    Args:
+        credentials: `OAuth1Credentials` of the Tweets' owner, or `BearerCredentials` for the public metrics of totals.
+        rate_limit: The limit in your contract, or several. Has no default, because a wrong guess costs money.
+        concurrency: Maximum requests in flight across concurrent calls. Each additional concurrent call may always have one
+            request in flight beyond this limit.
+        base_url: Address of the API: https, or http to a loopback address.
+        scheduler: Used instead of `rate_limit`, to share one contract between clients or processes.
+        outage_timeout_s: Seconds to wait for an API that answers nobody, before Tweets are reported as failed.
+        timeouts: Seconds for one attempt.
+        size_limits: The largest response that is read.
+        tls: A TLS context of your own, for example with a private certificate authority.
+        coalesce: Seconds within which calls of a few Tweets with the same query share requests; None to share none.
+
+    Raises:
+        UsageError: An option is not what it must be. States the rule, the value and the fix.
     """
 
     def __init__(
@@ -158,23 +169,46 @@ class EngagementClient:
     async def totals(
         self, tweet_ids: TweetIds, *, engagement_types: Iterable[Metric | str], groupings: Groupings
     ) -> EngagementResult:
-        """Return the current totals (POST /insights/engagement/totals, 250 Tweets a request).
+        """Return the current totals: POST /insights/engagement/totals, 250 Tweets per request.
 
-        `tweet_ids` is any iterable or async iterable of `str` or `int`. `engagement_types` are the metrics. `groupings` maps
-        one to three names to lists of `tweet.id` and `engagement.type`, in the order of nesting. Raise `UsageError`,
-        `AuthError` or another `APIError`: see `EngagementClient`. The rules:
-        https://developer.twitter.com/en/docs/twitter-api/enterprise/engagement-api/api-reference/post-insights-engagement
+        Args:
+            tweet_ids: Any iterable or async iterable of `str` or integers. Each distinct ID is requested once.
+            engagement_types: Metrics of the endpoint, at least one.
+            groupings: Maps one to three names of your choice to `group_by` lists. Their order is the nesting order.
+
+        Returns:
+            One merged result in which every ID has an outcome. Problems with individual Tweets are in it and never raise.
+
+        Raises:
+            UsageError: The call breaks a documented rule of the API. Nothing was sent.
+            AuthError: The credentials were refused.
+            AccessRefusedError: The API refuses this application or account.
+            RequestRefusedError: The API refuses the request, whatever its IDs.
+            ServerRefusedError: The address or the set-up is wrong.
+            RateLimitedError: The API refused for the rate, without end.
         """
         return await self._fetch(Query(TOTALS, engagement_types=engagement_types, groupings=groupings), tweet_ids)
 
     async def last_28_hours(
         self, tweet_ids: TweetIds, *, engagement_types: Iterable[Metric | str], groupings: Groupings
     ) -> EngagementResult:
-        """Return the last 28 hours (POST /insights/engagement/28hr, 25 Tweets a request).
+        """Return the last 28 hours: POST /insights/engagement/28hr, 25 Tweets per request.
 
-        `tweet_ids` is any iterable or async iterable of `str` or `int`. `engagement_types` are the metrics. `groupings` maps
-        one to three names to lists of `tweet.id`, `engagement.type`, `engagement.day` and `engagement.hour`, in the order of
-        nesting; days and hours are UTC. Raise as `totals` does.
+        Args:
+            tweet_ids: Any iterable or async iterable of `str` or integers. Each distinct ID is requested once.
+            engagement_types: Metrics of the endpoint, at least one.
+            groupings: Maps one to three names of your choice to `group_by` lists. Their order is the nesting order.
+
+        Returns:
+            One merged result in which every ID has an outcome. Problems with individual Tweets are in it and never raise.
+
+        Raises:
+            UsageError: The call breaks a documented rule of the API. Nothing was sent.
+            AuthError: The credentials were refused.
+            AccessRefusedError: The API refuses this application or account.
+            RequestRefusedError: The API refuses the request, whatever its IDs.
+            ServerRefusedError: The address or the set-up is wrong.
+            RateLimitedError: The API refused for the rate, without end.
         """
         return await self._fetch(
             Query(LAST_28_HOURS, engagement_types=engagement_types, groupings=groupings), tweet_ids
@@ -189,32 +223,58 @@ class EngagementClient:
         start: Bound | None = None,
         end: Bound | None = None,
     ) -> EngagementResult:
-        """Return any span since 2014-09-01 (POST /insights/engagement/historical, 25 Tweets and four weeks a request).
+        """Return any time range since 2014-09-01: POST /insights/engagement/historical, 25 Tweets per request.
 
-        `tweet_ids`, `engagement_types` and `groupings` are those of `last_28_hours`. `start` is inclusive, `end` exclusive:
-        a date, a datetime (UTC when it is naive) or the API's own text; with neither, the last four weeks. A longer span is
-        split into requests of at most four weeks, and merged. Raise as `totals` does.
+        Ranges of more than four weeks are split and merged. Without `start` and `end`: the last four weeks.
+
+        Args:
+            tweet_ids: Any iterable or async iterable of `str` or integers. Each distinct ID is requested once.
+            engagement_types: Metrics of the endpoint, at least one.
+            groupings: Maps one to three names of your choice to `group_by` lists. Their order is the nesting order.
+            start: Inclusive start in UTC: `2015-08-01`, `2015-07-01T12:24:00Z`, a `date` or an aware `datetime`.
+            end: Exclusive end, likewise.
+
+        Returns:
+            One merged result in which every ID has an outcome. Problems with individual Tweets are in it and never raise.
+
+        Raises:
+            UsageError: The call breaks a documented rule of the API. Nothing was sent.
+            AuthError: The credentials were refused.
+            AccessRefusedError: The API refuses this application or account.
+            RequestRefusedError: The API refuses the request, whatever its IDs.
+            ServerRefusedError: The address or the set-up is wrong.
+            RateLimitedError: The API refused for the rate, without end.
         """
         query = Query(HISTORICAL, engagement_types=engagement_types, groupings=groupings, start=start, end=end)
         return await self._fetch(query, tweet_ids)
 
     def stream(self, query: Query, tweet_ids: TweetIds) -> AnswerStream:
-        """Return a stream of the answers to `query` about `tweet_ids`, in order of arrival and in bounded memory.
+        """Return the answers one by one, in order of arrival, in bounded memory. Exactly one `Answer` per batch.
 
-        >>> async with client.stream(query, tweet_ids) as answers:
-        ...     async for answer in answers:
-        ...         ...
+        Examples:
+            >>> async with client.stream(query, tweet_ids) as answers:
+            ...     async for answer in answers:
+            ...         print(answer.tweet_ids, answer.groupings)
 
-        `tweet_ids` is any iterable or async iterable of `str` or `int`. There is exactly one `Answer` per batch, with all of
-        its IDs. Raise `UsageError` when these credentials may not send the query.
+        Args:
+            query: What to request of each Tweet.
+            tweet_ids: Any iterable or async iterable of `str` or integers, read only as it is needed.
+
+        Raises:
+            UsageError: These credentials may not send this query, or the client is not open. Iterating raises what the other
+                methods raise.
         """
         return self.stream_batches(query, chunk(tweet_ids, query.endpoint.ids_per_request))
 
     def stream_batches(self, query: Query, batches: Batches) -> AnswerStream:
-        """Return a stream of the answers to `query`, one for each of `batches` that were made before, as a job has them.
+        """Return the answers as `stream` does, for batches that were made before, as a durable job has them.
 
-        `batches` is an iterator or async iterator of `Batch`. Raise `UsageError` when these credentials may not send the
-        query, or when no limit counts its endpoint.
+        Args:
+            query: What to request of each Tweet.
+            batches: Distinct IDs, at most `query.endpoint.ids_per_request` in each; numbered from 0, in order.
+
+        Raises:
+            UsageError: As for `stream`, or `rate_limit` has no limit for this endpoint.
         """
         check_query(query, self._credentials)
         query = _clipped(query)[0]
@@ -223,7 +283,10 @@ class EngagementClient:
         return AnswerStream(self._opened, query, batches)
 
     def status(self) -> ClientStatus:
-        """Return what the client is doing at this moment: for a progress line."""
+        """Return what the client is doing at this moment, for example for a progress line.
+
+        Raise `UsageError` if the client is not open.
+        """
         sender = self._opened
         waiting_s = self._scheduler.waiting_s
         held_s = self._scheduler.held_s
@@ -265,7 +328,7 @@ def _clipped(query: Query) -> tuple[Query, tuple[str, ...]]:
 
 
 def check_query(query: Query, credentials: Credentials) -> None:
-    """Raise `UsageError` when these credentials may not send this query."""
+    """Raise `UsageError` if these credentials may not send this query."""
     if not credentials.is_app_only:
         return
     if not query.endpoint.public_metrics:
@@ -273,6 +336,6 @@ def check_query(query: Query, credentials: Credentials) -> None:
     private = [metric for metric in query.engagement_types if metric not in query.endpoint.public_metrics]
     if private:
         raise UsageError(
-            f"a Bearer token may ask public metrics alone, not {', '.join(private)}: take them out, or give "
+            f"a Bearer token can request public metrics only, not {', '.join(private)}: take them out, or give "
             f"OAuth1Credentials of the Tweets' owner (public: {', '.join(query.endpoint.public_metrics)})"
         )

@@ -79,15 +79,18 @@ class SizeLimits:
 
 
 class ConnectionOptions(TypedDict, total=False):
-    """Keywords of `EngagementClient` that other callables take too and hand on, as `BackfillJob.run` does."""
+    """Keywords of `EngagementClient` that other callables take and pass on, such as `BackfillJob.run`."""
 
     concurrency: int
-    """Requests in flight at most."""
+    """Maximum requests in flight."""
     outage_timeout_s: float
-    """How long an API that does not answer is waited for."""
+    """Seconds to wait for an API that answers nobody."""
     timeouts: Timeouts | None
+    """Seconds for one attempt."""
     size_limits: SizeLimits | None
+    """The largest response that is read."""
     tls: ssl.SSLContext | None
+    """A TLS context of your own."""
 
 
 def check_seconds(name: str, value: object) -> None:

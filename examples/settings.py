@@ -25,9 +25,9 @@ def rate_limit() -> RateLimit:
     return RateLimit(int(os.environ["ENGAGEMENT_REQUESTS_PER_MINUTE"]), period=60)
 
 
-def make_client() -> EngagementClient:
+def make_client(*, coalesce: float | None = None) -> EngagementClient:
     """Return a client that is not open yet: use it as an async context manager."""
-    return EngagementClient(credentials(), rate_limit=rate_limit(), base_url=BASE_URL)
+    return EngagementClient(credentials(), rate_limit=rate_limit(), base_url=BASE_URL, coalesce=coalesce)
 
 
 def read_tweet_ids(path: str | Path) -> list[str]:

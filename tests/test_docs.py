@@ -260,7 +260,7 @@ def test_every_setting_event_and_exit_code_is_documented() -> None:
         int(code) for code in re.findall(r"\b(\d+)\b", " ".join(re.findall(r"^\| ([\d, ]+) \|", TEXT, re.MULTILINE)))
     }
     sources = "".join(path.read_text() for path in (Path(cli.__file__).parent).glob("**/*.py"))
-    for event in re.findall(r'\bevent\(\s*"(\w+)"', sources):
+    for event in re.findall(r'\b(?:event|now_and_then)\(\s*"(\w+)"', sources):
         assert f"| `{event}`" in section("Events for machines")
     assert codes == {value for name, value in vars(exit_codes).items() if name.isupper() and isinstance(value, int)}
 

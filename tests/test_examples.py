@@ -125,3 +125,4 @@ def test_every_one_of_many_callers_is_served(emulator: Emulator) -> None:
     done = run(EXAMPLES / "many_callers.py", EXAMPLES / "tweets.txt")
 
     assert "200 of 200 callers were served" in done.stdout, done.stdout + done.stderr
+    assert emulator.log.requests < 10

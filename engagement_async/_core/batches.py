@@ -38,15 +38,12 @@ _ITERABLE_TWICE = (list, tuple, set, frozenset, dict, range)
 
 
 class Batch(NamedTuple):
-    """The IDs of one request.
-
-    Args:
-        number: The batch's place in the input, from 0.
-        tweet_ids: Distinct IDs, in input order.
-    """
+    """The IDs of one request."""
 
     number: int
+    """The batch's place in the input, from 0."""
     tweet_ids: tuple[str, ...]
+    """Distinct IDs, in input order."""
 
 
 class SpanBatch(NamedTuple):

@@ -111,14 +111,18 @@ class BatchOutcomes(NamedTuple):
 
 
 class Outcomes(NamedTuple):
-    """How many IDs ended where: `answered`, `unavailable`, `unsupported`, `forbidden` or `failed`."""
+    """The number of IDs by outcome."""
 
     answered: int = 0
+    """IDs with at least one value."""
     unavailable: int = 0
+    """IDs of Tweets that are deleted, protected, or otherwise gone."""
     unsupported: int = 0
-    """Without a value of any metric that was asked."""
+    """IDs for which the API has no value of any requested metric."""
     forbidden: int = 0
+    """IDs of Tweets that belong to another user."""
     failed: int = 0
+    """IDs that failed, each with a reason."""
 
     def __add__(self, other: tuple[int, ...]) -> Outcomes:  # type: ignore[override]
         return Outcomes(*(mine + its for mine, its in zip(self, other, strict=True)))

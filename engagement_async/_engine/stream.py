@@ -21,11 +21,15 @@ __all__ = ["AnswerStream"]
 
 
 class AnswerStream:
-    """The answers to one query, one `Answer` per batch, in order of arrival. Leaving it ends all of its workers.
+    """The answers to one query, one `Answer` per batch, in order of arrival. `client.stream(...)` makes one.
 
-    Made by `EngagementClient.stream`, out of its `sender`, the `query` and the `batches` of Tweet IDs.
+    An async context manager, and an async iterator in it. Leaving it cancels what is in flight. Memory is bounded: workers
+    pause while `concurrency` answers are not consumed (back-pressure).
 
-    Memory is bounded: workers wait with their responses while `concurrency` answers are not consumed.
+    Args:
+        sender: What sends the requests of its client.
+        query: What to request of each Tweet.
+        batches: Distinct IDs, in batches.
     """
 
     def __init__(self, sender: Sender, query: Query, batches: Batches) -> None:

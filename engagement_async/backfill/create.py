@@ -37,11 +37,15 @@ class StartResult:
     """
 
     is_new: bool
+    """Whether the job did not exist before."""
     new_ids: int
+    """Distinct IDs that were added."""
     ids_read: int
-    """0 when the input was known to be unchanged without being read."""
+    """IDs in the input, duplicates included; 0 if the input was known to be unchanged without being read."""
     rejected: int
+    """Lines of this input that are not IDs."""
     totals: JobTotals
+    """The totals of the job afterwards."""
     runs: int = 0
     """Runs before this start."""
     pinned: tuple[str | None, str | None] | None = None

@@ -25,17 +25,18 @@ _LOCK_ATTEMPTS, _LOCK_RETRY_S = 5, 0.02
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What one run spent: how many `requests`, in which time, and why it ended."""
+    """What one run used."""
 
     began_at: float
-    """Epoch seconds."""
+    """When it began, in seconds since the epoch."""
     seen_at: float
-    """Its last sign of life, in epoch seconds."""
+    """Its last sign of life, in seconds since the epoch."""
     requests: int
+    """Requests that it sent, as far as the journal knows: see `is_exact`."""
     ids: int
-    """IDs that it got answers for."""
+    """IDs that got their outcome in it."""
     outcome: str | None
-    """Why it ended: a `RunOutcome`, the name of an error, or None: it runs, or was killed."""
+    """Why it ended: a `RunOutcome`, or the name of an error. None if it is running or was killed."""
 
     @property
     def is_exact(self) -> bool:
@@ -56,9 +57,13 @@ class JobStatus:
     """
 
     query: Query
+    """What it requests of each Tweet."""
     totals: JobTotals
+    """Its IDs by outcome, and more."""
     is_running: bool
+    """Whether a process runs it at this moment."""
     runs: tuple[RunReport, ...]
+    """All runs, in order."""
     now: Mapping[str, Any] = field(default_factory=dict)
     """Of the last run, as of its last sign of life: `requests_last_minute`, `contract_per_minute`, `eta_s`,
     `waiting_s`, `waiting_for`."""

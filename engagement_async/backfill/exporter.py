@@ -55,11 +55,11 @@ class Exported:
     """What an export wrote."""
 
     files: tuple[str, ...]
-    """The paths of the `files`, in the order in which they were written."""
+    """Paths."""
     answered: int
-    """IDs that the tables tell of."""
+    """IDs with an outcome, in the tables."""
     pending: int
-    """IDs that were still to be asked; 0 unless the export was partial."""
+    """IDs without an outcome; 0 unless the export was partial."""
     windows: tuple[str, str] | None = None
     """Where the first and the last of the answers' windows begin, if that is more than an hour apart."""
 

@@ -1,4 +1,4 @@
-"""BackfillJob: asks about millions of Tweets in as many runs as it takes, and never loses or pays twice for an answer."""
+"""BackfillJob: fetches millions of Tweets in as many runs as it takes, and never loses an answer or pays for it twice."""
 
 from __future__ import annotations
 
@@ -46,16 +46,20 @@ __all__ = [
 
 
 class BackfillJob:
-    """A durable job in the directory at `path`. Making the object touches nothing.
+    """A durable job: a directory that knows its IDs, its query and every answer. Making the object touches nothing.
 
-    >>> job = BackfillJob("jobs/totals-2026-05")
-    >>> await job.start(query, files=["ids.csv"])  # or tweet_ids=[...]; calling it again does no harm
-    >>> progress = await job.run(credentials, rate_limit=RateLimit(300))
-    >>> progress.outcome, progress.outcomes
-    >>> await job.export("totals.parquet")
+    Its methods raise a `JobError` for what is wrong with the directory, and the client's errors for what is wrong with the
+    request.
 
-    Raise a `JobError` (see `engagement_async.errors`) for what is wrong with the directory, and the client's errors for
-    what is wrong with the request.
+    Examples:
+        >>> job = BackfillJob("jobs/totals-2026-05")
+        >>> await job.start(query, files=["ids.csv"])  # or tweet_ids=[...]; does nothing if it was started before
+        >>> progress = await job.run(credentials, rate_limit=RateLimit(300))
+        >>> progress.outcome, progress.outcomes
+        >>> await job.export("totals.parquet")
+
+    Args:
+        path: The directory. It need not exist yet; directories above it are made.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -81,14 +85,26 @@ class BackfillJob:
         on_reject: Callable[[Reject], object] | None = None,
         on_warning: Callable[[str], object] | None = None,
     ) -> StartResult:
-        """Put distinct IDs and the query into the directory, unless they are there already.
+        """Put distinct IDs and the query into the directory, unless they are there already, and return what was done.
 
-        Once started, what is given must be what was given before (`OtherJobError`), or more IDs with `extend`. IDs come
-        from `tweet_ids` or `files`, whose `id_column` and `format` are those of `read_ids`; a line that is none goes to the
-        job's `rejects.jsonl` and to `on_reject`, or with `strict` stops it all as a `UsageError`. `on_warning` gets what is
-        doubtful. `options` are remembered for whoever resumes the job: no secrets.
+        A job that was started before takes the same query and IDs, or more IDs with `extend`.
 
-        Return what the start found and did. Raise `UsageError` or a `JobError`. `query` is needed once.
+        Args:
+            query: What to request of each Tweet. Required once.
+            tweet_ids: Any iterable of `str` or integers; or give `files`. Required once.
+            files: Files with IDs, as `read_ids` takes them.
+            id_column: Name of their column.
+            format: Their format.
+            extend: Whether to add IDs that the job does not have yet.
+            strict: Whether a line that is not an ID is an error. Otherwise it goes to the job's `rejects.jsonl`.
+            options: Remembered for later runs, as JSON. No secrets.
+            on_reject: Called with each line that is not an ID.
+            on_warning: Called with a message if every ID of a file ends in 00.
+
+        Raises:
+            UsageError: The input cannot be read, or with `strict` has a line that is not an ID.
+            OtherJobError: The directory has another job, or other IDs.
+            JobError: Anything else that is wrong with the directory.
         """
         if tweet_ids is not None and files:
             raise UsageError("give tweet_ids or files, not both")
@@ -118,18 +134,28 @@ class BackfillJob:
         progress_interval_s: float = 1.0,
         **connection: Unpack[ConnectionOptions],
     ) -> Progress:
-        """Ask for what is pending, or with `failed_only` once more for the IDs that failed, in as few requests as hold them.
+        """Request what is pending, until the job is done or something ends the run, and return how far it is.
 
-        It ends when all is answered, after `max_requests` or `max_duration_s` seconds, when `stop` is called, or with the
-        outcome "outage" when the API answered nobody for `outage_timeout_s`; all but the first leave IDs pending.
-        `on_progress` is called every `progress_interval_s` seconds, and once more at the end.
+        A run ends when the job is done, after `max_requests` or `max_duration_s`, when `stop` is called, or with the outcome
+        `OUTAGE` if the API answered nobody for `outage_timeout_s`. All but the first leave IDs pending. The rate limit is
+        kept across runs: what an earlier run sent still counts (a custom `scheduler` must do this itself).
 
-        `credentials`, `rate_limit`, `scheduler`, `base_url` and the other keywords, the `connection`, are those of
-        `EngagementClient`. Requests of a run before this one that the contract still counts are not spent again; a
-        `scheduler` of your own must see to that itself.
+        Args:
+            credentials: As for `EngagementClient`.
+            rate_limit: As for `EngagementClient`.
+            scheduler: As for `EngagementClient`.
+            base_url: As for `EngagementClient`.
+            failed_only: Whether to request only the IDs that failed, once more, in as few requests as possible.
+            max_requests: Stop gracefully after this many requests of this run.
+            max_duration_s: Stop gracefully after this many seconds.
+            on_progress: Called with the run's `Progress` every `progress_interval_s` seconds, and once at the end.
+            progress_interval_s: Seconds between two calls of `on_progress`.
+            connection: `concurrency`, `outage_timeout_s`, `timeouts`, `size_limits` and `tls` of `EngagementClient`.
 
-        Return the progress at the end, with its outcome. Raise `JobLockedError` while another run holds the job, another
-        `JobError`, and what the client raises.
+        Raises:
+            JobLockedError: The job is running already.
+            JobError: Anything else that is wrong with the directory.
+            AuthError: The credentials were refused; as the other errors of `EngagementClient.totals`.
         """
         check_seconds("progress_interval_s", progress_interval_s)
         runner = JobRunner(
@@ -154,7 +180,7 @@ class BackfillJob:
             self._runner = None
 
     def stop(self) -> None:
-        """End a run in good order: nothing more is asked, what is on its way is waited for (20 s) and committed."""
+        """Stop a run gracefully: send no new requests, wait up to 20 s for those in flight, and commit their answers."""
         if self._runner is not None:
             self._runner.stop(RunOutcome.STOPPED)
 
@@ -171,13 +197,22 @@ class BackfillJob:
         follow: bool = False,
         on_file: Callable[[str], object] | None = None,
     ) -> Exported:
-        """Write tables of the answers to `output`, a file or a folder; its suffix, or `format`, says which kind.
+        """Write tables with one row per value, Tweets in input order, and return which.
 
-        `outcomes` is a second file, of every ID that was not plainly answered. `partial` allows a job that is not complete.
-        A folder gets parts of `part_ids` Tweets each; with `follow`, each as soon as it is complete, until the job is.
-        `on_file` is called with each path that was written.
+        Args:
+            output: A file, or a directory of parts: one that exists, or a path that ends in `/`. `{grouping}` in a file's
+                name writes one file per grouping.
+            format: `jsonl`, `csv`, `parquet`, `duckdb` or `json`. By default, by the suffix; parquet for parts.
+            outcomes: Also write a table of every ID that lacks values, with its state and the reason.
+            partial: Whether to export an incomplete job.
+            part_ids: IDs per part.
+            follow: Whether to write parts as they become complete, while another process runs the job, until it is done.
+            on_file: Called with the path of each file once it is complete.
 
-        Return what was written. Raise `UsageError` before anything is written, or a `JobError`.
+        Raises:
+            UsageError: The output is not possible. Nothing was written.
+            JobIncompleteError: The job is incomplete, and neither `partial` nor `follow` is set.
+            JobError: Anything else that is wrong with the directory.
         """
 
         def write() -> Exported:
@@ -197,11 +232,11 @@ class BackfillJob:
     # --- looking ---
 
     async def status(self) -> JobStatus:
-        """Return how far the job is; also while another process runs it. Raise a `JobError` for what is wrong with it."""
+        """Return how far the job is, also while another process runs it. Raise `JobError` if it cannot be read."""
         return await asyncio.to_thread(self.directory.status)
 
     async def verify(self) -> JobTotals:
-        """Read every row again, checksum by checksum, and return the totals. Raise `JobCorruptError`."""
+        """Read every row again, compare its checksum, and return the totals. Raise `JobCorruptError` if any differs."""
         return await asyncio.to_thread(self.directory.verify)
 
 

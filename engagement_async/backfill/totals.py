@@ -30,10 +30,13 @@ class JobTotals:
     """
 
     batches: int = 0
+    """Batches of the job."""
     ids: int = 0
+    """Distinct IDs of the job."""
     answers: int = 0
     """Batches that have an answer."""
     outcomes: Outcomes = field(default_factory=Outcomes)
+    """IDs by outcome; the others are pending."""
     size: int = 0
     """Bytes of all answers' JSON."""
     unsettled: int = 0
@@ -52,14 +55,14 @@ class JobTotals:
     """Raised when something that was there is changed or added to, not by an answer that comes in."""
 
     def with_windows(self, starts: tuple[float, float] | None) -> JobTotals:
-        """Return the totals with one more answer's `starts`: epoch seconds at which its first and last windows begin."""
+        """Return the totals with one more answer, whose windows begin between the two `starts` (seconds since the epoch)."""
         if starts is None:
             return self
         known = self.window_starts or starts
         return replace(self, window_starts=(min(known[0], starts[0]), max(known[1], starts[1])))
 
     def windows_differ(self, by_s: float = 0.0) -> tuple[str, str] | None:
-        """Return where the first and the last windows begin, if they differ by more than `by_s` seconds."""
+        """Return where the first and the last windows begin, if that differs by more than `by_s` seconds."""
         if self.window_starts is None or self.window_starts[1] - self.window_starts[0] <= by_s:
             return None
         first, last = (datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for at in self.window_starts)
@@ -76,7 +79,7 @@ class JobTotals:
 
     @classmethod
     def from_document(cls, value: dict[str, Any]) -> JobTotals:
-        """Return the totals of `value`, a document of the journal."""
+        """Return the totals of a document: a `value` of `to_document`."""
         starts = value["window_starts"]
         return cls(
             **{

@@ -66,13 +66,13 @@ _BARS: Final = "▁▂▃▄▅▆▇█"
     show_default=True,
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where the results go.",
+    help="Directory for the results.",
 )
 @click.pass_obj
 def demo(session: Session, output: Path) -> int:
-    """Start a local API, fetch 10,000 Tweets' totals and 500 Tweets' last 28 hours, kill a job and go on with it.
+    """Start a local API, fetch the totals of 10,000 Tweets and the last 28 hours of 500, kill a job and resume it.
 
-    Needs no credentials and no network, and takes some twenty seconds.
+    Needs no credentials and no network, and takes about 20 seconds.
     """
     output.mkdir(parents=True, exist_ok=True)
     run_async(lambda: _run(output, Reporter.of(session, as_json=False, quiet=False)))

@@ -1,4 +1,4 @@
-"""`engagement fetch`: any number of IDs in, one grouped result out, and the outcomes of every ID."""
+"""`engagement fetch`: any number of IDs in, one merged result out, and an outcome for every ID."""
 
 from __future__ import annotations
 
@@ -45,23 +45,28 @@ _PLACE: Final = "{grouping}"
 @options.endpoint_argument
 @click.argument("tweet_ids", nargs=-1, metavar="[ID]...")
 @options.id_options
-@click.option("--strict", is_flag=True, help="Ask nothing if any line of the input is no Tweet ID.")
+@click.option("--strict", is_flag=True, help="Send no request if any line of the input is not a Tweet ID.")
 @options.query_options
 @click.option(
     "--output",
     "-o",
     default="-",
     metavar="FILE|-",
-    help="Where the result goes; - is stdout. {grouping} in it makes a file for each grouping.",
+    help="Where to write the result; - is stdout. {grouping} in the name writes one file per grouping.",
 )
-@click.option("--format", "format_", type=click.Choice(FORMATS), help="Default: the suffix's, else json.")
+@click.option("--format", "format_", type=click.Choice(FORMATS), help="Default: by the suffix, otherwise json.")
 @options.contract_options
 @scheduler_options
 @click.option(
-    "--concurrency", type=click.IntRange(1, 1000), default=16, show_default=True, metavar="N", help="Requests at once."
+    "--concurrency",
+    type=click.IntRange(1, 1000),
+    default=16,
+    show_default=True,
+    metavar="N",
+    help="Maximum requests in flight.",
 )
-@click.option("--base-url", metavar="URL", help="The API's address. Also ENGAGEMENT_BASE_URL.")
-@click.option("--auth", type=click.Choice(["oauth1", "bearer"]), help="Which credentials, if there are both.")
+@click.option("--base-url", metavar="URL", help="Address of the API. Also ENGAGEMENT_BASE_URL.")
+@click.option("--auth", type=click.Choice(["oauth1", "bearer"]), help="Which credentials to use if both are set.")
 @options.report_options
 @click.pass_obj
 def fetch(
@@ -89,15 +94,16 @@ def fetch(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Ask ENDPOINT about Tweets, and write one result.
+    """Fetch Tweets from ENDPOINT, and write one merged result.
 
     \b
     engagement fetch totals 1070059276213702656 --requests-per-minute 300
     engagement fetch 28hr --ids mine.csv --output hours.parquet
     engagement fetch historical --ids - --start 2026-01-01 --end 2026-03-01 -o result.json < ids.txt
 
-    Each distinct ID is asked once, and every one is accounted for. Exit codes: 0 all accounted for, 2 usage, input or
-    configuration, 3 some IDs failed or some lines were none, 4 credentials, 6 disk, 130/143 interrupted.
+    Each distinct ID is requested once, and every one is accounted for. Try it against `engagement emulator`. Exit codes: 0
+    all accounted for, 2 usage, input or configuration, 3 some IDs failed or some lines were not IDs, 4 credentials, 6 disk,
+    129/130/143 interrupted.
     """
     reporter = Reporter.of(session, as_json=as_json, quiet=quiet)
     settings = Settings.load(os.environ)
@@ -138,9 +144,9 @@ def gather(
     concurrency: int,
     reporter: Reporter,
 ) -> EngagementResult:
-    """Asks about all IDs and merges the answers.
+    """Return the merged answers for all IDs.
 
-    Raises `Interrupted` when a signal came, having told what was done.
+    Raise `Interrupted` if a signal came, after reporting what was done.
     """
     merger = Merger(query)
     meter = ProgressMeter(len(tweet_ids), contract_per_minute([contract.limit]), time.monotonic)

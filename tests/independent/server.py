@@ -62,7 +62,7 @@ class Asked:
     end: datetime | None
     at: float
     nth: int = 0
-    """Outcomes requests from 1."""
+    """Counts requests from 1."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""`engagement backfill`: jobs of millions of IDs in a folder, that go on where they were stopped. One file a subcommand."""
+"""`engagement backfill`: durable jobs of millions of IDs in a directory. One file per subcommand."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["backfill"]
 
 @click.group()
 def backfill() -> None:
-    """Ask about millions of Tweets, in as many runs as it takes.
+    """Fetch millions of Tweets, in as many runs as it takes.
 
     \b
     engagement backfill run jobs/may totals --ids mine.csv --requests-per-minute 300
     engagement backfill status jobs/may
     engagement backfill export jobs/may --output may.parquet
 
-    A job is a folder. It can be killed at any moment: `backfill run JOB` goes on, pays for nothing twice, and an export
-    is the same, byte for byte, however often that happened.
+    A job is a directory. It can be killed at any moment: `backfill run JOB` resumes it and requests nothing twice, and an
+    export is the same, byte for byte, however often that happened.
     """
 
 

@@ -44,11 +44,11 @@ _CODES: tuple[tuple[type[JobError], int], ...] = (
 _UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 job_argument = click.argument("job", type=click.Path(path_type=Path))
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Write one JSON object to stdout.")
 
 
 def job_errors(command: _Command) -> _Command:
-    """Turn what is wrong with a job's folder into exit codes."""
+    """Turn what is wrong with a job directory into exit codes."""
 
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:

@@ -20,14 +20,14 @@ __all__ = ["export"]
 
 @click.command()
 @job_argument
-@click.option("--output", "-o", required=True, metavar="FILE|FOLDER/|-", help="A file, or a folder of parts.")
-@click.option("--format", "format_", type=click.Choice(FORMATS), help="Default: the suffix's; of parts, parquet.")
+@click.option("--output", "-o", required=True, metavar="FILE|DIR/|-", help="A file, or a directory of parts.")
+@click.option("--format", "format_", type=click.Choice(FORMATS), help="Default: by the suffix; parquet for parts.")
 @click.option(
-    "--outcomes", metavar="FILE", help="Also every ID without all its values, and why: .csv, .jsonl, .parquet."
+    "--outcomes", metavar="FILE", help="Also write every ID that lacks values, and why: .csv, .jsonl, .parquet."
 )
-@click.option("--partial", is_flag=True, help="Export what is there of a job that is not complete.")
-@click.option("--follow", is_flag=True, help="Write parts as they become complete, until the job is.")
-@click.option("--part-ids", type=click.IntRange(min=1), default=PART_IDS, show_default=True, help="IDs a part.")
+@click.option("--partial", is_flag=True, help="Export what an incomplete job has so far.")
+@click.option("--follow", is_flag=True, help="Write parts as they become complete, until the job is done.")
+@click.option("--part-ids", type=click.IntRange(min=1), default=PART_IDS, show_default=True, help="IDs per part.")
 @options.report_options
 @click.pass_obj
 @job_errors
@@ -43,13 +43,13 @@ def export(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Write the tables of JOB: one row a value, sorted by the input's order.
+    """Write the tables of JOB: one row per value, Tweets in input order.
 
     \b
     engagement backfill export jobs/may --output may.parquet --outcomes gone.csv
     engagement backfill export jobs/may --output parts/ --format jsonl --follow
 
-    {grouping} in a file's name makes a file of each grouping; DuckDB and JSON hold all of them.
+    {grouping} in the name writes one file per grouping; DuckDB and JSON have all of them.
     """
     reporter = Reporter.of(session, as_json=as_json, quiet=quiet)
     reporter.context["job"] = text_of(job)

@@ -1,4 +1,4 @@
-"""`engagement backfill report`: what a job has spent, run by run."""
+"""`engagement backfill report`: what a job has used, run by run."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["report"]
 @json_option
 @job_errors
 def report(job: Path, as_json: bool) -> None:
-    """Tell what JOB has spent: requests, IDs, minutes, run by run.
+    """Show what JOB has used: requests, IDs, minutes, run by run.
 
-    A run that was killed sent at least what it last told the journal, and at most four times its concurrency more.
+    A run that was killed sent at least what it last recorded, and at most four times its concurrency more.
     """
     found = JobDirectory(job).status()
     ids = sum(run.ids for run in found.runs)

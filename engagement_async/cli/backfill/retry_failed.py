@@ -1,4 +1,4 @@
-"""`engagement backfill retry-failed`: ask the failed IDs of a job once more."""
+"""`engagement backfill retry-failed`: request the failed IDs of a job once more."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["retry_failed"]
 @click.pass_context
 @job_errors
 def retry_failed(ctx: click.Context, /, job: Path, as_json: bool, quiet: bool, **flags: Any) -> int:
-    """Ask the IDs of JOB that failed once more. Exit codes as for `run`: 5 if IDs are still to be asked at all."""
+    """Request the failed IDs of JOB once more. Exit codes as for `run`: 5 if IDs are still pending."""
     directory = JobDirectory(job)
     directory.must_exist()
     reporter = Reporter.of(ctx.obj, as_json=as_json, quiet=quiet)

@@ -1,4 +1,4 @@
-"""`engagement backfill run`: start a job, or go on with it."""
+"""`engagement backfill run`: start a job, or resume it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ __all__ = ["run"]
 @click.argument("endpoint", type=click.Choice(list(ENDPOINTS)), required=False)
 @options.id_options
 @options.query_options
-@click.option("--strict", is_flag=True, help="Ask nothing if any line of the input is no Tweet ID.")
-@click.option("--extend", is_flag=True, help="Add the IDs of --ids that the job does not have yet.")
+@click.option("--strict", is_flag=True, help="Send no request if any line of the input is not a Tweet ID.")
+@click.option("--extend", is_flag=True, help="Add those IDs from --ids that the job does not have yet.")
 @run_options
 @click.pass_context
 @job_errors
@@ -51,11 +51,11 @@ def run(
     quiet: bool,
     **flags: Any,
 ) -> int:
-    """Start JOB (a folder), or go on with it.
+    """Start JOB (a directory), or resume it.
 
-    ENDPOINT and --ids start it; later they may be left out, or must be what they were. Exit codes: 0 all IDs are
-    accounted for, 2 usage, input or configuration, 3 some IDs failed or some lines were none, 4 credentials, 5 stopped
-    before the end, 6 disk, 11 another process runs it, 12 another job's folder, 13 corrupt, 129/130/143 interrupted.
+    ENDPOINT and --ids are required once; later they can be omitted, and must be unchanged if they are given. Exit codes: 0
+    all IDs are accounted for, 2 usage, input or configuration, 3 some IDs failed or some lines were not IDs, 4 credentials,
+    5 incomplete, 6 disk, 11 another process runs it, 12 directory of another job, 13 corrupt, 129/130/143 interrupted.
     """
     directory = JobDirectory(job)
     reporter = Reporter.of(ctx.obj, as_json=as_json, quiet=quiet)

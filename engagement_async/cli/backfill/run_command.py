@@ -1,4 +1,4 @@
-"""One run of a job as a command: contract and credentials, progress, signals, and the exit code."""
+"""One run of a job as a command: rate limit and credentials, progress, signals, and the exit code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["RunCommand", "run_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _REMEMBERED = ("requests_per_minute", "period", "concurrency", "auth")
-"""Flags that go on to count when they are left out later. Never where credentials are sent: a folder may be a gift."""
+"""Flags that stay in force when they are omitted later. Never where credentials are sent: a directory may be a gift."""
 _WHY_NOT_DONE = {
     RunOutcome.MAX_REQUESTS: "the requests of --max-requests are used up",
     RunOutcome.MAX_DURATION: "the time of --max-duration is over",
@@ -47,22 +47,26 @@ def run_options(command: _Command) -> _Command:
         (
             options.contract_options,
             scheduler_options,
-            click.option("--concurrency", type=click.IntRange(1, 1000), metavar="N", help="Requests at once [16]."),
-            click.option("--base-url", metavar="URL", help="The API's address. Also ENGAGEMENT_BASE_URL."),
             click.option(
-                "--auth", type=click.Choice(["oauth1", "bearer"]), help="Which credentials, if there are both."
+                "--concurrency", type=click.IntRange(1, 1000), metavar="N", help="Maximum requests in flight [16]."
+            ),
+            click.option("--base-url", metavar="URL", help="Address of the API. Also ENGAGEMENT_BASE_URL."),
+            click.option(
+                "--auth", type=click.Choice(["oauth1", "bearer"]), help="Which credentials to use if both are set."
             ),
             click.option(
                 "--max-requests",
                 type=click.IntRange(min=1),
                 metavar="N",
-                help="Stop after so many requests of this run.",
+                help="Stop gracefully after N requests of this run.",
             ),
-            click.option("--max-duration", callback=seconds, metavar="TIME", help="Stop after 90s, 30m, 2h or 1d."),
+            click.option(
+                "--max-duration", callback=seconds, metavar="TIME", help="Stop gracefully after 90s, 30m, 2h or 1d."
+            ),
             click.option(
                 "--until-done",
                 is_flag=True,
-                help="Run again, after a pause that grows, when the API does not answer or the disk is full.",
+                help="Run again after a growing pause if the API does not answer or the disk is full.",
             ),
             options.report_options,
         )
@@ -72,8 +76,8 @@ def run_options(command: _Command) -> _Command:
 
 
 class RunCommand:
-    """Runs a job. Contract and credentials are those of the flags, else of the flags that the job was started with,
-    else of the environment or the file."""
+    """Runs a job. Rate limit and credentials come from the flags, otherwise from the flags that the job was started with,
+    otherwise from the environment or the file."""
 
     def __init__(
         self,
@@ -99,7 +103,7 @@ class RunCommand:
             if value is not None and ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
         }
         self.remembered = {name: given[name] for name in _REMEMBERED if name in given}
-        """What the job is to remember of the flags."""
+        """Flags for the job to remember."""
         settings = Settings.load(os.environ)
         known = {**directory.options(), **given}
         auth: Auth | None = known.get("auth")

@@ -22,7 +22,7 @@ __all__ = ["status"]
 @json_option
 @job_errors
 def status(job: Path, as_json: bool) -> None:
-    """Tell how far JOB is; also while another process runs it."""
+    """Show how far JOB is, also while another process runs it."""
     found = JobDirectory(job).status()
     if as_json:
         click.echo(json_line(_document(job, found)))

@@ -1,4 +1,4 @@
-"""`engagement backfill verify`: read all of a job again; save what is intact of a damaged one."""
+"""`engagement backfill verify`: read a whole job again; save what is intact of a damaged one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ __all__ = ["verify"]
 @click.command()
 @job_argument
 @click.option(
-    "--repair", "wants_repair", is_flag=True, help="Save what is intact; the damaged journal is kept beside it."
+    "--repair",
+    "wants_repair",
+    is_flag=True,
+    help="Build a new journal from what is intact, and keep the damaged one beside it.",
 )
 @json_option
 @job_errors
 def verify(job: Path, wants_repair: bool, as_json: bool) -> None:
-    """Read all of JOB again, checksum by checksum. Exit code 13 when anything is not as it was written."""
+    """Read all of JOB again, and compare every checksum. Exit code 13 if anything differs from what was written."""
     directory = JobDirectory(job)
     if wants_repair:
         _repair(job, directory, as_json=as_json)

@@ -113,7 +113,7 @@ def test_bearer_may_ask_public_metrics_of_totals_alone() -> None:
     for query in (public, private, last):
         check_query(query, owner)
     check_query(public, bearer)
-    with pytest.raises(UsageError, match="public metrics alone, not impressions"):
+    with pytest.raises(UsageError, match="public metrics only, not impressions"):
         check_query(private, bearer)
     with pytest.raises(UsageError, match="28hr needs OAuth"):
         check_query(last, bearer)

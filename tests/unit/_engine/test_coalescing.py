@@ -203,7 +203,7 @@ async def test_a_query_that_breaks_a_rule_is_told_before_anything_is_sent() -> N
         with pytest.raises(UsageError, match="no metric"):
             await totals(client, 1, engagement_types=["nonsense"])
     async with EngagementClient(BearerCredentials("token"), rate_limit=RateLimit(1), coalesce=0.02) as client:
-        with pytest.raises(UsageError, match="public metrics alone"):
+        with pytest.raises(UsageError, match="public metrics only"):
             await totals(client, 1, engagement_types=["impressions"])
 
     assert api.asked == []

@@ -47,7 +47,7 @@ def truth(tweet_id: str, metric: str) -> int:
 
 
 class Model:
-    """A server as a function: what `behave` does not decide, it answers well. Outcomes everything."""
+    """A server as a function: what `behave` does not decide, it answers well. Counts everything."""
 
     def __init__(self, behave: Behave | None = None, *, latency_s: float = 0.2, seed: int = 1) -> None:
         self.behave = behave
