@@ -124,10 +124,9 @@ class Journal:
         else:
             self._replace_part(answer)
 
-    def restored(self, rejected: int) -> JobTotals:
-        """Return the totals of a new journal, that have come about anew."""
-        self.totals = replace(self.totals, rejected=rejected, revision=self.totals.revision + 1)
-        return self.totals
+    def restore_rejected(self, count: int) -> None:
+        """Take over how many lines of the inputs are no IDs."""
+        self.totals = replace(self.totals, rejected=count, revision=self.totals.revision + 1)
 
     def publish(self, target: Path) -> None:
         """Make it the journal at that path, whole on the disk, and close it."""
