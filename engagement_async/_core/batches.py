@@ -47,7 +47,11 @@ class Batch(NamedTuple):
 
 
 class SpanBatch(NamedTuple):
-    """A batch that is asked for one span of its query alone. Its answer bears the number, whatever that counts."""
+    """A batch that is asked for one span of its query alone. Its answers bear the number, whatever that counts.
+
+    There may be several, of disjoint IDs: while it is being found out which Tweet the API fails at, what is settled is
+    delivered, so that a durable job can commit it.
+    """
 
     number: int
     tweet_ids: tuple[str, ...]

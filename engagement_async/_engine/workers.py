@@ -10,10 +10,11 @@ import asyncio
 import heapq
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
+from engagement_async._core.accounting import in_input_order
 from engagement_async._core.answer import Answer
 from engagement_async._core.batches import Batch, SpanBatch
 from engagement_async._core.decisions import (
@@ -45,12 +46,16 @@ logger = logging.getLogger("engagement_async")
 
 @dataclass(slots=True)
 class PendingBatch:
-    """The answers to one batch so far, and how many of its requests are still under way."""
+    """The answers to the parts of one batch so far, each with its parser, and its requests that are still under way."""
 
     batch: Batch | SpanBatch
-    open_requests: int
+    open: dict[int, Request] = field(default_factory=dict)
+    """By identity: two requests may be alike."""
     parts: list[tuple[Answer, ResponseParser]] = field(default_factory=list)
-    """The answers so far, each with the parser of its span of time."""
+
+    def add(self, requests: Iterable[Request]) -> None:
+        """Note requests that are under way."""
+        self.open.update((id(request), request) for request in requests)
 
 
 class Workers:
@@ -92,7 +97,7 @@ class Workers:
         delayed = Counter(id(request.batch) for _, _, request in self._delayed)
         batches = {id(request.batch): request.batch for _, _, request in self._delayed}
         return sum(
-            isinstance(batch, PendingBatch) and batch.open_requests == delayed[key] for key, batch in batches.items()
+            isinstance(batch, PendingBatch) and len(batch.open) == delayed[key] for key, batch in batches.items()
         )
 
     def start_one(self) -> None:
@@ -174,8 +179,10 @@ class Workers:
 
     def _queue_batch(self, batch: Batch | SpanBatch) -> None:
         parsers = [self._parsers[batch.span]] if isinstance(batch, SpanBatch) else self._parsers
-        pending = PendingBatch(batch, len(parsers))
-        self._new.extend(Request(batch.tweet_ids, parser, batch.number, pending) for parser in parsers)
+        pending = PendingBatch(batch)
+        requests = [Request(batch.tweet_ids, parser, batch.number, pending) for parser in parsers]
+        pending.add(requests)
+        self._new.extend(requests)
 
     async def _wait_for_work(self) -> None:
         """Wait until a request is due, the source has a batch, or all is to stop."""
@@ -287,6 +294,8 @@ class Workers:
                 self._settle(request, (), requests)
             case RetryIn(seconds):
                 self._queue(request, self._sender.now() + seconds)
+                if isinstance(request.batch, PendingBatch):
+                    self._deliver_settled(request.batch)
             case HoldAll(seconds):
                 if seconds > self._sender.scheduler.held_s:
                     logger.warning("the API refused for the rate: holding the contract for %.1f s", seconds)
@@ -307,21 +316,41 @@ class Workers:
         if not isinstance(pending, PendingBatch):  # a probe's
             return
         pending.parts += [(answer, request.parser) for answer in answers]
-        pending.open_requests += len(follow_up) - 1
+        del pending.open[id(request)]
+        pending.add(follow_up)
         self._ready.extend(follow_up)
-        if not pending.open_requests:
+        if not pending.open:
             self._finish(pending)
+        else:
+            self._deliver_settled(pending)
 
     def _finish(self, pending: PendingBatch) -> None:
         """Deliver the answer to a batch, unless sums of it must be asked for once more."""
-        query = self._parsers[0].query
         batch_number, tweet_ids = pending.batch.number, pending.batch.tweet_ids
         if len(pending.parts) > 1:
-            pending.parts, again = split_off_tainted_sums(pending.parts, query)
-            self._ready.extend(Request(ids, parser, batch_number, pending) for parser, ids in again)
-            pending.open_requests = len(again)
-        if not pending.open_requests:
-            self._deliver(merge_parts(batch_number, tweet_ids, [answer for answer, _ in pending.parts], query))
+            pending.parts, again = split_off_tainted_sums(pending.parts, self._parsers[0].query)
+            requests = [Request(ids, parser, batch_number, pending) for parser, ids in again]
+            pending.add(requests)
+            self._ready.extend(requests)
+        if not pending.open:
+            answers = [answer for answer, _ in pending.parts]
+            if isinstance(pending.batch, SpanBatch):  # what was settled before was delivered
+                tweet_ids = in_input_order(tweet_ids, {i for answer in answers for i in answer.tweet_ids})
+            self._deliver(merge_parts(batch_number, tweet_ids, answers, self._parsers[0].query))
+
+    def _deliver_settled(self, pending: PendingBatch) -> None:
+        """Deliver what is settled of a `SpanBatch`, while the API fails at others of its Tweets."""
+        if not isinstance(pending.batch, SpanBatch) or not pending.parts:
+            return
+        if not any(request.is_suspect or request.failures for request in pending.open.values()):
+            return
+        under_way = frozenset(i for request in pending.open.values() for i in request.tweet_ids)
+        is_settled = [under_way.isdisjoint(_ids_in(answer)) for answer, _ in pending.parts]
+        answers = [answer for (answer, _), settled in zip(pending.parts, is_settled, strict=True) if settled]
+        if answers:
+            pending.parts = [part for part, settled in zip(pending.parts, is_settled, strict=True) if not settled]
+            tweet_ids = in_input_order(pending.batch.tweet_ids, {i for answer in answers for i in answer.tweet_ids})
+            self._deliver(merge_parts(pending.batch.number, tweet_ids, answers, self._parsers[0].query))
 
     def _queue(self, request: Request, not_before: float) -> None:
         if not_before > self._sender.now():
@@ -334,3 +363,10 @@ class Workers:
     def _queue_first(self, request: Request) -> None:
         if isinstance(request.batch, PendingBatch):
             self._ready.appendleft(request)
+
+
+def _ids_in(answer: Answer) -> Iterator[str]:
+    """Yield the IDs that an answer speaks of, those too that it does not settle."""
+    yield from answer.tweet_ids
+    for ids in answer.unsupported_tweet_ids.values():
+        yield from ids

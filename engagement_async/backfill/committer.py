@@ -72,7 +72,7 @@ class Committer:
         self._run_name = ""
         self._sample_ids: list[str] = []
         self._uncommitted: list[Answer] = []
-        self._open_batches = 0
+        self._open: dict[int, int] = {}  # batches that were handed out, and how many of their IDs are not committed
         self._is_ending = False
         self._capacity_freed = asyncio.Event()
         self._wakeup = asyncio.Event()
@@ -127,12 +127,12 @@ class Committer:
     async def _batches(self) -> AsyncIterator[SpanBatch]:
         while True:
             page = await self.call(self._work.next_page, self.journal)
-            if not page and not self._open_batches:
+            if not page and not self._open:
                 return
             for batch in page:
-                while self._open_batches - self._parked() >= self._concurrency:
+                while len(self._open) - self._parked() >= self._concurrency:
                     await self._wait_for_change()
-                self._open_batches += 1
+                self._open[batch.number] = len(batch.tweet_ids)
                 yield batch
             if not page:  # what comes may have to be asked again, in part
                 await self._wait_for_change()
@@ -208,7 +208,10 @@ class Committer:
         self.committed_at = asyncio.get_running_loop().time()
         self._on_commit()
         self._quota.acknowledge(mark)
-        self._open_batches -= len(answers)
+        for answer in answers:
+            self._open[answer.batch_number] -= len(answer.tweet_ids)
+            if not self._open[answer.batch_number]:
+                del self._open[answer.batch_number]
         self._capacity_freed.set()
         if full is not None:
             self._on_full(full)

@@ -296,7 +296,9 @@ class Exporter:
 
     def _check(self, journal: Journal, audit: Audit) -> None:
         """Raise an error before a file gets its name, if what went into it is not what the journal holds."""
-        if journal.refresh().revision != audit.revision:
+        now = journal.refresh()
+        is_completed = now.completions != audit.totals.completions and audit.difference is not None
+        if now.revision != audit.revision or is_completed:
             raise JobLockedError(f"{self._directory.path}: the job was changed meanwhile: export it again")
         journal.check(audit)
 

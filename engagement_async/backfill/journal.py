@@ -45,7 +45,16 @@ from engagement_async.backfill.journal_rows import (
     read_query,
 )
 from engagement_async.backfill.storage_errors import corrupt_error, disk_errors, sqlite_errors
-from engagement_async.backfill.totals import UNANSWERED, Audit, JobTotals, Snapshot, parts_of, state_of, states_of
+from engagement_async.backfill.totals import (
+    PENDING,
+    UNANSWERED,
+    Audit,
+    JobTotals,
+    Snapshot,
+    parts_of,
+    state_of,
+    states_of,
+)
 from engagement_async.errors import JobCorruptError, JobLockedError, OtherJobError
 
 __all__ = ["Journal"]
@@ -115,10 +124,9 @@ class Journal:
         else:
             self._replace_part(answer)
 
-    def restored(self, rejected: int) -> JobTotals:
-        """Return the totals of a new journal, that have come about anew."""
-        self.totals = replace(self.totals, rejected=rejected, revision=self.totals.revision + 1)
-        return self.totals
+    def restore_rejected(self, count: int) -> None:
+        """Take over how many lines of the inputs are no IDs."""
+        self.totals = replace(self.totals, rejected=count, revision=self.totals.revision + 1)
 
     def publish(self, target: Path) -> None:
         """Make it the journal at that path, whole on the disk, and close it."""
@@ -360,15 +368,21 @@ class Journal:
         are dropped.
         """
         with self.transaction():
-            revised = False
+            revised = completed = False
             for answer in answers:
-                revised |= self._replace(answer)
+                was_pending = bool(self._states[answer.number] & PENDING)
+                had_answer = self._replace(answer)
+                completed |= had_answer and was_pending
+                revised |= had_answer and not was_pending
             for part in parts:
                 self._replace_part(part)
             for number in finished:
                 self._drop_parts(number)
-            if revised:
-                self.totals = replace(self.totals, revision=self.totals.revision + 1)
+            self.totals = replace(
+                self.totals,
+                revision=self.totals.revision + revised,
+                completions=self.totals.completions + completed,
+            )
             for name, value in documents.items():
                 self.put_document(name, value)
 
@@ -474,7 +488,7 @@ class Journal:
         """Whether all batches from `first` up to `end` are answered now."""
         with self._errors():
             row = self._db.execute(
-                "SELECT count(*) FROM answer WHERE number >= ? AND number < ?", (first, end)
+                "SELECT count(*) FROM answer WHERE number >= ? AND number < ? AND pending = 0", (first, end)
             ).fetchone()
         return int(row[0]) == end - first
 

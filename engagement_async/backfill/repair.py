@@ -41,6 +41,8 @@ class Repaired:
     lost_batches: int = 0
     lost_ids: int = 0
     """IDs that cannot be read, as far as is known."""
+    lost_documents: int = 0
+    """What the journal remembered of runs, inputs or options, and cannot be read."""
 
 
 @dataclass(slots=True)
@@ -119,11 +121,12 @@ def _rebuild(directory: JobDirectory, found: _Found) -> Repaired:
     directory.discard_start()
     try:
         with Journal.create(directory.starting_path, query) as journal:
-            totals = _write(journal, found, query)
+            _write(journal, found, query)
             kept_as = _free_name(directory.journal_path)
             with disk_errors(directory.journal_path):
                 _keep(directory.journal_path, kept_as)
             journal.publish(directory.journal_path)
+            totals = journal.totals
     except BaseException:
         directory.discard_start()
         raise
@@ -133,10 +136,11 @@ def _rebuild(directory: JobDirectory, found: _Found) -> Repaired:
         lost_answers=max(0, before.answers - totals.answers),
         lost_batches=max(0, before.batches - totals.batches),
         lost_ids=max(0, before.ids - totals.ids),
+        lost_documents=max(0, before.documents - totals.documents),
     )
 
 
-def _write(journal: Journal, found: _Found, query: Query) -> JobTotals:
+def _write(journal: Journal, found: _Found, query: Query) -> None:
     """Write what was found into a new journal. Batches move together where some are lost."""
     numbers = sorted(found.batches)
     is_whole = numbers == list(range(len(numbers)))
@@ -157,7 +161,7 @@ def _write(journal: Journal, found: _Found, query: Query) -> JobTotals:
         if name not in ("query", "format", "totals"):
             journal.put_document(name, value)
     rejected = sum(value["rejected"] for name, value in found.documents.items() if name.startswith("input "))
-    return journal.restored(rejected)
+    journal.restore_rejected(rejected)
 
 
 def _readable(encoded: EncodedAnswer, batch: Batch) -> Answer | None:

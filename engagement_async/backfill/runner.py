@@ -15,6 +15,7 @@ from engagement_async._engine.contracts import scheduler_for
 from engagement_async._engine.scheduler import LaneScheduler, Scheduler
 from engagement_async._engine.stream import AnswerStream
 from engagement_async._progress import Progress, ProgressMeter, RunOutcome, contract_per_minute
+from engagement_async.backfill.clocks import instant_now
 from engagement_async.backfill.codec import pending_ids
 from engagement_async.backfill.committer import Committer
 from engagement_async.backfill.directory import JobDirectory
@@ -88,6 +89,7 @@ class JobRunner:
             max_requests=limits.max_requests,
             request_checkpoint=lambda: self._committer.request_commit(),
             on_budget_exhausted=lambda: self.stop(RunOutcome.MAX_REQUESTS),
+            clock=instant_now,
         )
         self._client = EngagementClient(credentials, scheduler=self._quota, base_url=base_url, **connection)
         self._committer = Committer(

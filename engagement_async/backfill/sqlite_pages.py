@@ -16,6 +16,8 @@ PAGE_SIZE = 4096
 _TABLE_LEAF, _INDEX_LEAF = 0x0D, 0x0A
 _LEAF_HEADER = 8
 _MOST_PAYLOAD = 2**28
+_SHA256_TYPE = bytes([2 * 32 + 12])
+_LONGEST_HEAD, _LONGEST_TYPE, _LONGEST_VARINTS = 16, 4, 14
 Value = int | str | bytes | None
 
 
@@ -39,41 +41,42 @@ def rows_of_pages(data: bytes) -> Iterator[Row]:
 
 
 def _rows_of_page(data: bytes, start: int, header: int, *, has_rowid: bool) -> Iterator[Row]:
+    """Yield the rows to which the page points, then those that lie on it: a bent pointer hides one."""
     count = int.from_bytes(data[header + 3 : header + 5], "big")
-    found = 0
     pointers = header + _LEAF_HEADER
     for at in range(pointers, min(pointers + 2 * count, start + PAGE_SIZE - 1), 2):
         row = _row_at(data, start, start + int.from_bytes(data[at : at + 2], "big"), has_rowid=has_rowid)
         if row is not None:
-            found += 1
             yield row
-    if found < count or count > PAGE_SIZE // 8:
-        yield from _rows_anywhere(data, start)
-    else:
-        # A pointer that was bent to another cell hides its own.
-        yield from (row for row in _rows_anywhere(data, start) if found < 2 * count and _looks_whole(row))
+    yield from _rows_anywhere(data, start)
 
 
 def _rows_anywhere(data: bytes, start: int) -> Iterator[Row]:
-    for at in range(start + _LEAF_HEADER, start + PAGE_SIZE - 8):
-        for has_rowid in (True, False):
-            row = _row_at(data, start, at, has_rowid=has_rowid)
-            if row is not None and _looks_whole(row):
-                yield row
+    """Yield the rows on a page that have a SHA-256 as their last value or the one before it, as those of a journal have.
+
+    The head of such a record ends with the type of a blob of 32 bytes, perhaps followed by one more type.
+    """
+    end = start + PAGE_SIZE
+    at = data.find(_SHA256_TYPE, start, end)
+    while at >= 0:
+        for head in range(max(start + 2, at - _LONGEST_HEAD), at):
+            if 0 <= head + data[head] - 1 - at <= _LONGEST_TYPE:
+                for first in range(max(start, head - _LONGEST_VARINTS), head):
+                    for has_rowid in (True, False):
+                        row = _row_at(data, start, first, has_rowid=has_rowid, head_at=head)
+                        if row is not None:
+                            yield row
+        at = data.find(_SHA256_TYPE, at + 1, end)
 
 
-def _looks_whole(row: Row) -> bool:
-    """Whether one of the last values may be a SHA-256, as in every row of a journal."""
-    return any(isinstance(value, bytes) and len(value) == 32 for value in row.values[-2:])
-
-
-def _row_at(data: bytes, start: int, at: int, *, has_rowid: bool) -> Row | None:
+def _row_at(data: bytes, start: int, at: int, *, has_rowid: bool, head_at: int | None = None) -> Row | None:
+    """Return the row that begins there, if one can; with `head_at` only one whose head begins there."""
     end = start + PAGE_SIZE
     size, at = _varint(data, at, end)
     rowid: int | None = None
     if has_rowid:
         rowid, at = _varint(data, at, end)
-    if not 2 <= size <= _MOST_PAYLOAD or at >= end:
+    if not 2 <= size <= _MOST_PAYLOAD or at >= end or (head_at is not None and at != head_at):
         return None
     head_size, body = _varint(data, at, end)
     if not 2 <= head_size <= 64:

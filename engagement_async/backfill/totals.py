@@ -12,7 +12,7 @@ from engagement_async._core.outcomes import Outcomes
 from engagement_async.backfill.codec import EncodedAnswer
 from engagement_async.backfill.journal_rows import DamagedRowError
 
-__all__ = ["UNANSWERED", "Audit", "JobTotals", "Snapshot", "parts_of", "state_of", "states_of"]
+__all__ = ["PENDING", "UNANSWERED", "Audit", "JobTotals", "Snapshot", "parts_of", "state_of", "states_of"]
 
 UNANSWERED: Final = 0
 ANSWERED: Final = 1
@@ -51,6 +51,8 @@ class JobTotals:
     """Epoch seconds at which the first and the last of the answers' windows begin, of endpoints that choose the window."""
     documents: int = 0
     """Small documents, the totals among them."""
+    completions: int = 0
+    """Raised when an answer takes the place of one that lacked some IDs."""
     revision: int = 0
     """Raised when something that was there is changed or added to, not by an answer that comes in."""
 

@@ -6,7 +6,7 @@ they are parts in the journal, so that whatever stops a run, what was paid for i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from engagement_async.backfill.retry_failed import RetryBatch, failed_ids, pack_
 
 __all__ = ["FailedWork", "PendingWork", "Work"]
 
+_NOT_ASKED = Failure("is still to be asked", kind=FailureKind.OUTAGE)
 _PAGE = 256
 """Batches that are read ahead: half a megabyte."""
 
@@ -66,7 +67,7 @@ class PendingWork:
         if journal.spans == 1:
             journal.write([encode_answer(answer, types) for answer in _completed(journal, answers)], documents)
             return
-        parts = _Parts(journal, answers)
+        parts = _Parts(journal, answers, lambda number: journal.batch(number).tweet_ids)
         merged = [encode_answer(answer, types) for answer in parts.finished.values()]
         journal.write(merged, documents, parts=parts.unfinished(), finished=parts.finished)
         self._again += parts.again
@@ -105,7 +106,7 @@ class FailedWork:
         if journal.spans == 1:
             journal.write([encode_answer(answer, types) for answer in self._patched(journal, answers)], documents)
             return
-        parts = _Parts(journal, answers)
+        parts = _Parts(journal, answers, lambda number: failed_ids(journal.answer(number)))
         patched = [
             encode_answer(patch(journal.answer(number), new, frozenset(new.tweet_ids), query), types)
             for number, new in parts.finished.items()
@@ -117,21 +118,27 @@ class FailedWork:
         """Return the answers of the batches that these IDs came from, with their new values."""
         patched: dict[int, Answer] = {}
         for answer in answers:
-            unanswered = frozenset(pending_ids(answer))  # they stay as they were
+            answered = frozenset(answer.tweet_ids).difference(pending_ids(answer))  # the others stay as they were
             with_sums = True
-            for number, ids in self._asked[answer.batch_number].origins:
-                if not ids <= unanswered:
+            for number, origin_ids in self._asked[answer.batch_number].origins:
+                if ids := origin_ids & answered:
                     old = patched.get(number) or journal.answer(number)
-                    patched[number] = patch(old, answer, ids - unanswered, journal.query, with_sums=with_sums)
+                    patched[number] = patch(old, answer, ids, journal.query, with_sums=with_sums)
                     with_sums = False
         return patched.values()
 
 
 class _Parts:
-    """The parts of some batches: those in the journal, and the answers that came now."""
+    """The parts of some batches: those in the journal, and the answers that came now.
 
-    def __init__(self, journal: Journal, answers: Iterable[Answer]) -> None:
+    `ids_asked` returns the IDs that are asked of a batch.
+    """
+
+    def __init__(
+        self, journal: Journal, answers: Iterable[Answer], ids_asked: Callable[[int], tuple[str, ...]]
+    ) -> None:
         self._journal = journal
+        self._ids_asked = ids_asked
         self._spans = journal.spans
         self._new: dict[int, dict[int, Answer]] = {}
         self.finished: dict[int, Answer] = {}
@@ -147,10 +154,14 @@ class _Parts:
 
     def _add(self, answer: Answer) -> None:
         number, span = divmod(answer.batch_number, self._spans)
-        if span in self._journal.parts_of(number):  # some of its IDs were answered before
-            old = self._journal.part(number, span)
-            answer = patch(old, answer, frozenset(pending_ids(old)).intersection(answer.tweet_ids), self._journal.query)
-        self._new.setdefault(number, {})[span] = answer
+        new = self._new.setdefault(number, {})
+        if span not in new and span in self._journal.parts_of(number):  # some of its IDs were answered before
+            new[span] = self._journal.part(number, span)
+        if span in new:
+            ids = frozenset(pending_ids(new[span])).intersection(answer.tweet_ids)
+            new[span] = patch(new[span], answer, ids, self._journal.query)
+        else:
+            new[span] = _with_pending(answer, answer.batch_number, self._ids_asked(number))
 
     def _is_complete(self, number: int) -> bool:
         pending = {**self._journal.parts_of(number)}
@@ -173,7 +184,7 @@ class _Parts:
             answer = answers[span]
             unit = number * self._spans + span
             self.again.append(SpanBatch(unit, ids, span))
-            pending = dict.fromkeys(ids, Failure("is asked once more, for its sums", kind=FailureKind.OUTAGE))
+            pending = dict.fromkeys(ids, _NOT_ASKED)
             new[span] = replace(
                 answer,
                 batch_number=unit,
@@ -192,18 +203,35 @@ class _Parts:
         ]
 
 
-def _completed(journal: Journal, answers: Iterable[Answer]) -> Iterator[Answer]:
-    """Yield the answers to whole batches: of those that some IDs were answered of before, with these."""
+def _completed(journal: Journal, answers: Iterable[Answer]) -> Iterable[Answer]:
+    """Return the answers to whole batches, as far as they are known with these: other IDs are pending."""
+    completed: dict[int, Answer] = {}
     for answer in answers:
-        unanswered = pending_ids(answer)
-        if len(unanswered) == len(answer.tweet_ids):
+        number = answer.batch_number
+        if len(pending_ids(answer)) == len(answer.tweet_ids):
             continue  # nobody was answered: all of them stay pending
-        if not journal.has_answer(answer.batch_number):
-            yield answer
-            continue
-        old = journal.answer(answer.batch_number)
-        if pending := frozenset(pending_ids(old)).intersection(answer.tweet_ids):
-            yield patch(old, answer, pending, journal.query)
+        old = completed.get(number)
+        if old is None and journal.has_answer(number):
+            old = journal.answer(number)
+        if old is None:
+            completed[number] = _with_pending(answer, number, journal.batch(number).tweet_ids)
+        elif ids := frozenset(pending_ids(old)).intersection(answer.tweet_ids):
+            completed[number] = patch(old, answer, ids, journal.query)
+    return completed.values()
+
+
+def _with_pending(answer: Answer, number: int, tweet_ids: tuple[str, ...]) -> Answer:
+    """Return the answer as one to all of these IDs: those that it does not speak of are pending."""
+    if answer.tweet_ids == tweet_ids:
+        return answer
+    missing = frozenset(tweet_ids).difference(answer.tweet_ids)
+    pending = {i: _NOT_ASKED for i in tweet_ids if i in missing}
+    return replace(
+        answer,
+        batch_number=number,
+        tweet_ids=tweet_ids,
+        failed_tweet_ids={**answer.failed_tweet_ids, **pending},
+    )
 
 
 def _open_spans(journal: Journal, batch: Batch) -> Iterator[SpanBatch]:

@@ -95,6 +95,8 @@ def message_of(error: BaseException) -> str:
             return str(error)
         case KeyboardInterrupt() | Interrupted():
             return "interrupted"
+        case OSError(errno=errno.EBADF, filename=None):
+            return "stdout is closed: redirect it to a file, or name one with --output"
         case OSError():
             where = f"{error.filename}: " if error.filename is not None else ""
             fix = ": make room and run it again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""

@@ -53,6 +53,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jumping.now
 
+    @property
+    def is_in_thread(self) -> bool:
+        """Whether a function is at work in an executor."""
+        return self._jumping.in_threads > 0
+
     def suspend(self, seconds: float) -> None:
         """Let the clock jump, as when the machine was asleep: timers that fell into that time are late by as much."""
         self._jumping.now += seconds

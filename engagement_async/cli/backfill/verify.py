@@ -43,7 +43,7 @@ def _repair(job: Path, directory: JobDirectory, *, as_json: bool) -> None:
     done = repair(directory)
     if as_json:
         found = {"job": text_of(job), "ok": True, "answers": done.totals.answers, "kept_as": done.kept_as}
-        lost = {"lost_batches": done.lost_batches, "lost_ids": done.lost_ids, "lost_answers": done.lost_answers}
+        lost = {name: getattr(done, name) for name in ("lost_answers", "lost_batches", "lost_ids", "lost_documents")}
         click.echo(json_line({**found, **lost}))
         return
     if done.kept_as is None:
@@ -52,6 +52,8 @@ def _repair(job: Path, directory: JobDirectory, *, as_json: bool) -> None:
     click.echo(f"{text_of(job)}: saved {count(done.totals.answers, 'answer')}; the damaged journal is {done.kept_as}")
     if done.lost_answers:
         click.echo(f"{count(done.lost_answers, 'answer')} cannot be read: `backfill run` asks these IDs again")
+    if done.lost_documents:
+        click.echo("some of what was remembered of earlier runs, inputs or options cannot be read")
     if done.lost_batches:
         click.echo(
             f"{done.lost_ids:,} IDs cannot be read: add them again with `backfill run {text_of(job)} --extend --ids FILE`"

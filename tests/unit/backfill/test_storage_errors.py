@@ -1,67 +1,61 @@
-"""Errors of SQLite and of the disk become the two that a job knows; wrong use of a library stays what it is."""
+"""What SQLite and the system say, in our words."""
 
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from engagement_async.backfill import JobCorruptError, JobDiskError
-from engagement_async.backfill.storage_errors import disk_errors, sqlite_errors
-
-JOURNAL = Path("job/journal.sqlite")
+from engagement_async.backfill.storage_errors import JournalBusyError, disk_errors, sqlite_errors
+from engagement_async.errors import JobCorruptError, JobDiskError
 
 
-def of_sqlite(code: int | None, kind: type[sqlite3.Error] = sqlite3.OperationalError) -> sqlite3.Error:
-    error = kind("its own words")
+def error(kind: type[sqlite3.Error], code: int | None, text: str = "x") -> sqlite3.Error:
+    made = kind(text)
     if code is not None:
-        error.sqlite_errorcode = code
-    return error
+        made.sqlite_errorcode = code
+    return made
 
 
 @pytest.mark.parametrize(
-    ("code", "fix"),
+    ("raised", "expected", "says"),
     [
-        (sqlite3.SQLITE_FULL, "make room"),
-        (sqlite3.SQLITE_READONLY, "let it be written to"),
-        (sqlite3.SQLITE_READONLY_DIRECTORY, "let it be written to"),
-        (sqlite3.SQLITE_CANTOPEN, "let this user read and write it"),
-        (sqlite3.SQLITE_PERM, "let this user read and write it"),
-        (sqlite3.SQLITE_IOERR_WRITE, "the disk failed"),
-        (sqlite3.SQLITE_BUSY, "another process holds the journal for too long"),
-        (sqlite3.SQLITE_NOMEM, "no memory"),
+        (error(sqlite3.OperationalError, sqlite3.SQLITE_FULL), JobDiskError, "no space is left"),
+        (error(sqlite3.OperationalError, sqlite3.SQLITE_IOERR | 3 << 8), JobDiskError, "disk failed"),
+        (error(sqlite3.OperationalError, sqlite3.SQLITE_BUSY), JournalBusyError, "another process"),
+        (error(sqlite3.OperationalError, sqlite3.SQLITE_CANTOPEN), JobDiskError, "cannot be opened"),
+        (error(sqlite3.OperationalError, 1032), JobDiskError, "moved or removed"),
+        (error(sqlite3.DatabaseError, sqlite3.SQLITE_CORRUPT), JobCorruptError, "damaged"),
+        (error(sqlite3.DatabaseError, sqlite3.SQLITE_NOTADB), JobCorruptError, "damaged"),
+        (error(sqlite3.IntegrityError, sqlite3.SQLITE_CONSTRAINT), JobCorruptError, "damaged"),
+        (
+            error(sqlite3.OperationalError, sqlite3.SQLITE_ERROR, "no such table: answer"),
+            JobCorruptError,
+            "no such table",
+        ),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"), JobCorruptError, "no text"),
+        (error(sqlite3.ProgrammingError, None), sqlite3.ProgrammingError, "x"),
     ],
 )
-def test_a_disk_that_fails_says_what_to_do(code: int, fix: str) -> None:
-    with pytest.raises(JobDiskError, match=rf"job/journal.sqlite: .*{fix}.*\(its own words\)"), sqlite_errors(JOURNAL):
-        raise of_sqlite(code)
+def test_errors_of_sqlite(tmp_path: Path, raised: Exception, expected: type[Exception], says: str) -> None:
+    with pytest.raises(expected, match=says), sqlite_errors(tmp_path / "journal.sqlite"):
+        raise raised
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        of_sqlite(sqlite3.SQLITE_CORRUPT, sqlite3.DatabaseError),
-        of_sqlite(sqlite3.SQLITE_CORRUPT_INDEX, sqlite3.DatabaseError),
-        of_sqlite(sqlite3.SQLITE_NOTADB, sqlite3.DatabaseError),
-        of_sqlite(sqlite3.SQLITE_CONSTRAINT, sqlite3.IntegrityError),
-        of_sqlite(None, sqlite3.DatabaseError),
-    ],
-)
-def test_anything_else_of_the_database_is_damage(error: sqlite3.Error) -> None:
-    with pytest.raises(JobCorruptError, match=r"job/journal\.sqlite: the journal is damaged"), sqlite_errors(JOURNAL):
-        raise error
+@pytest.mark.parametrize(("may_write", "expected"), [(True, JobCorruptError), (False, JobDiskError)])
+def test_what_forbids_to_write_is_the_system_or_a_bent_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, may_write: bool, expected: type[Exception]
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: may_write)
+    with pytest.raises(expected), sqlite_errors(tmp_path):
+        raise error(sqlite3.OperationalError, sqlite3.SQLITE_READONLY)
 
 
-@pytest.mark.parametrize("kind", [sqlite3.ProgrammingError, sqlite3.NotSupportedError])
-def test_wrong_use_of_the_library_is_no_damage(kind: type[sqlite3.Error]) -> None:
-    with pytest.raises(kind), sqlite_errors(JOURNAL):
-        raise of_sqlite(None, kind)
-
-
-def test_the_operating_systems_errors_name_their_file() -> None:
-    with pytest.raises(JobDiskError, match=r"other\.csv: No space left"), disk_errors(JOURNAL):
-        raise OSError(errno.ENOSPC, "No space left on device", "other.csv")
-    with pytest.raises(JobDiskError, match=r"journal.sqlite: Input/output"), disk_errors(JOURNAL):
+def test_errors_of_the_system(tmp_path: Path) -> None:
+    with pytest.raises(JobDiskError, match=r"x: No space left"), disk_errors(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device", "x")
+    with pytest.raises(JobDiskError, match=str(tmp_path)), disk_errors(tmp_path):
         raise OSError(errno.EIO, "Input/output error")

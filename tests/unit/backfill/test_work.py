@@ -1,0 +1,183 @@
+"""However answers come, in parts, out of order, broken off and gone on with: what the journal holds in the end is the same."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engagement_async import HISTORICAL, LAST_28_HOURS, Answer, Failure, FailureKind, Query
+from engagement_async._core.batches import SpanBatch
+from engagement_async.backfill.create import CreateJob
+from engagement_async.backfill.directory import JobDirectory
+from engagement_async.backfill.inputs import GivenSource
+from engagement_async.backfill.work import FailedWork, PendingWork, Work
+from tests.support.jobs import merged
+
+TYPES = ("favorites",)
+GROUPINGS = {"t": ("tweet.id", "engagement.day"), "all": ("engagement.day",)}
+ONE = Query(LAST_28_HOURS, engagement_types=TYPES, groupings=GROUPINGS)
+SPANS = Query(HISTORICAL, engagement_types=TYPES, groupings=GROUPINGS, start="2026-01-01", end="2026-03-20")
+IDS = [str(10**18 + n) for n in range(60)]
+OUTAGE = Failure("nobody was answered", kind=FailureKind.OUTAGE)
+
+
+def day_of(span: int) -> str:
+    return f"2026-0{span + 1}-15"
+
+
+def value(tweet_id: str, span: int) -> int:
+    return int(tweet_id) % 89 + span * 100
+
+
+class Api:
+    """What is true of each ID, and what is answered now: `refused` fail in one span alone, the last."""
+
+    def __init__(self, query: Query, gone: set[str], refused: set[str]) -> None:
+        self.spans = len(query.spans())
+        self.gone = gone
+        self.refused = refused
+
+    def answer(self, batch: SpanBatch, ids: tuple[str, ...], down: set[str]) -> Answer:
+        """Return an answer to some of a batch's IDs."""
+        failed: dict[str, str] = {i: OUTAGE for i in ids if i in down}
+        if batch.span == self.spans - 1:
+            failed |= {i: Failure("no", kind=FailureKind.REFUSED) for i in ids if i in self.refused - down}
+        out = self.gone | failed.keys()
+        known = [i for i in ids if i not in out]
+        day = day_of(batch.span)
+        groupings: dict[str, Any] = {"t": {i: {day: value(i, batch.span)} for i in known}} if known else {}
+        if known:
+            groupings["all"] = {day: sum(value(i, batch.span) for i in known)}
+        unavailable = tuple(i for i in ids if i in self.gone - failed.keys())
+        return Answer(batch.number, ids, groupings, unavailable_tweet_ids=unavailable, failed_tweet_ids=failed)
+
+
+@contextmanager
+def job(query: Query, ids: list[str]) -> Iterator[JobDirectory]:
+    """A job, on a disk that is quick."""
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    directory = JobDirectory(folder / "job")
+    CreateJob(directory, query, GivenSource(ids))()
+    yield directory
+    shutil.rmtree(folder)
+
+
+def go_on(directory: JobDirectory, api: Api, work: Work, draw: Any, most: int) -> bool:
+    """Ask some batches and write the answers, in pieces and in any order; return whether nothing is left to ask."""
+    with directory.open_journal() as journal:
+        while page := work.next_page(journal):
+            batches = draw(st.permutations(page))[:most]
+            most -= len(batches)
+            answers: list[Answer] = []
+            for batch in batches:
+                down = set(draw(st.lists(st.sampled_from(batch.tweet_ids), unique=True, max_size=2)))
+                cut = draw(st.integers(0, len(batch.tweet_ids)))
+                for ids in (batch.tweet_ids[:cut], batch.tweet_ids[cut:]):
+                    if ids and draw(st.integers(0, 9)):  # else the run is broken off before it is delivered
+                        answers.append(api.answer(batch, ids, down))
+            for at in range(0, len(answers), 3):
+                work.write(journal, answers[at : at + 3], {})
+            if most <= 0:
+                return False
+        return not journal.totals.pending
+
+
+@given(st.data(), st.sampled_from([ONE, SPANS]), st.integers(1, 60))
+@settings(max_examples=40)
+def test_what_is_answered_in_the_end_is_what_one_answer_would_be(data: Any, query: Query, count: int) -> None:
+    ids = IDS[:count]
+    gone = set(data.draw(st.lists(st.sampled_from(ids), unique=True, max_size=3)))
+    refused = set(data.draw(st.lists(st.sampled_from(ids), unique=True, max_size=3))) - gone
+    api = Api(query, gone, refused)
+    with job(query, ids) as directory:
+        for _ in range(30):
+            if go_on(directory, api, PendingWork(), data.draw, data.draw(st.integers(1, 9))):
+                break
+            directory.verify()
+        while not go_on(directory, api, PendingWork(), lambda strategy: _least(strategy), 10**6):
+            pass
+        check(directory, api, ids, failed=refused)
+
+        # Those that were refused are answered later.
+        api.refused = set(data.draw(st.lists(st.sampled_from(sorted(refused)), unique=True))) if refused else set()
+        go_on(directory, api, FailedWork(), data.draw, data.draw(st.integers(0, 3)))
+        directory.verify()
+        go_on(directory, api, FailedWork(), lambda strategy: _least(strategy), 10**6)
+        check(directory, api, ids, failed=api.refused)
+
+
+def _least(strategy: Any) -> Any:
+    """Draw what is plain: all answers come, whole and in order."""
+    kind = type(strategy.wrapped_strategy if hasattr(strategy, "wrapped_strategy") else strategy).__name__
+    if kind == "PermutationStrategy":
+        return list(strategy.wrapped_strategy.values)
+    return [] if kind == "ListStrategy" else 1
+
+
+def check(directory: JobDirectory, api: Api, ids: list[str], failed: set[str]) -> None:
+    """Hold what the journal has against what is true."""
+    totals = directory.verify()
+    assert totals.pending == totals.parts == 0
+    assert totals.outcomes.failed == len(failed)
+    assert totals.outcomes.unavailable == len(api.gone)
+    result = merged(directory)
+    answered = [i for i in ids if i not in failed | api.gone]
+    assert list(result.failed_tweet_ids) == [i for i in ids if i in failed]
+    spans = range(api.spans)
+    assert result.groupings["t"] == {i: {day_of(span): value(i, span) for span in spans} for i in answered}
+    sums = {day_of(span): sum(value(i, span) for i in answered) for span in spans} if answered else {}
+    assert result.groupings["all"] == sums
+
+
+def test_nothing_is_asked_again_that_was_answered(tmp_path: Path) -> None:
+    directory = JobDirectory(tmp_path / "job")
+    CreateJob(directory, SPANS, GivenSource(IDS[:30]))()
+    api = Api(SPANS, set(), set())
+    with directory.open_journal() as journal:
+        work = PendingWork()
+        page = work.next_page(journal)
+        assert [(batch.number, len(batch.tweet_ids), batch.span) for batch in page] == [
+            (0, 25, 0), (1, 25, 1), (2, 25, 2), (3, 5, 0), (4, 5, 1), (5, 5, 2)
+        ]  # fmt: skip
+        work.write(journal, [api.answer(page[1], page[1].tweet_ids, set(page[1].tweet_ids[3:5]))], {})
+        work.write(journal, [api.answer(batch, batch.tweet_ids, set()) for batch in page[3:]], {})
+        assert (journal.totals.answers, journal.totals.parts) == (1, 1)
+        assert work.next_page(journal) == []
+    with directory.open_journal() as journal:
+        again = PendingWork().next_page(journal)
+        assert [(batch.number, len(batch.tweet_ids)) for batch in again] == [(0, 25), (1, 2), (2, 25)]
+    assert directory.verify().pending == 25
+
+
+def test_an_answer_that_comes_twice_counts_once(tmp_path: Path) -> None:
+    directory = JobDirectory(tmp_path / "job")
+    CreateJob(directory, ONE, GivenSource(IDS[:25]))()
+    api = Api(ONE, set(), set())
+    with directory.open_journal() as journal:
+        work = PendingWork()
+        (batch,) = work.next_page(journal)
+        answer = api.answer(batch, batch.tweet_ids, set())
+        work.write(journal, [answer, answer], {})
+        work.write(journal, [answer], {})
+    check(directory, api, IDS[:25], failed=set())
+
+
+@pytest.mark.parametrize("query", [ONE, SPANS])
+def test_an_outage_alone_leaves_all_as_it_was(tmp_path: Path, query: Query) -> None:
+    directory = JobDirectory(tmp_path / "job")
+    CreateJob(directory, query, GivenSource(IDS[:30]))()
+    api = Api(query, set(), set())
+    with directory.open_journal() as journal:
+        for work in (PendingWork(), PendingWork()):
+            page = work.next_page(journal)
+            assert len(page) == 2 * len(query.spans())
+            work.write(journal, [api.answer(batch, batch.tweet_ids, set(IDS)) for batch in page], {})
+        assert (journal.totals.answers, journal.totals.parts) == (0, 0)
