@@ -168,7 +168,7 @@ class _OAuth1Signer(_Secret):
 
     The body takes no part in the signature: it is JSON, and the API's documented header has no `oauth_body_hash`.
     Only nonce and timestamp change between two attempts, and neither needs escaping; rendering anew each time would
-    cost 0.13 ms, a third of a whole request. For the same reason the key is made once, and HMAC-SHA1 is OpenSSL's one-shot form:
+    cost 0.13 ms, a third of a whole request. For the same reason the key is made once, and HMAC-SHA1 has one call:
     https://datatracker.ietf.org/doc/html/rfc5849#section-3.4.2
     """
 
