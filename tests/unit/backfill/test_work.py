@@ -1,4 +1,4 @@
-"""However answers come, in parts, out of order, broken off and resumed: what the journal holds in the end is the same."""
+"""However answers come, in parts, out of order, broken off and gone on with: what the journal holds in the end is the same."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Api:
 
 @contextmanager
 def job(query: Query, ids: list[str]) -> Iterator[JobDirectory]:
-    """Yield a job, on a disk that is quick."""
+    """A job, on a disk that is quick."""
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     directory = JobDirectory(folder / "job")
     CreateJob(directory, query, GivenSource(ids))()
@@ -80,9 +80,9 @@ def go_on(directory: JobDirectory, api: Api, work: Work, draw: Any, most: int) -
             for batch in batches:
                 down = set(draw(st.lists(st.sampled_from(batch.tweet_ids), unique=True, max_size=2)))
                 cut = draw(st.integers(0, len(batch.tweet_ids)))
-                parts = [ids for ids in (batch.tweet_ids[:cut], batch.tweet_ids[cut:]) if ids]
-                # A part that is left out here: the run is broken off before it is delivered.
-                answers.extend(api.answer(batch, ids, down) for ids in parts if draw(st.integers(0, 9)))
+                for ids in (batch.tweet_ids[:cut], batch.tweet_ids[cut:]):
+                    if ids and draw(st.integers(0, 9)):  # else the run is broken off before it is delivered
+                        answers.append(api.answer(batch, ids, down))
             for at in range(0, len(answers), 3):
                 work.write(journal, answers[at : at + 3], {})
             if most <= 0:
