@@ -15,7 +15,7 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 from engagement_async._core.answer import Answer
-from engagement_async._core.batches import SpanBatch
+from engagement_async._core.batches import OwnedTweet, SpanBatch
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.quota import DurableScheduler
@@ -236,7 +236,7 @@ class BatchesOfWork:
 
     def __init__(self, batches: AsyncIterator[SpanBatch], sample_ids: Iterable[str]) -> None:
         self._batches = batches
-        self._ids = list(sample_ids)
+        self._sample = [OwnedTweet(i) for i in sample_ids]
 
     def __aiter__(self) -> BatchesOfWork:
         return self
@@ -244,6 +244,6 @@ class BatchesOfWork:
     async def __anext__(self) -> SpanBatch:
         return await anext(self._batches)
 
-    def sample_ids(self) -> Iterable[str]:
-        """Return some Tweet IDs from places far apart, without reading on."""
-        return self._ids
+    def sample(self) -> Iterable[OwnedTweet]:
+        """Return some Tweets from places far apart, without reading on."""
+        return self._sample
