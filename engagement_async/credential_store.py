@@ -36,6 +36,9 @@ class CredentialStore(Protocol):
 
         Args:
             owner: The name that the Tweets came with.
+
+        Raises:
+            Exception: Whatever it raises ends the run.
         """
         ...
 
@@ -103,15 +106,33 @@ class CredentialFile:
         return f"CredentialFile({str(self.path)!r})"
 
     async def get(self, owner: str) -> Credentials | None:
-        """Return an owner's credentials; None if the file has none."""
+        """Return an owner's credentials; None if the file has none.
+
+        Args:
+            owner: The name in the column `owner`.
+
+        Raises:
+            UsageError: The file cannot be read, or a line is not what it must be.
+        """
         return (await asyncio.to_thread(self._read)).get(owner)
 
     def owners(self) -> list[str]:
-        """Return the owners in the file, in its order. Reads it if it changed."""
+        """Return the owners in the file, in its order. Reads it if it changed.
+
+        Raises:
+            UsageError: As for `get`.
+        """
         return list(self._read())
 
     def fingerprint(self, key: bytes) -> str:
-        """Return a keyed hash of what identifies the application: its contract is the same, whoever the owners are."""
+        """Return a keyed hash of what identifies the application: its contract is the same, whoever the owners are.
+
+        Args:
+            key: What the hash is keyed with.
+
+        Raises:
+            UsageError: As for `get`.
+        """
         first = next(iter(self._read().values()), None)
         return "" if first is None else first.fingerprint(key)
 
