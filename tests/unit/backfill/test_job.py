@@ -247,8 +247,8 @@ async def test_a_full_disk_stops_the_run_and_there_being_room_again_lets_it_go_o
 
     def small(*args: Any, **options: Any) -> Journal:
         journal = opened(*args, **options)
-        pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
-        journal._db.execute(f"PRAGMA max_page_count={pages + 9}")
+        pages = journal._file.connection.execute("PRAGMA page_count").fetchone()[0]
+        journal._file.connection.execute(f"PRAGMA max_page_count={pages + 9}")
         return journal
 
     async with emulator() as server:

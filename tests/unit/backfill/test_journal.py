@@ -191,8 +191,10 @@ def test_a_database_of_something_else_is_told(tmp_path: Path) -> None:
 def test_a_full_disk_loses_nothing_that_was_committed(tmp_path: Path) -> None:
     folder = started(tmp_path / "job", 5000)
     with folder.open_journal() as journal:
-        pages = journal._db.execute("PRAGMA page_count").fetchone()[0]  # SQLite's own way of having a small disk
-        journal._db.execute(f"PRAGMA max_page_count={pages + 4}")
+        pages = journal._file.connection.execute("PRAGMA page_count").fetchone()[
+            0
+        ]  # SQLite's own way of having a small disk
+        journal._file.connection.execute(f"PRAGMA max_page_count={pages + 4}")
         stored = [encode_answer(answer_to(*batch), TYPES) for batch in unanswered(journal, 20)]
 
         def write_all() -> None:
@@ -217,7 +219,7 @@ def test_a_journal_that_may_not_be_written_to_is_told(
     monkeypatch.setattr("os.access", lambda *_: may_write)  # where the user may write, it is the header that forbids it
     address = f"{folder.journal_path.as_uri()}?mode=ro"
     with folder.open_journal() as journal:
-        journal._db.close()
-        journal._db = sqlite3.connect(address, uri=True, isolation_level=None)
+        journal._file.connection.close()
+        journal._file.connection = sqlite3.connect(address, uri=True, isolation_level=None)
         with pytest.raises(error, match=r"read-only|forbids"):
             journal.write([], {"spent": {}})
