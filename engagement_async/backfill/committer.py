@@ -20,7 +20,7 @@ from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.quota import DurableScheduler
 from engagement_async.backfill.reserve import Reserve
-from engagement_async.backfill.storage_errors import JournalBusyError
+from engagement_async.backfill.storage_errors import JournalBusyError, JournalMovedError
 from engagement_async.backfill.work import Work
 from engagement_async.errors import JobDiskError
 
@@ -74,6 +74,7 @@ class Committer:
         self._uncommitted: list[Answer] = []
         self._open: dict[int, int] = {}  # batches that were handed out, and how many of their IDs are not committed
         self._is_ending = False
+        self._give_up_at: float | None = None
         self._capacity_freed = asyncio.Event()
         self._wakeup = asyncio.Event()
         self._is_commit_requested = False
@@ -181,21 +182,25 @@ class Committer:
     async def commit(self, outcome: str | None = None) -> None:
         """Commit what came until now, and how the run ended if it did. What the disk does not take is tried again."""
         clock = asyncio.get_running_loop().time
-        give_up_at = clock() + HOLD_S
         while True:
             try:
                 await self._try_to_commit(outcome)
             except JournalBusyError as error:
-                if self._is_ending and clock() > give_up_at:
+                self._give_up_at = self._give_up_at or clock() + HOLD_S
+                if self._is_ending and clock() > self._give_up_at:
                     raise
                 logger.warning("waiting until the journal can be written to: %s", error)
+            except JournalMovedError:
+                raise  # waiting brings no file back
             except JobDiskError as error:
                 self._on_full(error)
+                self._give_up_at = self._give_up_at or clock() + HOLD_S
                 if not await self.call(self._reserve.release):
-                    if clock() > give_up_at:
+                    if clock() > self._give_up_at:
                         raise
                     await asyncio.sleep(_RETRY_EVERY_S)
             else:
+                self._give_up_at = None
                 return
 
     async def _try_to_commit(self, outcome: str | None) -> None:

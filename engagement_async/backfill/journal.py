@@ -27,7 +27,7 @@ from engagement_async.backfill.inputs import Fingerprint, SourceRecord
 from engagement_async.backfill.journal_file import JournalFile
 from engagement_async.backfill.journal_rows import SCHEMA, DamagedRowError, query_document, read_query
 from engagement_async.backfill.totals import Audit, JobTotals, Snapshot, parts_of, state_of, states_of
-from engagement_async.errors import JobLockedError
+from engagement_async.errors import JobCorruptError, JobLockedError
 
 __all__ = ["Journal"]
 
@@ -374,7 +374,11 @@ class Journal:
     # --- looking it over ---
 
     def verify(self) -> JobTotals:
-        """Read everything again, checksum by checksum. Raise `JobCorruptError` with the first thing that is wrong."""
+        """Read everything again, checksum by checksum; return the totals.
+
+        Raise `JobCorruptError` with the first thing that is wrong. Another process may run the job meanwhile: what it
+        changes is held against totals of its own.
+        """
         self._file.check_all_pages()
         snapshot = self.snapshot()
         audit = Audit(snapshot)
@@ -382,11 +386,21 @@ class Journal:
             if encoded is not None:
                 self.decode(encoded, batch)
             audit.add(batch, encoded)
-        self.check(audit)
+        self._verify_parts()
+        now = self.refresh()
+        if not now.has_other_answers_than(snapshot.totals):  # else the refresh held them against the totals
+            self.check(audit)
+        return now
+
+    def _verify_parts(self) -> None:
         for number, spans in sorted(self._states.parts.items()):
             for span in spans:
-                self.part(number, span)
-        return snapshot.totals
+                try:
+                    self.part(number, span)
+                except JobCorruptError:
+                    self.refresh()  # a batch that was completed meanwhile has no parts any more
+                    if span in self.parts_of(number):
+                        self.part(number, span)
 
     def check(self, audit: Audit) -> None:
         """Raise `JobCorruptError` if what a pass over the journal saw is not what the totals say."""

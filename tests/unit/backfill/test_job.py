@@ -255,6 +255,7 @@ async def test_a_full_disk_stops_the_run_and_there_being_room_again_lets_it_go_o
         job = BackfillJob(tmp_path / "job")
         await job.start(BY_TWEET, ids)
         monkeypatch.setattr(Journal, "open", small)
+        monkeypatch.setattr("engagement_async.backfill.committer.HOLD_S", 0.5)
         with pytest.raises(JobDiskError, match="no space"):
             await run(job, server)
         monkeypatch.undo()
@@ -303,7 +304,7 @@ async def test_what_cannot_be_asked_is_refused_before_anything_is_sent(tmp_path:
         job = BackfillJob(tmp_path / "job")
         with pytest.raises(UsageError, match="no job was started"):
             await run(job, server)
-        with pytest.raises(UsageError, match="say what"):
+        with pytest.raises(UsageError, match="give a query and IDs"):
             await job.start()
         with pytest.raises(UsageError, match="one string"):
             await job.start(BY_TWEET, "123")
