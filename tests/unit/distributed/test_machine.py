@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import pwd
 import shutil
 import signal
 import threading
@@ -12,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +27,7 @@ from engagement_async import (
     Scheduler,
     UsageError,
 )
-from engagement_async.distributed import MachineScheduler
+from engagement_async.distributed import MachineScheduler, ledger_file
 from engagement_async.distributed.machine import default_state_dir
 from engagement_async.emulator import Emulator
 from tests.contract_suite import SchedulerContract, peak, until
@@ -37,8 +39,9 @@ OTHER_OWNER = OAuth1Credentials("consumer", "a", "d", "e")
 
 class TestMachine(SchedulerContract):
     @pytest.fixture(autouse=True)
-    def _folder(self, tmp_path: Path) -> None:
+    def _folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = tmp_path
+        monkeypatch.setattr(ledger_file, "JOIN_S", 0.0)  # there is nobody who might come
 
     @asynccontextmanager
     async def contract(self, *limits: RateLimit) -> AsyncIterator[Callable[[], Scheduler]]:
@@ -310,12 +313,43 @@ async def test_where_no_folder_can_be_written_the_contract_is_kept_within_the_pr
     scheduler.close()
 
 
-def test_the_state_folder_is_the_user_s_or_the_one_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_state_folder_is_the_user_s_or_the_one_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("ENGAGEMENT_STATE_DIR", raising=False)
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert default_state_dir() == Path("/home/somebody/.local/state/engagement-async")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_state_dir() == tmp_path / ".local/state/engagement-async"
     monkeypatch.setenv("ENGAGEMENT_STATE_DIR", "/elsewhere")
     assert default_state_dir() == Path("/elsewhere")
+    monkeypatch.setenv("ENGAGEMENT_STATE_DIR", "~/here")
+    assert default_state_dir() == tmp_path / "here"
+
+
+def test_a_home_that_is_somebody_else_s_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with `sudo` that keeps HOME: its owner could not write there any more."""
+    theirs, mine = tmp_path / "theirs", tmp_path / "mine"
+    for folder in (theirs, mine):
+        folder.mkdir()
+    monkeypatch.delenv("ENGAGEMENT_STATE_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(theirs))
+    me = os.geteuid()
+    found = {path: path.stat() for path in (theirs, mine)}
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_dir=str(mine) if uid == me else ""))
+    monkeypatch.setattr(
+        Path,
+        "stat",
+        lambda path, **_: SimpleNamespace(st_uid=me if path == mine else me + 1, st_mode=found[path].st_mode),
+    )
+
+    assert default_state_dir() == mine / ".local/state/engagement-async"
+
+
+def test_a_home_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ENGAGEMENT_STATE_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "nowhere"))
+
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        default_state_dir()
 
 
 async def test_a_closed_scheduler_grants_nothing(tmp_path: Path) -> None:
