@@ -29,7 +29,8 @@ from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.shared_block import SLOTS, block_bytes
 from engagement_async._core.shared_ledger import SharedLedger, SharedToken
 from engagement_async._core.shared_slots import check_limits
-from engagement_async.distributed.ledger_folder import OpenFile, boot_clock
+from engagement_async.distributed.boot import boot_clock
+from engagement_async.distributed.ledger_folder import OpenFile
 from engagement_async.errors import UsageError
 
 __all__ = ["HEARTBEAT_S", "LedgerFile"]
@@ -282,9 +283,10 @@ class LedgerFile:
             is_lost = wall < file.used_at + self._remembered_s
         elif not ledger.is_of_boot(file.boot):
             ledger.cross_boot(file.boot, now, wall)
-        if is_lost or (ledger.is_another() and now < self._used_at + self._remembered_s):
+        is_another = ledger.is_another()
+        if is_lost or (is_another and now < self._used_at + self._remembered_s):
             self._freeze(file, now)
-        if not ledger.has_slot:
+        if is_another or self._slot_file < 0 or not ledger.has_slot:
             self._join(file, now)
         if self._must_touch(now):
             self._touched_at = now

@@ -12,28 +12,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import time
 from pathlib import Path
 
 from engagement_async._core.shared_block import SLOTS, block_bytes
+from engagement_async.distributed.boot import boot_id
 
-__all__ = ["OpenFile", "boot_clock", "boot_id", "make_private_folder"]
+__all__ = ["OpenFile", "make_private_folder"]
 
 HEAD = 4096
 """Bytes before the first half; a page, so that the byte that decides is on none with what it decides about."""
-
-
-def boot_clock() -> float:
-    """Return the seconds since boot, the same in every process; a machine that sleeps is counted too, where it can be."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-def boot_id() -> str:
-    """Return what tells this boot of the machine from others."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:  # elsewhere than on Linux: the instant of the boot, to ten minutes
-        return f"boot {round((time.time() - boot_clock()) / 600)}"
 
 
 class OpenFile:

@@ -20,8 +20,9 @@ from engagement_async._core.rate_limit import Ledger, RateLimit
 from engagement_async._engine.scheduler import Lane, LaneScheduler
 from engagement_async.config import DEFAULT_BASE_URL, checked_base_url
 from engagement_async.credentials import Credentials
+from engagement_async.distributed.boot import boot_clock
 from engagement_async.distributed.ledger_file import HEARTBEAT_S, LedgerFile
-from engagement_async.distributed.ledger_folder import OpenFile, boot_clock, make_private_folder
+from engagement_async.distributed.ledger_folder import OpenFile, make_private_folder
 from engagement_async.errors import UsageError
 
 __all__ = ["MachineScheduler", "default_state_dir"]

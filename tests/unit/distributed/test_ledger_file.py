@@ -21,8 +21,9 @@ from engagement_async import RateLimit, UsageError
 from engagement_async._core.shared_block import SLOTS
 from engagement_async._core.shared_ledger import SharedToken
 from engagement_async.distributed import ledger_file, ledger_folder
+from engagement_async.distributed.boot import boot_clock
 from engagement_async.distributed.ledger_file import LedgerFile
-from engagement_async.distributed.ledger_folder import OpenFile, boot_clock
+from engagement_async.distributed.ledger_folder import OpenFile
 from tests.contract_suite import peak
 
 QUARANTINE_S = 3.0
@@ -219,6 +220,24 @@ def test_a_disk_that_is_full_grants_nothing_and_loses_nothing(
     ledger.close()
 
 
+def test_a_copy_that_replaces_the_file_is_another_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also one in which this process has its slot."""
+    limit = RateLimit(3, period=100, burst=3)
+    ledger = opened(tmp_path, limit)
+    now = boot_clock()
+    (tmp_path / "copy").write_bytes((tmp_path / "ledger").read_bytes())
+    ledger.settle(taken(ledger, now), now)
+    (tmp_path / "copy").replace(tmp_path / "ledger")
+
+    ledger.refresh(now)
+    assert ledger.needs_opening
+    ledger.install(OpenFile(tmp_path))
+
+    assert ledger.available(limit, now) == 0
+    assert caplog.text.count("was lost") == len(caplog.records) == 1
+    ledger.close()
+
+
 class World:
     """Processes that spend one contract and are killed, files that vanish, and a server that counts what arrives."""
 
@@ -300,6 +319,12 @@ class World:
         if self.copy is not None and self.folder.exists():
             self.path.write_bytes(self.copy)
 
+    def replace_by_a_copy(self) -> None:
+        if self.copy is not None and self.folder.exists():
+            made = self.folder / "copy"
+            made.write_bytes(self.copy)
+            made.replace(self.path)
+
     @property
     def path(self) -> Path:
         return self.folder / "ledger"
@@ -332,8 +357,12 @@ def test_whatever_becomes_of_the_files_no_window_sees_more_than_the_contract(
                 world.start()
         for _ in range(60):
             world.step()
+        before = len(world.arrivals)
+        for _ in range(150):  # as long as what is in flight, and what a kill left behind, may hold up
+            world.step()
         for ledger in world.living:
             ledger.close()
 
+    assert len(world.arrivals) > before
     for limit in limits:
         assert peak(world.arrivals, limit.period) <= limit.requests

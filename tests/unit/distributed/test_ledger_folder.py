@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engagement_async._core.shared_block import SLOTS, block_bytes
-from engagement_async.distributed.ledger_folder import OpenFile, boot_clock, boot_id
+from engagement_async.distributed.ledger_folder import OpenFile
 
 
 def test_what_is_written_counts_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,14 +116,3 @@ def test_nobody_else_may_look_into_the_folder(tmp_path: Path) -> None:
 
     for path in tmp_path.rglob("*"):
         assert not path.stat().st_mode & 0o077
-
-
-def test_the_boot_and_its_clock_are_the_machine_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert boot_id() == boot_id() != ""
-    assert 0 < boot_clock() <= boot_clock()
-
-    def no_file(path: Path) -> str:
-        raise FileNotFoundError
-
-    monkeypatch.setattr(Path, "read_text", no_file)
-    assert boot_id().startswith("boot ")

@@ -56,11 +56,13 @@ class TestMachine(SchedulerContract):
             scheduler.close()
 
 
-# --- real processes: 100 requests in 2 s ---
+# --- real processes: 50 requests in 1 s ---
+
+LIMIT = RateLimit(50, period=1.0)
 
 
 class Bench:
-    """A counting server, and processes that spend one contract of 100 in 2 s."""
+    """A counting server, and processes that spend one contract."""
 
     def __init__(self, server: CountingServer, folder: Path, stack: AsyncExitStack) -> None:
         self.server = server
@@ -68,7 +70,7 @@ class Bench:
         self.stack = stack
 
     async def start(self, name: str, **spec: Any) -> Spender:
-        limits = [{"requests": 100, "period": 2.0}]
+        limits = [{"requests": LIMIT.requests, "period": LIMIT.period}]
         spender = Spender(
             name, kind="machine", state_dir=str(self.folder), limits=limits, port=self.server.port, **spec
         )
@@ -77,7 +79,7 @@ class Bench:
         return spender
 
     def check(self) -> None:
-        assert peak(self.server.instants, 2.0) <= 100
+        assert peak(self.server.instants, LIMIT.period) <= LIMIT.requests
 
 
 @pytest.fixture
@@ -94,20 +96,20 @@ def ledger_path(folder: Path) -> Path:
 async def test_four_processes_share_the_contract_evenly_and_use_it(bench: Bench) -> None:
     spenders = [await bench.start(name) for name in "abcd"]
     began_at = time.monotonic()
-    await asyncio.sleep(6)
+    await asyncio.sleep(4)
     shares = bench.server.count(began_at)
     for spender in spenders:
         await spender.result()
 
     bench.check()
-    assert shares.total() >= 150  # benchmarks/contracts.py measures; a test must pass on a busy machine
+    assert shares.total() >= 100  # benchmarks/contracts.py measures; a test must pass on a busy machine
     assert min(shares.values()) >= 0.8 * shares.total() / 4
 
 
 async def test_processes_that_follow_each_other_find_what_was_spent(bench: Bench) -> None:
-    for name in "abcde":
+    for name in "abcd":
         spender = await bench.start(name)
-        await asyncio.sleep(0.7)
+        await asyncio.sleep(0.3)
         await spender.result()
 
     bench.check()
@@ -116,7 +118,7 @@ async def test_processes_that_follow_each_other_find_what_was_spent(bench: Bench
 async def test_processes_that_are_killed_at_any_moment_break_nothing(bench: Bench) -> None:
     """What they had out comes back, after as long as it may have arrived."""
     survivor = await bench.start("survivor", workers=2)
-    for number in range(12):
+    for number in range(8):
         victim = await bench.start(f"victim-{number}", workers=8)
         await asyncio.sleep(0.01 * number)
         victim.kill()
@@ -130,31 +132,31 @@ async def test_processes_that_are_killed_at_any_moment_break_nothing(bench: Benc
 async def test_a_process_that_is_stopped_holds_nobody_up(bench: Bench) -> None:
     stopped, other = await bench.start("stopped"), await bench.start("other")
     stopped.send_signal(signal.SIGSTOP)
-    began_at = time.monotonic()
-    await asyncio.sleep(4)
-    assert bench.server.count(began_at)["other"] >= 100
+    before = bench.server.count()["other"]
+    await until(lambda: bench.server.count()["other"] > before + 2 * LIMIT.requests)
     stopped.send_signal(signal.SIGCONT)
-    await asyncio.sleep(1)
+    await asyncio.sleep(0.5)
     for spender in (stopped, other):
         await spender.result()
 
     bench.check()
 
 
-@pytest.mark.parametrize("what", ["ledger", "folder"])
-async def test_files_that_are_swept_away_while_they_are_in_use(bench: Bench, what: str) -> None:
+async def test_files_that_are_swept_away_while_they_are_in_use(bench: Bench) -> None:
     spenders = [await bench.start(name) for name in "ab"]
-    await asyncio.sleep(1)
-    if what == "ledger":
-        ledger_path(bench.folder).unlink()
-    else:
-        shutil.rmtree(bench.folder / "contracts")
-    swept_at = time.monotonic()
-    await until(lambda: min((bench.server.count(swept_at + 2)[name] for name in "ab"), default=0) > 20)
+    for sweep in (
+        lambda: ledger_path(bench.folder).unlink(),
+        lambda: shutil.rmtree(bench.folder / "contracts"),
+        lambda: (bench.folder / "contracts").rename(bench.folder / "moved"),
+        lambda: os.truncate(ledger_path(bench.folder), 0),
+    ):
+        before = bench.server.count()
+        sweep()
+        await until(lambda: all(bench.server.count()[name] > before[name] + 30 for name in "ab"))  # noqa: B023
     results = [await spender.result() for spender in spenders]
 
     bench.check()
-    assert any("was lost" in message for result in results for message in result["messages"])
+    assert sum("was lost" in message for result in results for message in result["messages"]) >= 4
 
 
 # --- one process ---
