@@ -30,6 +30,7 @@ from .errors import AuthError as AuthError
 from .errors import BodyError as BodyError
 from .errors import DisconnectedError as DisconnectedError
 from .errors import EngagementError as EngagementError
+from .errors import FailedTweetsError as FailedTweetsError
 from .errors import InvalidAnswerError as InvalidAnswerError
 from .errors import JobCorruptError as JobCorruptError
 from .errors import JobDiskError as JobDiskError
@@ -38,11 +39,13 @@ from .errors import JobIncompleteError as JobIncompleteError
 from .errors import JobLockedError as JobLockedError
 from .errors import NotSentError as NotSentError
 from .errors import OtherJobError as OtherJobError
+from .errors import ProxyError as ProxyError
 from .errors import RateLimitedError as RateLimitedError
 from .errors import RequestRefusedError as RequestRefusedError
 from .errors import ServerError as ServerError
 from .errors import ServerRefusedError as ServerRefusedError
 from .errors import UsageError as UsageError
+from .proxy import Proxy as Proxy
 
 __all__ = [
     "HISTORICAL",
@@ -65,6 +68,7 @@ __all__ = [
     "EngagementClient",
     "EngagementError",
     "EngagementResult",
+    "FailedTweetsError",
     "Failure",
     "FailureKind",
     "InvalidAnswerError",
@@ -78,6 +82,8 @@ __all__ = [
     "NotSentError",
     "OAuth1Credentials",
     "OtherJobError",
+    "Proxy",
+    "ProxyError",
     "Query",
     "RateLimit",
     "RateLimitedError",
