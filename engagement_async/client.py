@@ -358,7 +358,7 @@ class EngagementClient:
             except TimeoutError:
                 if not scope.expired():  # the source's own
                     raise
-                await answers.give_up(self._timed_out(timeout_s))
+                await answers.give_up(self.why_timed_out(timeout_s or 0.0))
                 async for answer in answers:
                     merger.add(answer)
             is_read = answers.is_read
@@ -381,11 +381,15 @@ class EngagementClient:
                 raise
         ids = tuple(dict.fromkeys(check_tweet_ids(list(tweet_ids))))
         merger = Merger(query)
-        merger.add(Answer(0, ids, failed_tweet_ids=dict.fromkeys(ids, self._timed_out(timeout_s))))
+        merger.add(Answer(0, ids, failed_tweet_ids=dict.fromkeys(ids, self.why_timed_out(timeout_s or 0.0))))
         return merger.result()
 
-    def _timed_out(self, timeout_s: float | None) -> Failure:
-        """Return why IDs have no answer when the time of a call is over."""
+    def why_timed_out(self, timeout_s: float) -> Failure:
+        """Return why IDs have no answer when the time of a call is over: for `AnswerStream.give_up`.
+
+        Args:
+            timeout_s: How many seconds it had.
+        """
         status = self.status()
         why = status.trouble or (f"waiting for {status.waiting_for.text}" if status.waiting_for else "")
         return Failure(f"no answer within {timeout_s:g} s{f' ({why})' if why else ''}", kind=FailureKind.TIMEOUT)

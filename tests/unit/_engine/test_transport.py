@@ -393,7 +393,7 @@ async def test_a_refused_port_was_never_asked() -> None:
 
 
 async def test_a_name_that_does_not_resolve_was_never_asked() -> None:
-    with pytest.raises(NotSentError, match="the name data-api.invalid was not found"):
+    with pytest.raises(NotSentError, match=r"the name data-api\.invalid was not found"):
         await attempt("https://data-api.invalid", timeouts=Timeouts())
 
 
@@ -424,7 +424,10 @@ async def test_a_connection_that_cannot_be_made_in_time_was_never_asked() -> Non
 )
 async def test_a_certificate_that_cannot_be_trusted_stops_the_run(host: str, trusted: str | None) -> None:
     async with RawServer(sending(zipped(BODY)), tls=server_context(host)) as server:
-        with pytest.raises(ServerRefusedError, match="certificate of 127.0.0.1 cannot be trusted: .*(self-signed|not valid for|signature|issuer)") as caught:
+        with pytest.raises(
+            ServerRefusedError,
+            match=r"certificate of 127\.0\.0\.1 cannot be trusted: .*(self-signed|not valid for|signature|issuer)",
+        ) as caught:
             await attempt(server.url, tls=trusting_client(trusted) if trusted else None)
 
         assert server.requests == 0, "the credentials were shown to it"
