@@ -44,11 +44,10 @@ class Proxy:
     """The address, without credentials."""
 
     def __init__(self, url: str) -> None:
-        parsed = _parsed(url)
+        self.url, self._authorization, problem = _parsed(url)
         url = ""  # a traceback may show local variables
-        if isinstance(parsed, str):
-            raise UsageError(parsed)
-        self.url, self._authorization = parsed
+        if problem is not None:
+            raise UsageError(problem)
 
     def __repr__(self) -> str:
         return f"Proxy({str(self.url)!r}{', with credentials' if self.has_credentials else ''})"
@@ -88,24 +87,38 @@ class Proxy:
             return None
         for name in ("https_proxy", "all_proxy"):
             if text := _first(environ, name):
-                parsed = _parsed(text)
-                text = ""
-                if isinstance(parsed, str):
-                    raise UsageError(f"{name.upper()}: {parsed}; or go without, with --no-proxy")
-                proxy = cls.__new__(cls)
-                proxy.url, proxy._authorization = parsed
-                return proxy
+                try:
+                    return cls(text)
+                except UsageError as error:
+                    text = ""
+                    raise UsageError(f"{name.upper()}: {error}; or go without, with --no-proxy") from None
         return None
 
 
-def _parsed(text: str) -> tuple[URL, Callable[[], str | None]] | str:
-    """Return the address and its credentials, or why there are none. Never quotes the text, which may hold a password."""
+def _parsed(text: str) -> tuple[URL, Callable[[], str | None], str | None]:
+    """Return the address, its credentials, and what is wrong with it: never quoting the text, which may hold a password."""
+    problem = _problem_of(text)
+    if problem is not None:
+        return URL(), lambda: None, problem
+    url = _url_of(text)
+    authorization = None
+    if url.raw_user is not None or url.raw_password is not None:
+        pair = f"{unquote(url.raw_user or '')}:{unquote(url.raw_password or '')}"
+        authorization = _Header(f"Basic {base64.b64encode(pair.encode()).decode()}")
+    return URL.build(scheme=url.scheme, host=url.host or "", port=url.port), lambda: authorization, None
+
+
+def _url_of(text: str) -> URL:
+    text = text.strip()
+    return URL(text if "://" in text else f"http://{text}")
+
+
+def _problem_of(text: str) -> str | None:
     if not isinstance(text, str) or not text.strip():
         return "a proxy is an address as http://proxy.example:3128"
-    text = text.strip()
     try:
-        url = URL(text if "://" in text else f"http://{text}", encoded=False)
-        host, user, password, _ = url.host, url.raw_user, url.raw_password, url.port
+        url = _url_of(text)
+        host, _ = url.host, url.port
     except ValueError:
         host = None
     if not host:
@@ -120,11 +133,7 @@ def _parsed(text: str) -> tuple[URL, Callable[[], str | None]] | str:
             "the proxy's address has more than a host and a port: if that is the password, percent-encode it, as %2F for / "
             "and %23 for #"
         )
-    authorization = None
-    if user is not None or password is not None:
-        pair = f"{unquote(user or '')}:{unquote(password or '')}"
-        authorization = _Header(f"Basic {base64.b64encode(pair.encode()).decode()}")
-    return URL.build(scheme=url.scheme, host=host, port=url.port), lambda: authorization
+    return None
 
 
 def _first(environ: Mapping[str, str], name: str) -> str | None:

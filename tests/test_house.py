@@ -64,7 +64,6 @@ TESTED_ELSEWHERE = {
     "cli.backfill.status": "unit/cli/backfill/test_run.py",
     "cli.backfill.verify": "unit/cli/backfill/test_run.py",
     "cli.streams": "unit/cli/test_app.py",
-    "client": "unit/_engine/test_stream.py, independent/",
 }
 """Modules without a test file of their own, and where they are tested."""
 

@@ -318,7 +318,7 @@ def map_connect_error(error: Exception, proxy: Proxy | None) -> NotSentError | S
         return _proxy_error(error.status, proxy)
     certificate_error = _certificate_error(error)
     if certificate_error is not None:
-        host = error.host if isinstance(error, aiohttp.ClientConnectorCertificateError) else "the server"
+        host = error.host if isinstance(error, aiohttp.ClientConnectorCertificateError) else "the API"
         return ServerRefusedError(certificate_message(certificate_error, host))
     to = f"the proxy {proxy}" if proxy is not None else None
     if isinstance(error, aiohttp.ClientConnectorError):
@@ -364,9 +364,12 @@ def _proxy_error(status: int, proxy: Proxy | None) -> NotSentError | ProxyError:
 
 def _certificate_error(error: BaseException) -> ssl.SSLCertVerificationError | None:
     """Return OpenSSL's error, if a certificate cannot be trusted."""
-    for each in (getattr(error, "certificate_error", None), getattr(error, "os_error", None), error):
-        if isinstance(each, ssl.SSLCertVerificationError):
-            return each
+    each: BaseException | None = error
+    while each is not None:  # asyncio of Python 3.11 raises another error on top, when TLS is in TLS
+        for found in (getattr(each, "certificate_error", None), getattr(each, "os_error", None), each):
+            if isinstance(found, ssl.SSLCertVerificationError):
+                return found
+        each = each.__cause__ or each.__context__
     return None
 
 

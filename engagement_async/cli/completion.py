@@ -57,8 +57,9 @@ def complete_group_by(ctx: click.Context, _param: click.Parameter, incomplete: s
 
 
 def _endpoints(ctx: click.Context) -> list[Endpoint]:
-    named = ctx.params.get("endpoint")
-    return [ENDPOINTS[named]] if named in ENDPOINTS else list(ENDPOINTS.values())
+    # While the option that is completed has no value yet, click leaves all arguments unparsed.
+    words = [ctx.params.get("endpoint"), *ctx.args]
+    return [ENDPOINTS[word] for word in words if word in ENDPOINTS] or list(ENDPOINTS.values())
 
 
 def _last_of_list(incomplete: str, names: list[str]) -> list[CompletionItem]:

@@ -71,7 +71,7 @@ class Connection:
     base_url: str
     proxy: Proxy | None = None
     proxy_from: str | None = None
-    """What named the proxy, as `HTTPS_PROXY`."""
+    """What named the proxy, as `--proxy`."""
     ca_file: str | None = None
     allow_http_to: tuple[str, ...] = ()
     _tls: ssl.SSLContext | None = field(default=None, repr=False)
@@ -127,7 +127,7 @@ def _proxy(
     if given is not None:
         return Proxy(given), "ENGAGEMENT_PROXY" if environ.get("ENGAGEMENT_PROXY") else str(settings.path)
     proxy = Proxy.from_environment(environ, base_url)
-    return proxy, "HTTPS_PROXY" if proxy is not None else None
+    return proxy, "the environment" if proxy is not None else None
 
 
 def _context(ca_file: str | None, environ: Mapping[str, str]) -> ssl.SSLContext | None:

@@ -94,7 +94,7 @@ class ConnectProxy:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         self.heads.append(head)
         method, target, _ = head.split(" ", 2)
-        host, _, port = target.rpartition(":")
+        host = target.rpartition(":")[0]
         headers = {
             name.strip().lower(): value.strip()
             for name, _, value in (line.partition(":") for line in head.split("\r\n")[1:])
