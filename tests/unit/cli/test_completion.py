@@ -27,7 +27,7 @@ def complete(line: str) -> list[tuple[str, str]]:
         text=True,
         check=True,
     )
-    return [tuple(item.split(",", 1)) for item in done.stdout.splitlines()]  # type: ignore[misc]
+    return [tuple(item.split(",", 1)) for item in done.stdout.split()]  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
