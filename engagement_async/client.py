@@ -364,7 +364,7 @@ class EngagementClient:
             is_read = answers.is_read
         result = merger.result()
         if not is_read:
-            note = "the time was over before tweet_ids was read to its end: IDs that were not read are in no list"
+            note = "the time was over before tweet_ids was read to its end: IDs that no batch had yet are in no list"
             result.notes = (*result.notes, note)
         return result
 

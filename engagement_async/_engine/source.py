@@ -81,13 +81,11 @@ class BatchSource:
 
     def rest(self) -> Iterator[Batch | SpanBatch]:
         """Read a sync source to its end; of an async one, hand out what was read and not taken."""
-        if self._pending is not None and self._pending.done() and not self._pending.cancelled():
-            pending, self._pending = self._pending, None
-            if (batch := pending.result()) is not None:
-                yield batch
-        if not self.is_exhausted and not isinstance(self._batches, AsyncIterator):
+        while self._read:
+            yield self._read.popleft()
+        if not self._has_ended and not isinstance(self._batches, AsyncIterator):
             yield from self._batches
-            self.is_exhausted = True
+            self._has_ended = True
 
     async def aclose(self) -> None:
         """Stop reading, and close an async generator."""

@@ -150,15 +150,14 @@ def fetch(
         )
         result = gather(query, distinct, shared, connection, reporter, concurrency, max_duration)
         outputs.write(result)
-    exit_code = exit_code_of_result(result, rejected)
-    report_outcomes(result, rejected, reporter, exit_code)
-    return exit_code
+    report_outcomes(result, rejected, reporter)
+    return exit_code_of_result(result, rejected)
 
 
 def exit_code_of_result(result: EngagementResult, rejected: int) -> int:
-    """Return the exit code of a fetch with this result."""
+    """Return the exit code of a fetch that came to its end."""
     kinds = {reason.kind for reason in result.failed_tweet_ids.values() if isinstance(reason, Failure)}
-    if FailureKind.TIMEOUT in kinds:
+    if kinds & {FailureKind.TIMEOUT, FailureKind.OUTAGE}:
         return INCOMPLETE
     return SOME_FAILED if result.failed_tweet_ids or rejected else OK
 
@@ -297,7 +296,7 @@ class Outputs:
             file.flush()
 
 
-def report_outcomes(result: EngagementResult, rejected: int, reporter: Reporter, exit_code: int) -> None:
+def report_outcomes(result: EngagementResult, rejected: int, reporter: Reporter) -> None:
     """Where every ID ended up, on stderr; those that failed or are forbidden one by one, with the reason."""
     outcomes = {**result.outcomes, **({"rejected": rejected} if rejected else {})}
     reporter.event(
@@ -307,7 +306,7 @@ def report_outcomes(result: EngagementResult, rejected: int, reporter: Reporter,
         forbidden=result.forbidden_tweet_ids,
         unsupported=result.unsupported_tweet_ids,
         failed=result.failed_tweet_ids,
-        exit_code=exit_code,
+        exit_code=exit_code_of_result(result, rejected),
     )
     reporter.counts(outcomes)
     for metric, ids in result.unsupported_tweet_ids.items():
