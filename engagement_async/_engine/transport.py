@@ -134,6 +134,7 @@ class _Connector(aiohttp.TCPConnector):
             connection = await self._connect(req, traces, timeout)
         except _ERRORS as error:
             failure = map_connect_error(error, self._proxy)
+            self._cancel_timer()  # the failure itself is told
         else:
             if not self._has_connected:
                 self._has_connected, self.trouble = True, None

@@ -38,7 +38,7 @@ from engagement_async._core.recovery import admit, cancel, decide
 from engagement_async._core.request import Request
 from engagement_async._engine.sender import Call, Sender
 from engagement_async._engine.source import Batches, BatchSource
-from engagement_async.errors import EngagementError
+from engagement_async.errors import EngagementError, NotSentError
 
 __all__ = ["Workers"]
 
@@ -287,8 +287,9 @@ class Workers:
         )
         if breaker.is_open and not was_open:
             logger.warning(
-                "%s does not answer (%s): probing with single Tweets until it does",
+                "%s %s (%s): probing with single Tweets until that ends",
                 self._parsers[0].query.endpoint.name,
+                "cannot be reached" if isinstance(breaker.last_error, NotSentError) else "does not answer",
                 breaker.last_error,
             )
         elif was_open and not breaker.is_open:
