@@ -374,7 +374,9 @@ def _certificate_error(error: BaseException) -> ssl.SSLCertVerificationError | N
     return None
 
 
-_NOT_YET_VALID, _EXPIRED, _OTHER_HOST, _OTHER_ADDRESS = 9, 10, 62, 64
+_DATES = (9, 10)
+_NAMES = (62, 63, 64)
+_ISSUERS = (2, 18, 19, 20, 21)
 """X509_V_ERR_...: https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/"""
 
 
@@ -382,13 +384,18 @@ def certificate_message(error: ssl.SSLCertVerificationError, host: str) -> str:
     """Return why a certificate cannot be trusted, in OpenSSL's words, and what to do."""
     reason = getattr(error, "verify_message", "") or "no reason given"
     code = getattr(error, "verify_code", None)
-    if code in (_OTHER_HOST, _OTHER_ADDRESS):
-        fix = "check base_url and the proxy"
-    elif code in (_EXPIRED, _NOT_YET_VALID):
-        fix = "check this machine's date; if that is right, whoever runs the server must renew it"
+    if code in _NAMES:
+        fix = "Check base_url and the proxy"
+    elif code in _DATES:
+        fix = "Check this machine's date; if that is right, whoever runs the server must renew the certificate"
+    elif code is None or code in _ISSUERS:
+        fix = "If an authority of your own signed it, name that one's file with SSL_CERT_FILE or --ca-file (in Python: tls)"
     else:
-        fix = "if an authority of your own signed it, name that one's file with SSL_CERT_FILE or --ca-file (in Python: tls)"
-    return f"the certificate of {host} cannot be trusted: {reason.rstrip('.')}. To mend it, {fix}"
+        fix = (
+            "It breaks a rule of RFC 5280, which Python enforces from 3.13 on: have it issued anew (in Python, a tls "
+            "context without VERIFY_X509_STRICT takes it)"
+        )
+    return f"the certificate of {host} cannot be trusted: {reason.rstrip('.')}. {fix}"
 
 
 def is_out_of_files(error: OSError) -> bool:

@@ -27,7 +27,7 @@ import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engagement_async._core.rate_limit import RateLimit
@@ -75,6 +75,11 @@ class OpenFile:
             (at for path in folder.glob("slot-*") if (at := _modified_at(path)) is not None), default=0.0
         )
         self.number = os.open(folder / "ledger", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _check_lockable(self.number)
+        except OSError:
+            os.close(self.number)
+            raise
         size = PAGE + 2 * block_bytes()
         if os.fstat(self.number).st_size < size:
             os.ftruncate(self.number, size)  # with zeros: no ledger yet
@@ -408,6 +413,13 @@ def make_private_folder(path: Path) -> None:
     for folder in (*reversed(path.parents), path):
         if not folder.exists():
             folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _check_lockable(descriptor: int) -> None:
+    """Raise `OSError` on a file system that locks nothing; another process's lock is none of its business."""
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _lock_slot(file: OpenFile, slot: int) -> int | None:
