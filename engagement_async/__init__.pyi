@@ -34,6 +34,7 @@ from .errors import AuthError as AuthError
 from .errors import BodyError as BodyError
 from .errors import DisconnectedError as DisconnectedError
 from .errors import EngagementError as EngagementError
+from .errors import FailedTweetsError as FailedTweetsError
 from .errors import InvalidAnswerError as InvalidAnswerError
 from .errors import JobCorruptError as JobCorruptError
 from .errors import JobDiskError as JobDiskError
@@ -42,11 +43,13 @@ from .errors import JobIncompleteError as JobIncompleteError
 from .errors import JobLockedError as JobLockedError
 from .errors import NotSentError as NotSentError
 from .errors import OtherJobError as OtherJobError
+from .errors import ProxyError as ProxyError
 from .errors import RateLimitedError as RateLimitedError
 from .errors import RequestRefusedError as RequestRefusedError
 from .errors import ServerError as ServerError
 from .errors import ServerRefusedError as ServerRefusedError
 from .errors import UsageError as UsageError
+from .proxy import Proxy as Proxy
 
 __all__ = [
     "HISTORICAL",
@@ -71,6 +74,7 @@ __all__ = [
     "EngagementClient",
     "EngagementError",
     "EngagementResult",
+    "FailedTweetsError",
     "Failure",
     "FailureKind",
     "InvalidAnswerError",
@@ -85,6 +89,8 @@ __all__ = [
     "OAuth1Credentials",
     "OtherJobError",
     "OwnerResult",
+    "Proxy",
+    "ProxyError",
     "Query",
     "RateLimit",
     "RateLimitedError",

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self, cast
 
 from engagement_async import __version__
-from engagement_async._core.batches import TweetIds, chunk
+from engagement_async._core.answer import Answer
+from engagement_async._core.batches import TweetIds, check_tweet_ids, chunk
 from engagement_async._core.endpoints import ENDPOINTS, HISTORICAL, LAST_28_HOURS, TOTALS, GroupBy, Metric
 from engagement_async._core.merging import Merger
+from engagement_async._core.outcomes import Failure, FailureKind
 from engagement_async._core.owned_batches import OwnedIds, Tweets, TweetsByOwner, chunk_by_owner
 from engagement_async._core.query import Bound, Query
 from engagement_async._core.rate_limit import RateLimit
@@ -38,6 +40,7 @@ from engagement_async.config import (
 from engagement_async.credential_store import CredentialStore, Lookup, as_store
 from engagement_async.credentials import Credentials
 from engagement_async.errors import UsageError
+from engagement_async.proxy import Proxy
 
 __all__ = ["ClientStatus", "EngagementClient"]
 
@@ -59,6 +62,8 @@ class ClientStatus:
     """Seconds until the next request may be sent, while a call waits for that; otherwise 0."""
     waiting_for: WaitReason | None
     """Why requests wait; None if none does."""
+    trouble: str | None = None
+    """Why nothing is answered at the moment, as a name that is not found; None if there is no such trouble."""
 
 
 class EngagementClient:
@@ -85,6 +90,10 @@ class EngagementClient:
         concurrency: Maximum requests in flight across concurrent calls. Each additional concurrent call may always have one
             request in flight beyond this limit.
         base_url: Address of the API: https, or http to a loopback address.
+        proxy: The HTTP proxy between this machine and the API: its address, with `user:password@` if it wants them, or a
+            `Proxy`. Used for https alone. None: no proxy, whatever the environment says.
+        allow_http_to: The name of a host, or several, that `base_url` may reach by plain http, which shows the credentials
+            to the network: for an emulator in another container.
         scheduler: Used instead of `rate_limit`, to share one contract between clients or processes.
         outage_timeout_s: Seconds to wait for an API that answers nobody, before Tweets are reported as failed.
         timeouts: Seconds for one attempt.
@@ -103,6 +112,8 @@ class EngagementClient:
         rate_limit: RateLimit | Sequence[RateLimit] | None = None,
         concurrency: int = 16,
         base_url: str = DEFAULT_BASE_URL,
+        proxy: Proxy | str | None = None,
+        allow_http_to: str | Iterable[str] = (),
         scheduler: Scheduler | None = None,
         outage_timeout_s: float = DEFAULT_OUTAGE_TIMEOUT_S,
         timeouts: Timeouts | None = None,
@@ -134,7 +145,10 @@ class EngagementClient:
                 raise UsageError(f"{name} is a {kind.__name__}(...), not {value!r}")
         self._credentials: Credentials | CredentialStore = store or cast("Credentials", credentials)
         self._store = store
-        self._base_url = checked_base_url(base_url)
+        self._base_url = checked_base_url(base_url, allow_http_to)
+        proxy = proxy if proxy is None or isinstance(proxy, Proxy) else Proxy(proxy)
+        if proxy is not None and self._base_url.scheme != "https":
+            raise UsageError("proxy is for https alone: over plain http it would read the credentials. Leave it out")
         self._concurrency = concurrency
         self._outage_timeout_s = outage_timeout_s
         self._timeouts = timeouts or Timeouts()
@@ -144,7 +158,7 @@ class EngagementClient:
             if limit.endpoint not in (None, *ENDPOINTS):
                 raise UsageError(f"RateLimit has no endpoint {limit.endpoint!r}: name one of {', '.join(ENDPOINTS)}")
         self._size_limits = size_limits or SizeLimits()
-        self._transport = AiohttpTransport(timeouts=self._timeouts, size_limits=self._size_limits, tls=tls)
+        self._transport = AiohttpTransport(timeouts=self._timeouts, size_limits=self._size_limits, tls=tls, proxy=proxy)
         self._sender: Sender | None = None
         self._coalescer = None if coalesce is None else Coalescer(coalesce, self.stream_batches)
 
@@ -176,10 +190,14 @@ class EngagementClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the client and its connections: what the end of `async with` does. A second time it does nothing."""
         if self._coalescer is not None:
             await self._coalescer.aclose()
         self._sender = None
-        await self._transport.__aexit__(kind, error, trace)
+        await self._transport.aclose()
 
     async def totals(
         self,
@@ -187,6 +205,7 @@ class EngagementClient:
         *,
         engagement_types: Iterable[Metric | str],
         groupings: Groupings,
+        timeout: float | None = None,  # noqa: ASYNC109 - it returns what came
     ) -> EngagementResult:
         """Return the current totals: POST /insights/engagement/totals, 250 Tweets per request.
 
@@ -195,6 +214,7 @@ class EngagementClient:
                 credential store: a mapping of owners to IDs, pairs `(owner, tweet_id)`, or `TweetsByOwner`.
             engagement_types: Metrics of the endpoint, at least one.
             groupings: Maps one to three names of your choice to `group_by` lists. Their order is the nesting order.
+            timeout: Seconds after which the result has what came by then; all other IDs failed with `FailureKind.TIMEOUT`.
 
         Returns:
             One merged result in which every ID has an outcome. Problems with individual Tweets are in it and never raise.
@@ -205,9 +225,11 @@ class EngagementClient:
             AccessRefusedError: The API refuses this application or account.
             RequestRefusedError: The API refuses the request, whatever its IDs.
             ServerRefusedError: The address or the set-up is wrong.
+            ProxyError: The proxy refuses.
             RateLimitedError: The API refused for the rate, without end.
         """
-        return await self._fetch(Query(TOTALS, engagement_types=engagement_types, groupings=groupings), tweet_ids)
+        query = Query(TOTALS, engagement_types=engagement_types, groupings=groupings)
+        return await self._fetch(query, tweet_ids, timeout)
 
     async def last_28_hours(
         self,
@@ -215,6 +237,7 @@ class EngagementClient:
         *,
         engagement_types: Iterable[Metric | str],
         groupings: Groupings,
+        timeout: float | None = None,  # noqa: ASYNC109 - it returns what came
     ) -> EngagementResult:
         """Return the last 28 hours: POST /insights/engagement/28hr, 25 Tweets per request.
 
@@ -223,6 +246,7 @@ class EngagementClient:
                 credential store: a mapping of owners to IDs, pairs `(owner, tweet_id)`, or `TweetsByOwner`.
             engagement_types: Metrics of the endpoint, at least one.
             groupings: Maps one to three names of your choice to `group_by` lists. Their order is the nesting order.
+            timeout: Seconds after which the result has what came by then; all other IDs failed with `FailureKind.TIMEOUT`.
 
         Returns:
             One merged result in which every ID has an outcome. Problems with individual Tweets are in it and never raise.
@@ -233,11 +257,11 @@ class EngagementClient:
             AccessRefusedError: The API refuses this application or account.
             RequestRefusedError: The API refuses the request, whatever its IDs.
             ServerRefusedError: The address or the set-up is wrong.
+            ProxyError: The proxy refuses.
             RateLimitedError: The API refused for the rate, without end.
         """
-        return await self._fetch(
-            Query(LAST_28_HOURS, engagement_types=engagement_types, groupings=groupings), tweet_ids
-        )
+        query = Query(LAST_28_HOURS, engagement_types=engagement_types, groupings=groupings)
+        return await self._fetch(query, tweet_ids, timeout)
 
     async def historical(
         self,
@@ -247,6 +271,7 @@ class EngagementClient:
         groupings: Groupings,
         start: Bound | None = None,
         end: Bound | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - it returns what came
     ) -> EngagementResult:
         """Return any time range since 2014-09-01: POST /insights/engagement/historical, 25 Tweets per request.
 
@@ -259,6 +284,7 @@ class EngagementClient:
             groupings: Maps one to three names of your choice to `group_by` lists. Their order is the nesting order.
             start: Inclusive start in UTC: `2015-08-01`, `2015-07-01T12:24:00Z`, a `date` or an aware `datetime`.
             end: Exclusive end, likewise.
+            timeout: Seconds after which the result has what came by then; all other IDs failed with `FailureKind.TIMEOUT`.
 
         Returns:
             One merged result in which every ID has an outcome. Problems with individual Tweets are in it and never raise.
@@ -269,10 +295,11 @@ class EngagementClient:
             AccessRefusedError: The API refuses this application or account.
             RequestRefusedError: The API refuses the request, whatever its IDs.
             ServerRefusedError: The address or the set-up is wrong.
+            ProxyError: The proxy refuses.
             RateLimitedError: The API refused for the rate, without end.
         """
         query = Query(HISTORICAL, engagement_types=engagement_types, groupings=groupings, start=start, end=end)
-        return await self._fetch(query, tweet_ids)
+        return await self._fetch(query, tweet_ids, timeout)
 
     def stream(self, query: Query, tweet_ids: Tweets) -> AnswerStream:
         """Return the answers one by one, in order of arrival, in bounded memory. Exactly one `Answer` per batch.
@@ -333,7 +360,8 @@ class EngagementClient:
             reason = WaitReason.RATE_LIMITED
         elif waiting_s:
             reason = WaitReason.CONTRACT
-        return ClientStatus(sender.requests, sender.in_flight, max(waiting_s, held_s), reason)
+        trouble = sender.trouble or self._transport.trouble
+        return ClientStatus(sender.requests, sender.in_flight, max(waiting_s, held_s), reason, trouble)
 
     @property
     def _opened(self) -> Sender:
@@ -341,18 +369,59 @@ class EngagementClient:
             raise UsageError("the client is not open: use it in `async with EngagementClient(...) as client:`")
         return self._sender
 
-    async def _fetch(self, query: Query, tweet_ids: Tweets) -> EngagementResult:
+    async def _fetch(self, query: Query, tweet_ids: Tweets, timeout_s: float | None) -> EngagementResult:
+        if timeout_s is not None:
+            check_seconds("timeout", timeout_s)
         query, notes = _clipped(query)
         if self._coalescer is not None and self._store is None and self._opened:
             ids = cast("TweetIds", tweet_ids)
             if self._coalescer.takes(ids, query):
                 check_query(query, cast("Credentials", self._credentials))
-                return await self._coalescer.fetch(query, ids)
+                return await self._share(self._coalescer, query, ids, timeout_s)
         merger = Merger(query, notes=notes)
         async with self.stream(query, tweet_ids) as answers:
-            async for answer in answers:
-                merger.add(answer)
+            try:
+                async with asyncio.timeout(timeout_s) as scope:
+                    async for answer in answers:
+                        merger.add(answer)
+            except TimeoutError:
+                if not scope.expired():  # the source's own
+                    raise
+                await answers.give_up(self.why_timed_out(timeout_s or 0.0))
+                async for answer in answers:
+                    merger.add(answer)
+            is_read = answers.is_read
+        result = merger.result()
+        if not is_read:
+            note = "the time was over before tweet_ids was read to its end: IDs that no batch had yet are in no list"
+            result.notes = (*result.notes, note)
+        return result
+
+    async def _share(
+        self, coalescer: Coalescer, query: Query, tweet_ids: Collection[str | int], timeout_s: float | None
+    ) -> EngagementResult:
+        """Return the result of a call that may share requests; without an answer in time all of its IDs failed."""
+        self._opened.check_loop()
+        try:
+            async with asyncio.timeout(timeout_s) as scope:
+                return await coalescer.fetch(query, tweet_ids)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+        ids = tuple(dict.fromkeys(check_tweet_ids(list(tweet_ids))))
+        merger = Merger(query)
+        merger.add(Answer(0, ids, failed_tweet_ids=dict.fromkeys(ids, self.why_timed_out(timeout_s or 0.0))))
         return merger.result()
+
+    def why_timed_out(self, timeout_s: float) -> Failure:
+        """Return why IDs have no answer when the time of a call is over: for `AnswerStream.give_up`.
+
+        Args:
+            timeout_s: How many seconds it had.
+        """
+        status = self.status()
+        why = status.trouble or (f"waiting for {status.waiting_for.text}" if status.waiting_for else "")
+        return Failure(f"no answer within {timeout_s:g} s{f' ({why})' if why else ''}", kind=FailureKind.TIMEOUT)
 
 
 def _clipped(query: Query) -> tuple[Query, tuple[str, ...]]:

@@ -22,12 +22,23 @@ IMPURE = {"asyncio", "aiohttp", "time", "socket", "ssl", "threading", "random", 
 MAY_IMPORT = {
     "errors": set(),
     "_core": {"errors"},
-    "config": {"errors"},
+    "proxy": {"errors"},
+    "config": {"errors", "proxy"},
     "credentials": {"errors"},
     "credential_store": {"credentials", "errors"},
     "_progress": {"errors", "_core"},
-    "_engine": {"errors", "_core", "config", "credential_store", "credentials", "_progress"},
-    "client": {"errors", "_core", "config", "credential_store", "credentials", "_progress", "_engine", "__version__"},
+    "_engine": {"errors", "_core", "config", "credential_store", "credentials", "proxy", "_progress"},
+    "client": {
+        "errors",
+        "_core",
+        "config",
+        "credential_store",
+        "credentials",
+        "proxy",
+        "_progress",
+        "_engine",
+        "__version__",
+    },
     "_ids": {"errors", "_core"},
     "_export": {"errors", "_core"},
     "backfill": {
@@ -67,7 +78,6 @@ TESTED_ELSEWHERE = {
     "cli.backfill.status": "unit/cli/backfill/test_run.py",
     "cli.backfill.verify": "unit/cli/backfill/test_run.py",
     "cli.streams": "unit/cli/test_app.py",
-    "client": "unit/_engine/test_stream.py, independent/",
 }
 """Modules without a test file of their own, and where they are tested."""
 

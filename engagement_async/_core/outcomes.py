@@ -32,6 +32,8 @@ class FailureKind(StrEnum):
     """The API fails at this Tweet (5xx, cut or invalid answers) while it answers for others."""
     OUTAGE = "outage"
     """The API answered nobody until the outage timeout. The Tweet itself may be fine: a job leaves it pending."""
+    TIMEOUT = "timeout"
+    """The time of the call (`timeout`) was over before the Tweet was answered. The Tweet itself may be fine."""
     CREDENTIALS = "credentials"
     """The credentials of the Tweet's owner are refused or unknown."""
     UNREPRESENTABLE = "unrepresentable"
@@ -73,6 +75,7 @@ _WORST_FIRST = (
     FailureKind.CREDENTIALS,
     FailureKind.MISSING,
     FailureKind.SERVER,
+    FailureKind.TIMEOUT,
     FailureKind.OUTAGE,
 )
 """The API's own word on a Tweet first, what may pass last: an outage alone leaves an ID pending in a job."""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import orjson
 
 from engagement_async._core.endpoints import Endpoint, GroupBy, Metric
+from engagement_async._core.spelling import did_you_mean
 from engagement_async.errors import UsageError
 
 __all__ = ["OWNER", "RESERVED_KEYS", "UNSUPPORTED_KEYS", "Bound", "FakeZeros", "Query", "fake_zeros_in"]
@@ -205,6 +206,29 @@ def fake_zeros_in(query: Query) -> FakeZeros | None:
     return FakeZeros(metrics, until, span[1] <= until) if metrics and span[0] < until else None
 
 
+_METRICS_ALSO_CALLED = {
+    "likes": "favorites",
+    "reposts": "retweets",
+    "quotes": "quote_tweets",
+    "views": "impressions",
+    "clicks": "url_clicks",
+    "link_clicks": "url_clicks",
+    "media_clicks": "media_engagements",
+    "follows": "user_follows",
+    "profile_clicks": "user_profile_clicks",
+}
+"""Words of X's pages and of other tools."""
+_GROUP_BY_ALSO_CALLED = {
+    "tweet": "tweet.id",
+    "tweet_id": "tweet.id",
+    "id": "tweet.id",
+    "type": "engagement.type",
+    "metric": "engagement.type",
+    "day": "engagement.day",
+    "hour": "engagement.hour",
+}
+
+
 def _checked_types(endpoint: Endpoint, types: Iterable[str]) -> tuple[str, ...]:
     if isinstance(types, str):
         raise UsageError(f"engagement_types takes a list of metrics, not one string: write [{types!r}]")
@@ -215,8 +239,9 @@ def _checked_types(endpoint: Endpoint, types: Iterable[str]) -> tuple[str, ...]:
         raise UsageError(f"engagement_types is empty: name at least one of {_listed(endpoint.metrics)}")
     for metric in checked:
         if metric not in endpoint.metrics:
+            hint = did_you_mean(metric, endpoint.metrics, also_called=_METRICS_ALSO_CALLED)
             raise UsageError(
-                f"{endpoint.name} has no metric {metric!r}: take engagement_types from {_listed(endpoint.metrics)}"
+                f"{endpoint.name} has no metric {metric!r}{hint}: take engagement_types from {_listed(endpoint.metrics)}"
             )
     _refuse_twice("engagement_types", checked)
     return checked
@@ -251,8 +276,9 @@ def _checked_group_by(endpoint: Endpoint, name: str, group_by: Sequence[str]) ->
         if value == OWNER:
             raise UsageError(f"grouping {name!r} has {OWNER!r} inside: it is the outermost level, so put it first")
         if value not in endpoint.group_by:
+            hint = did_you_mean(value, endpoint.group_by, also_called=_GROUP_BY_ALSO_CALLED)
             raise UsageError(
-                f"{endpoint.name} cannot group by {value!r} (grouping {name!r}): take {_listed(endpoint.group_by)}"
+                f"{endpoint.name} cannot group by {value!r} (grouping {name!r}){hint}: take {_listed(endpoint.group_by)}"
             )
     _refuse_twice(f"grouping {name!r}", checked)
     if len(checked) == len(FULL_ORDERS[0]) and checked not in FULL_ORDERS:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from engagement_async._core.answer import Window
 from engagement_async._core.groupings import Grouping, iter_rows, key_columns, split_by_levels
 from engagement_async._core.outcomes import OwnerResult
 from engagement_async._core.query import OWNER, UNSUPPORTED_KEYS, Query
-from engagement_async.errors import UsageError
+from engagement_async.errors import FailedTweetsError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,6 +88,21 @@ class EngagementResult:
             "forbidden": len(self.forbidden_tweet_ids),
             "failed": len(self.failed_tweet_ids),
         }
+
+    def raise_for_failed(self) -> Self:
+        """Return the result itself if no ID failed, for those who want all or an error.
+
+        Deleted, protected, forbidden and unsupported Tweets did not fail: that is what the API says of them.
+
+        Raises:
+            FailedTweetsError: IDs failed. It says how many and why, and has them as `failed_tweet_ids`.
+        """
+        if self.failed_tweet_ids:
+            reasons = Counter(self.failed_tweet_ids.values()).most_common(3)
+            why = "; ".join(f"{count:,} x {reason}" for reason, count in reasons)
+            failed, ids = len(self.failed_tweet_ids), len(self.tweet_ids)
+            raise FailedTweetsError(f"{failed:,} of {ids:,} IDs failed: {why}", self.failed_tweet_ids)
+        return self
 
     def to_response(self) -> dict[str, Any]:
         """Return the result as the API itself would write it: leaves are strings, empty lists of IDs are left out."""

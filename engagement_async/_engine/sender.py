@@ -25,11 +25,13 @@ from engagement_async._engine.scheduler import Lane, Scheduler, loop_clock
 from engagement_async._engine.transport import Response, Transport
 from engagement_async.credential_store import CredentialStore
 from engagement_async.credentials import Credentials, Signer
-from engagement_async.errors import APIError, AttemptError, NotSentError
+from engagement_async.errors import APIError, AttemptError, EngagementError, NotSentError, ProxyError, UsageError
 
 __all__ = ["Call", "Sender"]
 
 logger = logging.getLogger("engagement_async")
+request_log = logging.getLogger("engagement_async.requests")
+"""A line a request."""
 
 
 @dataclass(slots=True)
@@ -83,6 +85,9 @@ class Sender:
             "Content-Type": "application/json",
             "User-Agent": user_agent,
         }
+        self._loop = asyncio.get_running_loop()
+        self._has_heard = False
+        self._last_error: EngagementError | None = None
         self._signers: dict[str, tuple[URL, Signer | None]] = {}
         """By endpoint; with a store, each owner's signers are in `_owners`."""
         self._slots = asyncio.Semaphore(concurrency)
@@ -101,6 +106,22 @@ class Sender:
     @property
     def is_any_circuit_open(self) -> bool:
         return any(state.breaker.is_open for state in self.endpoints.values())
+
+    def check_loop(self) -> None:
+        """Raise `UsageError` in another event loop than the one that it was made in: its connections are there."""
+        if self._loop is not asyncio.get_running_loop():
+            raise UsageError(
+                "this client was opened in another event loop, and serves that one alone: open a client in each loop "
+                "(thread); those with the same rate_limit share it"
+            )
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is answered at the moment: the last error of a circuit that is open, or before the first answer."""
+        for state in self.endpoints.values():
+            if state.breaker.is_open and state.breaker.last_error is not None:
+                return str(state.breaker.last_error)
+        return None if self._has_heard or self._last_error is None else str(self._last_error)
 
     def note_change(self) -> None:
         """Wake everybody who waits for a circuit or for a witness."""
@@ -137,7 +158,8 @@ class Sender:
                 response.body,
                 accept_incomplete=accepts_incomplete(request, call.state),
             )
-        except (APIError, AttemptError) as error:
+        except (APIError, AttemptError, ProxyError) as error:
+            self._note_failure(error)
             return Outcome(error, RateHeaders.from_headers(headers), signed_at, self._wall_clock())
         return Outcome(parsed)
 
@@ -159,19 +181,22 @@ class Sender:
             # The token is taken last, so that it is not out while something else is waited for.
             token = await self.scheduler.acquire(call.lane, retry=request.attempts > 0)
             request.attempts += 1
-            return await self._send_signed(url, signer, body, token, endpoint.name)
+            return await self._send_signed(url, signer, body, token, request)
         finally:
             call.in_flight -= 1
             if takes_slot:
                 self._slots.release()
 
     async def _send_signed(
-        self, url: URL, signer: Signer, body: bytes, token: Token, endpoint: str
+        self, url: URL, signer: Signer, body: bytes, token: Token, request: Request
     ) -> tuple[Response, float]:
         self.requests += 1
         self.in_flight += 1
+        endpoint = request.parser.query.endpoint.name
+        sent_at = self.now()
 
         def on_headers(status: int, headers: Mapping[str, str]) -> None:
+            self._has_heard = True
             self.scheduler.settle(token)
             self._yield_to_other_consumers(headers, endpoint, token)
 
@@ -180,16 +205,42 @@ class Sender:
             signed_at = int(self._wall_clock() + self.clock_offset_s)
             header = signer.authorization(signed_at)
             response = await self._transport.post(url, {**self._headers, "Authorization": header}, body, on_headers)
-            return response, signed_at
-        except NotSentError:
+        except (NotSentError, ProxyError) as error:
             self.requests -= 1
             self.scheduler.refund(token)
+            self._log(request, sent_at, error=error)
             raise
-        except BaseException:
+        except BaseException as error:
             self.scheduler.abandon(token, within_s=self._quarantine_s)  # unless the headers had come
+            self._log(request, sent_at, error=error)
             raise
         finally:
             self.in_flight -= 1
+        self._log(request, sent_at, status=response.status)
+        return response, signed_at
+
+    def _log(
+        self, request: Request, sent_at: float, *, status: int | None = None, error: BaseException | None = None
+    ) -> None:
+        """Write a line about an attempt to the log of requests."""
+        if request_log.isEnabledFor(logging.INFO):
+            reason = str(error) if isinstance(error, EngagementError) else type(error).__name__
+            request_log.info(
+                "request endpoint=%s batch=%d attempt=%d ids=%d status=%s seconds=%.3f%s",
+                request.parser.query.endpoint.name,
+                request.batch_number,
+                request.attempts,
+                len(request.tweet_ids),
+                status or "-",
+                self.now() - sent_at,
+                "" if error is None else f" error={reason!r}",
+            )
+
+    def _note_failure(self, error: EngagementError) -> None:
+        """Tell at once of the first failure of all: it is hardly ever an outage, and mostly the set-up."""
+        if not self._has_heard and self._last_error is None and isinstance(error, NotSentError):
+            logger.warning("%s: still trying", error)
+        self._last_error = error
 
     def _yield_to_other_consumers(self, headers: Mapping[str, str], endpoint: str, token: Token) -> None:
         cap = self._other_consumers.observe(

@@ -79,6 +79,14 @@ class BatchSource:
         self._read.clear()
         return batches
 
+    def rest(self) -> Iterator[Batch | SpanBatch]:
+        """Read a sync source to its end; of an async one, hand out what was read and not taken."""
+        while self._read:
+            yield self._read.popleft()
+        if not self._has_ended and not isinstance(self._batches, AsyncIterator):
+            yield from self._batches
+            self._has_ended = True
+
     async def aclose(self) -> None:
         """Stop reading, and close an async generator."""
         if self._reader is not None:

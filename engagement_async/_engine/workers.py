@@ -34,12 +34,13 @@ from engagement_async._core.decisions import (
     Wait,
 )
 from engagement_async._core.merging import merge_parts, split_off_tainted_sums
+from engagement_async._core.outcomes import Failure
 from engagement_async._core.parsing import ResponseParser
 from engagement_async._core.recovery import admit, cancel, conclude, decide
 from engagement_async._core.request import Request
 from engagement_async._engine.sender import Call, Sender
 from engagement_async._engine.source import Batches, BatchSource
-from engagement_async.errors import EngagementError
+from engagement_async.errors import EngagementError, NotSentError
 
 __all__ = ["Workers"]
 
@@ -88,6 +89,7 @@ class Workers:
         self._order = count()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._pending: dict[int, PendingBatch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = 0
         self.error: BaseException | None = None
@@ -96,6 +98,11 @@ class Workers:
     @property
     def are_running(self) -> bool:
         return self._running > 0
+
+    @property
+    def is_source_read(self) -> bool:
+        """Whether the source was read to its end."""
+        return self._source.is_exhausted
 
     @property
     def parked_batches(self) -> int:
@@ -134,6 +141,24 @@ class Workers:
         if self._timer is not None:
             self._timer.cancel()
         await self._source.aclose()
+
+    async def give_up(self, failure: Failure) -> None:
+        """Abort what is in flight, and fail all IDs without an outcome, those that a sync source still has among them."""
+        self.stop()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.error is not None:
+            return
+        while self._pending:
+            pending = next(iter(self._pending.values()))
+            for request in list(pending.open.values()):
+                failed: dict[str, str] = dict.fromkeys(request.tweet_ids, failure)
+                answer = Answer(request.batch_number, request.tweet_ids, failed_tweet_ids=failed)
+                self._settle(request, (answer,), ())
+        for batch in self._source.rest():
+            failed = dict.fromkeys(batch.tweet_ids, failure)
+            self._deliver(Answer(batch.number, batch.tweet_ids, failed_tweet_ids=failed, owner=batch.owner))
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -189,6 +214,7 @@ class Workers:
     def _queue_batch(self, batch: Batch | SpanBatch) -> None:
         parsers = [self._parsers[batch.span]] if isinstance(batch, SpanBatch) else self._parsers
         pending = PendingBatch(batch)
+        self._pending[id(pending)] = pending
         requests = [Request(batch.tweet_ids, parser, batch.number, pending, batch.owner) for parser in parsers]
         pending.add(requests)
         self._new.extend(requests)
@@ -285,8 +311,9 @@ class Workers:
         )
         if breaker.is_open and not was_open:
             logger.warning(
-                "%s does not answer (%s): probing with single Tweets until it does",
+                "%s %s (%s): probing with single Tweets until that ends",
                 self._parsers[0].query.endpoint.name,
+                "cannot be reached" if isinstance(breaker.last_error, NotSentError) else "does not answer",
                 breaker.last_error,
             )
         elif was_open and not breaker.is_open:
@@ -364,6 +391,7 @@ class Workers:
             pending.add(requests)
             self._ready.extend(requests)
         if not pending.open:
+            del self._pending[id(pending)]
             answers = [answer for answer, _ in pending.parts]
             if isinstance(pending.batch, SpanBatch):  # what was settled before was delivered
                 tweet_ids = in_input_order(tweet_ids, {i for answer in answers for i in answer.tweet_ids})

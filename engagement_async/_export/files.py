@@ -58,7 +58,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None  # the hidden name means nothing to anybody
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(OSError):  # some file systems lock nothing
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield hidden
         with suppress(FileNotFoundError):
             hidden.chmod(stat.S_IMODE(target.stat().st_mode))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import time
@@ -15,9 +16,10 @@ import orjson
 
 from engagement_async._core.endpoints import ENDPOINTS
 from engagement_async._core.merging import Merger
-from engagement_async._core.outcomes import count_outcomes
+from engagement_async._core.outcomes import Failure, FailureKind, count_outcomes
 from engagement_async._core.query import Query
 from engagement_async._core.result import EngagementResult
+from engagement_async._engine.stream import AnswerStream
 from engagement_async._export.files import atomic_file, output_stream
 from engagement_async._export.formats import write_parquet
 from engagement_async._export.layout import TABLE_FORMATS
@@ -25,14 +27,17 @@ from engagement_async._export.rows import write_csv, write_jsonl
 from engagement_async._progress import Progress, ProgressMeter, contract_per_minute
 from engagement_async.cli import options
 from engagement_async.cli.app import Session
+from engagement_async.cli.completion import complete_files
 from engagement_async.cli.config import Auth, Settings
+from engagement_async.cli.connection import Connection, connection_options
 from engagement_async.cli.contract import Contract, scheduler_options
-from engagement_async.cli.exit_codes import OK, SOME_FAILED, Interrupted
+from engagement_async.cli.exit_codes import INCOMPLETE, OK, SOME_FAILED, Interrupted
+from engagement_async.cli.logs import log_options, logging_as
 from engagement_async.cli.progress import count, duration, progress_event
 from engagement_async.cli.report import Reporter
 from engagement_async.cli.signals import run_async
+from engagement_async.cli.units import seconds
 from engagement_async.client import EngagementClient, check_query
-from engagement_async.config import DEFAULT_BASE_URL
 from engagement_async.errors import UsageError
 
 __all__ = ["Outputs", "fetch", "gather", "report_outcomes"]
@@ -41,7 +46,7 @@ FORMATS: Final = ("json", *TABLE_FORMATS)
 _PLACE: Final = "{grouping}"
 
 
-@click.command()
+@click.command(cls=options.QueryCommand)
 @options.endpoint_argument
 @click.argument("tweet_ids", nargs=-1, metavar="[ID]...")
 @options.id_options
@@ -52,6 +57,7 @@ _PLACE: Final = "{grouping}"
     "-o",
     default="-",
     metavar="FILE|-",
+    shell_complete=complete_files,
     help="Where to write the result; - is stdout. {grouping} in the name writes one file per grouping.",
 )
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="Default: by the suffix, otherwise json.")
@@ -66,7 +72,15 @@ _PLACE: Final = "{grouping}"
     help="Maximum requests in flight.",
 )
 @click.option("--base-url", metavar="URL", help="Address of the API. Also ENGAGEMENT_BASE_URL.")
+@connection_options
 @click.option("--auth", type=click.Choice(["oauth1", "bearer"]), help="Which credentials to use if both are set.")
+@click.option(
+    "--max-duration",
+    callback=seconds,
+    metavar="TIME",
+    help="Write what came after 90s, 30m, 2h or 1h30m; all other IDs failed. Exit code 5.",
+)
+@log_options
 @options.report_options
 @click.pass_obj
 def fetch(
@@ -85,12 +99,14 @@ def fetch(
     format_: str | None,
     requests_per_minute: int | None,
     period: float,
+    limits: tuple[str, ...],
     scheduler: str | None,
     contract: str | None,
     allow_plaintext_redis: bool,
     concurrency: int,
     base_url: str | None,
     auth: Auth | None,
+    max_duration: float | None,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -102,11 +118,11 @@ def fetch(
     engagement fetch historical --ids - --start 2026-01-01 --end 2026-03-01 -o result.json < ids.txt
 
     Each distinct ID is requested once, and every one is accounted for. Try it against `engagement emulator`. Exit codes: 0
-    all accounted for, 2 usage, input or configuration, 3 some IDs failed or some lines were not IDs, 4 credentials, 6 disk,
-    129/130/143 interrupted.
+    all accounted for, 2 usage, input or configuration, 3 some IDs failed or some lines were not IDs, 4 credentials, 5 the
+    time was over before the end, 6 disk, 129/130/143 interrupted.
     """
     reporter = Reporter.of(session, as_json=as_json, quiet=quiet)
-    settings = Settings.load(os.environ)
+    settings = Settings.load(os.environ, session.flags.get("profile"))
     credentials = settings.credentials(auth)
     query = options.make_query(
         ENDPOINTS[endpoint],
@@ -117,23 +133,32 @@ def fetch(
         app_only=credentials.is_app_only,
     )
     check_query(query, credentials)
-    limit = settings.rate_limit(requests_per_minute, period)
+    connection = Connection.of(settings, session.flags, os.environ, base_url)
     shared = Contract.of(
         settings,
-        limit,
+        settings.rate_limits(requests_per_minute, period, limits),
         credentials,
-        base_url or settings.base_url or DEFAULT_BASE_URL,
+        connection.base_url,
         scheduler=scheduler,
         contract=contract,
         allow_plaintext_redis=allow_plaintext_redis,
     )
-    with Outputs(output, format_, tuple(query.groupings)) as outputs:
+    shared.limits_of(endpoint)
+    with logging_as(session), Outputs(output, format_, tuple(query.groupings)) as outputs:
         distinct, rejected = options.read_distinct(
             tweet_ids, files, id_column=id_column, ids_format=ids_format, strict=strict, reporter=reporter
         )
-        result = gather(query, distinct, shared, concurrency, reporter)
+        result = gather(query, distinct, shared, connection, reporter, concurrency, max_duration)
         outputs.write(result)
     report_outcomes(result, rejected, reporter)
+    return exit_code_of_result(result, rejected)
+
+
+def exit_code_of_result(result: EngagementResult, rejected: int) -> int:
+    """Return the exit code of a fetch that came to its end."""
+    kinds = {reason.kind for reason in result.failed_tweet_ids.values() if isinstance(reason, Failure)}
+    if kinds & {FailureKind.TIMEOUT, FailureKind.OUTAGE}:
+        return INCOMPLETE
     return SOME_FAILED if result.failed_tweet_ids or rejected else OK
 
 
@@ -141,16 +166,23 @@ def gather(
     query: Query,
     tweet_ids: Sequence[str],
     contract: Contract,
-    concurrency: int,
+    connection: Connection,
     reporter: Reporter,
+    concurrency: int,
+    max_duration_s: float | None = None,
 ) -> EngagementResult:
-    """Return the merged answers for all IDs.
+    """Return the merged answers for all IDs, or those that came within `max_duration_s`.
 
     Raise `Interrupted` if a signal came, after reporting what was done.
     """
     merger = Merger(query)
-    meter = ProgressMeter(len(tweet_ids), contract_per_minute([contract.limit]), time.monotonic)
+    meter = ProgressMeter(len(tweet_ids), contract_per_minute(contract.limits_of(query.endpoint.name)), time.monotonic)
     last: Progress = meter.progress(0)
+
+    async def take(answers: AnswerStream) -> None:
+        async for answer in answers:
+            meter.add(count_outcomes(answer, query.engagement_types))
+            merger.add(answer)
 
     async def run() -> None:
         client: EngagementClient | None = None
@@ -159,7 +191,7 @@ def gather(
             nonlocal last
             if client is not None:
                 status = client.status()
-                last = meter.progress(status.requests, status.waiting_s, status.waiting_for)
+                last = meter.progress(status.requests, status.waiting_s, status.waiting_for, trouble=status.trouble)
             return last
 
         reporter.event(
@@ -171,16 +203,17 @@ def gather(
         async with (
             reporter.watching(progress),
             contract.opened() as given,
-            EngagementClient(
-                contract.credentials, concurrency=concurrency, base_url=contract.base_url, **given
-            ) as opened,
+            EngagementClient(contract.credentials, concurrency=concurrency, **connection.reach, **given) as opened,
         ):
             client = opened
             try:
                 async with opened.stream(query, tweet_ids) as answers:
-                    async for answer in answers:
-                        meter.add(count_outcomes(answer, query.engagement_types))
-                        merger.add(answer)
+                    try:
+                        async with asyncio.timeout(max_duration_s):
+                            await take(answers)
+                    except TimeoutError:
+                        await answers.give_up(opened.why_timed_out(max_duration_s or 0.0))
+                        await take(answers)
             finally:
                 progress()
                 client = None
@@ -273,7 +306,7 @@ def report_outcomes(result: EngagementResult, rejected: int, reporter: Reporter)
         forbidden=result.forbidden_tweet_ids,
         unsupported=result.unsupported_tweet_ids,
         failed=result.failed_tweet_ids,
-        exit_code=SOME_FAILED if result.failed_tweet_ids or rejected else OK,
+        exit_code=exit_code_of_result(result, rejected),
     )
     reporter.counts(outcomes)
     for metric, ids in result.unsupported_tweet_ids.items():

@@ -10,10 +10,12 @@ import click
 from engagement_async._core.endpoints import ENDPOINTS, Endpoint
 from engagement_async._core.query import FULL_ORDERS, Query
 from engagement_async._ids import reading
+from engagement_async.cli.completion import complete_files, complete_group_by, complete_metrics
 from engagement_async.cli.report import Reporter
 from engagement_async.errors import UsageError
 
 __all__ = [
+    "QueryCommand",
     "all_of",
     "contract_options",
     "endpoint_argument",
@@ -41,6 +43,24 @@ def all_of(*decorators: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
     return decorate
 
 
+class QueryCommand(click.Command):
+    """A command whose help ends with the metrics and the `group_by` values of each endpoint."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write them."""
+        for title, names_of in (
+            ("Metrics (* also with a Bearer token)", _marked_metrics),
+            ("Items of --group-by", lambda endpoint: list(endpoint.group_by)),
+        ):
+            with formatter.section(title):
+                formatter.write_dl([(name, ", ".join(names_of(endpoint))) for name, endpoint in ENDPOINTS.items()])
+        super().format_epilog(ctx, formatter)
+
+
+def _marked_metrics(endpoint: Endpoint) -> list[str]:
+    return [f"{metric}*" if metric in endpoint.public_metrics else metric for metric in endpoint.metrics]
+
+
 endpoint_argument = click.argument("endpoint", type=click.Choice(list(ENDPOINTS)))
 
 id_options = all_of(
@@ -49,6 +69,7 @@ id_options = all_of(
         "files",
         multiple=True,
         metavar="FILE|-",
+        shell_complete=complete_files,
         help="File with Tweet IDs: text (one per line), CSV, JSONL or Parquet, also .gz or .zst; - is stdin. Repeatable.",
     ),
     click.option(
@@ -64,12 +85,14 @@ query_options = all_of(
         "--metrics",
         multiple=True,
         metavar="A,B",
-        help="Engagement types. Default: all that the endpoint and the credentials allow.",
+        shell_complete=complete_metrics,
+        help="Engagement types, listed below. Default: all that the endpoint and the credentials allow.",
     ),
     click.option(
         "--group-by",
         multiple=True,
         metavar="[NAME=]A,B",
+        shell_complete=complete_group_by,
         help="A grouping, in nesting order; up to three. Default: tweet.id,engagement.type and, where there are any, "
         "engagement.day,engagement.hour.",
     ),
@@ -93,6 +116,14 @@ contract_options = all_of(
         show_default=True,
         metavar="S",
         help="Length of the rate-limit window in seconds.",
+    ),
+    click.option(
+        "--limit",
+        "limits",
+        multiple=True,
+        metavar="[ENDPOINT=]N/TIME",
+        help="A rate limit beside --requests-per-minute, or instead of it: 20/s, 1000/15min, or for one endpoint "
+        "28hr=100/min. Repeatable. Also ENGAGEMENT_LIMITS, with commas.",
     ),
 )
 

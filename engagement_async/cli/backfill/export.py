@@ -12,6 +12,7 @@ from engagement_async.backfill.exporter import PART_IDS, Exporter
 from engagement_async.cli import options
 from engagement_async.cli.app import Session
 from engagement_async.cli.backfill.common import job_argument, job_errors, outcome_counts, text_of
+from engagement_async.cli.completion import complete_files
 from engagement_async.cli.exit_codes import OK
 from engagement_async.cli.report import Reporter
 
@@ -20,10 +21,20 @@ __all__ = ["export"]
 
 @click.command()
 @job_argument
-@click.option("--output", "-o", required=True, metavar="FILE|DIR/|-", help="A file, or a directory of parts.")
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    metavar="FILE|DIR/|-",
+    shell_complete=complete_files,
+    help="A file, or a directory of parts.",
+)
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="Default: by the suffix; parquet for parts.")
 @click.option(
-    "--outcomes", metavar="FILE", help="Also write every ID that lacks values, and why: .csv, .jsonl, .parquet."
+    "--outcomes",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="Also write every ID that lacks values, and why: .csv, .jsonl, .parquet.",
 )
 @click.option("--partial", is_flag=True, help="Export what an incomplete job has so far.")
 @click.option("--follow", is_flag=True, help="Write parts as they become complete, until the job is done.")

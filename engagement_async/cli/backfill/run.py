@@ -23,7 +23,7 @@ from engagement_async.errors import UsageError
 __all__ = ["run"]
 
 
-@click.command()
+@click.command(cls=options.QueryCommand)
 @job_argument
 @click.argument("endpoint", type=click.Choice(list(ENDPOINTS)), required=False)
 @options.id_options
