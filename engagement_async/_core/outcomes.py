@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
-from engagement_async._core.answer import Answer
+from engagement_async._core.answer import Answer, Observation
 
 __all__ = ["BatchOutcomes", "Failure", "FailureKind", "Outcomes", "count_outcomes", "is_outage", "join_failures"]
 
@@ -90,6 +90,7 @@ class BatchOutcomes(NamedTuple):
     unsupported: dict[str, tuple[str, ...]]
     failed: dict[str, str]
     missing_metrics: dict[str, tuple[str, ...]]
+    observation: Observation
 
     @classmethod
     def of(cls, answer: Answer) -> BatchOutcomes:
@@ -101,6 +102,7 @@ class BatchOutcomes(NamedTuple):
             answer.unsupported_tweet_ids,
             answer.failed_tweet_ids,
             answer.missing_metrics,
+            answer.observation,
         )
 
     def without_any_value(self, engagement_types: Iterable[str]) -> frozenset[str]:
