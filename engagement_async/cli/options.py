@@ -9,6 +9,7 @@ import click
 
 from engagement_async._core.endpoints import ENDPOINTS, Endpoint
 from engagement_async._core.query import FULL_ORDERS, Query
+from engagement_async._export.layout import FORMATS
 from engagement_async._ids import reading
 from engagement_async.cli.report import Reporter
 from engagement_async.errors import UsageError
@@ -17,6 +18,7 @@ __all__ = [
     "all_of",
     "contract_options",
     "endpoint_argument",
+    "format_options",
     "id_options",
     "make_query",
     "query_options",
@@ -94,6 +96,18 @@ contract_options = all_of(
         metavar="S",
         help="Length of the rate-limit window in seconds.",
     ),
+)
+
+format_options = all_of(
+    click.option(
+        "--format",
+        "format_",
+        type=click.Choice(FORMATS),
+        help="Default: by the suffix, which must be known; json on stdout, parquet in directories.",
+    ),
+    click.option("--wide", is_flag=True, help="One row per Tweet (day, hour), and a column per metric."),
+    click.option("--observed-at", is_flag=True, help="Add a column: when the response with the value was received."),
+    click.option("--excel", is_flag=True, help="CSV whose Tweet IDs Excel does not round."),
 )
 
 report_options = all_of(

@@ -262,14 +262,14 @@ def test_a_job_without_any_value_makes_empty_tables(tmp_path: Path, kind: str) -
     ("output", "options", "says"),
     [
         ("x", {}, "which format"),
-        ("x.xlsx", {}, "which format"),
+        ("x.xls", {}, "which format"),
         ("x.csv", {}, "csv holds one grouping, and there are 3"),
         ("x/y/{grouping}.csv", {}, "no folder"),
         ("{grouping}.duckdb", {}, "leave {grouping} out"),
         ("x.json", {"outcomes": "a.duckdb"}, "outcomes are"),
-        ("parts/", {"format": "duckdb"}, "parts are"),
+        ("parts/", {"format": "duckdb"}, "a folder holds"),
         ("parts/", {"part_ids": 0}, "from 1 on"),
-        ("-", {"format": "parquet"}, "needs a file"),
+        ("-", {"format": "duckdb"}, "needs a file"),
         ("x/y/z.duckdb", {}, "no folder"),
     ],
 )
