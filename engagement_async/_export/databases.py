@@ -85,7 +85,6 @@ def xlsx_sinks(
     A table of more rows than a sheet holds goes on in `name (2)` and so on.
     """
     from xlsxwriter import Workbook
-    from xlsxwriter.exceptions import FileCreateError
 
     with tempfile.TemporaryDirectory(prefix="engagement-") as folder:
         options = {
@@ -95,7 +94,8 @@ def xlsx_sinks(
             "strings_to_numbers": False,
             "strings_to_urls": False,
         }
-        workbook = Workbook(file, options)
+        guarded = _Guarded(file)
+        workbook = Workbook(guarded, options)
         workbook.set_properties({"created": _MADE_AT})
         try:
             sheets = {name: _Sheets(workbook, name, sheet_rows) for name in empty}
@@ -104,11 +104,30 @@ def xlsx_sinks(
                 if not sheets[name].has_begun:
                     sheets[name].add(make())
             workbook.close()
-        except FileCreateError as error:
-            raise error.args[0] from None  # the system's own
+            if guarded.error is not None:
+                raise guarded.error
         finally:
             for sheet in workbook.worksheets():
                 sheet.row_data_fh.close()
+
+
+class _Guarded:
+    """A file that keeps the first error to itself: a half-written archive would complain of it when it is collected."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.error: OSError | None = None
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        if self.error is None:
+            try:
+                self._file.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def flush(self) -> None:
+        """Leave that to the file's owner."""
 
 
 class _Sheets:

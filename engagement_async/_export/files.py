@@ -126,7 +126,7 @@ def check_outputs(paths: Iterable[str], inputs: Iterable[str]) -> None:
         with suppress(OSError, ValueError):
             found = os.fstat(0) if name == "-" else os.stat(name)
             if stat.S_ISREG(found.st_mode):
-                read.append(("the standard input" if name == "-" else name, found))
+                read.append(("the standard input" if name == "-" else f"the input {name}", found))
     targets: set[Path] = set()
     for path in paths:
         if path == "-" or is_stream(path):
@@ -139,7 +139,7 @@ def check_outputs(paths: Iterable[str], inputs: Iterable[str]) -> None:
             found = os.stat(target)
             for name, of_input in read:
                 if os.path.samestat(found, of_input):
-                    raise UsageError(f"{path}: is the same file as the input {name}: name another")
+                    raise UsageError(f"{path}: is the same file as {name}: name another")
 
 
 def check_target(path: str | Path) -> Path:

@@ -84,8 +84,8 @@ def format_of(path: str, named: str | None = None, *, default: str | None = None
     found = named or _SUFFIXES.get(suffix) or (None if compression or suffix else default)
     if found not in FORMATS:
         raise UsageError(
-            f"{path}: which format? Its name must end in one of {_listed(f'.{known}' for known in _SUFFIXES)}, text also in "
-            f".gz or .zst; or name one with --format: {_listed(FORMATS)}"
+            f"{path}: which format? Let the name end in {_listed(f'.{known}' for known in FORMATS)} (text also with .gz or "
+            ".zst), or name the format with --format"
         )
     if compression and found not in TEXT_FORMATS:
         raise UsageError(f"{path}: {found} is compressed already: leave out .{compression}")
