@@ -115,7 +115,8 @@ def concat(tables: list[pa.Table]) -> pa.Table:
 
 class _ColumnBuilder:
     """The innermost dicts of a grouping, in order; and of each level above them its keys, each with how many of those
-    dicts lie under it."""
+    dicts lie under it.
+    """
 
     def __init__(self, levels: Sequence[str]) -> None:
         self._levels = list(levels)

@@ -49,7 +49,8 @@ def leaf_dicts(grouping: Grouping, depth: int, path: tuple[str, ...]) -> Iterato
 
 def split_by_levels(group_by: tuple[str, ...], grouping: Grouping) -> list[tuple[tuple[str, ...], Grouping]]:
     """Return the grouping with its actual levels: with `engagement.day` where the API nested hours under days that are not
-    in `group_by`. If it did so for some batches alone, those are a part of their own."""
+    in `group_by`. If it did so for some batches alone, those are a part of their own.
+    """
     with_days = levels_with_days(group_by)
     if with_days == group_by:
         return [(group_by, grouping)]

@@ -196,7 +196,7 @@ def merge_parts(batch_number: int, tweet_ids: tuple[str, ...], answers: Sequence
 
 
 def _arrival_order(answer: Answer, position: Mapping[str, int]) -> tuple[float, int]:
-    """A key by which answers have an order of their own: by time, then by the first of their IDs."""
+    """Return a key by which answers have an order of their own: by time, then by the first of their IDs."""
     start = answer.start
     return (
         0.0 if start is None else start.timestamp(),

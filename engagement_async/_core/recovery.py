@@ -225,7 +225,7 @@ def _on_failure(
 
 
 def _on_access_refused(request: Request, error: APIError, call: CallState, now: float, jitter: float) -> Decision:
-    """The account may not ask at all: a few probes make sure, everybody else waits, and nothing is split."""
+    """Decide on a refusal of the account: a few probes make sure, everybody else waits, and nothing is split."""
     endpoint = call.endpoint
     if request.is_probe:
         request.is_probe = False
@@ -271,7 +271,7 @@ def _on_rate_limit(error: APIError, outcome: Outcome, call: CallState, now: floa
 
 
 def _on_auth_error(request: Request, error: AuthError, outcome: Outcome, call: CallState, now: float) -> Decision:
-    """A 401 is the credentials' fault, unless the signature's timestamp was off: the clock is wrong, or it was sent late."""
+    """Decide on a 401: the credentials are at fault, unless the signature's timestamp was off (wrong clock, sent late)."""
     call.endpoint.breaker.record_answer(now)
     date = outcome.headers.date
     if date is None or request.was_resigned or abs(date.timestamp() - outcome.signed_at) <= CLOCK_TOLERANCE_S:

@@ -271,9 +271,12 @@ class Workers:
         self._execute(decision, request)
 
     def _witnesses(self, request: Request) -> Iterator[str]:
-        """Yield Tweets from places far apart. Lazy: the source is read ahead only when every request is refused."""
+        """Yield Tweets from places far apart, if any are known. Lazy: only refusals have the source read ahead."""
         yield from self._source.sample_ids()
-        for batch in self._source.read_ahead():
+        batches = self._source.read_ahead()
+        if batches is None:
+            return  # Tweets far from these ones are still being read
+        for batch in batches:
             self._queue_batch(batch)
         if self._new:
             yield self._new[-1].tweet_ids[-1]

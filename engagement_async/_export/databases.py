@@ -30,7 +30,8 @@ _MADE_AT = datetime(2000, 1, 1)
 @contextmanager
 def duckdb_sinks(path: Path, empty: Mapping[str, Callable[[], Table]]) -> Iterator[dict[str, Add]]:
     """Make a database with these tables. No transaction: it would hold all rows in memory, and who gives the path gives a
-    file that nobody sees before it is whole."""
+    file that nobody sees before it is whole.
+    """
     import duckdb
 
     connection = duckdb.connect(str(path), config={"threads": 1, "memory_limit": _MEMORY})

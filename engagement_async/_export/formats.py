@@ -1,5 +1,6 @@
 """Where the tables of an output go, piece by piece: text, Parquet, Arrow. Each sink is a context manager around a function
-that takes pieces of one table, and writes an empty table if none came."""
+that takes pieces of one table, and writes an empty table if none came.
+"""
 
 from __future__ import annotations
 

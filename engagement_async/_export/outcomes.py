@@ -35,10 +35,14 @@ def outcome_rows(
     """
     unavailable = frozenset(answered.unavailable_tweet_ids)
     forbidden = frozenset(answered.forbidden_tweet_ids)
-    lacking: dict[str, list[str]] = {}
+    unsupported = frozenset.intersection(
+        *(frozenset(answered.unsupported_tweet_ids.get(metric, ())) for metric in engagement_types)
+    )
+    lacking: dict[str, dict[str, None]] = {}
     for metric in engagement_types:
-        for tweet_id in answered.unsupported_tweet_ids.get(metric, ()):
-            lacking.setdefault(tweet_id, []).append(metric)
+        for lists in (answered.unsupported_tweet_ids, answered.missing_metrics):
+            for tweet_id in lists.get(metric, ()):
+                lacking.setdefault(tweet_id, {})[metric] = None
     for tweet_id in answered.tweet_ids:
         failure = answered.failed_tweet_ids.get(tweet_id)
         if failure is not None:
@@ -49,7 +53,7 @@ def outcome_rows(
         elif tweet_id in unavailable:
             yield outcome_row(tweet_id, "unavailable", "", _observed_at(answered, tweet_id))
         elif tweet_id in lacking:
-            state = "unsupported" if len(lacking[tweet_id]) == len(engagement_types) else "answered"
+            state = "unsupported" if tweet_id in unsupported else "answered"
             detail = f"no {', '.join(lacking[tweet_id])}"
             yield outcome_row(tweet_id, state, detail, _observed_at(answered, tweet_id))
 

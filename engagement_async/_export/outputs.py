@@ -1,5 +1,6 @@
 """The files of an output, open to be written: one for each table, or one for all. They are in their places when the block
-ends well, else what was there before."""
+ends well, else what was there before.
+"""
 
 from __future__ import annotations
 

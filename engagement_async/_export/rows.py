@@ -75,8 +75,10 @@ _TEXTS: dict[str, Callable[..., str]] = {
 
 
 class RowText:
-    """Rows as lines of JSONL or CSV: the bytes of `write_jsonl` and `write_csv`, at a fraction of their cost. What the
-    rows of one path have in common becomes text once; a row then costs its last key and its number."""
+    """Rows as lines of JSONL, CSV or TSV: the bytes of `write_jsonl` and `write_csv`, at a fraction of their cost.
+
+    What the rows of one path have in common becomes text once; a row then costs its last key and its number.
+    """
 
     def __init__(self, kind: str, columns: Sequence[str]) -> None:
         self._is_json = kind == "jsonl"
@@ -137,7 +139,7 @@ class RowText:
 
 
 def _csv_cell(text: str, kind: str) -> str:
-    """One cell, by the rules of `write_csv`: quoted where it must be, and no formula."""
+    """Return one cell, by the rules of `write_csv`: quoted where it must be, and no formula."""
     file = io.BytesIO()
     write_csv(file, [{"cell": text, "value": 0}], ["cell", "value"], kind=kind, has_header=False)
     return file.getvalue().decode()[: -len(",0\n")]

@@ -74,6 +74,8 @@ class Committer:
         self._uncommitted: list[Answer] = []
         self._open: dict[int, int] = {}  # batches that were handed out, and how many of their IDs are not committed
         self._is_ending = False
+        self._give_up_at: float | None = None
+        """When the disk is no longer waited for; None while it takes what is written."""
         self._capacity_freed = asyncio.Event()
         self._wakeup = asyncio.Event()
         self._is_commit_requested = False
@@ -181,21 +183,23 @@ class Committer:
     async def commit(self, outcome: str | None = None) -> None:
         """Commit what came until now, and how the run ended if it did. What the disk does not take is tried again."""
         clock = asyncio.get_running_loop().time
-        give_up_at = clock() + HOLD_S
         while True:
             try:
                 await self._try_to_commit(outcome)
             except JournalBusyError as error:
-                if self._is_ending and clock() > give_up_at:
+                self._give_up_at = self._give_up_at or clock() + HOLD_S
+                if self._is_ending and clock() > self._give_up_at:
                     raise
                 logger.warning("waiting until the journal can be written to: %s", error)
             except JobDiskError as error:
                 self._on_full(error)
                 if not await self.call(self._reserve.release):
-                    if clock() > give_up_at:
+                    self._give_up_at = self._give_up_at or clock() + HOLD_S
+                    if clock() > self._give_up_at:
                         raise
                     await asyncio.sleep(_RETRY_EVERY_S)
             else:
+                self._give_up_at = None
                 return
 
     async def _try_to_commit(self, outcome: str | None) -> None:

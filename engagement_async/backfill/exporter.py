@@ -200,7 +200,7 @@ class Exporter:
     def _write_parts(
         self, journal: Journal, snapshot: Snapshot, wait: Callable[[Journal, int, int], Snapshot] | None = None
     ) -> None:
-        """A folder of parts: `<grouping>-00000.parquet` and on; sums over Tweets have one part, the last to be written."""
+        """Write a folder of parts: `<grouping>-00000.parquet` and on; sums over Tweets have one, which is written last."""
         orders = _orders(journal)
         batches = snapshot.totals.batches
         step = max(1, self._part_ids // journal.query.endpoint.ids_per_request)

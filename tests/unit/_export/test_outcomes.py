@@ -16,6 +16,7 @@ ANSWER = Answer(
     unavailable_tweet_ids=("2",),
     forbidden_tweet_ids=("3",),
     unsupported_tweet_ids={"impressions": ("4", "5"), "favorites": ("5",)},
+    missing_metrics={"favorites": ("4",)},
     failed_tweet_ids={"6": Failure("no", kind=FailureKind.MISSING), "7": Failure("down", kind=FailureKind.OUTAGE)},
     observed_at=AT,
 )
@@ -31,7 +32,7 @@ def test_an_answer_and_a_result_say_the_same() -> None:
     assert [tuple(row.values()) for row in rows] == [
         ("2", "unavailable", "", at),
         ("3", "forbidden", "", at),
-        ("4", "answered", "no impressions", at),
+        ("4", "answered", "no favorites, impressions", at),
         ("5", "unsupported", "no favorites, impressions", at),
         ("6", "failed", "no", ""),
         ("7", "failed", "down", ""),
