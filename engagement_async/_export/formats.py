@@ -91,7 +91,7 @@ class TextTable:
     listed: Sequence[Row] = ()
 
     def rows(self) -> Iterable[Row]:
-        return self.listed
+        return ({column: row[column] for column in self.columns} for row in self.listed)
 
     def to_arrow(self) -> pa.Table:
         import pyarrow as pa
@@ -139,6 +139,7 @@ class _TextWriter:
         self.has_begun = False
         self._file = file
         self._kind = kind
+        self._is_json = kind == "jsonl"
         self._excel = excel
         self._text: RowText | None = None
 
@@ -146,7 +147,7 @@ class _TextWriter:
         is_first, self.has_begun = not self.has_begun, True
         if isinstance(table, GroupingTable) and table.shape == LONG and not self._excel:
             self._write_quickly(table)
-        elif self._kind == "jsonl":
+        elif self._is_json:
             write_jsonl(self._file, table.rows())
         else:
             write_csv(self._file, table.rows(), table.columns, kind=self._kind, excel=self._excel, has_header=is_first)

@@ -132,7 +132,7 @@ def fetch(
         )
         result = gather(query, distinct, shared, concurrency, reporter)
         if len(result.failed_tweet_ids) == len(result.tweet_ids) and not layout.is_stream:
-            reporter.warn(f"no ID was answered: {output} is left as it was")
+            reporter.warn(f"no ID was answered: nothing was written to {output}")
             raise _NothingToWrite
         outputs.write(result)
     report_outcomes(result, rejected, reporter)
