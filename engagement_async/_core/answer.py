@@ -83,7 +83,11 @@ class Answer:
         return Observation(self.tweet_ids, self.observed_at, self.observed_later)
 
     def observed_at_of(self, tweet_id: str) -> datetime | None:
-        """Return when the response with that ID's outcome was received (aware, UTC); None for one that failed."""
+        """Return when the response with that ID's outcome was received (aware, UTC); None for one that failed.
+
+        Args:
+            tweet_id: One of `tweet_ids`.
+        """
         return None if tweet_id in self.failed_tweet_ids else self.observed_later.get(tweet_id, self.observed_at)
 
 
