@@ -109,11 +109,25 @@ def _put(hidden: Path, target: Path) -> None:
         if error.errno not in _IRREPLACEABLE or not target.is_file():
             raise
         with hidden.open("rb") as new, target.open("r+b") as old:
+            _make_room(old, os.fstat(new.fileno()).st_size)
             shutil.copyfileobj(new, old, 2**20)
             old.truncate()
             old.flush()
             os.fsync(old.fileno())
         _remove(hidden)
+
+
+def _make_room(file: BinaryIO, size: int) -> None:
+    """Take the room for a file's new content before the old one is written over: a disk that is full must leave that."""
+    before = os.fstat(file.fileno()).st_size
+    if size <= before or not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file.fileno(), before, size - before)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            file.truncate(before)
+            raise
 
 
 def check_outputs(paths: Iterable[str], inputs: Iterable[str]) -> None:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from engagement_async._export import files
 from engagement_async._export.files import atomic_file, atomic_path, check_outputs
 from engagement_async._export.formats import write_parquet
 from engagement_async.errors import UsageError
@@ -220,6 +221,37 @@ def test_a_mount_point_is_written_over(tmp_path: Path) -> None:
     finally:
         subprocess.run(["umount", path], check=True)
     assert (path.read_bytes(), list(tmp_path.iterdir())) == (b"new", [path])
+
+
+def test_a_full_disk_leaves_the_old_content_of_a_file_that_cannot_be_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"this user cannot mount: {mounted.stderr.decode().strip()}")
+    try:
+        (disk / "out.csv").write_bytes(b"old")
+        (tmp_path / "out.csv").symlink_to(disk / "out.csv")
+        monkeypatch.setattr(files, "_begin", lambda target, path: begin_in(tmp_path))
+        with pytest.raises(OSError, match="No space left"), atomic_file(tmp_path / "out.csv") as file:
+            file.write(bytes(100_000))
+        assert (disk / "out.csv").read_bytes() == b"old"
+        with atomic_file(tmp_path / "out.csv") as file:
+            file.write(b"newer")
+        assert (disk / "out.csv").read_bytes() == b"newer"
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def begin_in(folder: Path) -> tuple[Path, int]:
+    """Return what `_begin` does for a target whose folder nobody may write to: a hidden file elsewhere."""
+    hidden = folder / ".out.csv.01234567.part"
+    return hidden, os.open(hidden.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
 
 
 def test_a_file_on_a_file_system_that_is_read_only_elsewhere_is_written_over(tmp_path: Path) -> None:
