@@ -66,7 +66,6 @@ POSITIONAL_BOOLS: dict[str, str] = {}
 TESTED_ELSEWHERE = {
     "_core.decisions": "values alone: unit/_core/test_recovery.py",
     "_engine.sender": "unit/_engine/test_stream.py",
-    "_export.layout": "unit/backfill/test_exporter.py, unit/_export/test_files.py",
     "backfill.committer": "unit/backfill/test_job.py, unit/backfill/test_journal.py, test_kill.py",
     "backfill.repair": "unit/backfill/test_job.py, unit/backfill/test_journal.py, test_kill.py",
     "backfill.runner": "unit/backfill/test_job.py, unit/backfill/test_journal.py, test_kill.py",

@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from yarl import URL
 
@@ -148,6 +149,7 @@ class Sender:
         try:
             response, signed_at = await self._post(request, call)
             headers = response.headers
+            observed_at = datetime.fromtimestamp(self._wall_clock() + self.clock_offset_s, UTC)
             if response.status == 200 and request.purpose is Purpose.DATA and not request.is_probe:
                 await call.wait_for_capacity()  # a probe's outcome is waited for by other calls too
             parsed = request.parser.parse(
@@ -161,6 +163,7 @@ class Sender:
         except (APIError, AttemptError, ProxyError) as error:
             self._note_failure(error)
             return Outcome(error, RateHeaders.from_headers(headers), signed_at, self._wall_clock())
+        parsed.answer.observed_at = observed_at
         return Outcome(parsed)
 
     async def _post(self, request: Request, call: Call) -> tuple[Response, float]:

@@ -9,6 +9,7 @@ import click
 
 from engagement_async._core.endpoints import ENDPOINTS, Endpoint
 from engagement_async._core.query import FULL_ORDERS, Query
+from engagement_async._export.layout import FORMATS
 from engagement_async._ids import reading
 from engagement_async.cli.completion import complete_files, complete_group_by, complete_metrics
 from engagement_async.cli.report import Reporter
@@ -19,6 +20,7 @@ __all__ = [
     "all_of",
     "contract_options",
     "endpoint_argument",
+    "format_options",
     "id_options",
     "make_query",
     "query_options",
@@ -125,6 +127,18 @@ contract_options = all_of(
         help="A rate limit beside --requests-per-minute, or instead of it: 20/s, 1000/15min, or for one endpoint "
         "28hr=100/min. Repeatable. Also ENGAGEMENT_LIMITS, with commas.",
     ),
+)
+
+format_options = all_of(
+    click.option(
+        "--format",
+        "format_",
+        type=click.Choice(FORMATS),
+        help="Default: by the suffix, which must be known; json on stdout, parquet in directories.",
+    ),
+    click.option("--wide", is_flag=True, help="One row per Tweet (day, hour), and a column per metric."),
+    click.option("--observed-at", is_flag=True, help="Add a column: when the response with the value was received."),
+    click.option("--excel", is_flag=True, help="CSV whose Tweet IDs Excel does not round."),
 )
 
 report_options = all_of(
