@@ -36,6 +36,7 @@ from engagement_async.cli.logs import log_options, logging_as
 from engagement_async.cli.progress import count, duration, progress_event
 from engagement_async.cli.report import Reporter
 from engagement_async.cli.signals import run_async
+from engagement_async.cli.table import TABLE, TableOutput
 from engagement_async.cli.units import seconds
 from engagement_async.client import EngagementClient, check_query
 from engagement_async.errors import UsageError
@@ -60,7 +61,9 @@ _PLACE: Final = "{grouping}"
     shell_complete=complete_files,
     help="Where to write the result; - is stdout. {grouping} in the name writes one file per grouping.",
 )
-@click.option("--format", "format_", type=click.Choice(FORMATS), help="Default: by the suffix, otherwise json.")
+@click.option(
+    "--format", "format_", type=click.Choice([*FORMATS, TABLE]), help="Default: by the suffix, otherwise json."
+)
 @options.contract_options
 @scheduler_options
 @click.option(
@@ -144,7 +147,7 @@ def fetch(
         allow_plaintext_redis=allow_plaintext_redis,
     )
     shared.limits_of(endpoint)
-    with logging_as(session), Outputs(output, format_, tuple(query.groupings)) as outputs:
+    with logging_as(session), _outputs(output, format_, query) as outputs:
         distinct, rejected = options.read_distinct(
             tweet_ids, files, id_column=id_column, ids_format=ids_format, strict=strict, reporter=reporter
         )
@@ -152,6 +155,10 @@ def fetch(
         outputs.write(result)
     report_outcomes(result, rejected, reporter)
     return exit_code_of_result(result, rejected)
+
+
+def _outputs(output: str, format_: str | None, query: Query) -> Outputs | TableOutput:
+    return TableOutput(output) if format_ == TABLE else Outputs(output, format_, tuple(query.groupings))
 
 
 def exit_code_of_result(result: EngagementResult, rejected: int) -> int:
