@@ -193,7 +193,10 @@ class EngagementClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the client and its connections: what the end of `async with` does. A second time it does nothing."""
+        """Close the client and its connections: what the end of `async with` does. A second time it does nothing.
+
+        Raises nothing itself; in calls that are still running it is a `UsageError`.
+        """
         if self._coalescer is not None:
             await self._coalescer.aclose()
         self._sender = None

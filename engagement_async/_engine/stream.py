@@ -78,7 +78,13 @@ class AnswerStream:
     async def give_up(self, failure: Failure) -> None:
         """Abort what is in flight, and fail every ID that has no outcome yet: the stream hands out the rest, and ends.
 
-        IDs of an async source that were not read yet are in no answer.
+        IDs of an async source that no batch had yet are in no answer.
+
+        Args:
+            failure: Why they failed.
+
+        Raises:
+            UsageError: The rest of a sync source has what is no Tweet ID.
         """
         await self._workers.give_up(failure)
 

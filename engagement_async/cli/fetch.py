@@ -31,6 +31,7 @@ from engagement_async.cli.outputs import Outputs
 from engagement_async.cli.progress import count, duration, progress_event
 from engagement_async.cli.report import Reporter
 from engagement_async.cli.signals import run_async
+from engagement_async.cli.table import TABLE, TableOutput
 from engagement_async.cli.units import seconds
 from engagement_async.client import EngagementClient, check_query
 
@@ -54,7 +55,7 @@ _MANY = 20
     shell_complete=complete_files,
     help="Where to write the result; - is stdout. {grouping} in the name, or a directory, writes one file per grouping.",
 )
-@options.format_options
+@options.format_options(TABLE)
 @options.contract_options
 @scheduler_options
 @click.option(
@@ -141,14 +142,13 @@ def fetch(
         allow_plaintext_redis=allow_plaintext_redis,
     )
     shared.limits_of(endpoint)
-    shape = TableShape(query.engagement_types if wide else (), has_observed_at=observed_at)
-    layout = TableLayout(output, format_, query.groupings, shape=shape, excel=excel, stream_format="json")
-    with logging_as(session), suppress(_NothingToWrite), Outputs(layout, query, files) as outputs:
+    outputs = _outputs(output, format_, query, files, wide=wide, observed_at=observed_at, excel=excel)
+    with logging_as(session), suppress(_NothingToWrite), outputs:
         distinct, rejected = options.read_distinct(
             tweet_ids, files, id_column=id_column, ids_format=ids_format, strict=strict, reporter=reporter
         )
         result = gather(query, distinct, shared, connection, reporter, concurrency, max_duration)
-        if len(result.failed_tweet_ids) == len(result.tweet_ids) and not layout.is_stream:
+        if len(result.failed_tweet_ids) == len(result.tweet_ids) and not outputs.is_stream:
             reporter.warn(f"no ID was answered: nothing was written to {output}")
             raise _NothingToWrite
         outputs.write(result)
@@ -158,6 +158,16 @@ def fetch(
 
 class _NothingToWrite(Exception):  # noqa: N818 - no error: it leaves the files as they were
     """The result has no values, for want of answers: what an earlier fetch wrote is worth more."""
+
+
+def _outputs(
+    output: str, format_: str | None, query: Query, files: Sequence[str], *, wide: bool, observed_at: bool, excel: bool
+) -> Outputs | TableOutput:
+    if format_ == TABLE:
+        return TableOutput(output)
+    shape = TableShape(query.engagement_types if wide else (), has_observed_at=observed_at)
+    layout = TableLayout(output, format_, query.groupings, shape=shape, excel=excel, stream_format="json")
+    return Outputs(layout, query, files)
 
 
 def exit_code_of_result(result: EngagementResult, rejected: int) -> int:

@@ -129,17 +129,23 @@ contract_options = all_of(
     ),
 )
 
-format_options = all_of(
-    click.option(
-        "--format",
-        "format_",
-        type=click.Choice(FORMATS),
-        help="Default: by the suffix, which must be known; json on stdout, parquet in directories.",
-    ),
-    click.option("--wide", is_flag=True, help="One row per Tweet (day, hour), and a column per metric."),
-    click.option("--observed-at", is_flag=True, help="Add a column: when the response with the value was received."),
-    click.option("--excel", is_flag=True, help="CSV whose Tweet IDs Excel does not round."),
-)
+
+def format_options(*more_formats: str) -> Callable[[_Command], _Command]:
+    """Return the options that say how results are written, with more formats than those of files."""
+    return all_of(
+        click.option(
+            "--format",
+            "format_",
+            type=click.Choice([*FORMATS, *more_formats]),
+            help="Default: by the suffix, which must be known; json on stdout, parquet in directories.",
+        ),
+        click.option("--wide", is_flag=True, help="One row per Tweet (day, hour), and a column per metric."),
+        click.option(
+            "--observed-at", is_flag=True, help="Add a column: when the response with the value was received."
+        ),
+        click.option("--excel", is_flag=True, help="CSV whose Tweet IDs Excel does not round."),
+    )
+
 
 report_options = all_of(
     click.option(

@@ -39,6 +39,11 @@ class Outputs:
         self._sinks: dict[str, Add] = {}
         self._open = ExitStack()
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether it goes to a stream, which has nothing to lose."""
+        return self._layout.is_stream
+
     def __enter__(self) -> Outputs:
         with ExitStack() as stack:
             if self._layout.is_folder and self._layout.make_folder():

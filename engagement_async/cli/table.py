@@ -1,17 +1,52 @@
-"""A result as a table for eyes: aligned columns of text, a column a metric where that fits. Pure."""
+"""A result as a table for eyes: aligned columns of text, a column a metric where that fits."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
+
+import click
 
 from engagement_async._core.result import EngagementResult
+from engagement_async.cli.streams import printable
+from engagement_async.errors import UsageError
 
-__all__ = ["result_lines", "table_lines"]
+__all__ = ["TABLE", "TableOutput", "result_lines", "table_lines"]
 
+TABLE: Final = "table"
+_ANY_WIDTH: Final = 10_000
 _KEY: Final = "engagement_type"
 _VALUE: Final = "value"
+
+
+class TableOutput:
+    """Where `--format table` goes: stdout. Raise `UsageError` for a file, which something other than eyes would read."""
+
+    is_stream = True
+
+    def __init__(self, output: str) -> None:
+        if output != "-":
+            raise UsageError(
+                "--format table is for eyes: leave out --output, or write csv, jsonl or parquet to the file"
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def write(self, result: EngagementResult) -> None:
+        """Write the result, as wide as the terminal."""
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _ANY_WIDTH
+        for line in result_lines(result, width):
+            click.echo(printable(line))
 
 
 def result_lines(result: EngagementResult, width: int) -> Iterator[str]:

@@ -28,7 +28,7 @@ __all__ = ["export"]
     shell_complete=complete_files,
     help="A file, or a directory of parts.",
 )
-@options.format_options
+@options.format_options()
 @click.option(
     "--outcomes",
     metavar="FILE",

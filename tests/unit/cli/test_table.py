@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from engagement_async import LAST_28_HOURS, TOTALS, Answer, Merger, Query
-from engagement_async.cli.table import result_lines, table_lines
+import pytest
+
+from engagement_async import LAST_28_HOURS, TOTALS, Answer, Merger, Query, UsageError
+from engagement_async.cli.table import TableOutput, result_lines, table_lines
 
 COLUMNS = ("tweet_id", "engagement_type", "value")
 ROWS: list[dict[str, Any]] = [
@@ -67,3 +69,18 @@ def test_hours_are_shown_to_the_minute() -> None:
         "tweet_id  engagement_hour   favorites",
         "1         2026-01-02 03:00          1",
     ]
+
+
+def test_a_file_is_for_others_than_eyes() -> None:
+    with pytest.raises(UsageError, match="--format table is for eyes"):
+        TableOutput("totals.txt")
+
+
+def test_it_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    query = Query(TOTALS, engagement_types=["favorites"], groupings={"a": ["tweet.id", "engagement.type"]})
+    merger = Merger(query)
+    merger.add(Answer(0, ("5",), {"a": {"5": {"favorites": 3}}}))
+    with TableOutput("-") as output:
+        output.write(merger.result())
+
+    assert capsys.readouterr().out == "tweet_id  favorites\n5                 3\n"
