@@ -76,6 +76,7 @@ def fetch(
     files: tuple[str, ...],
     id_column: str | None,
     ids_format: str | None,
+    accept_suspicious_ids: bool,
     strict: bool,
     metrics: tuple[str, ...],
     group_by: tuple[str, ...],
@@ -129,7 +130,13 @@ def fetch(
     )
     with Outputs(output, format_, tuple(query.groupings)) as outputs:
         distinct, rejected = options.read_distinct(
-            tweet_ids, files, id_column=id_column, ids_format=ids_format, strict=strict, reporter=reporter
+            tweet_ids,
+            files,
+            id_column=id_column,
+            ids_format=ids_format,
+            strict=strict,
+            reporter=reporter,
+            accept_suspicious=accept_suspicious_ids,
         )
         result = gather(query, distinct, shared, concurrency, reporter)
         outputs.write(result)
