@@ -14,7 +14,18 @@ from typing import NamedTuple
 from engagement_async._core.unique_ids import UniqueIds
 from engagement_async.errors import UsageError
 
-__all__ = ["MAX_TWEET_ID", "Batch", "SpanBatch", "TweetIds", "check_container", "check_tweet_ids", "chunk"]
+__all__ = [
+    "DEDUP_AT_ONCE_MAX",
+    "ITERABLE_TWICE",
+    "MAX_TWEET_ID",
+    "Batch",
+    "OwnedTweet",
+    "SpanBatch",
+    "TweetIds",
+    "check_container",
+    "check_tweet_ids",
+    "chunk",
+]
 
 TweetIds = Iterable[str | int] | AsyncIterable[str | int]
 """What callers may give: any iterable or async iterable of `str` or integers."""
@@ -33,8 +44,15 @@ DEDUP_AT_ONCE_MAX = 1_000_000
 """Sources of a known size lose their duplicates at once up to this many IDs; of others every ID is remembered."""
 SET_MAX = 500_000
 """IDs kept in a `set`: ten million must not take a gigabyte."""
-_ITERABLE_TWICE = (list, tuple, set, frozenset, dict, range)
+ITERABLE_TWICE = (list, tuple, set, frozenset, dict, range)
 """Collections that can be read as often as one likes. Others may end for good, as a progress bar around a generator does."""
+
+
+class OwnedTweet(NamedTuple):
+    """One Tweet, and its owner where a credential store signs for several."""
+
+    tweet_id: str
+    owner: str | None = None
 
 
 class Batch(NamedTuple):
@@ -44,6 +62,8 @@ class Batch(NamedTuple):
     """The batch's place in the input, from 0."""
     tweet_ids: tuple[str, ...]
     """Distinct IDs, in input order."""
+    owner: str | None = None
+    """Whose Tweets they are, where a credential store signs for several owners."""
 
 
 class SpanBatch(NamedTuple):
@@ -57,6 +77,7 @@ class SpanBatch(NamedTuple):
     tweet_ids: tuple[str, ...]
     span: int
     """Which of `Query.spans()`."""
+    owner: str | None = None
 
 
 def check_tweet_ids(given: list[str | int], *, position: int = 0) -> list[str]:
@@ -80,8 +101,6 @@ def check_tweet_ids(given: list[str | int], *, position: int = 0) -> list[str]:
 
 def _checked(value: object, position: int) -> str:
     where = f"tweet_ids[{position}]"
-    if not isinstance(value, str) and hasattr(value, "as_py"):
-        value = value.as_py()  # an Arrow scalar
     if isinstance(value, str):
         text = str.__str__(value)
     else:
@@ -90,6 +109,8 @@ def _checked(value: object, position: int) -> str:
                 raise TypeError
             number = operator.index(value)  # type: ignore[arg-type]  # exact integers of any kind, as numpy's
         except TypeError:
+            if hasattr(value, "as_py"):  # an Arrow scalar
+                return _checked(value.as_py(), position)
             raise UsageError(f"{where} is {_kind(value)}, {_clipped(value)}: {_fix(value)}") from None
         text = str(number) if 0 <= number <= MAX_TWEET_ID else "out of range"
     if not _TWEET_ID.fullmatch(text) or int(text) > MAX_TWEET_ID:
@@ -221,7 +242,7 @@ def chunk(ids: TweetIds, size: int) -> Iterator[Batch] | AsyncIterator[Batch]:
         raise UsageError(f"tweet_ids is {_kind(ids)}: give an iterable or async iterable of str or int")
     if not isinstance(ids, Sized):
         return _chunk_sync(ids, size)
-    if isinstance(ids, _ITERABLE_TWICE) and len(ids) > DEDUP_AT_ONCE_MAX:
+    if isinstance(ids, ITERABLE_TWICE) and len(ids) > DEDUP_AT_ONCE_MAX:
         _check_all(ids)
         return _chunk_sync(ids, size)
     source = iter(ids)  # read once: its size is a hint, and there may be no second reading

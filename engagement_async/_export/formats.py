@@ -1,5 +1,6 @@
 """Where an export's values go, chunk by chunk: JSONL, CSV, Parquet, DuckDB. Each is a context manager around a function
-that takes a grouping and its levels, and each table is there even if no value came."""
+that takes a grouping and its levels, and each table is there even if no value came.
+"""
 
 from __future__ import annotations
 
@@ -76,8 +77,10 @@ def parquet_sink(file: BinaryIO, order: TableOrder) -> Iterator[Add]:
 def duckdb_sinks(
     path: Path, orders: Mapping[str, TableOrder], outcomes: Sequence[str]
 ) -> Iterator[tuple[Callable[[Iterable[Row]], None], dict[str, Add]]]:
-    """A database with a table for each grouping, and `outcomes`. No transaction: it would hold all rows in memory, and who
-    gives the path gives a file that nobody sees before it is whole."""
+    """Write a database with a table for each grouping, and `outcomes`.
+
+    There is no transaction, for it would hold all rows in memory: nobody sees the file at `path` before it is whole.
+    """
     import duckdb
 
     connection = duckdb.connect(str(path), config={"threads": 1, "memory_limit": _MEMORY})
@@ -133,7 +136,7 @@ def text_tables(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[pa.Tabl
 
 
 def write_parquet(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
-    """A row group (or more) for each table, zstd-compressed. There is at least one table; all have one schema."""
+    """Write a row group (or more) for each table, zstd-compressed. There is at least one table; all have one schema."""
     import pyarrow.parquet as pq
 
     tables = iter(tables)

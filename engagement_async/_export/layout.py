@@ -38,11 +38,11 @@ class TableLayout:
         self._check_names()
 
     def file_of(self, grouping: str) -> str:
-        """The path of one grouping's table."""
+        """Return the path of one grouping's table."""
         return self.output.replace(GROUPING, grouping)
 
     def part_of(self, grouping: str, part: int) -> str:
-        """The path of one part of a grouping's table."""
+        """Return the path of one part of a grouping's table."""
         return os.path.join(self.output, f"{grouping}-{part:05}.{self.format}")
 
     def check_folder(self) -> None:

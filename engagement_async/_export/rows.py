@@ -42,7 +42,7 @@ def write_csv(file: BinaryIO, rows: Iterable[Row], columns: Sequence[str]) -> No
 
 
 def table_columns(levels: Sequence[str]) -> tuple[str, ...]:
-    """The columns of a table with these levels, `value` last: as in `EngagementResult.columns`."""
+    """Return the columns of a table with these levels, `value` last: as in `EngagementResult.columns`."""
     return (*groupings.key_columns(tuple(levels)), "value")
 
 
@@ -63,8 +63,10 @@ _TEXTS: dict[str, Callable[..., str]] = {
 
 
 class RowText:
-    """Rows as lines of JSONL or CSV: the bytes of `write_jsonl` and `write_csv`, at a fraction of their cost. What the
-    rows of one path have in common becomes text once; a row then costs its last key and its number."""
+    """Rows as lines of JSONL or CSV: the bytes of `write_jsonl` and `write_csv`, at a fraction of their cost.
+
+    What the rows of one path have in common becomes text once; a row then costs its last key and its number.
+    """
 
     def __init__(self, kind: str, columns: Sequence[str]) -> None:
         self._is_json = kind == "jsonl"

@@ -15,7 +15,7 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 from engagement_async._core.answer import Answer
-from engagement_async._core.batches import SpanBatch
+from engagement_async._core.batches import OwnedTweet, SpanBatch
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.quota import DurableScheduler
@@ -74,6 +74,8 @@ class Committer:
         self._uncommitted: list[Answer] = []
         self._open: dict[int, int] = {}  # batches that were handed out, and how many of their IDs are not committed
         self._is_ending = False
+        self._give_up_at: float | None = None
+        """When the disk is no longer waited for; None while it takes what is written."""
         self._capacity_freed = asyncio.Event()
         self._wakeup = asyncio.Event()
         self._is_commit_requested = False
@@ -181,21 +183,23 @@ class Committer:
     async def commit(self, outcome: str | None = None) -> None:
         """Commit what came until now, and how the run ended if it did. What the disk does not take is tried again."""
         clock = asyncio.get_running_loop().time
-        give_up_at = clock() + HOLD_S
         while True:
             try:
                 await self._try_to_commit(outcome)
             except JournalBusyError as error:
-                if self._is_ending and clock() > give_up_at:
+                self._give_up_at = self._give_up_at or clock() + HOLD_S
+                if self._is_ending and clock() > self._give_up_at:
                     raise
                 logger.warning("waiting until the journal can be written to: %s", error)
             except JobDiskError as error:
                 self._on_full(error)
                 if not await self.call(self._reserve.release):
-                    if clock() > give_up_at:
+                    self._give_up_at = self._give_up_at or clock() + HOLD_S
+                    if clock() > self._give_up_at:
                         raise
                     await asyncio.sleep(_RETRY_EVERY_S)
             else:
+                self._give_up_at = None
                 return
 
     async def _try_to_commit(self, outcome: str | None) -> None:
@@ -232,7 +236,7 @@ class BatchesOfWork:
 
     def __init__(self, batches: AsyncIterator[SpanBatch], sample_ids: Iterable[str]) -> None:
         self._batches = batches
-        self._ids = list(sample_ids)
+        self._sample = [OwnedTweet(i) for i in sample_ids]
 
     def __aiter__(self) -> BatchesOfWork:
         return self
@@ -240,6 +244,6 @@ class BatchesOfWork:
     async def __anext__(self) -> SpanBatch:
         return await anext(self._batches)
 
-    def sample_ids(self) -> Iterable[str]:
-        """Return some Tweet IDs from places far apart, without reading on."""
-        return self._ids
+    def sample(self) -> Iterable[OwnedTweet]:
+        """Return some Tweets from places far apart, without reading on."""
+        return self._sample

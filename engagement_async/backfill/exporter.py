@@ -19,7 +19,7 @@ import orjson
 from engagement_async._core.answer import Answer
 from engagement_async._core.groupings import Grouping
 from engagement_async._core.merging import Merger, merge_into
-from engagement_async._core.outcomes import is_outage
+from engagement_async._core.outcomes import BatchOutcomes, is_outage
 from engagement_async._export.files import atomic_file, atomic_path, check_target, is_stream, output_stream
 from engagement_async._export.formats import (
     Add,
@@ -207,7 +207,7 @@ class Exporter:
     def _write_parts(
         self, journal: Journal, snapshot: Snapshot, wait: Callable[[Journal, int, int], Snapshot] | None = None
     ) -> None:
-        """A folder of parts: `<grouping>-00000.parquet` and on; sums over Tweets have one part, the last to be written."""
+        """Write a folder of parts: `<grouping>-00000.parquet` and on; sums over Tweets have one, which is written last."""
         orders = _orders(journal)
         batches = snapshot.totals.batches
         step = max(1, self._part_ids // journal.query.endpoint.ids_per_request)
@@ -370,10 +370,12 @@ def _outcome_rows(journal: Journal, snapshot: Snapshot, audit: Audit) -> Iterato
         answer = journal.decode(encoded, batch)
         unavailable = frozenset(answer.unavailable_tweet_ids)
         forbidden = frozenset(answer.forbidden_tweet_ids)
-        lacking: dict[str, list[str]] = {}
+        unsupported = BatchOutcomes.of(answer).without_any_value(types)
+        lacking: dict[str, dict[str, None]] = {}
         for metric in types:
-            for tweet_id in answer.unsupported_tweet_ids.get(metric, ()):
-                lacking.setdefault(tweet_id, []).append(metric)
+            for lists in (answer.unsupported_tweet_ids, answer.missing_metrics):
+                for tweet_id in lists.get(metric, ()):
+                    lacking.setdefault(tweet_id, {})[metric] = None
         for tweet_id in batch.tweet_ids:
             if is_outage(answer.failed_tweet_ids.get(tweet_id, "")):
                 yield _outcome_row(tweet_id, "pending", "")
@@ -384,7 +386,7 @@ def _outcome_rows(journal: Journal, snapshot: Snapshot, audit: Audit) -> Iterato
             elif tweet_id in unavailable:
                 yield _outcome_row(tweet_id, "unavailable", "")
             elif tweet_id in lacking:
-                state = "unsupported" if len(lacking[tweet_id]) == len(types) else "answered"
+                state = "unsupported" if tweet_id in unsupported else "answered"
                 yield _outcome_row(tweet_id, state, f"no {', '.join(lacking[tweet_id])}")
 
 

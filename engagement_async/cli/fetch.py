@@ -256,7 +256,7 @@ class Outputs:
         return self._open.__exit__(*raised)  # type: ignore[arg-type]
 
     def write(self, result: EngagementResult) -> None:
-        """Writes the result; the files are in place when the block ends."""
+        """Write the result; the files are in place when the block ends."""
         for name, file in self._files.items():
             if self.format == "json":
                 indent = orjson.OPT_INDENT_2 if file.isatty() else 0

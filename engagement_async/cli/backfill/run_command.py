@@ -76,8 +76,9 @@ def run_options(command: _Command) -> _Command:
 
 
 class RunCommand:
-    """Runs a job. Rate limit and credentials come from the flags, otherwise from the flags that the job was started with,
-    otherwise from the environment or the file."""
+    """Run a job. Rate limit and credentials come from the flags, otherwise from the flags that the job was started with,
+    otherwise from the environment or the file.
+    """
 
     def __init__(
         self,

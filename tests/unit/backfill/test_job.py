@@ -25,6 +25,7 @@ from engagement_async.backfill import (
     JobLockedError,
     OtherJobError,
     Progress,
+    committer,
 )
 from engagement_async.backfill.journal import Journal
 from engagement_async.emulator import Emulator
@@ -255,6 +256,7 @@ async def test_a_full_disk_stops_the_run_and_there_being_room_again_lets_it_go_o
         job = BackfillJob(tmp_path / "job")
         await job.start(BY_TWEET, ids)
         monkeypatch.setattr(Journal, "open", small)
+        monkeypatch.setattr(committer, "HOLD_S", 1.0)
         with pytest.raises(JobDiskError, match="no space"):
             await run(job, server)
         monkeypatch.undo()
