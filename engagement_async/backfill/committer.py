@@ -20,7 +20,7 @@ from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.quota import DurableScheduler
 from engagement_async.backfill.reserve import Reserve
-from engagement_async.backfill.storage_errors import JournalBusyError
+from engagement_async.backfill.storage_errors import JournalBusyError, JournalMovedError
 from engagement_async.backfill.work import Work
 from engagement_async.errors import JobDiskError
 
@@ -191,10 +191,12 @@ class Committer:
                 if self._is_ending and clock() > self._give_up_at:
                     raise
                 logger.warning("waiting until the journal can be written to: %s", error)
+            except JournalMovedError:
+                raise  # waiting brings no file back
             except JobDiskError as error:
                 self._on_full(error)
+                self._give_up_at = self._give_up_at or clock() + HOLD_S
                 if not await self.call(self._reserve.release):
-                    self._give_up_at = self._give_up_at or clock() + HOLD_S
                     if clock() > self._give_up_at:
                         raise
                     await asyncio.sleep(_RETRY_EVERY_S)

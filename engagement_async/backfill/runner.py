@@ -258,6 +258,7 @@ class JobRunner:
             "began_at": self._began_at,
             "seen_at": time.time(),
             "requests": progress.requests,
+            "in_flight": self._quota.in_flight,
             "ids": self._meter.ids_asked,
             "outcome": outcome,
             "now": {

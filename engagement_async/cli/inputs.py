@@ -47,10 +47,13 @@ class InputReporter:
             self._ids_unlisted += report.ids
 
     def finish(self) -> None:
-        """Report what was not listed."""
+        """Report the inputs that were not listed."""
         if self._inputs > _LISTED_INPUTS:
             more = self._inputs - _LISTED_INPUTS
             self._reporter.note(f"and {self._ids_unlisted:,} IDs from {more:,} more file{'' if more == 1 else 's'}")
+
+    def finish_rejects(self) -> None:
+        """Report how many rejects were not listed."""
         if self.rejected > LISTED_REJECTS:
             self._reporter.note(f"and {self.rejected - LISTED_REJECTS:,} more lines are not Tweet IDs")
 
@@ -82,3 +85,4 @@ def id_chunks(
         on_input=heard.on_input,
     )
     heard.finish()
+    heard.finish_rejects()

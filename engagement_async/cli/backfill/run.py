@@ -75,6 +75,13 @@ def run(
         check_query(query, command.credentials)
     elif metrics or group_by or start or end:
         raise UsageError("which endpoint? Name it after JOB, or leave out what it is to be asked")
+    if not directory.is_started and (query is None or not files):
+        raise UsageError(
+            f"{text_of(job)}: no job was started here: name an endpoint and IDs, as in "
+            f"`engagement backfill run {text_of(job)} totals --ids mine.csv`"
+        )
+    if extend and not files:
+        raise UsageError("--extend: by which Tweets? Give --ids")
     heard = InputReporter(reporter, accepts_suspicious=accept_suspicious_ids)
     source = FileSource(
         files,
@@ -94,6 +101,7 @@ def run(
         on_read=lambda ids: reporter.now_and_then("reading", f"reading: {ids:,} IDs so far", ids_read=ids),
     )
     started = create()
+    heard.finish()
     _report_start(reporter, directory, started)
     return command(started.totals, started.runs)
 
