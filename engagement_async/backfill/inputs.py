@@ -23,6 +23,7 @@ __all__ = [
     "Fingerprint",
     "GivenSource",
     "IdSource",
+    "InputReport",
     "Reject",
     "SourceRecord",
     "file_stamp",
