@@ -93,7 +93,7 @@ class BackfillJob:
             query: What to request of each Tweet. Required once.
             tweet_ids: Any iterable of `str` or integers; or give `files`. Required once.
             files: Files with IDs, as `read_ids` takes them.
-            id_column: Name of their column.
+            id_column: Name of their column, or its number from 1.
             format: Their format.
             extend: Whether to add IDs that the job does not have yet.
             strict: Whether a line that is not an ID is an error. Otherwise it goes to the job's `rejects.jsonl`.

@@ -85,6 +85,7 @@ def fetch(
     files: tuple[str, ...],
     id_column: str | None,
     ids_format: str | None,
+    accept_suspicious_ids: bool,
     strict: bool,
     metrics: tuple[str, ...],
     group_by: tuple[str, ...],
@@ -145,7 +146,13 @@ def fetch(
     outputs = _outputs(output, format_, query, files, wide=wide, observed_at=observed_at, excel=excel)
     with logging_as(session), suppress(_NothingToWrite), outputs:
         distinct, rejected = options.read_distinct(
-            tweet_ids, files, id_column=id_column, ids_format=ids_format, strict=strict, reporter=reporter
+            tweet_ids,
+            files,
+            id_column=id_column,
+            ids_format=ids_format,
+            strict=strict,
+            reporter=reporter,
+            accept_suspicious=accept_suspicious_ids,
         )
         result = gather(query, distinct, shared, connection, reporter, concurrency, max_duration)
         if len(result.failed_tweet_ids) == len(result.tweet_ids) and not outputs.is_stream:
