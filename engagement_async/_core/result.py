@@ -7,19 +7,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 from engagement_async._core.answer import Observation, Window
 from engagement_async._core.groupings import Grouping, split_by_levels
+from engagement_async._core.html import table_html
 from engagement_async._core.outcomes import OwnerResult
 from engagement_async._core.query import OWNER, UNSUPPORTED_KEYS, Query
 from engagement_async._core.tables import Observed, TableShape, table_columns, table_rows
 from engagement_async.errors import FailedTweetsError, UsageError
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
     import pyarrow as pa
 
 __all__ = ["EngagementResult"]
+
+_SHOWN = 10
+"""Rows of a grouping that a notebook shows."""
 
 
 @dataclass(eq=False, repr=False)
@@ -217,6 +224,52 @@ class EngagementResult:
         if self._gets_owners(grouping):
             table = with_owners(table, self.tweet_owners)
         return table.select(columns)
+
+    def to_pandas(self, grouping: str, *, wide: bool = False, observed_at: bool = False) -> pd.DataFrame:
+        """Return the rows as a `pandas.DataFrame` (pandas and the extra `[arrow]`), with the columns of `to_arrow`.
+
+        Tweet IDs are text, `engagement_type` is categorical, and days are dates.
+
+        Args:
+            grouping: The name of a grouping of the query.
+            wide: As for `rows`.
+            observed_at: As for `rows`.
+
+        Raises:
+            UsageError: As for `to_arrow`.
+            ImportError: pandas is not installed.
+        """
+        return self.to_arrow(grouping, wide=wide, observed_at=observed_at).to_pandas()
+
+    def to_polars(self, grouping: str, *, wide: bool = False, observed_at: bool = False) -> pl.DataFrame:
+        """Return the rows as a `polars.DataFrame` (Polars and the extra `[arrow]`), with the columns of `to_arrow`.
+
+        Args:
+            grouping: The name of a grouping of the query.
+            wide: As for `rows`.
+            observed_at: As for `rows`.
+
+        Raises:
+            UsageError: As for `to_arrow`.
+            ImportError: Polars is not installed.
+        """
+        table = self.to_arrow(grouping, wide=wide, observed_at=observed_at)
+        import polars as pl
+
+        frame = pl.from_arrow(table)
+        return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
+
+    def _repr_html_(self) -> str:
+        """Return the outcomes and the first rows of each grouping, for notebooks."""
+        outcomes = [{"outcome": state, "IDs": count} for state, count in self.outcomes.items() if count]
+        tables = [table_html(f"EngagementResult: {self.query.endpoint.name}", ("outcome", "IDs"), outcomes)]
+        for name in self.groupings:
+            wide = "engagement.type" in self.query.groupings[name]
+            rows = self.rows(name, wide=wide)
+            first = list(islice(rows, _SHOWN))
+            more = sum(1 for _ in rows)
+            tables.append(table_html(name, self.columns(name, wide=wide), first, more=more))
+        return "".join(tables)
 
     def _gets_owners(self, grouping: str) -> bool:
         """Whether rows get a column `owner` that is no level of the grouping."""
