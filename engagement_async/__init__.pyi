@@ -8,6 +8,8 @@ from ._core.endpoints import Endpoint as Endpoint
 from ._core.merging import Merger as Merger
 from ._core.outcomes import Failure as Failure
 from ._core.outcomes import FailureKind as FailureKind
+from ._core.outcomes import OwnerResult as OwnerResult
+from ._core.owned_batches import TweetsByOwner as TweetsByOwner
 from ._core.query import Query as Query
 from ._core.rate_limit import RateLimit as RateLimit
 from ._core.result import EngagementResult as EngagementResult
@@ -19,6 +21,8 @@ from .client import ClientStatus as ClientStatus
 from .client import EngagementClient as EngagementClient
 from .config import SizeLimits as SizeLimits
 from .config import Timeouts as Timeouts
+from .credential_store import CredentialFile as CredentialFile
+from .credential_store import CredentialStore as CredentialStore
 from .credentials import BearerCredentials as BearerCredentials
 from .credentials import Credentials as Credentials
 from .credentials import OAuth1Credentials as OAuth1Credentials
@@ -62,6 +66,8 @@ __all__ = [
     "BearerCredentials",
     "BodyError",
     "ClientStatus",
+    "CredentialFile",
+    "CredentialStore",
     "Credentials",
     "DisconnectedError",
     "Endpoint",
@@ -82,6 +88,7 @@ __all__ = [
     "NotSentError",
     "OAuth1Credentials",
     "OtherJobError",
+    "OwnerResult",
     "Proxy",
     "ProxyError",
     "Query",
@@ -93,6 +100,7 @@ __all__ = [
     "ServerRefusedError",
     "SizeLimits",
     "Timeouts",
+    "TweetsByOwner",
     "UsageError",
     "WaitReason",
     "Window",

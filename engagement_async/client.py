@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from engagement_async import __version__
 from engagement_async._core.answer import Answer
@@ -17,11 +17,12 @@ from engagement_async._core.batches import TweetIds, check_tweet_ids, chunk
 from engagement_async._core.endpoints import ENDPOINTS, HISTORICAL, LAST_28_HOURS, TOTALS, GroupBy, Metric
 from engagement_async._core.merging import Merger
 from engagement_async._core.outcomes import Failure, FailureKind
+from engagement_async._core.owned_batches import OwnedIds, Tweets, TweetsByOwner, chunk_by_owner
 from engagement_async._core.query import Bound, Query
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.result import EngagementResult
 from engagement_async._engine.coalescing import Coalescer
-from engagement_async._engine.contracts import scheduler_for
+from engagement_async._engine.contracts import application_of, scheduler_for
 from engagement_async._engine.scheduler import LocalScheduler, Scheduler
 from engagement_async._engine.sender import Sender
 from engagement_async._engine.source import Batches
@@ -36,6 +37,7 @@ from engagement_async.config import (
     check_seconds,
     checked_base_url,
 )
+from engagement_async.credential_store import CredentialStore, Lookup, as_store
 from engagement_async.credentials import Credentials
 from engagement_async.errors import UsageError
 from engagement_async.proxy import Proxy
@@ -81,7 +83,9 @@ class EngagementClient:
         ...     )
 
     Args:
-        credentials: `OAuth1Credentials` of the Tweets' owner, or `BearerCredentials` for the public metrics of totals.
+        credentials: `OAuth1Credentials` of the Tweets' owner, or `BearerCredentials` for the public metrics of totals. For
+            Tweets of many owners a credential store: a `CredentialFile`, a mapping of owners to their credentials, a
+            function that returns an owner's, or a class of your own.
         rate_limit: The limit in your contract, or several. Has no default, because a wrong guess costs money.
         concurrency: Maximum requests in flight across concurrent calls. Each additional concurrent call may always have one
             request in flight beyond this limit.
@@ -103,7 +107,7 @@ class EngagementClient:
 
     def __init__(
         self,
-        credentials: Credentials,
+        credentials: Credentials | CredentialStore | Mapping[str, Credentials] | Lookup,
         *,
         rate_limit: RateLimit | Sequence[RateLimit] | None = None,
         concurrency: int = 16,
@@ -117,8 +121,12 @@ class EngagementClient:
         tls: ssl.SSLContext | None = None,
         coalesce: float | None = None,
     ) -> None:
-        if not hasattr(credentials, "signer"):
-            raise UsageError("credentials is an OAuth1Credentials(...) or a BearerCredentials(...)")
+        store = as_store(credentials)
+        if store is None and not hasattr(credentials, "signer"):
+            raise UsageError(
+                "credentials is an OAuth1Credentials(...) or a BearerCredentials(...); for many owners a "
+                "CredentialFile(...), or a mapping of owners to their credentials"
+            )
         if (rate_limit is None) == (scheduler is None):
             raise UsageError(
                 "rate_limit is what your contract says, as RateLimit(300, period=60); or give a scheduler instead of it"
@@ -135,7 +143,8 @@ class EngagementClient:
         ):
             if value is not None and not isinstance(value, kind):
                 raise UsageError(f"{name} is a {kind.__name__}(...), not {value!r}")
-        self._credentials = credentials
+        self._credentials: Credentials | CredentialStore = store or cast("Credentials", credentials)
+        self._store = store
         self._base_url = checked_base_url(base_url, allow_http_to)
         proxy = proxy if proxy is None or isinstance(proxy, Proxy) else Proxy(proxy)
         if proxy is not None and self._base_url.scheme != "https":
@@ -159,7 +168,7 @@ class EngagementClient:
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
         if self._shares_contract:
-            self._scheduler = scheduler_for(self._scheduler.limits, self._base_url, self._credentials)
+            self._scheduler = scheduler_for(self._scheduler.limits, self._base_url, await self._application())
         self._sender = Sender(
             transport=self._transport,
             scheduler=self._scheduler,
@@ -172,6 +181,11 @@ class EngagementClient:
             user_agent=f"engagement-async/{__version__}",
         )
         return self
+
+    async def _application(self) -> Hashable:
+        if self._store is None:
+            return application_of(self._credentials)
+        return await asyncio.to_thread(application_of, self._credentials)  # a store may read a file
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -190,7 +204,7 @@ class EngagementClient:
 
     async def totals(
         self,
-        tweet_ids: TweetIds,
+        tweet_ids: Tweets,
         *,
         engagement_types: Iterable[Metric | str],
         groupings: Groupings,
@@ -199,7 +213,8 @@ class EngagementClient:
         """Return the current totals: POST /insights/engagement/totals, 250 Tweets per request.
 
         Args:
-            tweet_ids: Any iterable or async iterable of `str` or integers. Each distinct ID is requested once.
+            tweet_ids: Any iterable or async iterable of `str` or integers. Each distinct ID is requested once. With a
+                credential store: a mapping of owners to IDs, pairs `(owner, tweet_id)`, or `TweetsByOwner`.
             engagement_types: Metrics of the endpoint, at least one.
             groupings: Maps one to three names of your choice to `group_by` lists. Their order is the nesting order.
             timeout: Seconds after which the result has what came by then; all other IDs failed with `FailureKind.TIMEOUT`.
@@ -221,7 +236,7 @@ class EngagementClient:
 
     async def last_28_hours(
         self,
-        tweet_ids: TweetIds,
+        tweet_ids: Tweets,
         *,
         engagement_types: Iterable[Metric | str],
         groupings: Groupings,
@@ -230,7 +245,8 @@ class EngagementClient:
         """Return the last 28 hours: POST /insights/engagement/28hr, 25 Tweets per request.
 
         Args:
-            tweet_ids: Any iterable or async iterable of `str` or integers. Each distinct ID is requested once.
+            tweet_ids: Any iterable or async iterable of `str` or integers. Each distinct ID is requested once. With a
+                credential store: a mapping of owners to IDs, pairs `(owner, tweet_id)`, or `TweetsByOwner`.
             engagement_types: Metrics of the endpoint, at least one.
             groupings: Maps one to three names of your choice to `group_by` lists. Their order is the nesting order.
             timeout: Seconds after which the result has what came by then; all other IDs failed with `FailureKind.TIMEOUT`.
@@ -252,7 +268,7 @@ class EngagementClient:
 
     async def historical(
         self,
-        tweet_ids: TweetIds,
+        tweet_ids: Tweets,
         *,
         engagement_types: Iterable[Metric | str],
         groupings: Groupings,
@@ -265,7 +281,8 @@ class EngagementClient:
         Ranges of more than four weeks are split and merged. Without `start` and `end`: the last four weeks.
 
         Args:
-            tweet_ids: Any iterable or async iterable of `str` or integers. Each distinct ID is requested once.
+            tweet_ids: Any iterable or async iterable of `str` or integers. Each distinct ID is requested once. With a
+                credential store: a mapping of owners to IDs, pairs `(owner, tweet_id)`, or `TweetsByOwner`.
             engagement_types: Metrics of the endpoint, at least one.
             groupings: Maps one to three names of your choice to `group_by` lists. Their order is the nesting order.
             start: Inclusive start in UTC: `2015-08-01`, `2015-07-01T12:24:00Z`, a `date` or an aware `datetime`.
@@ -287,7 +304,7 @@ class EngagementClient:
         query = Query(HISTORICAL, engagement_types=engagement_types, groupings=groupings, start=start, end=end)
         return await self._fetch(query, tweet_ids, timeout)
 
-    def stream(self, query: Query, tweet_ids: TweetIds) -> AnswerStream:
+    def stream(self, query: Query, tweet_ids: Tweets) -> AnswerStream:
         """Return the answers one by one, in order of arrival, in bounded memory. Exactly one `Answer` per batch.
 
         Examples:
@@ -297,13 +314,22 @@ class EngagementClient:
 
         Args:
             query: What to request of each Tweet.
-            tweet_ids: Any iterable or async iterable of `str` or integers, read only as it is needed.
+            tweet_ids: Any iterable or async iterable of `str` or integers, read only as it is needed. With a credential
+                store: a mapping of owners to IDs, pairs `(owner, tweet_id)`, or `TweetsByOwner`.
 
         Raises:
             UsageError: These credentials may not send this query, or the client is not open. Iterating raises what the other
                 methods raise.
         """
-        return self.stream_batches(query, chunk(tweet_ids, query.endpoint.ids_per_request))
+        size = query.endpoint.ids_per_request
+        if self._store is not None:
+            return self.stream_batches(query, chunk_by_owner(cast("OwnedIds", tweet_ids), size))
+        if isinstance(tweet_ids, (Mapping, TweetsByOwner)) or query.is_by_owner:
+            raise UsageError(
+                "there are owners, in tweet_ids or in a grouping, and credentials is one owner's: give a CredentialFile, "
+                "or a mapping of owners to their credentials"
+            )
+        return self.stream_batches(query, chunk(cast("TweetIds", tweet_ids), size))
 
     def stream_batches(self, query: Query, batches: Batches) -> AnswerStream:
         """Return the answers as `stream` does, for batches that were made before, as a durable job has them.
@@ -315,11 +341,12 @@ class EngagementClient:
         Raises:
             UsageError: As for `stream`, or `rate_limit` has no limit for this endpoint.
         """
-        check_query(query, self._credentials)
+        if self._store is None:
+            check_query(query, cast("Credentials", self._credentials))
         query = _clipped(query)[0]
         if all(limit.endpoint not in (None, query.endpoint.name) for limit in self._scheduler.limits):
             raise UsageError(f"rate_limit has no limit for {query.endpoint.name}: add what the contract says of it")
-        return AnswerStream(self._opened, query, batches)
+        return AnswerStream(self._opened, query.without_owners(), batches)
 
     def status(self) -> ClientStatus:
         """Return what the client is doing at this moment, for example for a progress line.
@@ -345,13 +372,15 @@ class EngagementClient:
             raise UsageError("the client is not open: use it in `async with EngagementClient(...) as client:`")
         return self._sender
 
-    async def _fetch(self, query: Query, tweet_ids: TweetIds, timeout_s: float | None) -> EngagementResult:
+    async def _fetch(self, query: Query, tweet_ids: Tweets, timeout_s: float | None) -> EngagementResult:
         if timeout_s is not None:
             check_seconds("timeout", timeout_s)
         query, notes = _clipped(query)
-        if self._coalescer is not None and self._opened and self._coalescer.takes(tweet_ids, query):
-            check_query(query, self._credentials)
-            return await self._share(self._coalescer, query, tweet_ids, timeout_s)
+        if self._coalescer is not None and self._store is None and self._opened:
+            ids = cast("TweetIds", tweet_ids)
+            if self._coalescer.takes(ids, query):
+                check_query(query, cast("Credentials", self._credentials))
+                return await self._share(self._coalescer, query, ids, timeout_s)
         merger = Merger(query, notes=notes)
         async with self.stream(query, tweet_ids) as answers:
             try:

@@ -76,6 +76,12 @@ class _Secret:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(<secret>)"
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._reveal() == other._reveal()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._reveal()))
+
     def fingerprint(self, key: bytes) -> str:
         """Return a keyed hash of what identifies the application: the consumer key, or the Bearer token.
 

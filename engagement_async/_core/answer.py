@@ -45,6 +45,10 @@ class Answer:
     """Metric to the answered IDs whose values of it are in no place of the API's answers, or only for a part of the span.
 
     No failure: some readings of the API leave zeros out."""
+    owner: str | None = None
+    """Whose Tweets they are, where a credential store signs for several owners."""
+    requests: int = 0
+    """How many requests were sent for it, retries included."""
     notes: tuple[str, ...] = ()
     """Messages from the API's `errors` array that accompanied data and are not already reflected in the outcomes."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from array import array
 from calendar import timegm
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -21,9 +21,10 @@ try:
 except ImportError as error:  # pragma: no cover - the tests have it
     raise UsageError("Arrow tables and Parquet need pyarrow: pip install 'engagement-async[arrow]'") from error
 
-__all__ = ["TYPES", "concat", "grouping_table"]
+__all__ = ["TYPES", "concat", "grouping_table", "with_owners"]
 
 TYPES: dict[str, pa.DataType] = {
+    "owner": pa.dictionary(pa.int32(), pa.string()),
     "tweet_id": pa.string(),
     "engagement_type": pa.dictionary(pa.int32(), pa.string()),
     "engagement_day": pa.date32(),
@@ -42,7 +43,9 @@ def grouping_table(grouping: Grouping, levels: Sequence[str]) -> pa.Table:
     builder.add(grouping, 0)
     columns: dict[str, pa.Array] = {}
     for level in levels:
-        if level == "tweet.id":
+        if level == "owner":
+            columns["owner"] = builder.column(level, pa.string()).dictionary_encode()
+        elif level == "tweet.id":
             columns["tweet_id"] = builder.column(level, pa.string())
         elif level == "engagement.type":
             codes, names = builder.dictionary_codes(level)
@@ -66,6 +69,13 @@ def grouping_table(grouping: Grouping, levels: Sequence[str]) -> pa.Table:
 def concat(tables: list[pa.Table]) -> pa.Table:
     """Return one table of several; a column that some lack is null there."""
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default")
+
+
+def with_owners(table: pa.Table, owners: Mapping[str, str]) -> pa.Table:
+    """Return the table with a column `owner` before the others. `owners` are those of Tweets."""
+    encoded = table["tweet_id"].combine_chunks().dictionary_encode()
+    column = pa.array([owners.get(i) for i in encoded.dictionary.to_pylist()], pa.string())
+    return table.add_column(0, "owner", column.take(encoded.indices).dictionary_encode())
 
 
 class _ColumnBuilder:

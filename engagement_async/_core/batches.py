@@ -14,7 +14,17 @@ from typing import NamedTuple
 from engagement_async._core.unique_ids import UniqueIds
 from engagement_async.errors import UsageError
 
-__all__ = ["MAX_TWEET_ID", "Batch", "SpanBatch", "TweetIds", "check_tweet_ids", "chunk"]
+__all__ = [
+    "DEDUP_AT_ONCE_MAX",
+    "ITERABLE_TWICE",
+    "MAX_TWEET_ID",
+    "Batch",
+    "OwnedTweet",
+    "SpanBatch",
+    "TweetIds",
+    "check_tweet_ids",
+    "chunk",
+]
 
 TweetIds = Iterable[str | int] | AsyncIterable[str | int]
 """What callers may give: any iterable or async iterable of `str` or integers."""
@@ -33,8 +43,15 @@ DEDUP_AT_ONCE_MAX = 1_000_000
 """Sources of a known size lose their duplicates at once up to this many IDs; of others every ID is remembered."""
 SET_MAX = 500_000
 """IDs kept in a `set`: ten million must not take a gigabyte."""
-_ITERABLE_TWICE = (list, tuple, set, frozenset, dict, range)
+ITERABLE_TWICE = (list, tuple, set, frozenset, dict, range)
 """Collections that can be read as often as one likes. Others may end for good, as a progress bar around a generator does."""
+
+
+class OwnedTweet(NamedTuple):
+    """One Tweet, and its owner where a credential store signs for several."""
+
+    tweet_id: str
+    owner: str | None = None
 
 
 class Batch(NamedTuple):
@@ -44,6 +61,8 @@ class Batch(NamedTuple):
     """The batch's place in the input, from 0."""
     tweet_ids: tuple[str, ...]
     """Distinct IDs, in input order."""
+    owner: str | None = None
+    """Whose Tweets they are, where a credential store signs for several owners."""
 
 
 class SpanBatch(NamedTuple):
@@ -57,6 +76,7 @@ class SpanBatch(NamedTuple):
     tweet_ids: tuple[str, ...]
     span: int
     """Which of `Query.spans()`."""
+    owner: str | None = None
 
 
 def check_tweet_ids(given: list[str | int], *, position: int = 0) -> list[str]:
@@ -188,7 +208,7 @@ def chunk(ids: TweetIds, size: int) -> Iterator[Batch] | AsyncIterator[Batch]:
         raise UsageError(f"tweet_ids is a {type(ids).__name__}: give an iterable or async iterable of str or int")
     if not isinstance(ids, Sized):
         return _chunk_sync(ids, size)
-    if isinstance(ids, _ITERABLE_TWICE) and len(ids) > DEDUP_AT_ONCE_MAX:
+    if isinstance(ids, ITERABLE_TWICE) and len(ids) > DEDUP_AT_ONCE_MAX:
         _check_all(ids)
         return _chunk_sync(ids, size)
     source = iter(ids)  # read once: its size is a hint, and there may be no second reading

@@ -8,7 +8,17 @@ from typing import NamedTuple
 
 from engagement_async._core.answer import Answer
 
-__all__ = ["BatchOutcomes", "Failure", "FailureKind", "Outcomes", "count_outcomes", "is_outage", "join_failures"]
+__all__ = [
+    "BatchOutcomes",
+    "Failure",
+    "FailureKind",
+    "Outcomes",
+    "OwnerResult",
+    "count_outcomes",
+    "is_outage",
+    "join_failures",
+    "owner_results",
+]
 
 
 class FailureKind(StrEnum):
@@ -93,6 +103,8 @@ class BatchOutcomes(NamedTuple):
     unsupported: dict[str, tuple[str, ...]]
     failed: dict[str, str]
     missing_metrics: dict[str, tuple[str, ...]]
+    owner: str | None = None
+    requests: int = 0
 
     @classmethod
     def of(cls, answer: Answer) -> BatchOutcomes:
@@ -104,6 +116,8 @@ class BatchOutcomes(NamedTuple):
             answer.unsupported_tweet_ids,
             answer.failed_tweet_ids,
             answer.missing_metrics,
+            answer.owner,
+            answer.requests,
         )
 
     def without_any_value(self, engagement_types: Iterable[str]) -> frozenset[str]:
@@ -136,10 +150,42 @@ class Outcomes(NamedTuple):
 
 def count_outcomes(answer: Answer, engagement_types: Iterable[str]) -> Outcomes:
     """Count where the IDs of one answer ended; the counts add up to its IDs."""
-    others = (*answer.unavailable_tweet_ids, *answer.forbidden_tweet_ids, *answer.failed_tweet_ids)
-    unsupported = len(BatchOutcomes.of(answer).without_any_value(engagement_types).difference(others))
-    unavailable = len(answer.unavailable_tweet_ids)
-    forbidden = len(answer.forbidden_tweet_ids)
-    failed = len(answer.failed_tweet_ids)
-    answered = len(answer.tweet_ids) - unavailable - forbidden - failed - unsupported
+    return _counts(BatchOutcomes.of(answer), engagement_types)
+
+
+def _counts(batch: BatchOutcomes, engagement_types: Iterable[str]) -> Outcomes:
+    others = (*batch.unavailable, *batch.forbidden, *batch.failed)
+    unsupported = len(batch.without_any_value(engagement_types).difference(others))
+    unavailable, forbidden, failed = len(batch.unavailable), len(batch.forbidden), len(batch.failed)
+    answered = len(batch.tweet_ids) - unavailable - forbidden - failed - unsupported
     return Outcomes(answered, unavailable, unsupported, forbidden, failed)
+
+
+class OwnerResult(NamedTuple):
+    """What one owner of several came to."""
+
+    outcomes: Outcomes
+    """The number of this owner's IDs by outcome."""
+    requests: int
+    """How many requests were sent for them, retries included."""
+    error: str | None
+    """Why the credentials of this owner were of no use, a `Failure`; None if they were taken."""
+
+
+def owner_results(batches: Iterable[BatchOutcomes], engagement_types: Iterable[str]) -> dict[str, OwnerResult]:
+    """Return what each owner came to, in the order in which they were first requested. Their numbers add up to the whole."""
+    types = tuple(engagement_types)
+    results: dict[str, OwnerResult] = {}
+    for batch in batches:
+        if batch.owner is None:
+            continue
+        before = results.get(batch.owner) or OwnerResult(Outcomes(), 0, None)
+        error = before.error or next(filter(_is_about_credentials, batch.failed.values()), None)
+        results[batch.owner] = OwnerResult(
+            before.outcomes + _counts(batch, types), before.requests + batch.requests, error
+        )
+    return results
+
+
+def _is_about_credentials(failure: str) -> bool:
+    return isinstance(failure, Failure) and failure.kind is FailureKind.CREDENTIALS

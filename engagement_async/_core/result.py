@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from engagement_async._core.answer import Window
 from engagement_async._core.groupings import Grouping, iter_rows, key_columns, split_by_levels
-from engagement_async._core.query import UNSUPPORTED_KEYS, Query
+from engagement_async._core.outcomes import OwnerResult
+from engagement_async._core.query import OWNER, UNSUPPORTED_KEYS, Query
 from engagement_async.errors import FailedTweetsError, UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ class EngagementResult:
     """All distinct IDs of the input."""
     notes: tuple[str, ...] = field(default=())
     """Messages from the API's `errors` array that accompanied data and are not already reflected in the outcomes."""
+    owners: dict[str, OwnerResult] = field(default_factory=dict)
+    """What each owner came to, where a credential store signs for several: outcomes, requests, and the error, if any."""
+    tweet_owners: dict[str, str] = field(default_factory=dict)
+    """ID to its owner, where there are several."""
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in self.outcomes.items() if count)
@@ -125,11 +130,13 @@ class EngagementResult:
             UsageError: The query has no such grouping.
         """
         columns = dict.fromkeys(name for levels, _ in self._parts(grouping) for name in key_columns(levels))
-        return (*columns, "value")
+        return ("owner", *columns, "value") if self._gets_owners(grouping) else (*columns, "value")
 
     def rows(self, grouping: str) -> Iterator[dict[str, Any]]:
-        """Yield tidy rows, one a value: `tweet_id`, `engagement_type`, `engagement_day` (a date) or `engagement_hour` (an
-        aware UTC datetime, with its day), `value` (int), as the grouping has them.
+        """Yield tidy rows, one a value.
+
+        Keys, as far as the grouping has them: `owner` (where there are several), `tweet_id`, `engagement_type`,
+        `engagement_day` (a date) or `engagement_hour` (an aware UTC datetime, with its day), `value` (int).
 
         Hours that the API gave without days are `engagement_hour_of_day` (0 to 23).
 
@@ -140,7 +147,10 @@ class EngagementResult:
             UsageError: The query has no such grouping.
             InvalidAnswerError: The API gave a day or an hour that is none.
         """
-        return (row for levels, part in self._parts(grouping) for row in iter_rows(levels, part))
+        rows = (row for levels, part in self._parts(grouping) for row in iter_rows(levels, part))
+        if self._gets_owners(grouping):
+            return ({"owner": self.tweet_owners.get(row["tweet_id"]), **row} for row in rows)
+        return rows
 
     def to_arrow(self, grouping: str) -> pa.Table:
         """Return the rows as a `pyarrow.Table` (extra `[arrow]`): `tweet_id` string, `engagement_type` dictionary,
@@ -155,9 +165,15 @@ class EngagementResult:
             InvalidAnswerError: The API gave a day or an hour that is none.
         """
         parts = self._parts(grouping)
-        from engagement_async._core.arrow import concat, grouping_table
+        from engagement_async._core.arrow import concat, grouping_table, with_owners
 
-        return concat([grouping_table(part, levels) for levels, part in parts])
+        table = concat([grouping_table(part, levels) for levels, part in parts])
+        return with_owners(table, self.tweet_owners) if self._gets_owners(grouping) else table
+
+    def _gets_owners(self, grouping: str) -> bool:
+        """Whether rows get a column `owner` that is no level of the grouping."""
+        group_by = self.query.groupings[grouping]
+        return bool(self.owners) and "tweet.id" in group_by and group_by[0] != OWNER
 
     def _parts(self, name: str) -> list[tuple[tuple[str, ...], Grouping]]:
         if name not in self.groupings:

@@ -20,8 +20,10 @@ from engagement_async._core.rate_headers import RateHeaders
 from engagement_async._core.rate_limit import Token
 from engagement_async._core.recovery import accepts_incomplete
 from engagement_async._core.request import Outcome, Purpose, Request
+from engagement_async._engine.owner_signers import OwnerSigners
 from engagement_async._engine.scheduler import Lane, Scheduler, loop_clock
 from engagement_async._engine.transport import Response, Transport
+from engagement_async.credential_store import CredentialStore
 from engagement_async.credentials import Credentials, Signer
 from engagement_async.errors import APIError, AttemptError, EngagementError, NotSentError, ProxyError, UsageError
 
@@ -51,7 +53,7 @@ class Sender:
         *,
         transport: Transport,
         scheduler: Scheduler,
-        credentials: Credentials,
+        credentials: Credentials | CredentialStore,
         base_url: URL,
         concurrency: int,
         outage_timeout_s: float,
@@ -74,7 +76,8 @@ class Sender:
         self._state_changed = asyncio.Event()
         self._waiting_for_change = 0
         self._transport = transport
-        self._credentials = credentials
+        self._credentials = None if isinstance(credentials, CredentialStore) else credentials
+        self._owners = OwnerSigners(credentials) if isinstance(credentials, CredentialStore) else None
         self._base_url = base_url
         self._headers = {
             "Accept-Encoding": "gzip",
@@ -85,7 +88,8 @@ class Sender:
         self._loop = asyncio.get_running_loop()
         self._has_heard = False
         self._last_error: EngagementError | None = None
-        self._signers: dict[str, tuple[URL, Signer]] = {}
+        self._signers: dict[str, tuple[URL, Signer | None]] = {}
+        """By endpoint; with a store, each owner's signers are in `_owners`."""
         self._slots = asyncio.Semaphore(concurrency)
         self._wall_clock = wall_clock
         self._quarantine_s = quarantine_s
@@ -162,6 +166,10 @@ class Sender:
     async def _post(self, request: Request, call: Call) -> tuple[Response, float]:
         endpoint = request.parser.query.endpoint
         url, signer = self._signers.get(endpoint.name) or self._sign_for(endpoint.name, endpoint.path)
+        if signer is None:
+            assert self._owners is not None  # noqa: S101
+            owner, address = request.owner or "", str(url)
+            signer = self._owners.known(owner, address) or await self._owners.get(owner, address)
         body = request.parser.query.body(request.tweet_ids)
         # Every call may have one request in flight, whatever the others do: behind their workers it would not even reach
         # its lane.
@@ -245,9 +253,14 @@ class Sender:
         if cap is not None:
             self.scheduler.cap(cap.limit, cap.remaining, cap.for_s)
 
-    def _sign_for(self, name: str, path: str) -> tuple[URL, Signer]:
+    def renew(self, owner: str) -> None:
+        """Ask the credential store for this owner's credentials again."""
+        if self._owners is not None:
+            self._owners.renew(owner)
+
+    def _sign_for(self, name: str, path: str) -> tuple[URL, Signer | None]:
         url = self._base_url.joinpath(path.lstrip("/"))
-        self._signers[name] = (url, self._credentials.signer(str(url)))
+        self._signers[name] = url, None if self._credentials is None else self._credentials.signer(str(url))
         return self._signers[name]
 
 

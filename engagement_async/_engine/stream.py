@@ -37,7 +37,7 @@ class AnswerStream:
         self._sender = sender
         call = sender.call(query.endpoint.name, self._wait_for_capacity)
         if isinstance(batches, Sampled):  # Tweets that were answered once are the best ones to probe with
-            call.state.endpoint.answered_ids.extend(islice(batches.sample_ids(), EndpointState.KNOWN))
+            call.state.endpoint.answered.extend(islice(batches.sample(), EndpointState.KNOWN))
         parsers = [ResponseParser(span, json_depth=sender.json_depth) for span in query.spans()]
         self._lane = call.lane
         self._concurrency = sender.concurrency

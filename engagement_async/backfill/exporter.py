@@ -56,12 +56,23 @@ class Exported:
 
     files: tuple[str, ...]
     """Paths."""
-    answered: int
-    """IDs with an outcome, in the tables."""
-    pending: int
-    """IDs without an outcome; 0 unless the export was partial."""
-    windows: tuple[str, str] | None = None
-    """Where the first and the last of the answers' windows begin, if that is more than an hour apart."""
+    totals: JobTotals
+    """The job at the moment that the tables are of."""
+
+    @property
+    def answered(self) -> int:
+        """IDs with values in the tables."""
+        return self.totals.outcomes.answered
+
+    @property
+    def pending(self) -> int:
+        """IDs without an outcome; 0 unless the export was partial."""
+        return self.totals.pending
+
+    @property
+    def windows(self) -> tuple[str, str] | None:
+        """Where the first and the last of the answers' windows begin, if that is more than an hour apart."""
+        return self.totals.windows_differ(by_s=3600.0)
 
 
 class Exporter:
@@ -163,9 +174,7 @@ class Exporter:
             return self._exported(snapshot.totals)
 
     def _exported(self, totals: JobTotals) -> Exported:
-        return Exported(
-            tuple(self._files), totals.outcomes.answered, totals.pending, totals.windows_differ(by_s=3600.0)
-        )
+        return Exported(tuple(self._files), totals)
 
     def _wait_for(self, journal: Journal, first: int, end: int) -> Snapshot:
         """Return the journal once all batches from `first` up to `end` are answered."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engagement_async._core.rate_limit import RateLimit
-from engagement_async._engine.contracts import scheduler_for
+from engagement_async._engine.contracts import application_of, scheduler_for
 from engagement_async._engine.scheduler import LaneScheduler, Scheduler
 from engagement_async._engine.stream import AnswerStream
 from engagement_async._progress import Progress, ProgressMeter, RunOutcome, contract_per_minute
@@ -260,6 +260,7 @@ class JobRunner:
             "began_at": self._began_at,
             "seen_at": time.time(),
             "requests": progress.requests,
+            "in_flight": self._quota.in_flight,
             "ids": self._meter.ids_asked,
             "outcome": outcome,
             "now": {
@@ -279,4 +280,4 @@ def _contract(
     if rate_limit is None:
         raise UsageError("rate_limit is what your contract says, as RateLimit(300); or give a scheduler instead")
     limits = tuple(rate_limit) if isinstance(rate_limit, Sequence) else (rate_limit,)
-    return scheduler_for(limits, parsed_base_url(base_url), credentials)
+    return scheduler_for(limits, parsed_base_url(base_url), application_of(credentials))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from engagement_async._progress import Progress, RunOutcome
+from engagement_async.backfill.totals import JobTotals
 from engagement_async.cli.completion import complete_folders
 from engagement_async.cli.exit_codes import (
     CORRUPT,
@@ -67,9 +68,9 @@ def exit_code_of_job(progress: Progress) -> int:
     return SOME_FAILED if progress.outcomes.failed or progress.rejected else OK
 
 
-def outcome_counts(progress: Progress) -> dict[str, int]:
+def outcome_counts(found: Progress | JobTotals) -> dict[str, int]:
     """Return where the IDs and the lines of a job are: the same words in events, status and texts."""
-    return {**progress.outcomes._asdict(), "pending": progress.pending, "rejected": progress.rejected}
+    return {**found.outcomes._asdict(), "pending": found.pending, "rejected": found.rejected}
 
 
 def text_of(path: Path) -> str:

@@ -11,7 +11,7 @@ from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.exporter import PART_IDS, Exporter
 from engagement_async.cli import options
 from engagement_async.cli.app import Session
-from engagement_async.cli.backfill.common import job_argument, job_errors, text_of
+from engagement_async.cli.backfill.common import job_argument, job_errors, outcome_counts, text_of
 from engagement_async.cli.completion import complete_files
 from engagement_async.cli.exit_codes import OK
 from engagement_async.cli.report import Reporter
@@ -82,7 +82,6 @@ def export(
         ),
     )
     done = exporter.follow() if follow else exporter.export()
-    reporter.event("finished", files=done.files, answered=done.answered, pending=done.pending, exit_code=OK)
     if done.pending:
         reporter.warn(f"{done.pending:,} IDs are still to be asked: this export is not the whole job")
     if done.windows is not None:
@@ -90,3 +89,4 @@ def export(
             f"the answers are of different hours, those that begin at {done.windows[0]} to those at {done.windows[1]}: "
             "sums over Tweets mix them"
         )
+    reporter.event("finished", files=done.files, outcomes=outcome_counts(done.totals), exit_code=OK)

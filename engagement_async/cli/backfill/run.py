@@ -74,6 +74,13 @@ def run(
         check_query(query, command.credentials)
     elif metrics or group_by or start or end:
         raise UsageError("which endpoint? Name it after JOB, or leave out what it is to be asked")
+    if not directory.is_started and (query is None or not files):
+        raise UsageError(
+            f"{text_of(job)}: no job was started here: name an endpoint and IDs, as in "
+            f"`engagement backfill run {text_of(job)} totals --ids mine.csv`"
+        )
+    if extend and not files:
+        raise UsageError("--extend: by which Tweets? Give --ids")
     rejects = 0
 
     def on_reject(reject: Reject) -> None:

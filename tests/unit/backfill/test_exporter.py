@@ -49,7 +49,7 @@ def job_of(path: Path, query: Query, seed: int, count: int = 2000) -> JobDirecto
         draw.shuffle(batches)
         for batch in batches:
             journal.write(
-                [encode_answer(answered(query, *batch, draw), query.engagement_types)], {"spent": {"n": seed}}
+                [encode_answer(answered(query, *batch[:2], draw), query.engagement_types)], {"spent": {"n": seed}}
             )
     return folder
 

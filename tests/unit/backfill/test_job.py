@@ -25,7 +25,6 @@ from engagement_async.backfill import (
     JobLockedError,
     OtherJobError,
     Progress,
-    committer,
 )
 from engagement_async.backfill.journal import Journal
 from engagement_async.emulator import Emulator
@@ -248,15 +247,15 @@ async def test_a_full_disk_stops_the_run_and_there_being_room_again_lets_it_go_o
 
     def small(*args: Any, **options: Any) -> Journal:
         journal = opened(*args, **options)
-        pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
-        journal._db.execute(f"PRAGMA max_page_count={pages + 9}")
+        pages = journal._file.connection.execute("PRAGMA page_count").fetchone()[0]
+        journal._file.connection.execute(f"PRAGMA max_page_count={pages + 9}")
         return journal
 
     async with emulator() as server:
         job = BackfillJob(tmp_path / "job")
         await job.start(BY_TWEET, ids)
         monkeypatch.setattr(Journal, "open", small)
-        monkeypatch.setattr(committer, "HOLD_S", 1.0)
+        monkeypatch.setattr("engagement_async.backfill.committer.HOLD_S", 0.5)
         with pytest.raises(JobDiskError, match="no space"):
             await run(job, server)
         monkeypatch.undo()
@@ -305,7 +304,7 @@ async def test_what_cannot_be_asked_is_refused_before_anything_is_sent(tmp_path:
         job = BackfillJob(tmp_path / "job")
         with pytest.raises(UsageError, match="no job was started"):
             await run(job, server)
-        with pytest.raises(UsageError, match="say what"):
+        with pytest.raises(UsageError, match="give a query and IDs"):
             await job.start()
         with pytest.raises(UsageError, match="one string"):
             await job.start(BY_TWEET, "123")

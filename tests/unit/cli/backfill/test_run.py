@@ -124,8 +124,8 @@ def test_events_for_machines(engagement: Engagement) -> None:
     ("args", "code", "says"),
     [
         (("run", "job"), 2, "no job was started here"),
-        (("run", "job", "totals"), 2, "say which Tweets"),
-        (("run", "job", "--ids", "good.txt"), 2, "say what"),
+        (("run", "job", "totals"), 2, "name an endpoint and IDs"),
+        (("run", "job", "--ids", "good.txt"), 2, "name an endpoint and IDs"),
         (("run", "job", "--metrics", "favorites"), 2, "which endpoint"),
         (("run", "job", "totals", "--ids", "ids.txt", "--strict"), 2, "ids.txt:1310"),
         (("run", "job", "totals", "--ids", "nothing.txt"), 2, "No such file"),
