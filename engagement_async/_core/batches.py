@@ -22,6 +22,7 @@ __all__ = [
     "OwnedTweet",
     "SpanBatch",
     "TweetIds",
+    "check_container",
     "check_tweet_ids",
     "chunk",
 ]
@@ -108,9 +109,9 @@ def _checked(value: object, position: int) -> str:
                 raise TypeError
             number = operator.index(value)  # type: ignore[arg-type]  # exact integers of any kind, as numpy's
         except TypeError:
-            raise UsageError(
-                f"{where} is a {type(value).__name__}, {_clipped(value)}: give Tweet IDs as str (or int)"
-            ) from None
+            if hasattr(value, "as_py"):  # an Arrow scalar
+                return _checked(value.as_py(), position)
+            raise UsageError(f"{where} is {_kind(value)}, {_clipped(value)}: {_fix(value)}") from None
         text = str(number) if 0 <= number <= MAX_TWEET_ID else "out of range"
     if not _TWEET_ID.fullmatch(text) or int(text) > MAX_TWEET_ID:
         raise UsageError(
@@ -124,6 +125,40 @@ def _clipped(value: object) -> str:
         return "a larger number"  # its repr may be longer than Python wants to print
     shown = repr(value)
     return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
+def _kind(value: object) -> str:
+    """Return `an int64`, `a float`."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' or name.startswith(('nd', 'NA')) else 'a'} {name}"
+
+
+def _fix(value: object) -> str:
+    """Return what the caller does about a value that is no ID."""
+    name = type(value).__name__
+    is_float = "float" in name.lower() or isinstance(value, (float, complex))
+    if value is None or name in ("NAType", "NaTType") or (is_float and str(value) == "nan"):
+        return (
+            "a value is missing. Drop it, as column.dropna() does; pandas makes floats of a column with a gap, so read it "
+            "with dtype={'tweet_id': str}"
+        )
+    if is_float:
+        return "a float loses an ID's last digits. Give str or int; pandas reads them with dtype={'tweet_id': str}"
+    return "give Tweet IDs as str (or int)"
+
+
+def check_container(ids: object) -> None:
+    """Raise `UsageError` for what holds IDs, and does not yield them one by one when it is iterated over."""
+    if isinstance(ids, (str, bytes)):
+        raise UsageError("tweet_ids is one string: give a list of IDs, as [tweet_id]")
+    is_lazy = hasattr(ids, "collect") and hasattr(ids, "collect_schema")
+    if is_lazy or hasattr(ids, "columns"):  # a DataFrame, a Table, a RecordBatch
+        fix = "df.collect()['tweet_id']" if is_lazy else "df['tweet_id']"
+        raise UsageError(f"tweet_ids is {_kind(ids)}: give one column of it, as {fix}")
+    shape = getattr(ids, "shape", None)
+    if isinstance(shape, tuple) and len(shape) != 1:
+        fix = "one column of it, as array[:, 0]" if shape else "a list of IDs, as [tweet_id]"
+        raise UsageError(f"tweet_ids is {_kind(ids)} of {len(shape)} dimensions: give {fix}")
 
 
 class _Batcher:
@@ -200,12 +235,11 @@ def chunk(ids: TweetIds, size: int) -> Iterator[Batch] | AsyncIterator[Batch]:
     Raise `UsageError` for a value that is no Tweet ID: at once, if the source has a size, else when its batch is made; the
     batches before it have been given out by then.
     """
-    if isinstance(ids, (str, bytes)):
-        raise UsageError("tweet_ids is one string: give a list of IDs, as [tweet_id]")
+    check_container(ids)
     if isinstance(ids, AsyncIterable):
         return _chunk_async(ids, size)
     if not isinstance(ids, Iterable):
-        raise UsageError(f"tweet_ids is a {type(ids).__name__}: give an iterable or async iterable of str or int")
+        raise UsageError(f"tweet_ids is {_kind(ids)}: give an iterable or async iterable of str or int")
     if not isinstance(ids, Sized):
         return _chunk_sync(ids, size)
     if isinstance(ids, ITERABLE_TWICE) and len(ids) > DEDUP_AT_ONCE_MAX:

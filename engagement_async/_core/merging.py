@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from engagement_async._core.accounting import in_input_order
-from engagement_async._core.answer import Answer, Window
+from engagement_async._core.answer import Answer, Window, merge_observations
 from engagement_async._core.groupings import Grouping, actual_levels, ids_of, split_by_levels, values_at, without_ids
 from engagement_async._core.outcomes import BatchOutcomes, join_failures, owner_results
 from engagement_async._core.query import OWNER, Query
@@ -153,6 +153,7 @@ def merge_parts(batch_number: int, tweet_ids: tuple[str, ...], answers: Sequence
     """
     if len(answers) == 1 and answers[0].tweet_ids == tweet_ids:
         return answers[0]
+    observed_at, observed_later = merge_observations(answers, tweet_ids)
     position = {tweet_id: at for at, tweet_id in enumerate(tweet_ids)}
     answers = sorted(answers, key=lambda answer: _arrival_order(answer, position))
     failures: dict[str, list[str]] = {}
@@ -189,6 +190,8 @@ def merge_parts(batch_number: int, tweet_ids: tuple[str, ...], answers: Sequence
         failed_tweet_ids={i: join_failures(failures[i]) for i in tweet_ids if i in failures},
         missing_metrics=_in_order(missing_metrics, tweet_ids, query),
         notes=tuple(dict.fromkeys(note for answer in answers for note in answer.notes)),
+        observed_at=observed_at,
+        observed_later=observed_later,
     )
 
 
@@ -361,6 +364,7 @@ class Merger:
             notes=tuple(self._notes),
             tweet_owners={i: batch.owner for batch in batches if batch.owner is not None for i in batch.tweet_ids},
             owners=owner_results(batches, self._query.engagement_types),
+            observations=tuple(batch.observation for batch in batches),
         )
 
     def _accumulate(self, accumulators: Mapping[str, _Accumulator], answer: Answer) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
-from engagement_async._core.answer import Answer
+from engagement_async._core.answer import Answer, Observation
 
 __all__ = [
     "BatchOutcomes",
@@ -103,6 +103,7 @@ class BatchOutcomes(NamedTuple):
     unsupported: dict[str, tuple[str, ...]]
     failed: dict[str, str]
     missing_metrics: dict[str, tuple[str, ...]]
+    observation: Observation
     owner: str | None = None
     requests: int = 0
 
@@ -116,6 +117,7 @@ class BatchOutcomes(NamedTuple):
             answer.unsupported_tweet_ids,
             answer.failed_tweet_ids,
             answer.missing_metrics,
+            answer.observation,
             answer.owner,
             answer.requests,
         )

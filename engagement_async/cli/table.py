@@ -26,6 +26,8 @@ _VALUE: Final = "value"
 class TableOutput:
     """Where `--format table` goes: stdout. Raise `UsageError` for a file, which something other than eyes would read."""
 
+    is_stream = True
+
     def __init__(self, output: str) -> None:
         if output != "-":
             raise UsageError(

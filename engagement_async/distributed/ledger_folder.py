@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from engagement_async._core.shared_block import SLOTS, block_bytes
@@ -42,8 +43,7 @@ class OpenFile:
         self._is_open = True
         self._half = 0
         try:
-            if self.lock():  # some file systems lock nothing: that shows here
-                self.unlock()
+            _check_lockable(self._number)
             self._reserve_room(HEAD + 2 * block_bytes())
         except OSError:
             self.close()
@@ -143,6 +143,13 @@ class OpenFile:
     def __del__(self) -> None:
         if getattr(self, "_is_open", False):
             self.close()
+
+
+def _check_lockable(descriptor: int) -> None:
+    """Raise `OSError` on a file system that locks nothing; another process's lock is none of its business."""
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def make_private_folder(path: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from engagement_async._export.layout import FORMATS
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.exporter import PART_IDS, Exporter
 from engagement_async.cli import options
@@ -29,12 +28,12 @@ __all__ = ["export"]
     shell_complete=complete_files,
     help="A file, or a directory of parts.",
 )
-@click.option("--format", "format_", type=click.Choice(FORMATS), help="Default: by the suffix; parquet for parts.")
+@options.format_options()
 @click.option(
     "--outcomes",
     metavar="FILE",
     shell_complete=complete_files,
-    help="Also write every ID that lacks values, and why: .csv, .jsonl, .parquet.",
+    help="Also write every ID that lacks values, and why: .csv, .jsonl, .parquet ...",
 )
 @click.option("--partial", is_flag=True, help="Export what an incomplete job has so far.")
 @click.option("--follow", is_flag=True, help="Write parts as they become complete, until the job is done.")
@@ -47,6 +46,9 @@ def export(
     job: Path,
     output: str,
     format_: str | None,
+    wide: bool,
+    observed_at: bool,
+    excel: bool,
     outcomes: str | None,
     partial: bool,
     follow: bool,
@@ -60,7 +62,7 @@ def export(
     engagement backfill export jobs/may --output may.parquet --outcomes gone.csv
     engagement backfill export jobs/may --output parts/ --format jsonl --follow
 
-    {grouping} in the name writes one file per grouping; DuckDB and JSON have all of them.
+    {grouping} in the name writes one file per grouping; DuckDB, Excel and JSON have all of them.
     """
     reporter = Reporter.of(session, as_json=as_json, quiet=quiet)
     reporter.context["job"] = text_of(job)
@@ -73,6 +75,9 @@ def export(
         JobDirectory(job),
         output,
         format=format_,
+        wide=wide,
+        observed_at=observed_at,
+        excel=excel,
         outcomes=outcomes,
         partial=partial,
         part_ids=part_ids,

@@ -131,7 +131,9 @@ def test_check_says_how_it_went(behind: Behind, proxy: ConnectProxy) -> None:
         (None, "", 5, "broke off, or its answer was no HTTP"),
     ],
 )
-@pytest.mark.parametrize("command", [("check",), ("fetch", "totals", IDS[0], "--max-duration", "1s")], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [("check",), ("fetch", "totals", IDS[0], "--max-duration", "1s")], ids=["check", "fetch"]
+)
 def test_refusals_of_the_proxy_are_told_as_its_own(
     behind: Behind, proxy: ConnectProxy, command: tuple[str, ...], user: str | None, refusal: str, code: int, said: str
 ) -> None:
