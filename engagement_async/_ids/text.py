@@ -16,6 +16,8 @@ from engagement_async._ids.values import find_id, is_strong, plain_ids, why_not_
 __all__ = ["ids_of_line", "text_ids"]
 
 _BETWEEN = re.compile(r"[\s,;|]+")
+_BULLET = re.compile(r"(?:[-*+•·–]|[0-9]{1,6}[.)])\s+")
+"""What begins an item of a list."""
 _COMMENT = re.compile(r"#(?!!/)")
 """Not the `#!` in addresses of 2011."""
 
@@ -33,8 +35,9 @@ def text_ids(blocks: Iterable[Block], intake: Intake) -> Iterator[list[str]]:
                 if comment and ("://" not in raw or find_id(raw) is None):  # an address may have a fragment
                     value = raw[: comment.start()]
                     intake.report.comments += 1
-                if value.strip():
-                    ids.extend(ids_of_line(value.strip(), line, intake))
+                value = _BULLET.sub("", value.strip())
+                if value:
+                    ids.extend(ids_of_line(value, line, intake))
         if ids:
             yield ids
 
