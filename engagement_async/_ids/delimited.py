@@ -164,6 +164,21 @@ class _Table:
         has_quotes = b'"' in self._block if self._block else any('"' in line for line in lines)
         return None if has_quotes else (self._take_all(), lines)
 
+    def column(self, layout: _Layout) -> list[str] | None:
+        """Return the cells of the column to the end of the block, if every line is a regular row with an ID."""
+        lines = self._lines[self._at :]
+        place, width = layout.column, layout.width
+        try:
+            with _large_cells():
+                reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
+                values = [cells[place] for cells in reader if len(cells) == width]
+        except csv.Error:
+            return None
+        ids = plain_values(values) if len(values) == len(lines) else None
+        if ids is not None:
+            self._take_all()
+        return ids
+
     def block(self) -> tuple[int, list[list[str]]] | None:
         """Return the rows to the end of the block, with the number of the first, if each has a line to itself."""
         lines = self._lines[self._at :]
@@ -259,6 +274,8 @@ def _chunks(table: _Table, sample: list[_Row], layout: _Layout, intake: Intake) 
             ids = alone
         elif (lines := table.plain()) is not None:
             ids = _of_lines(*lines, table.delimiter, layout, intake)
+        elif (values := table.column(layout)) is not None:
+            ids = values
         elif (block := table.block()) is not None:
             ids = _of_cells(*block, table.delimiter, layout, intake)
         else:

@@ -64,6 +64,7 @@ def _is_json(line: bytes) -> bool:
 
 
 def _of_lines(pieces: Iterator[bytes], finder: JsonIds, intake: Intake) -> Iterator[tuple[list[str], list[int]]]:
+    quick = finder.quick
     for first, block in line_blocks(pieces, intake.reject, line_bytes=_VALUE_BYTES):
         values: list[str] = []
         numbers: list[int] = []
@@ -74,9 +75,9 @@ def _of_lines(pieces: Iterator[bytes], finder: JsonIds, intake: Intake) -> Itera
                 if line.strip():
                     intake.reject(number, line[:_SHORT].decode("utf-8", "replace"), "is not JSON")
                 continue
-            quick = finder.quick(value)
-            if quick is not None:
-                values.append(quick)
+            alike = quick(value)
+            if alike is not None:
+                values.append(alike)
                 numbers.append(number)
                 continue
             for found in finder.of(_exact(value, line), number):

@@ -10,7 +10,7 @@ import orjson
 
 from engagement_async._ids.columns import is_known_name, rank
 from engagement_async._ids.report import Intake
-from engagement_async._ids.values import find_id, is_strong
+from engagement_async._ids.values import STRONG_DIGITS, find_id, is_strong
 
 __all__ = ["Fraction", "JsonIds", "agrees"]
 
@@ -46,16 +46,15 @@ class JsonIds:
 
     def quick(self, value: object) -> str | None:
         """Return the ID of an object that is like those before, or None where `of` must look closer."""
-        if type(value) is not dict or not _WITHIN_KEYS.isdisjoint(value):
-            return None
-        held = value.get(self.key)
-        if type(held) is str:
-            text = held
-        elif type(held) is int:
-            text = str(held)
-        else:
-            return None
-        return text if is_strong(text) and agrees(value, self.key) else None
+        if type(value) is dict and _WITHIN_KEYS.isdisjoint(value):
+            held = value.get(self.key)
+            if type(held) is int:
+                held = str(held)
+            elif type(held) is not str:
+                return None
+            if len(held) >= STRONG_DIGITS and ("id" not in value or agrees(value, self.key)):
+                return held
+        return None
 
     def of(self, value: object, line: int) -> Iterator[str]:
         """Yield what may be IDs out of a value; what certainly holds none is rejected or counted as a notice."""

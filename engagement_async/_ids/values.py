@@ -7,7 +7,16 @@ from collections.abc import Sequence
 
 from engagement_async._core.batches import MAX_TWEET_ID
 
-__all__ = ["find_id", "has_long_number", "has_many_digits", "is_strong", "plain_lines", "plain_values", "why_not_an_id"]
+__all__ = [
+    "STRONG_DIGITS",
+    "find_id",
+    "has_long_number",
+    "has_many_digits",
+    "is_strong",
+    "plain_lines",
+    "plain_values",
+    "why_not_an_id",
+]
 
 _DIGITS_AND_ENDS = b"0123456789\n"
 _DIGITS = 19
@@ -39,7 +48,8 @@ _FORMS = re.compile(
 _FLOAT = re.compile(r"[0-9]+(?:[.,][0-9]*)?[eE][+]?[0-9]+|[0-9]+[.,][0-9]*")
 _ADDRESS = re.compile(r"(?:https?:)?//|(?:www\.|mobile\.)?(?:twitter|x|t)\.com?/", re.IGNORECASE)
 _MISSING = frozenset({"na", "n/a", "nan", "nat", "<na>", "none", "null", "nil", "\\n", "-", "--"})
-_STRONG_DIGITS = 9
+STRONG_DIGITS = 9
+"""Digits of an ID that is too large for a row number or a count."""
 _LONGEST = 4096
 """Characters of a value: no address of a Tweet is longer."""
 _LONG_NUMBER = re.compile(r"[0-9]{15}")
@@ -116,7 +126,7 @@ def why_not_an_id(text: str) -> str | None:
 
 def is_strong(tweet_id: str) -> bool:
     """Return whether an ID is too large for a row number or a count: 10^8 or more, as all since the year 2007."""
-    return len(tweet_id) >= _STRONG_DIGITS
+    return len(tweet_id) >= STRONG_DIGITS
 
 
 def has_many_digits(text: str) -> bool:
