@@ -6,12 +6,14 @@ OAuth 1.0a is authlib's: https://docs.authlib.org/en/latest/client/oauth1.html
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
+from binascii import b2a_base64
 from typing import NoReturn, Protocol
 
 from authlib.oauth1.rfc5849.client_auth import ClientAuth
 from authlib.oauth1.rfc5849.parameters import prepare_headers
-from authlib.oauth1.rfc5849.signature import construct_base_string, hmac_sha1_signature
+from authlib.oauth1.rfc5849.signature import construct_base_string
 from authlib.oauth1.rfc5849.util import escape
 
 from engagement_async.errors import UsageError
@@ -74,6 +76,12 @@ class _Secret:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(<secret>)"
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._reveal() == other._reveal()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._reveal()))
+
     def fingerprint(self, key: bytes) -> str:
         """Return a keyed hash of what identifies the application: the consumer key, or the Bearer token.
 
@@ -91,7 +99,7 @@ class BearerCredentials(_Secret):
     API: https://docs.x.com/x-api/enterprise-gnip-2.0/fundamentals/engagement-api
 
     Args:
-        token: The token, without the word "Bearer".
+        token: The token; the word "Bearer" before it, as in a header, does no harm.
 
     Raises:
         UsageError: The token is empty, or contains white space or characters that are not printable ASCII.
@@ -101,6 +109,8 @@ class BearerCredentials(_Secret):
     is_app_only = True
 
     def __init__(self, token: str) -> None:
+        if isinstance(token, str) and token[:7].lower() == "bearer ":
+            token = token[7:].lstrip()
         super().__init__(token=token)
 
     def signer(self, url: str) -> Signer:
@@ -147,6 +157,10 @@ class OAuth1Credentials(_Secret):
         return _OAuth1Signer(url, *self._reveal())
 
 
+_ESCAPED = str.maketrans({character: escape(character) for character in "+/="})
+"""What Base64 has that must be percent-encoded: https://datatracker.ietf.org/doc/html/rfc5849#section-3.6"""
+
+
 class _BearerSigner(_Secret):
     __slots__ = ()
 
@@ -162,7 +176,8 @@ class _OAuth1Signer(_Secret):
 
     The body takes no part in the signature: it is JSON, and the API's documented header has no `oauth_body_hash`.
     Only nonce and timestamp change between two attempts, and neither needs escaping; rendering anew each time would
-    cost 0.13 ms, a third of a whole request.
+    cost 0.13 ms, a third of a whole request. For the same reason the key is made once, and HMAC-SHA1 has one call:
+    https://datatracker.ietf.org/doc/html/rfc5849#section-3.4.2
     """
 
     __slots__ = ()
@@ -177,15 +192,15 @@ class _OAuth1Signer(_Secret):
             header=_template(
                 header, '{}="{}"', oauth_nonce="NONCE", oauth_timestamp="TIMESTAMP", oauth_signature="SIGNATURE"
             ),
-            consumer_secret=consumer_secret,
-            token_secret=token_secret,
+            key=f"{escape(consumer_secret)}&{escape(token_secret)}",
         )
 
     def authorization(self, timestamp: int) -> str:
-        base, header, consumer_secret, token_secret = self._reveal()
-        values = {"oauth_nonce": secrets.token_hex(16), "oauth_timestamp": timestamp}
-        signature = hmac_sha1_signature(base % values, consumer_secret, token_secret)
-        return _Header(header % {**values, "oauth_signature": escape(signature)})
+        base, header, key = self._reveal()
+        values: dict[str, object] = {"oauth_nonce": secrets.token_hex(16), "oauth_timestamp": timestamp}
+        digest = hmac.digest(key.encode(), (base % values).encode(), "sha1")
+        values["oauth_signature"] = b2a_base64(digest, newline=False).decode().translate(_ESCAPED)
+        return _Header(header % values)
 
 
 def _template(rendered: str, form: str, **placeholders: str) -> str:

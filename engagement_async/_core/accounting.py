@@ -82,7 +82,8 @@ class Accounting:
 
     def drop_fake_zeros(self, fake: FakeZeros) -> None:
         """Remove zeros of a time in which the API did not count. Those Tweets are unsupported for the metric, or lack it if
-        that time is only a part of the span."""
+        that time is only a part of the span.
+        """
         if not fake.covers_span:
             self._partial_metrics = fake.metrics
             for name in self._schema.with_types:

@@ -233,8 +233,9 @@ class _Place(NamedTuple):
 
 
 class _Cleaner:
-    """Removes what is no value of the query from groupings: other engagement types and times, nulls, integers that fit into
-    no table, and the dicts that are empty then."""
+    """Remove what is no value of the query from groupings: other engagement types and times, nulls, integers that fit into
+    no table, and the dicts that are empty then.
+    """
 
     def __init__(self, metrics: tuple[str, ...], span: tuple[datetime, datetime] | None) -> None:
         self._metrics = frozenset(metrics)
@@ -308,6 +309,6 @@ def _has_hours_above_days(levels: tuple[str, ...]) -> bool:
 
 
 def _days(first: datetime, last: datetime) -> tuple[str, ...]:
-    """The days of a span, as the API writes them."""
+    """Return the days of a span, as the API writes them."""
     count = (last - timedelta(microseconds=1)).toordinal() - first.toordinal() + 1
     return tuple(date.fromordinal(first.toordinal() + n).isoformat() for n in range(count))

@@ -27,7 +27,7 @@ class RateHeaders:
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> RateHeaders:
-        """Reads `Retry-After` (seconds or a date) and `x-per-minute-*`, `x-per-second-*` (resets are epoch seconds).
+        """Read `Retry-After` (seconds or a date) and `x-per-minute-*`, `x-per-second-*` (resets are epoch seconds).
 
         Resets are taken relative to the answer's own `Date`: the local clock may be wrong.
         """

@@ -126,6 +126,8 @@ def read_errors(body: bytes) -> ErrorReport:
 
 def texts_of(errors: msgspec.Raw) -> tuple[str, ...]:
     """Return the texts of the `errors` beside data. Raise `InvalidAnswerError` when they are too long, or no JSON."""
+    if not memoryview(errors).nbytes:
+        return ()
     try:
         return _texts(errors)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

@@ -223,9 +223,7 @@ class LaneScheduler:
         `lane` is this scheduler's; a `retry` goes before first attempts of its lane. Raise `UsageError` when another event
         loop uses this scheduler.
         """
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._bind(loop)
+        loop = self.bind()
         if not self._queues:
             token = self._ledger.reserve(self._clock(), lane.endpoint)
             if not isinstance(token, float):
@@ -292,6 +290,13 @@ class LaneScheduler:
 
     # --- for ledgers that come to know something by themselves ---
 
+    def bind(self) -> asyncio.AbstractEventLoop:
+        """Serve the running loop from now on, and return it. Raise `UsageError` while another one is served."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._bind(loop)
+        return loop
+
     def count_waiting(self, at_most: int) -> dict[str | None, int]:
         """Return how many wait for a token, by endpoint; from `at_most` on it is not counted further."""
         counts: dict[str | None, int] = {}
@@ -326,7 +331,6 @@ class LaneScheduler:
         return self._clock()
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Serve this loop from now on."""
         former, clock = self._loop, self._own_clock or loop_clock(loop)
         if former is not None:
             if former.is_running():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
 from typing import Protocol, runtime_checkable
 
-from engagement_async._core.batches import Batch, SpanBatch
+from engagement_async._core.batches import Batch, OwnedTweet, SpanBatch
 from engagement_async.errors import EngagementError
 
 __all__ = ["BatchSource", "Batches", "Sampled"]
@@ -21,8 +22,8 @@ READ_AHEAD = 400
 class Sampled(Protocol):
     """A source that knows Tweets far from the ones it is at, as a durable job does."""
 
-    def sample_ids(self) -> Iterable[str]:
-        """Return some Tweet IDs from places far apart, without reading on."""
+    def sample(self) -> Iterable[OwnedTweet]:
+        """Return some Tweets from places far apart, without reading on."""
         ...
 
 
@@ -32,46 +33,89 @@ class BatchSource:
     def __init__(self, batches: Batches, on_ready: Callable[[], None]) -> None:
         self._batches = batches
         self._on_ready = on_ready
-        self._pending: asyncio.Future[Batch | SpanBatch | None] | None = None
-        self.is_exhausted = False
+        self._read: deque[Batch | SpanBatch] = deque()
+        self._wanted = 0
+        self._reader: asyncio.Task[None] | None = None
+        self._has_ended = False
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether all batches were handed out."""
+        return self._has_ended and not self._read
 
     def take(self) -> Batch | SpanBatch | None:
         """Return the next batch if there is one at once. An async source begins to read, and calls `on_ready`.
 
         Raises what the source raises.
         """
-        if self.is_exhausted:
+        if self._read:
+            return self._read.popleft()
+        if self._has_ended:
             return None
-        if not isinstance(self._batches, AsyncIterator):
-            batch: Batch | SpanBatch | None = next(self._batches, None)
-        elif self._pending is None:
-            self._pending = asyncio.ensure_future(anext(self._batches, None))
-            self._pending.add_done_callback(lambda _: self._on_ready())
+        if isinstance(self._batches, AsyncIterator):
+            self._start_reading(1)
             return None
-        elif not self._pending.done():
-            return None
-        else:
-            pending, self._pending = self._pending, None
-            if pending.cancelled():
-                raise EngagementError("the source of tweet_ids was cancelled before its end")
-            batch = pending.result()
-        self.is_exhausted = batch is None
+        batch = next(self._batches, None)
+        self._has_ended = batch is None
         return batch
 
-    def sample_ids(self) -> Iterable[str]:
+    def sample(self) -> Iterable[OwnedTweet]:
         """Return Tweets from places far apart, if the source knows any."""
-        return self._batches.sample_ids() if isinstance(self._batches, Sampled) else ()
+        return self._batches.sample() if isinstance(self._batches, Sampled) else ()
 
-    def read_ahead(self) -> list[Batch]:
-        """Return further batches of a sync source; of an async one none, which may pause for long."""
-        if self.is_exhausted or isinstance(self._batches, AsyncIterator):
+    def read_ahead(self) -> list[Batch | SpanBatch] | None:
+        """Return further batches, or None while an async source is still being read.
+
+        One that knows Tweets far from the ones it is at is not read ahead: it may wait for what it handed out.
+        """
+        if isinstance(self._batches, Sampled):
             return []
-        return list(islice(self._batches, READ_AHEAD))
+        if not isinstance(self._batches, AsyncIterator):
+            return [] if self._has_ended else list(islice(self._batches, READ_AHEAD))
+        if not self._has_ended and len(self._read) < READ_AHEAD:
+            self._start_reading(READ_AHEAD)
+            return None
+        batches = list(self._read)
+        self._read.clear()
+        return batches
+
+    def rest(self) -> Iterator[Batch | SpanBatch]:
+        """Read a sync source to its end; of an async one, hand out what was read and not taken."""
+        while self._read:
+            yield self._read.popleft()
+        if not self._has_ended and not isinstance(self._batches, AsyncIterator):
+            yield from self._batches
+            self._has_ended = True
 
     async def aclose(self) -> None:
         """Stop reading, and close an async generator."""
-        if self._pending is not None:
-            self._pending.cancel()
-            await asyncio.gather(self._pending, return_exceptions=True)
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
         if isinstance(self._batches, AsyncGenerator):
             await self._batches.aclose()
+
+    def _start_reading(self, wanted: int) -> None:
+        self._wanted = max(self._wanted, wanted)
+        if self._reader is not None:
+            if not self._reader.done():
+                return
+            if self._reader.cancelled():
+                raise EngagementError("the source of tweet_ids was cancelled before its end")
+            self._reader.result()
+        self._reader = asyncio.ensure_future(self._read_batches())
+        self._reader.add_done_callback(lambda _: self._on_ready())
+
+    async def _read_batches(self) -> None:
+        """Read until as many batches are there as are wanted."""
+        assert isinstance(self._batches, AsyncIterator)  # noqa: S101
+        while not self._has_ended and len(self._read) < self._wanted:
+            batch: Batch | SpanBatch | None = await anext(self._batches, None)
+            if batch is None:
+                self._has_ended = True
+            else:
+                self._read.append(batch)
+                if len(self._read) < self._wanted:
+                    self._on_ready()
+                    await asyncio.sleep(0)  # a source that never pauses must not hold up the event loop
+        self._wanted = 0

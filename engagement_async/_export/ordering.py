@@ -36,18 +36,18 @@ class TableOrder:
 
     @property
     def levels_by_tweet(self) -> _Keys:
-        """The same with `tweet.id` outermost."""
+        """Return the same with `tweet.id` outermost."""
         return ("tweet.id", *(level for level in self.levels if level != "tweet.id"))
 
     def ordered(self, answer: Answer) -> Grouping:
-        """The answer's grouping in order, without Tweets that failed: what is known of those is not whole."""
+        """Return the answer's grouping in order, without Tweets that failed: what is known of those is not whole."""
         tweet_ids, failed = answer.tweet_ids, answer.failed_tweet_ids
         if failed:
             tweet_ids = tuple(i for i in tweet_ids if i not in failed)
         return self.order(answer.groupings.get(self._name, {}), tweet_ids)
 
     def by_tweet(self, answer: Answer) -> Grouping:
-        """The same with `tweet.id` as the outermost level, and Tweets in input order."""
+        """Return the same with `tweet.id` as the outermost level, and Tweets in input order."""
         grouping = self.ordered(answer)
         at = self.levels.index("tweet.id")
         if not at:
@@ -56,7 +56,7 @@ class TableOrder:
         return {tweet_id: lifted[tweet_id] for tweet_id in answer.tweet_ids if tweet_id in lifted}
 
     def order(self, grouping: Grouping, tweet_ids: _Keys = ()) -> Grouping:
-        """A grouping of this shape in order, with these Tweets alone if it is by Tweet."""
+        """Return a grouping of this shape in order, with these Tweets alone if it is by Tweet."""
         if not grouping:
             return grouping
         levels = actual_levels(self._group_by, grouping)

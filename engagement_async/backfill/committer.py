@@ -15,7 +15,7 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 from engagement_async._core.answer import Answer
-from engagement_async._core.batches import SpanBatch
+from engagement_async._core.batches import OwnedTweet, SpanBatch
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.quota import DurableScheduler
@@ -75,6 +75,7 @@ class Committer:
         self._open: dict[int, int] = {}  # batches that were handed out, and how many of their IDs are not committed
         self._is_ending = False
         self._give_up_at: float | None = None
+        """When the disk is no longer waited for; None while it takes what is written."""
         self._capacity_freed = asyncio.Event()
         self._wakeup = asyncio.Event()
         self._is_commit_requested = False
@@ -237,7 +238,7 @@ class BatchesOfWork:
 
     def __init__(self, batches: AsyncIterator[SpanBatch], sample_ids: Iterable[str]) -> None:
         self._batches = batches
-        self._ids = list(sample_ids)
+        self._sample = [OwnedTweet(i) for i in sample_ids]
 
     def __aiter__(self) -> BatchesOfWork:
         return self
@@ -245,6 +246,6 @@ class BatchesOfWork:
     async def __anext__(self) -> SpanBatch:
         return await anext(self._batches)
 
-    def sample_ids(self) -> Iterable[str]:
-        """Return some Tweet IDs from places far apart, without reading on."""
-        return self._ids
+    def sample(self) -> Iterable[OwnedTweet]:
+        """Return some Tweets from places far apart, without reading on."""
+        return self._sample

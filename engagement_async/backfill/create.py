@@ -203,7 +203,7 @@ class CreateJob:
                 self._on_read(ids_read)
 
     def _compare(self, journal: Journal, records: Sequence[SourceRecord]) -> StartResult:
-        """Reads the input to see whether it is one of those that the job holds."""
+        """Read the input to see whether it is one of those that the job holds."""
         assert self._source is not None  # noqa: S101
         fingerprint = Fingerprint()
         for chunk in self._read(lambda _: None):

@@ -288,7 +288,8 @@ def _flock(descriptor: int, kind: int, *, must_work: bool) -> bool:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:
+    except OSError as error:
         if must_work:
-            raise
+            text = f"{error.strerror}: this file system locks no files, and a job needs that: put it on another one"
+            raise OSError(error.errno, text) from None
     return True

@@ -176,7 +176,7 @@ class DurableScheduler:
         return record, self._granted + ahead
 
     def acknowledge(self, mark: int) -> None:
-        """The journal knows of the checkpoint with this mark."""
+        """Note that the journal knows of the checkpoint with this mark."""
         self._allowed = mark - self._granted
         if self._allowed:
             self._allowed_more.set()

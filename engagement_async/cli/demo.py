@@ -142,7 +142,7 @@ class Demo:
         )
 
     async def last_28_hours(self) -> None:
-        """The last hours of those Tweets that were engaged with most."""
+        """Fetch the last hours of those Tweets that were engaged with most."""
         await self._fetch(
             f"2  The last 28 hours of the top {LATEST}, hour by hour: {LAST_28_HOURS.ids_per_request} Tweets a request",
             "last-28-hours",
@@ -155,7 +155,7 @@ class Demo:
         )
 
     async def pictures(self) -> None:
-        """The table of the top Tweets, and where every ID ended up."""
+        """Print the table of the top Tweets, and where every ID ended up."""
         totals = self.results["totals"].groupings["by_tweet"]
         hours = self.results["last-28-hours"].groupings["by_hour"]
         metrics = ["impressions", "favorites"]
@@ -197,7 +197,7 @@ class Demo:
             self.console.print(f"{number:,} Tweets are too old for {', '.join(names)}: no value, and no zero")
 
     async def proof(self) -> None:
-        """Compares every value with the emulator's own, and the requests with the contract."""
+        """Compare every value with the emulator's own, and the requests with the contract."""
         values = differ = 0
         for result in self.results.values():
             query = result.query
@@ -222,7 +222,7 @@ class Demo:
         )
 
     async def killed_job(self) -> None:
-        """A backfill in a process of its own, killed without a warning and started again."""
+        """Run a backfill in a process of its own, kill it without a warning, and start it again."""
         self.console.print(f"\n[bold]3  The same {len(self.tweet_ids):,} Tweets as a durable job, killed half way[/]")
         await asyncio.sleep(LIMIT.period)  # another process: the requests of this one must be out of the window
         first = len(self.emulator.log.entries)
@@ -272,7 +272,7 @@ class Demo:
         )
 
     async def files(self) -> None:
-        """The merged results, as JSON in the API's own shape and as CSV."""
+        """Write the merged results, as JSON in the API's own shape and as CSV."""
         self.console.print()
         for name, result in self.results.items():
             grouping = next(iter(result.query.groupings))
@@ -341,7 +341,7 @@ def _tick(good: bool) -> str:
 
 
 def _born(tweet_id: str) -> datetime:
-    """A Tweet's ID holds the instant of its birth, in milliseconds above its lowest 22 bits."""
+    """Return when a Tweet was made: its ID holds that instant, in milliseconds above its lowest 22 bits."""
     return datetime.fromtimestamp((int(tweet_id) >> 22) / 1000 + _SNOWFLAKE_EPOCH_S, UTC)
 
 

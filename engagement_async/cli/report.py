@@ -88,14 +88,14 @@ class Reporter:
             self.note(text)
 
     def warn(self, message: str) -> None:
-        """Always told."""
+        """Print a warning, also if `quiet`."""
         if self.mode is Mode.JSON:
             self.event("warning", message=message)
         else:
             _write(printable(f"warning: {message}"))
 
     def rejected(self, reject: Reject, *, show: bool) -> None:
-        """A line that is no ID. Machines are told of each."""
+        """Report a line that is no ID; in JSON each one."""
         if self.mode is Mode.JSON:
             self.event("rejected", source=reject.source, line=reject.line, text=reject.text, reason=reject.reason)
         elif show:
@@ -109,7 +109,7 @@ class Reporter:
                 self.note(f"  {name:<12}{number:>{width},}")
 
     def listed(self, title: str, lines: Sequence[str], *, at_most: int = 10) -> None:
-        """A list for people, cut where it gets long. Told even if `quiet`: it is about what went wrong."""
+        """Print a list for people, cut where it gets long. Also if `quiet`: it is about what went wrong."""
         if self.mode is Mode.JSON or not lines:
             return
         _write(title)

@@ -49,7 +49,8 @@ def _end_now(number: int, _frame: object) -> None:
 
 def run_async(main: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
     """Return the coroutine's result. The first signal cancels it, and raises `Interrupted` once it has cleaned up;
-    the second terminates the process immediately."""
+    the second terminates the process immediately.
+    """
     import asyncio  # `engagement --help` needs none
 
     handlers = {number: signal.getsignal(number) for number in _CODES}

@@ -28,13 +28,18 @@ mine = mine and cmsgpack.unpack(mine) or nil
 -- The clock never goes back, also when that of another server takes over.
 local time = redis.call('TIME')
 local clock = tonumber(time[1]) + tonumber(time[2]) / 1e6
-local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+-- A server that was restarted has another run id; one that took over from another has another replication id.
+local server = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+  .. ' ' .. string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
 
 local state = redis.call('GET', STATE)
 state = state and cmsgpack.unpack(state) or nil
 
 local function is_whole()
-  if not state or state.run_id ~= run_id or redis.call('HLEN', OWNERS) ~= state.owners then
+  if not state or state.server ~= server then
+    return false
+  end
+  if redis.call('HLEN', OWNERS) ~= state.owners or redis.call('ZCARD', EXPIRY) ~= state.owners then
     return false
   end
   for endpoint, key in pairs(answered) do
@@ -47,6 +52,9 @@ end
 
 -- Lost: flushed, evicted, restarted, or taken over by a replica that may lack the last writes.
 local is_lost = not is_whole()
+if mine and request.n < mine.n then
+  return mine.reply -- late: it was sent again, by another connection, and what followed it is here already
+end
 if mine and mine.n == request.n and not is_lost then
   return mine.reply -- sent again, because the reply did not arrive
 end
@@ -55,7 +63,7 @@ if is_lost then
     now = 0, ahead = 0, counter = 0, generation = 0, longest = 0, virtual_time = 0,
     held_until = 0, not_before = 0, recovers_at = 0, paced = {}, least_paced = {}, caps = {},
   }
-  state.run_id = run_id
+  state.server = server
   state.cards = {}
   for endpoint, key in pairs(answered) do
     state.cards[endpoint] = redis.call('ZCARD', key)
@@ -75,6 +83,9 @@ local now = clock + state.ahead
 state.now = now
 if is_lost then
   state.complete_from = now -- nothing is known of what was spent before: each limit waits for one window
+  for _, name in ipairs(redis.call('HKEYS', OWNERS)) do
+    redis.call('ZADD', EXPIRY, 'NX', now + request.lives, name)
+  end
 elseif request.longest > state.longest then
   state.complete_from = math.max(state.complete_from, now - state.longest)
 end

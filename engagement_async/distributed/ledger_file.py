@@ -1,106 +1,54 @@
-"""A ledger that processes of one machine share: a small file, mapped into memory, under a lock that a kill releases.
-
-A folder for each contract holds `ledger`, the file, and `slot-0`, `slot-1`...: who holds the lock of a slot's file lives.
+"""A ledger that processes of one machine share: a small file, under a lock that a kill releases.
 
 - **Killed at any instant.** A change is made in a copy of the block, the copy is written to the half of the file that is not
-  in use, and one byte says which half is. Locks are `flock`'s, which end with their process; the next one that is blocked
-  by what a dead one had in flight counts that as aborted.
-- **Swept.** Whoever finds the file gone makes a new one. What was spent is not known there, so nothing is granted for one
-  window; each living process enters what it has in flight. That the contract was in use, a new process knows by the
-  slots' files.
+  in use, and one byte says which half is. The next process that is blocked by what a dead one had in flight counts that
+  as aborted.
+- **Swept, moved, cut short or replaced.** Whoever finds another block than it knew, or an older copy, grants nothing for one
+  window, since what was spent is not known; each living process enters what it has in flight. That the contract was in
+  use, a new process knows by the slots' files; where there are none, it waits for a moment, in which those that live come.
 - **Rebooted.** Instants are those of a clock that runs since boot, the same in all processes. A file of another boot is
-  translated by the wall clock.
+  translated by the wall clock, and what the disk may lack counts as spent.
 - **A lock that is not to be had**, because its holder is stopped, makes nobody wait: what came back is entered later, in
-  order, and nothing is granted until then. So it is before the file is open: opening is the one thing that may take time,
-  and whoever has an event loop does it in a thread.
+  order, and nothing is granted until then. So it is before the file is open, and when it cannot be written: opening is the
+  one thing that may take time, and whoever has an event loop does it in a thread.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import math
-import mmap
 import os
 import secrets
 import time
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from engagement_async._core.rate_limit import RateLimit
-from engagement_async._core.shared_ledger import SLOTS, SharedLedger, SharedToken, block_bytes, check_limits
+from engagement_async._core.shared_block import SLOTS, block_bytes
+from engagement_async._core.shared_ledger import SharedLedger, SharedToken
+from engagement_async._core.shared_slots import check_limits
+from engagement_async.distributed.boot import boot_clock
+from engagement_async.distributed.ledger_folder import OpenFile
 from engagement_async.errors import UsageError
 
-__all__ = ["LedgerFile", "OpenFile", "boot_clock", "boot_id", "make_private_folder"]
+__all__ = ["HEARTBEAT_S", "LedgerFile"]
 
 logger = logging.getLogger("engagement_async")
 
-PAGE = 4096
+T = TypeVar("T")
+
+HEARTBEAT_S = 0.1
+"""How often a process that has spent anything looks whether the file is still the one that others use."""
+JOIN_S = 0.25
+"""A new ledger grants nothing for so long: if it is in place of one that was swept away, whoever is alive comes."""
 SPINS = 200
 """Tries at the lock, each some microseconds: who holds it does so for about thirty."""
-BUSY_RETRY_S = 0.001
+BUSY_RETRY_S, LONGEST_RETRY_S = 0.001, 0.05
 LOOK_FOR_DEAD_S = 0.25
-TOUCH_S = 1.0
+TOUCH_S = 0.5
 STUCK_S = 5.0
-
-
-def boot_clock() -> float:
-    """Return the seconds since boot, the same in every process; a machine that sleeps is counted too, where it can be."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-def boot_id() -> str:
-    """Return what tells this boot of the machine from others."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:  # elsewhere than on Linux: the instant of the boot, to ten minutes
-        return f"boot {round((time.time() - boot_clock()) / 600)}"
-
-
-class OpenFile:
-    """The file that is at the path now, mapped. Making it blocks; it raises `OSError` where it cannot be.
-
-    `folder` is the contract's own. `used_at` is when somebody spent the contract last, by the wall clock and as far as the
-    folder tells.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        make_private_folder(folder)
-        self.folder = folder
-        self.boot = boot_id()
-        self.used_at = max(
-            (at for path in folder.glob("slot-*") if (at := _modified_at(path)) is not None), default=0.0
-        )
-        self.number = os.open(folder / "ledger", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        size = PAGE + 2 * block_bytes()
-        if os.fstat(self.number).st_size < size:
-            os.ftruncate(self.number, size)  # with zeros: no ledger yet
-        self._map = mmap.mmap(self.number, size)
-        self.head = memoryview(self._map)[:PAGE]
-        self.halves = memoryview(self._map)[PAGE : PAGE + block_bytes()], memoryview(self._map)[PAGE + block_bytes() :]
-        self._is_open = True
-
-    @property
-    def is_swept(self) -> bool:
-        """Whether the file is at its path no longer."""
-        return os.fstat(self.number).st_nlink == 0
-
-    def close(self) -> None:
-        """Close the file; a lock on it ends with that."""
-        if self._is_open:
-            self._is_open = False
-            for view in (self.head, *self.halves):
-                view.release()
-            self._map.close()
-            os.close(self.number)
-
-    def __del__(self) -> None:
-        if getattr(self, "_is_open", False):
-            self.close()
-
 
 _all: weakref.WeakSet[LedgerFile] = weakref.WeakSet()
 
@@ -128,17 +76,18 @@ class LedgerFile:
         self._clock = clock
         self._wall_clock = wall_clock
         self._out: Counter[str | None] = Counter()  # in flight, as far as the block knows
-        self._deferred: deque[tuple[Callable[[SharedLedger], object], SharedToken | None]] = deque()
+        self._deferred: deque[tuple[Callable[[SharedLedger], object], Callable[[], object]]] = deque()
         self._scratch = bytearray(block_bytes())
         self._copy = memoryview(self._scratch)
         self._ledger = SharedLedger(self.limits, self._scratch)
+        self._used_bytes = self._ledger.used_bytes
         self._file: OpenFile | None = None
         self._slot_file = -1
-        self._was_swept = False
         self._is_closed = False
         self._asked_at = self._used_at = self._touched_at = self._looked_for_dead_at = -math.inf
         self._busy_since = math.inf
-        self._warned_of_lock = False
+        self._retry_s = BUSY_RETRY_S
+        self._warned_of_lock = self._warned_of_disk = False
         _all.add(self)
 
     # --- what a scheduler wants of a ledger ---
@@ -146,45 +95,49 @@ class LedgerFile:
     def reserve(self, now: float, endpoint: str | None = None) -> SharedToken | float:
         """Return a token, or the instant to try again at."""
         self._asked_at = now
-        with self._locked(now) as ledger:
-            if ledger is None:
-                return now + BUSY_RETRY_S
-            token = ledger.reserve(now, endpoint)
-            if isinstance(token, SharedToken):
-                self._out[endpoint] += 1
-                self._used_at = now
-            elif now >= self._looked_for_dead_at + LOOK_FOR_DEAD_S:
-                self._looked_for_dead_at = now
-                self._count_dead(ledger, now)
-            return token
+        token = self._enter(now, lambda ledger: self._reserve(ledger, now, endpoint))
+        if token is None:
+            self._retry_s = min(LONGEST_RETRY_S, 1.5 * self._retry_s)
+            return now + self._retry_s
+        self._retry_s = BUSY_RETRY_S
+        if isinstance(token, SharedToken):
+            self._out[endpoint] += 1
+            self._used_at = now
+        return token
+
+    def _reserve(self, ledger: SharedLedger, now: float, endpoint: str | None) -> SharedToken | float:
+        token = ledger.reserve(now, endpoint)
+        if isinstance(token, float) and now >= self._looked_for_dead_at + LOOK_FOR_DEAD_S:
+            self._looked_for_dead_at = now
+            self._count_dead(ledger, now)
+        return token
 
     def count_earlier(self, answered_at: Iterable[float], now: float, endpoint: str | None = None) -> None:
         """Count nothing: the file remembers what earlier processes of this machine sent."""
 
     def settle(self, token: SharedToken, now: float) -> None:
         if self._mark_returned(token, now):
-            self._do(now, lambda ledger: ledger.settle(token, now), token)
+            self._do(now, lambda ledger: ledger.settle(token, now), self._one_less(token))
 
     def abandon(self, token: SharedToken, now: float, within_s: float) -> None:
         self.quarantine_s = max(self.quarantine_s, within_s)
         if self._mark_returned(token, now):
-            self._do(now, lambda ledger: ledger.abandon(token, now, within_s), token)
+            self._do(now, lambda ledger: ledger.abandon(token, now, within_s), self._one_less(token))
 
     def refund(self, token: SharedToken) -> None:
         now = self._clock()
         if self._mark_returned(token, now):
-            self._do(now, lambda ledger: ledger.refund(token, now), token)
+            self._do(now, lambda ledger: ledger.refund(token, now), self._one_less(token))
 
     def abandon_all(self, now: float, within_s: float) -> None:
         """Count all that is in flight as aborted; whatever is done with a token of before changes nothing."""
         self.quarantine_s = max(self.quarantine_s, within_s)
 
         def rejoin(ledger: SharedLedger) -> None:
-            self._out.clear()
             ledger.note_quarantine(self.quarantine_s)
             ledger.join(ledger.slot, now, owner=new_owner())
 
-        self._do(now, rejoin)
+        self._do(now, rejoin, self._out.clear)
 
     def hold_until(self, at: float) -> None:
         self._do(self._clock(), lambda ledger: ledger.hold_until(at))
@@ -195,17 +148,16 @@ class LedgerFile:
         self._do(now, lambda ledger: ledger.cap(limit, remaining, now, until))
 
     def available(self, limit: RateLimit, now: float, *, since: SharedToken | None = None) -> int:
-        with self._locked(now) as ledger:
-            return 0 if ledger is None else ledger.available(limit, now, since)
+        return self._enter(now, lambda ledger: ledger.available(limit, now, since)) or 0
 
     def capped_until(self, now: float) -> float:
-        with self._locked(now) as ledger:
-            return -math.inf if ledger is None else ledger.capped_until(now)
+        at = self._enter(now, lambda ledger: ledger.capped_until(now))
+        return -math.inf if at is None else at
 
     @property
     def held_until(self) -> float:
-        with self._locked(self._clock()) as ledger:
-            return -math.inf if ledger is None else ledger.held_until
+        at = self._enter(self._clock(), lambda ledger: ledger.held_until)
+        return -math.inf if at is None else at
 
     # --- its life ---
 
@@ -215,8 +167,7 @@ class LedgerFile:
 
     def refresh(self, now: float) -> None:
         """Enter what could not be entered, and see whether the file is still the one that others use."""
-        with self._locked(now):
-            pass
+        self._enter(now, lambda _: None)
 
     def close(self) -> None:
         """Give the slot up. What is in flight counts as aborted."""
@@ -237,7 +188,10 @@ class LedgerFile:
 
     def install(self, file: OpenFile) -> None:
         """Use that file from now on."""
-        self._close_file()
+        if self._is_closed:
+            file.close()
+            return
+        self._close_files()
         self._file = file
         self.refresh(self._clock())
 
@@ -245,15 +199,12 @@ class LedgerFile:
         self._close_files()
 
     def _close_files(self) -> None:
-        self._close_file()
-        slot_file, self._slot_file = getattr(self, "_slot_file", -1), -1
-        if slot_file >= 0:
-            os.close(slot_file)
-
-    def _close_file(self) -> None:
         file, self._file = getattr(self, "_file", None), None
         if file is not None:
             file.close()
+        slot_file, self._slot_file = getattr(self, "_slot_file", -1), -1
+        if slot_file >= 0:
+            os.close(slot_file)
 
     def start_anew(self) -> None:
         """Be another process: this one was forked off, and must not use the files of its parent."""
@@ -265,87 +216,98 @@ class LedgerFile:
 
     # --- the lock ---
 
-    def _do(self, now: float, change: Callable[[SharedLedger], object], token: SharedToken | None = None) -> None:
-        """Make the change, or leave it for later when the lock is not to be had: in order, and never lost."""
-        if self._is_closed:
-            return
-        self._deferred.append((change, token))
-        with self._locked(now):
-            pass
+    def _do(
+        self, now: float, change: Callable[[SharedLedger], object], after: Callable[[], object] = lambda: None
+    ) -> None:
+        """Make the change, or leave it for later when the ledger is not to be had: in order, and never lost.
 
-    @contextmanager
-    def _locked(self, now: float) -> Iterator[SharedLedger | None]:
-        """Hold the lock, with all that was deferred entered; None when the lock is not to be had."""
+        `after` is called when it was written.
+        """
+        if not self._is_closed:
+            self._deferred.append((change, after))
+            self.refresh(now)
+
+    def _one_less(self, token: SharedToken) -> Callable[[], object]:
+        return lambda: self._out.subtract((token.endpoint,))
+
+    def _enter(self, now: float, ask: Callable[[SharedLedger], T]) -> T | None:
+        """Return what the ledger answers, under the lock of all and with all that was deferred entered.
+
+        None when it is not to be had now: nothing was changed then, and nothing granted.
+        """
         file = self._lock(now)
         if file is None:
-            yield None
-            return
+            return None
         try:
             self._load(file, now)
-            entered = len(self._deferred)
             for change, _ in self._deferred:
                 change(self._ledger)
-            yield self._ledger
+            answer = ask(self._ledger)
             self._store(file, now)
-            for _ in range(entered):
-                _, token = self._deferred.popleft()
-                if token is not None:
-                    self._out[token.endpoint] -= 1
+        except OSError as error:
+            self._warn_of_disk(file, error)
+            return None
         finally:
-            fcntl.flock(file.number, fcntl.LOCK_UN)
+            file.unlock()
+        self._warned_of_disk = False
+        while self._deferred:
+            self._deferred.popleft()[1]()
+        return answer
 
     def _lock(self, now: float) -> OpenFile | None:
         file = self._file
         if file is None:
             return None
         for _ in range(SPINS):
-            try:
-                fcntl.flock(file.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.sched_yield()
-                continue
-            self._busy_since = math.inf
-            if not file.is_swept:
-                return file
-            self._was_swept = True
-            self._close_file()  # and its lock with it
+            if file.lock():
+                break
+            os.sched_yield()
+        else:
+            self._warn_of_lock(file, now)
             return None
-        self._busy_since = min(self._busy_since, now)
-        if now > self._busy_since + STUCK_S and not self._warned_of_lock:
-            self._warned_of_lock = True
-            logger.warning(
-                "another process has held the ledger of this contract for %.0f s (%s): nothing is granted until it goes on",
-                STUCK_S,
-                file.folder,
-            )
-        return None
+        self._busy_since = math.inf
+        if file.is_deleted() or (self._must_touch(now) and file.is_elsewhere()):
+            self._close_files()  # and their locks with them: the slot is in the same folder
+            return None
+        return file
 
     def _load(self, file: OpenFile, now: float) -> None:
-        """Copy the half that is in use, and see that this process has a place in it."""
-        self._copy[:] = file.halves[file.head[0] & 1]
+        """Read the half that is in use, and see that this process has a place in it."""
         ledger = self._ledger
         wall = self._wall_clock()
-        is_lost = self._was_swept and now < self._used_at + self._remembered_s
-        self._was_swept = False
-        if not ledger.is_valid():
-            ledger.begin(file.boot, now, wall)
-            is_lost |= wall < file.used_at + self._remembered_s
+        is_whole = self._read(file)
+        is_lost = False
+        if not is_whole or not ledger.is_valid():
+            ledger.begin(file.boot, now, wall, number=secrets.randbits(63) | 1)
+            ledger.freeze_until(now + JOIN_S)
+            is_lost = wall < file.used_at + self._remembered_s
         elif not ledger.is_of_boot(file.boot):
             ledger.cross_boot(file.boot, now, wall)
-        if is_lost:
+        is_another = ledger.is_another()
+        if is_lost or (is_another and now < self._used_at + self._remembered_s):
             self._freeze(file, now)
-        if not ledger.has_slot:
+        if is_another or self._slot_file < 0 or not ledger.has_slot:
             self._join(file, now)
-        if now >= self._touched_at + TOUCH_S:
+        if self._must_touch(now):
             self._touched_at = now
             os.utime(self._slot_file)
 
+    def _read(self, file: OpenFile) -> bool:
+        """Read no more than is in use. Return whether all of it was there."""
+        used = self._used_bytes
+        is_whole = file.read(self._copy, used) == used
+        if (now_used := self._ledger.used_bytes) > used:
+            is_whole = file.read_on(self._copy, used, now_used) == now_used - used and is_whole
+        return is_whole
+
     def _store(self, file: OpenFile, now: float) -> None:
-        """Write the other half, and then the byte that says so: a kill in between changes nothing."""
         self._ledger.stamp(now, self._wall_clock())
-        other, size = 1 - (file.head[0] & 1), self._ledger.used_bytes
-        file.halves[other][:size] = self._copy[:size]
-        file.head[0] = other
+        self._used_bytes = self._ledger.used_bytes
+        file.write(self._copy[: self._used_bytes])
+        self._ledger.note_seen()
+
+    def _must_touch(self, now: float) -> bool:
+        return now >= self._touched_at + TOUCH_S
 
     def _freeze(self, file: OpenFile, now: float) -> None:
         """Wait a window: the ledger was lost, and with it what others have spent."""
@@ -356,6 +318,25 @@ class LedgerFile:
             self.longest_window_s,
         )
 
+    def _warn_of_lock(self, file: OpenFile, now: float) -> None:
+        self._busy_since = min(self._busy_since, now)
+        if now > self._busy_since + STUCK_S and not self._warned_of_lock:
+            self._warned_of_lock = True
+            logger.warning(
+                "another process has held the ledger of this contract for %.0f s (%s): nothing is granted until it goes on",
+                STUCK_S,
+                file.folder,
+            )
+
+    def _warn_of_disk(self, file: OpenFile, error: OSError) -> None:
+        if not self._warned_of_disk:
+            self._warned_of_disk = True
+            logger.warning(
+                "the ledger of this contract cannot be written (%s: %s): nothing is granted until it can",
+                file.folder,
+                error.strerror,
+            )
+
     @property
     def _remembered_s(self) -> float:
         """Seconds for which what was done may count."""
@@ -364,32 +345,31 @@ class LedgerFile:
     # --- slots ---
 
     def _join(self, file: OpenFile, now: float) -> None:
-        """Enter this process: in the slot that it holds, or in the first one whose owner is gone."""
+        """Enter this process, with what it has in flight: in the slot that it holds, or in the first that is free.
+
+        Where another process has taken its slot over, that counts twice for a while.
+        """
         ledger = self._ledger
-        is_held = self._slot_file >= 0 and os.fstat(self._slot_file).st_nlink > 0
-        if is_held and ledger.slot >= 0 and not ledger.is_taken(ledger.slot):
-            # The block is new: what is in flight is entered there.
-            ledger.join(ledger.slot, now, owner=ledger.owner, in_flight=list((+self._out).items()))
-        else:
-            self._out.clear()  # what was in flight in a slot that was lost counts as aborted
-            ledger.join(self._take_slot(file), now, owner=new_owner())
+        slot = ledger.slot
+        if slot < 0 or self._slot_file < 0 or os.fstat(self._slot_file).st_nlink == 0:
+            slot = self._take_slot(file)
+        ledger.join(slot, now, owner=ledger.owner or new_owner(), in_flight=list((+self._out).items()))
         ledger.note_quarantine(self.quarantine_s)
 
     def _take_slot(self, file: OpenFile) -> int:
         if self._slot_file >= 0:
             os.close(self._slot_file)
             self._slot_file = -1
-        for slot in range(SLOTS):
-            descriptor = _lock_slot(file, slot)
-            if descriptor is not None:
-                self._slot_file = descriptor
-                return slot
-        raise UsageError(f"{SLOTS} processes spend this contract on this machine already: no more can")
+        taken = file.lock_any_slot()
+        if taken is None:
+            raise UsageError(f"{SLOTS} processes spend this contract on this machine already: no more can")
+        slot, self._slot_file = taken
+        return slot
 
     def _count_dead(self, ledger: SharedLedger, now: float) -> None:
         """Count as aborted what processes had in flight that are gone."""
         for slot in ledger.others_in_flight():
-            descriptor = None if self._file is None else _lock_slot(self._file, slot)
+            descriptor = None if self._file is None else self._file.lock_slot(slot)
             if descriptor is not None:
                 ledger.abandon_slot(slot, now)
                 os.close(descriptor)
@@ -403,34 +383,9 @@ class LedgerFile:
         return True
 
 
-def make_private_folder(path: Path) -> None:
-    """Make a folder that nobody else may look into, and those above it."""
-    for folder in (*reversed(path.parents), path):
-        if not folder.exists():
-            folder.mkdir(mode=0o700, exist_ok=True)
-
-
-def _lock_slot(file: OpenFile, slot: int) -> int | None:
-    """Return the file of a slot, locked; None when its owner lives."""
-    descriptor = os.open(file.folder / f"slot-{slot}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
 def new_owner() -> int:
     """Return a number that no other owner of a slot has."""
     return secrets.randbits(63) | 1
-
-
-def _modified_at(path: Path) -> float | None:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return None
 
 
 def _start_anew_in_child() -> None:

@@ -18,22 +18,45 @@ from typing import Any, Self
 
 from engagement_async._core.rate_limit import Ledger, RateLimit
 from engagement_async._engine.scheduler import Lane, LaneScheduler
-from engagement_async.config import DEFAULT_BASE_URL, checked_base_url
+from engagement_async.config import DEFAULT_BASE_URL, parsed_base_url
 from engagement_async.credentials import Credentials
-from engagement_async.distributed.ledger_file import LedgerFile, OpenFile, boot_clock, make_private_folder
+from engagement_async.distributed.boot import boot_clock
+from engagement_async.distributed.ledger_file import HEARTBEAT_S, LedgerFile
+from engagement_async.distributed.ledger_folder import OpenFile, make_private_folder
 from engagement_async.errors import UsageError
 
 __all__ = ["MachineScheduler", "default_state_dir"]
 
 logger = logging.getLogger("engagement_async")
 
-HEARTBEAT_S = 0.25
+REOPEN_S = 0.5
 
 
 def default_state_dir() -> Path:
-    """Return where this user's ledgers are: `ENGAGEMENT_STATE_DIR`, or `~/.local/state/engagement-async`."""
+    """Return where this user's ledgers are: `ENGAGEMENT_STATE_DIR`, or `~/.local/state/engagement-async`.
+
+    A home that is somebody else's, as with `sudo` that keeps HOME, is not this user's: the one of the password database
+    is taken. Raise `FileNotFoundError` when there is none.
+    """
     given = os.environ.get("ENGAGEMENT_STATE_DIR", "").strip()
-    return Path(given or "~/.local/state/engagement-async")
+    return Path(given).expanduser() if given else _home() / ".local/state/engagement-async"
+
+
+def _home() -> Path:
+    from pwd import getpwuid
+
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise FileNotFoundError(errno.ENOENT, "this user has no home") from None
+    with suppress(KeyError, FileNotFoundError):
+        if home.stat().st_uid != os.geteuid():
+            own = Path(getpwuid(os.geteuid()).pw_dir)
+            if own.stat().st_uid == os.geteuid():
+                return own
+    if not home.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {home}")
+    return home
 
 
 class MachineScheduler(LaneScheduler):
@@ -76,14 +99,15 @@ class MachineScheduler(LaneScheduler):
             )
         if credentials is not None and getattr(credentials, "fingerprint", None) is None:
             raise UsageError("these credentials do not say whose they are: name the contract with contract=...")
-        host = checked_base_url(base_url).authority
+        host = parsed_base_url(base_url).authority
         limits = Ledger(limits if isinstance(limits, Sequence) else [limits]).limits
         self._file = LedgerFile(limits, quarantine_s=quarantine_s, clock=clock, wall_clock=wall_clock)
         super().__init__(self._file, quarantine_s=quarantine_s, clock=clock)
-        self._state_dir = Path(state_dir) if state_dir is not None else default_state_dir()
+        self._state_dir = Path(state_dir) if state_dir is not None else None
         self._what = partial(_what, host, credentials, contract)
         self._time = clock
         self._opening: asyncio.Future[None] | None = None
+        self._was_open = self._warned_of_folder = False
         self.is_shared = True
         """Whether other processes share the contract; no longer where no folder can be written."""
         self._beats_in: asyncio.AbstractEventLoop | None = None
@@ -104,9 +128,9 @@ class MachineScheduler(LaneScheduler):
         """
         if self._file.is_closed:
             raise UsageError("this scheduler was closed: make another one")
+        loop = self.bind()
         if self._file.needs_opening and self.is_shared:
             await asyncio.shield(self._open_soon())
-        loop = asyncio.get_running_loop()
         if self._beats_in is not loop and self.is_shared:
             self._beats_in = loop
             loop.call_later(HEARTBEAT_S, self._beat, loop)
@@ -128,28 +152,53 @@ class MachineScheduler(LaneScheduler):
         loop = asyncio.get_running_loop()
         if self._opening is None or self._opening.get_loop() is not loop:
             self._opening = loop.create_task(self._open())
+            self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())  # told to who acquires
         return self._opening
 
     async def _open(self) -> None:
         try:
             file = await asyncio.to_thread(self._open_file)
         except OSError as error:
-            self.is_shared = False
-            self.replace_ledger(Ledger(self.limits))
-            logger.warning(
-                "the contract is kept within this process alone, because %s cannot be written (%s): name another folder "
-                "with ENGAGEMENT_STATE_DIR",
-                self._state_dir,
-                error.strerror,
-            )
+            if not self._was_open:
+                self._keep_apart(error)
+                return
+            self._warn_of_folder(error)
+            await asyncio.sleep(REOPEN_S)
         else:
+            self._was_open, self._warned_of_folder = True, False
             self._file.install(file)
         finally:
             self._opening = None
 
+    def _keep_apart(self, error: OSError) -> None:
+        """Do without the others, before anything was granted."""
+        self.is_shared = False
+        self.replace_ledger(Ledger(self.limits))
+        logger.warning(
+            "the contract is kept within this process alone, because %s cannot be written (%s): name another folder "
+            "with ENGAGEMENT_STATE_DIR",
+            self._place,
+            error.strerror,
+        )
+
+    def _warn_of_folder(self, error: OSError) -> None:
+        """Warn that files which were in use are gone, and cannot be made again: a ledger apart would know of nothing."""
+        if not self._warned_of_folder:
+            self._warned_of_folder = True
+            logger.warning(
+                "the ledger of this contract was lost, and %s cannot be written (%s): nothing is granted until it can",
+                self._place,
+                error.strerror,
+            )
+
+    @property
+    def _place(self) -> str:
+        given = self._state_dir or os.environ.get("ENGAGEMENT_STATE_DIR", "").strip()
+        return str(given or "~/.local/state/engagement-async")
+
     def _open_file(self) -> OpenFile:
         try:
-            state_dir = self._state_dir.expanduser()
+            state_dir = default_state_dir() if self._state_dir is None else self._state_dir.expanduser()
         except RuntimeError:
             raise FileNotFoundError(errno.ENOENT, "this user has no home") from None
         key = _machine_key(state_dir)

@@ -16,7 +16,6 @@ import asyncio
 import logging
 import math
 import secrets
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -25,6 +24,8 @@ from typing import Any, NamedTuple
 
 from engagement_async._core.endpoints import ENDPOINTS
 from engagement_async._core.rate_limit import RateLimit
+from engagement_async.distributed.boot import boot_clock
+from engagement_async.distributed.redis_clock import ClockWatch
 from engagement_async.distributed.redis_link import RedisLink, RedisUnavailableError
 
 __all__ = ["RedisLedger", "RedisToken"]
@@ -44,9 +45,6 @@ UNUSED_S = 0.05
 """A token that nobody took for so long after its instant is given back."""
 STALE_S = 0.02
 MOST_WANTED = 64
-CLOCK_STEP_S = 0.03
-"""By so much more than its share of drift may Redis' clock have run ahead of this one; then its windows are doubted."""
-CLOCK_DRIFT = 1e-3
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.05, 1.0
 LEAVE_WITHIN_S = 1.0
 
@@ -101,7 +99,7 @@ class RedisLedger:
         on_error: Callable[[Exception], object],
         quarantine_s: float,
         place: str,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = boot_clock,
     ) -> None:
         self.limits = tuple(limits)
         self.shortest_window_s = min(limit.window_s for limit in limits)
@@ -129,7 +127,7 @@ class RedisLedger:
         self._ready_at = math.inf
         self._exchange_at = math.inf
         self._looked_at = -math.inf
-        self._last_now: tuple[float, float] | None = None
+        self._clocks = ClockWatch(max(limit.window_s for limit in limits))
         self._available = [0] * len(self.limits)
         self._is_alone = False
         self._capped_until = -math.inf
@@ -341,7 +339,7 @@ class RedisLedger:
         """Take in what an exchange brought. Instants in it are seconds from the script's run on, which was before `now`."""
         self.exchanges += 1
         self._note_up()
-        self._compare_clocks(reply["now"], in_transit.sent_at, now)
+        ahead_s = self._clocks.ahead_s(reply["now"], in_transit.sent_at, now)
         self._looked_at = now
         self._available = reply["available"]
         self._is_alone = reply["owners"] == 1
@@ -353,6 +351,8 @@ class RedisLedger:
             token = RedisToken(name, now + in_s, in_transit.sent_at + USE_WITHIN_S, reply["generation"], self._epoch)
             self._out[name] += 1
             self._pool.setdefault(name, deque()).append(token)
+        if ahead_s:
+            self._doubt(ahead_s, now)
         self._ready_at = now + reply["ready_in"] if reply["ready_in"] >= 0 else math.inf
         self._ask_at = {name: now + reply["next_in"] for name, _ in in_transit.request["wants"]}
         self._on_change()
@@ -388,14 +388,12 @@ class RedisLedger:
             )
         self._is_incomplete = complete_in_s > 0
 
-    def _compare_clocks(self, redis_now: float, sent_at: float, now: float) -> None:
-        """Doubt the windows that a clock which stepped ahead has cut short."""
-        if self._last_now is not None:
-            passed_there, passed_here = redis_now - self._last_now[0], now - self._last_now[1]
-            if passed_there > passed_here * (1 + CLOCK_DRIFT) + CLOCK_STEP_S:
-                logger.warning("the clock of %s stepped ahead by %.2f s", self._place, passed_there - passed_here)
-                self._add_event(now, Event("doubt"))
-        self._last_now = redis_now, sent_at
+    def _doubt(self, ahead_s: float, now: float) -> None:
+        """Use nothing that was granted by a clock which ran ahead: the windows before it were cut short."""
+        logger.warning("the clock of %s ran ahead by %.2f s: waiting for a window", self._place, ahead_s)
+        self._empty_pool(now)
+        self._add_event(now, Event("doubt"))
+        self._exchange_by(now)
 
 
 def _name(endpoint: str | None) -> str:

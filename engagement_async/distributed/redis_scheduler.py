@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Self
 
+from engagement_async._core.endpoints import ENDPOINTS
 from engagement_async._core.rate_limit import Ledger, RateLimit
 from engagement_async._engine.scheduler import LaneScheduler
+from engagement_async.distributed.boot import boot_clock
 from engagement_async.distributed.redis_ledger import MOST_WANTED, RedisLedger
 from engagement_async.distributed.redis_link import RedisAddress, RedisLink
 from engagement_async.errors import UsageError
@@ -53,8 +55,12 @@ class RedisScheduler(LaneScheduler):
             url, username=username, password=password, ca_file=ca_file, allow_plaintext=allow_plaintext
         )
         RedisLink.check(contract)
+        limits = Ledger(limits if isinstance(limits, Sequence) else [limits]).limits
+        for limit in limits:
+            if limit.endpoint not in (None, *ENDPOINTS):
+                raise UsageError(f"RateLimit has no endpoint {limit.endpoint!r}: name one of {', '.join(ENDPOINTS)}")
         self._redis = RedisLedger(
-            Ledger(limits if isinstance(limits, Sequence) else [limits]).limits,
+            limits,
             connect=partial(RedisLink, address, contract),
             wanted=partial(self.count_waiting, MOST_WANTED),
             on_change=self.reconsider,
@@ -62,7 +68,7 @@ class RedisScheduler(LaneScheduler):
             quarantine_s=quarantine_s,
             place=str(address),
         )
-        super().__init__(self._redis, quarantine_s=quarantine_s)
+        super().__init__(self._redis, quarantine_s=quarantine_s, clock=boot_clock)
 
     async def __aenter__(self) -> Self:
         return self

@@ -83,13 +83,13 @@ class RedisServer:
 
     async def declare_unspent(self, contract: str) -> None:
         """Have the server know that nothing was spent of a contract, ever: else it would wait for a window."""
-        info = await self.command("INFO", "server")
+        info = {**await self.command("INFO", "server"), **await self.command("INFO", "replication")}
         state = {
             **dict.fromkeys(("now", "ahead", "counter", "generation", "virtual_time", "owners", "complete_from"), 0),
             **dict.fromkeys(("held_until", "not_before", "recovers_at"), 0),
             **{name: {} for name in ("paced", "least_paced", "caps", "cards", "out")},
             "longest": 1e9,
-            "run_id": info["run_id"],
+            "server": f"{info['run_id']} {info['master_replid']}",
         }
         await self.command("SET", f"engagement-async:{{{contract}}}:state", msgspec.msgpack.encode(state))
 

@@ -7,39 +7,15 @@ import math
 import os
 import random
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engagement_async import RateLimit, UsageError
-from engagement_async._core.shared_ledger import (
-    GRACE_S,
-    SharedLedger,
-    SharedToken,
-    block_bytes,
-    check_limits,
-)
+from engagement_async import RateLimit
+from engagement_async._core.shared_ledger import GRACE_S, SharedToken
 from tests.contract_suite import peak
+from tests.support.shared_ledgers import QUARANTINE_S, ledgers, taken
 
 SCHEDULES = 20_000 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 200
-QUARANTINE_S = 3.0
-
-
-def ledgers(*limits: list[RateLimit], boot: str = "boot") -> list[SharedLedger]:
-    """Return processes that share one block, each with its limits."""
-    memory = bytearray(block_bytes())
-    made = [SharedLedger(mine, memory) for mine in limits]
-    made[0].begin(boot, 0.0, 0.0)
-    for number, ledger in enumerate(made):
-        ledger.join(number, 0.0, owner=number + 1)
-        ledger.note_quarantine(QUARANTINE_S)
-    return made
-
-
-def taken(ledger: SharedLedger, now: float, endpoint: str | None = None) -> SharedToken:
-    token = ledger.reserve(now, endpoint)
-    assert isinstance(token, SharedToken), f"not before {token}"
-    return token
 
 
 class Model:
@@ -220,94 +196,6 @@ def test_a_slot_that_does_not_come_loses_its_turn() -> None:
     assert isinstance(back_at, float)
 
     assert isinstance(first.reserve(back_at + GRACE_S, None), SharedToken)
-
-
-def test_what_a_killed_process_had_in_flight_counts_until_it_may_have_arrived() -> None:
-    limit = RateLimit(2, period=10, burst=2)
-    first, second = ledgers([limit], [limit])
-    taken(first, 0.0)
-    taken(first, 0.0)
-    assert second.others_in_flight() == [0]
-
-    second.abandon_slot(0, 5.0)
-
-    assert second.others_in_flight() == []
-    back_at = second.reserve(6.0, None)
-    assert isinstance(back_at, float)
-    assert back_at == pytest.approx(5.0 + QUARANTINE_S + limit.window_s, abs=0.03)
-
-
-def test_a_limit_that_is_new_counts_what_others_know() -> None:
-    minute = RateLimit(10, burst=10)
-    first, other = ledgers([minute], [minute])
-    for _ in range(4):
-        first.settle(taken(first, 0.0, "28hr"), 0.0)
-    out = taken(first, 1.0, "totals")
-
-    other.limits = (minute, RateLimit(6, period=120, burst=6), RateLimit(5, endpoint="28hr", burst=5))
-    other.join(1, 2.0, owner=77)
-
-    assert [other.available(limit, 2.0, None) for limit in other.limits] == [5, 1, 0]
-    first.settle(out, 3.0)
-    assert [other.available(limit, 3.0, None) for limit in other.limits] == [5, 1, 0]
-
-
-def test_limits_that_nobody_uses_any_more_make_room() -> None:
-    memory = bytearray(block_bytes())
-    SharedLedger([], memory).begin("boot", 0.0, 0.0)
-    for number in range(30):
-        ledger = SharedLedger([RateLimit(1, period=1.0 + number)], memory)
-        ledger.join(0, 100.0 * number, owner=1)
-        ledger.settle(taken(ledger, 100.0 * number), 100.0 * number)
-        ledger.leave(100.0 * number)
-
-    *some, one_too_many = [SharedLedger([RateLimit(1, period=1.0 + number)], memory) for number in range(9)]
-    for number, ledger in enumerate(some):
-        ledger.join(number, 10_000.0, owner=number + 1)
-    with pytest.raises(UsageError, match="different limits"):
-        one_too_many.join(8, 10_000.0, owner=9)
-
-
-def test_a_contract_of_many_limits_or_long_names_is_refused() -> None:
-    with pytest.raises(UsageError, match="at most 4 limits"):
-        check_limits([RateLimit(1, period=number) for number in range(1, 6)])
-    with pytest.raises(UsageError, match="no endpoint"):
-        check_limits([RateLimit(1, endpoint="x" * 40)])
-
-
-@pytest.mark.parametrize(
-    ("wall_passed_s", "boot_s", "back_in_s"),
-    [
-        (30.0, 10.0, 40.0),  # 70 s of window and quarantine, less half a minute
-        (-500.0, 10.0, 60.0),  # a clock that went back: no time has passed but that since the boot
-        (30.0, 45.0, 25.0),  # nothing is younger than this boot
-        (500.0, 10.0, 0.0),
-    ],
-)
-def test_a_boot_is_crossed_by_the_wall_clock(wall_passed_s: float, boot_s: float, back_in_s: float) -> None:
-    limit = RateLimit(1, period=70 - QUARANTINE_S)
-    (ledger,) = ledgers([limit])
-    taken(ledger, 1_000.0)
-    ledger.stamp(1_000.0, 5_000.0)
-    assert ledger.is_of_boot("boot")
-    assert not ledger.is_of_boot("another")
-
-    ledger.cross_boot("another", boot_s, 5_000.0 + wall_passed_s)
-    ledger.join(0, boot_s, owner=9)
-
-    token = ledger.reserve(boot_s, None)
-    wait_s = 0.0 if isinstance(token, SharedToken) else token - boot_s
-    assert wait_s == pytest.approx(back_in_s, abs=0.3)
-
-
-def test_memory_that_holds_no_ledger_is_seen() -> None:
-    memory = bytearray(block_bytes())
-    ledger = SharedLedger([RateLimit(1)], memory)
-    assert not ledger.is_valid()
-    ledger.begin("boot", 0.0, 0.0)
-    assert ledger.is_valid()
-    memory[:8] = b"nonsense"
-    assert not ledger.is_valid()
 
 
 def test_abandoned_requests_of_any_number_are_remembered() -> None:

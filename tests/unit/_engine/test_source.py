@@ -23,8 +23,51 @@ def test_a_sync_source_is_taken_batch_by_batch() -> None:
 def test_a_sync_source_can_be_read_ahead() -> None:
     source = BatchSource(iter(batches(READ_AHEAD + 9)), lambda: None)
 
-    assert len(source.read_ahead()) == READ_AHEAD
+    assert source.read_ahead() == batches(READ_AHEAD)
     assert source.take() == batches(READ_AHEAD + 1)[-1]
+
+
+async def test_an_async_source_is_read_ahead_in_the_background() -> None:
+    async def source_of(count: int) -> AsyncIterator[Batch]:
+        for batch in batches(count):
+            yield batch
+
+    for count in (3, READ_AHEAD, READ_AHEAD + 9):
+        ready = asyncio.Event()
+        source = BatchSource(source_of(count), ready.set)
+        assert source.read_ahead() is None
+        while (ahead := source.read_ahead()) is None:
+            ready.clear()
+            await ready.wait()
+        assert ahead == batches(min(count, READ_AHEAD))
+        rest = []
+        while not source.is_exhausted:
+            ready.clear()
+            if (batch := source.take()) is not None:
+                rest.append(batch)
+            elif not source.is_exhausted:
+                await ready.wait()
+        assert [*ahead, *rest] == batches(count)
+        await source.aclose()
+
+
+async def test_an_async_source_that_pauses_is_waited_for() -> None:
+    """What is not known of it yet convicts no request."""
+
+    async def pauses() -> AsyncIterator[Batch]:
+        yield batches(1)[0]
+        await asyncio.sleep(3_600)
+
+    source = BatchSource(pauses(), lambda: None)
+    assert source.read_ahead() is None
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    assert source.read_ahead() is None
+    assert source.take() == batches(1)[0]
+    assert source.take() is None
+    assert not source.is_exhausted
+    await source.aclose()
 
 
 async def test_an_async_source_tells_when_a_batch_is_there() -> None:

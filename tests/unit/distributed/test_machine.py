@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import pwd
 import shutil
 import signal
 import threading
@@ -12,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +27,7 @@ from engagement_async import (
     Scheduler,
     UsageError,
 )
-from engagement_async.distributed import MachineScheduler
+from engagement_async.distributed import MachineScheduler, ledger_file
 from engagement_async.distributed.machine import default_state_dir
 from engagement_async.emulator import Emulator
 from tests.contract_suite import SchedulerContract, peak, until
@@ -37,8 +39,9 @@ OTHER_OWNER = OAuth1Credentials("consumer", "a", "d", "e")
 
 class TestMachine(SchedulerContract):
     @pytest.fixture(autouse=True)
-    def _folder(self, tmp_path: Path) -> None:
+    def _folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = tmp_path
+        monkeypatch.setattr(ledger_file, "JOIN_S", 0.0)  # there is nobody who might come
 
     @asynccontextmanager
     async def contract(self, *limits: RateLimit) -> AsyncIterator[Callable[[], Scheduler]]:
@@ -53,11 +56,13 @@ class TestMachine(SchedulerContract):
             scheduler.close()
 
 
-# --- real processes: 100 requests in 2 s ---
+# --- real processes: 50 requests in 1 s ---
+
+LIMIT = RateLimit(50, period=1.0)
 
 
 class Bench:
-    """A counting server, and processes that spend one contract of 100 in 2 s."""
+    """A counting server, and processes that spend one contract."""
 
     def __init__(self, server: CountingServer, folder: Path, stack: AsyncExitStack) -> None:
         self.server = server
@@ -65,7 +70,7 @@ class Bench:
         self.stack = stack
 
     async def start(self, name: str, **spec: Any) -> Spender:
-        limits = [{"requests": 100, "period": 2.0}]
+        limits = [{"requests": LIMIT.requests, "period": LIMIT.period}]
         spender = Spender(
             name, kind="machine", state_dir=str(self.folder), limits=limits, port=self.server.port, **spec
         )
@@ -74,7 +79,7 @@ class Bench:
         return spender
 
     def check(self) -> None:
-        assert peak(self.server.instants, 2.0) <= 100
+        assert peak(self.server.instants, LIMIT.period) <= LIMIT.requests
 
 
 @pytest.fixture
@@ -91,20 +96,20 @@ def ledger_path(folder: Path) -> Path:
 async def test_four_processes_share_the_contract_evenly_and_use_it(bench: Bench) -> None:
     spenders = [await bench.start(name) for name in "abcd"]
     began_at = time.monotonic()
-    await asyncio.sleep(6)
+    await asyncio.sleep(4)
     shares = bench.server.count(began_at)
     for spender in spenders:
         await spender.result()
 
     bench.check()
-    assert shares.total() >= 150  # benchmarks/contracts.py measures; a test must pass on a busy machine
+    assert shares.total() >= 100  # benchmarks/contracts.py measures; a test must pass on a busy machine
     assert min(shares.values()) >= 0.8 * shares.total() / 4
 
 
 async def test_processes_that_follow_each_other_find_what_was_spent(bench: Bench) -> None:
-    for name in "abcde":
+    for name in "abcd":
         spender = await bench.start(name)
-        await asyncio.sleep(0.7)
+        await asyncio.sleep(0.3)
         await spender.result()
 
     bench.check()
@@ -113,7 +118,7 @@ async def test_processes_that_follow_each_other_find_what_was_spent(bench: Bench
 async def test_processes_that_are_killed_at_any_moment_break_nothing(bench: Bench) -> None:
     """What they had out comes back, after as long as it may have arrived."""
     survivor = await bench.start("survivor", workers=2)
-    for number in range(12):
+    for number in range(8):
         victim = await bench.start(f"victim-{number}", workers=8)
         await asyncio.sleep(0.01 * number)
         victim.kill()
@@ -127,31 +132,31 @@ async def test_processes_that_are_killed_at_any_moment_break_nothing(bench: Benc
 async def test_a_process_that_is_stopped_holds_nobody_up(bench: Bench) -> None:
     stopped, other = await bench.start("stopped"), await bench.start("other")
     stopped.send_signal(signal.SIGSTOP)
-    began_at = time.monotonic()
-    await asyncio.sleep(4)
-    assert bench.server.count(began_at)["other"] >= 100
+    before = bench.server.count()["other"]
+    await until(lambda: bench.server.count()["other"] > before + 2 * LIMIT.requests)
     stopped.send_signal(signal.SIGCONT)
-    await asyncio.sleep(1)
+    await asyncio.sleep(0.5)
     for spender in (stopped, other):
         await spender.result()
 
     bench.check()
 
 
-@pytest.mark.parametrize("what", ["ledger", "folder"])
-async def test_files_that_are_swept_away_while_they_are_in_use(bench: Bench, what: str) -> None:
+async def test_files_that_are_swept_away_while_they_are_in_use(bench: Bench) -> None:
     spenders = [await bench.start(name) for name in "ab"]
-    await asyncio.sleep(1)
-    if what == "ledger":
-        ledger_path(bench.folder).unlink()
-    else:
-        shutil.rmtree(bench.folder / "contracts")
-    swept_at = time.monotonic()
-    await until(lambda: min((bench.server.count(swept_at + 2)[name] for name in "ab"), default=0) > 20)
+    for sweep in (
+        lambda: ledger_path(bench.folder).unlink(),
+        lambda: shutil.rmtree(bench.folder / "contracts"),
+        lambda: (bench.folder / "contracts").rename(bench.folder / "moved"),
+        lambda: os.truncate(ledger_path(bench.folder), 0),
+    ):
+        before = bench.server.count()
+        sweep()
+        await until(lambda: all(bench.server.count()[name] > before[name] + 30 for name in "ab"))  # noqa: B023
     results = [await spender.result() for spender in spenders]
 
     bench.check()
-    assert any("was lost" in message for result in results for message in result["messages"])
+    assert sum("was lost" in message for result in results for message in result["messages"]) >= 4
 
 
 # --- one process ---
@@ -310,12 +315,43 @@ async def test_where_no_folder_can_be_written_the_contract_is_kept_within_the_pr
     scheduler.close()
 
 
-def test_the_state_folder_is_the_user_s_or_the_one_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_state_folder_is_the_user_s_or_the_one_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("ENGAGEMENT_STATE_DIR", raising=False)
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert default_state_dir() == Path("/home/somebody/.local/state/engagement-async")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_state_dir() == tmp_path / ".local/state/engagement-async"
     monkeypatch.setenv("ENGAGEMENT_STATE_DIR", "/elsewhere")
     assert default_state_dir() == Path("/elsewhere")
+    monkeypatch.setenv("ENGAGEMENT_STATE_DIR", "~/here")
+    assert default_state_dir() == tmp_path / "here"
+
+
+def test_a_home_that_is_somebody_else_s_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with `sudo` that keeps HOME: its owner could not write there any more."""
+    theirs, mine = tmp_path / "theirs", tmp_path / "mine"
+    for folder in (theirs, mine):
+        folder.mkdir()
+    monkeypatch.delenv("ENGAGEMENT_STATE_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(theirs))
+    me = os.geteuid()
+    found = {path: path.stat() for path in (theirs, mine)}
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_dir=str(mine) if uid == me else ""))
+    monkeypatch.setattr(
+        Path,
+        "stat",
+        lambda path, **_: SimpleNamespace(st_uid=me if path == mine else me + 1, st_mode=found[path].st_mode),
+    )
+
+    assert default_state_dir() == mine / ".local/state/engagement-async"
+
+
+def test_a_home_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ENGAGEMENT_STATE_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "nowhere"))
+
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        default_state_dir()
 
 
 async def test_a_closed_scheduler_grants_nothing(tmp_path: Path) -> None:

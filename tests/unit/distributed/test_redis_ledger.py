@@ -289,6 +289,22 @@ async def test_a_clock_that_steps_ahead_is_doubted(step_s: float, is_doubted: bo
     assert (("doubt", 0, 0, 0.0) in script.events) is is_doubted
 
 
+async def test_what_a_clock_granted_that_ran_ahead_is_not_used() -> None:
+    script = Script()
+    async with Scheduler(script) as scheduler:
+        lane = scheduler.lane("totals")
+        scheduler.settle(await scheduler.acquire(lane))
+        await asyncio.sleep(1)
+        script.clock_ahead_s = 3_600.0
+        script.replies = [{"granted": [["totals", 0.0]] * 3}, {"granted": [], "ready_in": 60.0}]
+        asked_at = asyncio.get_running_loop().time()
+        token = await scheduler.acquire(lane)
+
+    assert script.events[1:3] == [("refund", "totals", 3, 4), ("doubt", 0, 0, 0.0)]
+    assert asyncio.get_running_loop().time() > asked_at
+    assert isinstance(token, RedisToken)
+
+
 async def test_a_contract_that_redis_does_not_know_is_spoken_of_once(caplog: pytest.LogCaptureFixture) -> None:
     script = Script()
     script.replies = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from engagement_async import RateLimit, Scheduler
-from engagement_async.distributed import RedisScheduler
+from engagement_async import RateLimit, Scheduler, UsageError
+from engagement_async.distributed import RedisScheduler, redis_scheduler
+from engagement_async.distributed.redis_link import RedisLink, RedisUnavailableError
 from tests.contract_suite import SchedulerContract, peak, until
 from tests.support.redis_server import RedisServer, needs_redis
 from tests.support.spending import CountingServer, Spender
@@ -41,11 +43,65 @@ class TestRedis(SchedulerContract):
                 await scheduler.aclose()
 
 
-# --- real processes: 100 requests in 2 s ---
+class UnreliableLink(RedisLink):
+    """Exchanges whose replies are lost, which are carried out twice, or once more when others have followed."""
+
+    chance = random.Random()
+
+    async def exchange(self, request: dict[str, Any]) -> dict[str, Any]:
+        fate = self.chance.random()
+        reply = await super().exchange(request)
+        if fate < 0.2:
+            raise RedisUnavailableError("TimeoutError")
+        if fate < 0.4:
+            assert await super().exchange(request) == reply
+        if request["n"] > 3 and fate < 0.6:
+            await super().exchange({**request, "n": request["n"] - 2, "out": {}, "wants": [["totals", 9]]})
+        return reply
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_exchanges_that_are_lost_repeated_or_late_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(redis_scheduler, "RedisLink", UnreliableLink)
+    chance = UnreliableLink.chance = random.Random(seed)
+    limit = RateLimit(10, period=0.4)
+    arrivals: list[float] = []
+
+    async def spend(scheduler: RedisScheduler) -> None:
+        lane = scheduler.lane("totals")
+        while len(arrivals) < 60:
+            token = await scheduler.acquire(lane)
+            if chance.random() < 0.1:
+                scheduler.refund(token)
+                continue
+            await asyncio.sleep(0.1 * chance.random())
+            arrivals.append(time.monotonic())
+            await asyncio.sleep(0.1 * chance.random())
+            scheduler.settle(token)
+
+    async with RedisServer(tmp_path) as server, AsyncExitStack() as stack:
+        await server.declare_unspent("tests")
+        new = [RedisScheduler(server.url, limit, contract="tests") for _ in range(3)]
+        schedulers = [await stack.enter_async_context(scheduler) for scheduler in new]
+        await asyncio.gather(*(spend(scheduler) for scheduler in schedulers for _ in range(6)))
+
+    assert peak(arrivals, limit.period) <= limit.requests
+
+
+async def test_a_limit_of_an_endpoint_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match="no endpoint 'nothing'"):
+        RedisScheduler("redis://127.0.0.1:1", RateLimit(1, endpoint="nothing"), contract="tests")
+
+
+# --- real processes: 50 requests in 1 s ---
+
+LIMIT = RateLimit(50, period=1.0)
 
 
 class Bench:
-    """A counting server, a Redis, and processes that spend one contract of 100 in 2 s."""
+    """A counting server, a Redis, and processes that spend one contract."""
 
     def __init__(self, server: CountingServer, redis: RedisServer, stack: AsyncExitStack) -> None:
         self.server = server
@@ -53,7 +109,7 @@ class Bench:
         self.stack = stack
 
     async def start(self, name: str, **spec: Any) -> Spender:
-        limits = [{"requests": 100, "period": 2.0}]
+        limits = [{"requests": LIMIT.requests, "period": LIMIT.period}]
         spender = Spender(
             name, **{"kind": "redis", "url": self.redis.url, "limits": limits, "port": self.server.port, **spec}
         )
@@ -73,7 +129,7 @@ class Bench:
     async def end(self, spenders: list[Spender]) -> list[str]:
         """End all in good order, and check the contract. Return what they were told."""
         results = [await spender.result() for spender in spenders]
-        assert peak(self.server.instants, 2.0) <= 100
+        assert peak(self.server.instants, LIMIT.period) <= LIMIT.requests
         return [message for result in results for message in result["messages"]]
 
 
@@ -86,31 +142,30 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 async def test_four_processes_share_the_contract_evenly_and_use_it(bench: Bench) -> None:
     spenders = await bench.start_all()
     began_at = time.monotonic()
-    await asyncio.sleep(6)
+    await asyncio.sleep(4)
     shares = bench.server.count(began_at)
     await bench.end(spenders)
 
-    assert shares.total() >= 150  # benchmarks/contracts.py measures; a test must pass on a busy machine
+    assert shares.total() >= 100  # benchmarks/contracts.py measures; a test must pass on a busy machine
     assert min(shares.values()) >= 0.8 * shares.total() / 4
 
 
-@pytest.mark.parametrize("command", [("FLUSHALL",), ("FLUSHALL", "ASYNC")])
-async def test_a_contract_that_is_flushed_waits_for_a_window(bench: Bench, command: tuple[str, ...]) -> None:
+async def test_a_contract_that_is_flushed_waits_for_a_window(bench: Bench) -> None:
     spenders = await bench.start_all()
-    for _ in range(2):
-        await asyncio.sleep(0.7)
+    for command in (("FLUSHALL",), ("FLUSHALL", "ASYNC")):
+        await asyncio.sleep(0.4)
         await bench.redis.command(*command)
-        await bench.progress("a", "b", "c", "d", requests=10)
+        await bench.progress("a", "b", "c", "d", requests=8)
 
     assert any("does not know what was spent" in message for message in await bench.end(spenders))
 
 
-@pytest.mark.parametrize("what", ["answered", "answered:totals", "owners", "state"])
-async def test_a_key_that_was_evicted_is_noticed(bench: Bench, what: str) -> None:
+async def test_a_key_that_was_evicted_is_noticed(bench: Bench) -> None:
     spenders = await bench.start_all("ab")
-    await bench.progress("a", "b", requests=20)
-    await bench.redis.command("DEL", f"engagement-async:{{tests}}:{what}")
-    await bench.progress("a", "b", requests=30)
+    for what in ("answered", "answered:totals", "owners", "state", "expiry"):
+        await bench.progress("a", "b", requests=10)
+        await bench.redis.command("DEL", f"engagement-async:{{tests}}:{what}")
+        await bench.progress("a", "b", requests=10)
     await bench.end(spenders)
 
 
@@ -123,8 +178,7 @@ async def test_a_script_cache_that_is_flushed_does_no_harm(bench: Bench) -> None
     assert [m for m in await bench.end(spenders) if "spent" not in m] == []
 
 
-@pytest.mark.parametrize("down_s", [0.0, 5.0])
-@pytest.mark.parametrize("persists", [False, True])
+@pytest.mark.parametrize(("down_s", "persists"), [(0.0, False), (0.0, True), (3.0, True)])
 async def test_a_server_that_is_killed_and_comes_back(bench: Bench, down_s: float, persists: bool) -> None:
     """Also with what it had saved a while ago: older than what was spent since."""
     spenders = await bench.start_all()
@@ -138,7 +192,7 @@ async def test_a_server_that_is_killed_and_comes_back(bench: Bench, down_s: floa
     if down_s:
         assert len([at for at in bench.server.instants if at > stopped_at + 1]) == 0
     await bench.redis.start()
-    await bench.progress("a", "b", "c", "d", requests=20)
+    await bench.progress("a", "b", "c", "d", requests=10)
 
     messages = await bench.end(spenders)
     assert sum("nothing is granted until it does" in message for message in messages) == 4
@@ -148,9 +202,9 @@ async def test_a_server_that_is_killed_and_comes_back(bench: Bench, down_s: floa
 async def test_a_server_that_hangs_grants_nothing_and_loses_nothing(bench: Bench) -> None:
     spenders = await bench.start_all()
     bench.redis.send_signal(signal.SIGSTOP)
-    await asyncio.sleep(4)
+    await asyncio.sleep(3)
     bench.redis.send_signal(signal.SIGCONT)
-    await bench.progress("a", "b", "c", "d", requests=20)
+    await bench.progress("a", "b", "c", "d", requests=10)
 
     await bench.end(spenders)
 
@@ -163,7 +217,7 @@ async def test_processes_that_are_killed_stopped_and_join(bench: Bench) -> None:
         victim.kill()
     stopped, *_ = await bench.start_all("t")
     stopped.send_signal(signal.SIGSTOP)
-    await bench.progress("s", requests=60)
+    await bench.progress("s", requests=40)
     stopped.send_signal(signal.SIGCONT)
     fifth = (await bench.start_all("f"))[0]
     await bench.progress("s", "t", "f", requests=10)
