@@ -61,12 +61,12 @@ class EngagementResult:
     """All distinct IDs of the input."""
     notes: tuple[str, ...] = field(default=())
     """Messages from the API's `errors` array that accompanied data and are not already reflected in the outcomes."""
+    observations: tuple[Observation, ...] = field(default=())
+    """When the IDs of each batch had their outcomes. `observed_at` has it by ID."""
     owners: dict[str, OwnerResult] = field(default_factory=dict)
     """What each owner came to, where a credential store signs for several: outcomes, requests, and the error, if any."""
     tweet_owners: dict[str, str] = field(default_factory=dict)
     """ID to its owner, where there are several."""
-    observations: tuple[Observation, ...] = field(default=())
-    """When the IDs of each batch had their outcomes. `observed_at` has it by ID."""
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in self.outcomes.items() if count)
@@ -165,11 +165,8 @@ class EngagementResult:
         Raises:
             UsageError: The query has no such grouping, or a wide table cannot be made of it.
         """
-        shape = self._shape(wide=wide, observed_at=observed_at)
-        parts = [table_columns(levels, shape) for levels, _ in self._parts(grouping)]
-        values = shape.value_columns
-        keys = dict.fromkeys(name for columns in parts for name in columns[: -len(values)])
-        return ("owner", *keys, *values) if self._gets_owners(grouping) else (*keys, *values)
+        columns = self._columns(grouping, self._shape(wide=wide, observed_at=observed_at))
+        return ("owner", *columns) if self._gets_owners(grouping) else columns
 
     def rows(self, grouping: str, *, wide: bool = False, observed_at: bool = False) -> Iterator[dict[str, Any]]:
         """Yield tidy rows, one a value.
@@ -191,11 +188,9 @@ class EngagementResult:
             InvalidAnswerError: The API gave a day or an hour that is none.
         """
         shape = self._shape(wide=wide, observed_at=observed_at)
+        self._columns(grouping, shape)  # what cannot be made is an error of this call, not of the first row
         observed = self._observed(grouping) if observed_at else None
-        parts = self._parts(grouping)
-        for levels, _ in parts:
-            table_columns(levels, shape)  # what cannot be made is an error of this call, not of the first row
-        rows = (row for levels, part in parts for row in table_rows(levels, part, shape, observed))
+        rows = (row for levels, part in self._parts(grouping) for row in table_rows(levels, part, shape, observed))
         if self._gets_owners(grouping):
             return ({"owner": self.tweet_owners.get(row["tweet_id"]), **row} for row in rows)
         return rows
@@ -216,14 +211,13 @@ class EngagementResult:
             InvalidAnswerError: The API gave a day or an hour that is none.
         """
         shape = self._shape(wide=wide, observed_at=observed_at)
-        columns = self.columns(grouping, wide=wide, observed_at=observed_at)
+        columns = self._columns(grouping, shape)
         observed = self._observed(grouping) if observed_at else None
         from engagement_async._core.arrow import concat, shaped_table, with_owners
 
-        table = concat([shaped_table(part, levels, shape, observed) for levels, part in self._parts(grouping)])
-        if self._gets_owners(grouping):
-            table = with_owners(table, self.tweet_owners)
-        return table.select(columns)
+        tables = [shaped_table(part, levels, shape, observed) for levels, part in self._parts(grouping)]
+        table = concat(tables).select(columns)
+        return with_owners(table, self.tweet_owners) if self._gets_owners(grouping) else table
 
     def to_pandas(self, grouping: str, *, wide: bool = False, observed_at: bool = False) -> pd.DataFrame:
         """Return the rows as a `pandas.DataFrame` (pandas and the extra `[arrow]`), with the columns of `to_arrow`.
@@ -271,17 +265,24 @@ class EngagementResult:
             tables.append(table_html(name, self.columns(name, wide=wide), first, more=more))
         return "".join(tables)
 
+    def _shape(self, *, wide: bool, observed_at: bool) -> TableShape:
+        return TableShape(self.query.engagement_types if wide else (), has_observed_at=observed_at)
+
+    def _columns(self, grouping: str, shape: TableShape) -> tuple[str, ...]:
+        """Return the columns without `owner`."""
+        parts = [table_columns(levels, shape) for levels, _ in self._parts(grouping)]
+        values = shape.value_columns
+        keys = dict.fromkeys(name for columns in parts for name in columns[: -len(values)])
+        return (*keys, *values)
+
+    def _observed(self, grouping: str) -> Observed:
+        is_by_tweet = "tweet.id" in self.query.groupings[grouping]
+        return self.observed_at if is_by_tweet else self.last_observed_at
+
     def _gets_owners(self, grouping: str) -> bool:
         """Whether rows get a column `owner` that is no level of the grouping."""
         group_by = self.query.groupings[grouping]
         return bool(self.owners) and "tweet.id" in group_by and group_by[0] != OWNER
-
-    def _shape(self, *, wide: bool, observed_at: bool) -> TableShape:
-        return TableShape(self.query.engagement_types if wide else (), has_observed_at=observed_at)
-
-    def _observed(self, grouping: str) -> Observed:
-        is_by_tweet = "tweet.id" in self.query.groupings.get(grouping, ())
-        return self.observed_at if is_by_tweet else self.last_observed_at
 
     def _parts(self, name: str) -> list[tuple[tuple[str, ...], Grouping]]:
         if name not in self.groupings:
