@@ -405,3 +405,20 @@ async def test_a_job_of_the_last_four_weeks_that_takes_days_asks_for_one_span(tm
         start, end = "2025-12-04T00:00:00Z", "2026-01-01T00:00:00Z"
         expected = server.expected("historical", ids, query.engagement_types, query.groupings, start=start, end=end)
         assert (await result(job, tmp_path))["d"] == texts(expected["d"])
+
+
+async def test_a_run_that_ends_with_an_error_says_how_far_it_came(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    async with emulator(latency_s=0.05) as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, make_ids(5000))
+        running = asyncio.create_task(run(job, server, on_progress=told.append, progress_interval_s=3600))
+        while len(server.log) < 6:
+            await asyncio.sleep(0.01)
+        server.revoke()
+        with pytest.raises(AuthError):
+            await running
+
+        status = await job.status()
+        assert 0 < told[-1].ids_done == 5000 - status.totals.pending
+        assert told[-1].requests == status.requests
