@@ -168,6 +168,7 @@ class JobRunner:
         if self._outcome is None:
             self._outcome = outcome
             self._quota.close()
+            self._committer.end_soon()
             if self._stream is not None:
                 self._draining = asyncio.create_task(self._drain(self._stream))
 
