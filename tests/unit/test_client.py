@@ -405,3 +405,24 @@ async def test_each_request_has_a_line(caplog: pytest.LogCaptureFixture) -> None
         "request endpoint=totals batch=0 attempt=2 ids=2 status=404",
     ]
     assert "canary" not in caplog.text
+
+
+async def test_tweets_of_many_owners_keep_their_owner_when_the_time_is_over() -> None:
+    async with Emulator(
+        requests_per_minute=None, owners=3, unavailable_fraction=0, faults={"hang-before-headers": 1}
+    ) as emulator:
+        given = emulator.credentials
+        store = {
+            owner.handle: OAuth1Credentials(
+                given.consumer_key, given.consumer_secret, owner.access_token, owner.access_token_secret
+            )
+            for owner in emulator.owners
+        }
+        tweets = {owner.handle: emulator.tweet_ids(owner.handle, 300) for owner in emulator.owners}
+        async with EngagementClient(
+            store, base_url=emulator.base_url, rate_limit=RateLimit(60_000), concurrency=2
+        ) as client:
+            result = await client.totals(tweets, engagement_types=TYPES, groupings=GROUPINGS, timeout=0.5)
+
+    assert result.outcomes["failed"] == 900
+    assert result.tweet_owners == {tweet_id: owner for owner, ids in tweets.items() for tweet_id in ids}
