@@ -18,7 +18,7 @@ from engagement_async._ids.formats import Format, delimiter_of, is_sep_line
 from engagement_async._ids.lines import Block
 from engagement_async._ids.report import Intake
 from engagement_async._ids.text import text_ids
-from engagement_async._ids.values import find_id, has_long_number, has_many_digits, is_strong
+from engagement_async._ids.values import find_id, has_long_number, has_many_digits, is_strong, plain_lines, plain_values
 
 __all__ = ["delimited_ids"]
 
@@ -145,14 +145,39 @@ class _Table:
         self.delimiter = delimiter
         self._blocks = iter(blocks)
         self._intake = intake
+        self._block = b""
+        """The block, while none of its lines was taken."""
         self._lines: list[str] = []
         self._at = 0
         self._number = 1
 
+    def ids(self) -> list[str] | None:
+        """Return the lines of a whole block, if each is an ID and nothing else."""
+        ids = plain_lines(self._block) if self._block else None
+        if ids is not None:
+            self._take_all()
+        return ids
+
     def plain(self) -> tuple[int, list[str]] | None:
         """Return the lines to the end of the block, with the number of the first, if none of them holds a quote."""
         lines = self._lines[self._at :]
-        return None if any('"' in line for line in lines) else (self._take_all(), lines)
+        has_quotes = b'"' in self._block if self._block else any('"' in line for line in lines)
+        return None if has_quotes else (self._take_all(), lines)
+
+    def column(self, layout: _Layout) -> list[str] | None:
+        """Return the cells of the column to the end of the block, if every line is a regular row with an ID."""
+        lines = self._lines[self._at :]
+        place, width = layout.column, layout.width
+        try:
+            with _large_cells():
+                reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
+                values = [cells[place] for cells in reader if len(cells) == width]
+        except csv.Error:
+            return None
+        ids = plain_values(values) if len(values) == len(lines) else None
+        if ids is not None:
+            self._take_all()
+        return ids
 
     def block(self) -> tuple[int, list[list[str]]] | None:
         """Return the rows to the end of the block, with the number of the first, if each has a line to itself."""
@@ -166,6 +191,7 @@ class _Table:
 
     def _take_all(self) -> int:
         number, self._number = self._number, self._number + len(self._lines) - self._at
+        self._block = b""
         self._at = len(self._lines)
         return number
 
@@ -199,12 +225,13 @@ class _Table:
             block = next(self._blocks, None)
             if block is None:
                 return False
-            self._number, text = block[0], block[1].decode("utf-8", "replace")
-            self._lines, self._at = text.split("\n")[:-1], 0
+            self._number, self._block = block
+            self._lines, self._at = self._block.decode("utf-8", "replace").split("\n")[:-1], 0
         return True
 
     def _next(self) -> str:
         line = self._lines[self._at]
+        self._block = b""
         self._at += 1
         self._number += 1
         return line
@@ -243,8 +270,12 @@ def _large_cells() -> Iterator[None]:
 def _chunks(table: _Table, sample: list[_Row], layout: _Layout, intake: Intake) -> Iterator[list[str]]:
     yield from filter(None, (_of_rows(sample, table.delimiter, layout, intake),))
     while table.fill():
-        if (lines := table.plain()) is not None:
+        if layout.width == 1 and (alone := table.ids()) is not None:
+            ids = alone
+        elif (lines := table.plain()) is not None:
             ids = _of_lines(*lines, table.delimiter, layout, intake)
+        elif (values := table.column(layout)) is not None:
+            ids = values
         elif (block := table.block()) is not None:
             ids = _of_cells(*block, table.delimiter, layout, intake)
         else:
@@ -257,7 +288,7 @@ def _of_lines(number: int, lines: list[str], delimiter: str, layout: _Layout, in
     """Return the IDs of lines without quotes."""
     if layout.column == 0:  # whatever the other cells are
         values = lines if layout.width == 1 else [line.partition(delimiter)[0] for line in lines]
-        ids = intake.plain(values)
+        ids = plain_values(values)
         if ids is not None and {line.count(delimiter) for line in lines} == {layout.width - 1}:
             return ids
     return _of_cells(number, [line.split(delimiter) for line in lines], delimiter, layout, intake)
@@ -267,7 +298,7 @@ def _of_cells(number: int, rows: list[list[str]], delimiter: str, layout: _Layou
     """Return the IDs of rows that have a line each."""
     if {*map(len, rows)} == {layout.width}:
         column = layout.column
-        ids = intake.plain([cells[column] for cells in rows])
+        ids = plain_values([cells[column] for cells in rows])
         if ids is not None:
             return ids
     return _of_rows((_Row(line, cells, ()) for line, cells in enumerate(rows, number)), delimiter, layout, intake)
