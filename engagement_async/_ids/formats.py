@@ -48,7 +48,7 @@ _JSON_START = re.compile(
 )
 _MARKUP = re.compile(rb"\s*<(?:!doctype|\?xml|html|head|body|div|table|svg|rss|feed)\b|\s*<!--", re.IGNORECASE)
 _FOREIGN = {
-    b"\xd0\xcf\x11\xe0": "an Excel workbook of before 2007, or with a password: save it as CSV, its ID column formatted as text",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook of before 2007, or with a password: save it as CSV, its ID column as text",
     b"SQLite format 3\0": "an SQLite database: export the IDs, as `sqlite3 -csv FILE 'select tweet_id from tweets'` does",
     b"Obj\x01": "Avro: convert it to Parquet or CSV",
     b"ORC": "ORC: convert it to Parquet or CSV",
