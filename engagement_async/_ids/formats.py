@@ -88,9 +88,7 @@ def detect(head: bytes, hint: Format | None, source: str, *, has_column: bool = 
         if head.startswith(magic):
             raise UsageError(f"{source}: is {what}")
     if head.startswith(b"PK\x03\x04"):
-        if any(mark in head for mark in (b"xl/", b"[Content_Types].xml")) and b"word/" not in head:
-            return Format.XLSX
-        raise UsageError(f"{source}: {_zip_fix(head)}")
+        raise UsageError(f"{source}: is a ZIP archive within another: unpack it first")
     if hint in (Format.PARQUET, Format.ARROW, Format.XLSX):
         raise UsageError(f"{source}: is not a whole {hint.capitalize()} file: it begins with {head[:8]!r}")
     if _MARKUP.match(head):
@@ -120,12 +118,6 @@ def _is_binary(head: bytes) -> bool:
     if controls < 0.02:
         return False
     return controls > 0.1 or head.decode("utf-8", "replace").count("\ufffd") > 0.05 * len(head)
-
-
-def _zip_fix(head: bytes) -> str:
-    if b"mimetypeapplication/vnd.oasis" in head:
-        return "is a spreadsheet: format its ID column as text, and save it as CSV"
-    return "is a ZIP archive: unpack it, or pipe one of its files, as `unzip -p FILE data/tweets.js | ...` does"
 
 
 def _text(head: bytes) -> Format:
