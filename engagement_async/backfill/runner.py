@@ -273,6 +273,7 @@ class JobRunner:
                 "eta_s": progress.eta_s,
                 "waiting_s": progress.waiting_s,
                 "waiting_for": progress.waiting_for,
+                "trouble": progress.trouble,
             },
         }
 

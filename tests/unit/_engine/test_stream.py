@@ -785,3 +785,27 @@ def test_what_is_given_up_loses_no_answer_and_no_id(seed: int, after_s: float, c
     if not result.missing_metrics:
         sums = {m: sum(truth(i, m) for i in values) for m in QUERY.engagement_types}
         assert {m: result.groupings.get("sum", {}).get(m, 0) for m in QUERY.engagement_types} == sums
+
+
+@given(seed=st.integers(0, 2**32), concurrency=st.integers(1, 20), taken=st.integers(0, 10))
+def test_what_has_arrived_and_waits_for_a_slow_consumer_is_not_given_up(
+    seed: int, concurrency: int, taken: int
+) -> None:
+    async def main() -> tuple[Model, EngagementResult]:
+        model = Model(seed=seed)
+        merger = Merger(QUERY)
+        engine = engine_for(model, RateLimit(60_000), concurrency=concurrency)
+        async with AnswerStream(engine, QUERY, chunk(ids(20_000), TOTALS.ids_per_request)) as answers:
+            for _ in range(taken):
+                merger.add(await anext(answers))
+            await asyncio.sleep(60)
+            await answers.give_up(Failure("over", kind=FailureKind.TIMEOUT))
+            async for answer in answers:
+                merger.add(answer)
+        return model, merger.result()
+
+    model, result = run_virtual(main())
+
+    assert len(result.tweet_ids) == 20_000
+    assert set(result.answered_tweet_ids) == set(model.asked)
+    assert model.answered >= concurrency + taken
