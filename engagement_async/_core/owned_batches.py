@@ -10,7 +10,7 @@ from engagement_async._core.batches import DEDUP_AT_ONCE_MAX, ITERABLE_TWICE, Ba
 from engagement_async._core.unique_ids import OwnersOfIds
 from engagement_async.errors import UsageError
 
-__all__ = ["OwnedIds", "Tweets", "TweetsByOwner", "chunk_by_owner"]
+__all__ = ["OwnedIds", "Tweets", "TweetsByOwner", "chunk_by_owner", "have_owners"]
 
 OwnedIds = Mapping[str, Iterable[str | int]] | Iterable[tuple[str, str | int]] | AsyncIterable[tuple[str, str | int]]
 """What callers may give: a mapping of owners to IDs, or any iterable or async iterable of pairs `(owner, tweet_id)`."""
@@ -91,6 +91,14 @@ def chunk_by_owner(given: OwnedIds | TweetsByOwner, size: int) -> Iterator[Batch
     return _take_turns(
         {owner: batcher.distinct(owner, iter(ids)) for owner, ids in source.items()}, size, tweets.weights
     )
+
+
+def have_owners(given: object) -> bool:
+    """Return whether these IDs come with owners. The keys of a mapping to anything but lists are IDs themselves."""
+    if isinstance(given, Mapping):
+        first = next(iter(given.values()), None)
+        return isinstance(first, Iterable) and not isinstance(first, (str, bytes))
+    return isinstance(given, TweetsByOwner)
 
 
 class _Batcher:

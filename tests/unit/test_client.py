@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -245,7 +246,6 @@ async def test_a_proxy_is_gone_through(has_tls: bool) -> None:
 
 def _pem(host: str) -> str:
     import tempfile
-    from pathlib import Path
 
     from tests.support.certificates import write_certificate
 
@@ -337,6 +337,22 @@ async def test_no_variable_of_the_environment_is_looked_at(monkeypatch: pytest.M
         ):
             await client.totals(IDS[:1], engagement_types=TYPES, groupings=GROUPINGS)
     assert proxy.heads == []
+
+
+async def test_no_netrc_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine 127.0.0.1 login me password canary\nmachine {HOST} login me password canary\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    with ConnectProxy({}, refusal="403 Forbidden") as proxy:
+        async with EngagementClient(
+            TOKEN, rate_limit=RateLimit(60), base_url=f"https://{HOST}", proxy=proxy.url
+        ) as client:
+            with pytest.raises(ProxyError):
+                await client.totals(IDS[:1], engagement_types=TYPES, groupings=GROUPINGS)
+
+    assert len(proxy.heads) == 1
+    assert "authorization" not in proxy.heads[0].lower()
 
 
 # --- plain http ---

@@ -235,7 +235,7 @@ def test_a_killed_run_leaves_nothing_for_long(cli: Cli) -> None:
     args = ("fetch", "28hr", "--ids", "many.txt", "--json", "-o", "x.csv", "--requests-per-minute", "2")
     with cli.start(*args) as process:
         assert process.stderr is not None
-        assert json.loads(process.stderr.readline())["event"] == "started"
+        assert [json.loads(process.stderr.readline())["event"] for _ in range(2)] == ["input", "started"]
         process.send_signal(signal.SIGKILL)
         process.wait()
     left = [path.name for path in cli.folder.iterdir() if path.name.startswith(".x.csv")]
