@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from benchmarks import arrow, backfill, bursts, contracts, costs, imports, limiters, report, simulate, throughput
+from benchmarks import arrow, backfill, bursts, contracts, costs, imports, lanes, limiters, report, simulate, throughput
 
 
 class Benchmark(NamedTuple):
@@ -26,6 +26,7 @@ BENCHMARKS = {
     "throughput": Benchmark(throughput.measure, throughput.tables),
     "limiters": Benchmark(limiters.measure, limiters.tables),
     "bursts": Benchmark(bursts.measure, bursts.tables),
+    "lanes": Benchmark(lanes.measure, lanes.tables),
     "simulate": Benchmark(simulate.measure, simulate.tables),
     "costs": Benchmark(costs.measure, costs.tables),
     "arrow": Benchmark(arrow.measure, arrow.tables),
