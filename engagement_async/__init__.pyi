@@ -8,6 +8,8 @@ from ._core.endpoints import Endpoint as Endpoint
 from ._core.merging import Merger as Merger
 from ._core.outcomes import Failure as Failure
 from ._core.outcomes import FailureKind as FailureKind
+from ._core.outcomes import OwnerResult as OwnerResult
+from ._core.owned_batches import TweetsByOwner as TweetsByOwner
 from ._core.query import Query as Query
 from ._core.rate_limit import RateLimit as RateLimit
 from ._core.result import EngagementResult as EngagementResult
@@ -19,6 +21,8 @@ from .client import ClientStatus as ClientStatus
 from .client import EngagementClient as EngagementClient
 from .config import SizeLimits as SizeLimits
 from .config import Timeouts as Timeouts
+from .credential_store import CredentialFile as CredentialFile
+from .credential_store import CredentialStore as CredentialStore
 from .credentials import BearerCredentials as BearerCredentials
 from .credentials import Credentials as Credentials
 from .credentials import OAuth1Credentials as OAuth1Credentials
@@ -30,6 +34,7 @@ from .errors import AuthError as AuthError
 from .errors import BodyError as BodyError
 from .errors import DisconnectedError as DisconnectedError
 from .errors import EngagementError as EngagementError
+from .errors import FailedTweetsError as FailedTweetsError
 from .errors import InvalidAnswerError as InvalidAnswerError
 from .errors import JobCorruptError as JobCorruptError
 from .errors import JobDiskError as JobDiskError
@@ -38,11 +43,13 @@ from .errors import JobIncompleteError as JobIncompleteError
 from .errors import JobLockedError as JobLockedError
 from .errors import NotSentError as NotSentError
 from .errors import OtherJobError as OtherJobError
+from .errors import ProxyError as ProxyError
 from .errors import RateLimitedError as RateLimitedError
 from .errors import RequestRefusedError as RequestRefusedError
 from .errors import ServerError as ServerError
 from .errors import ServerRefusedError as ServerRefusedError
 from .errors import UsageError as UsageError
+from .proxy import Proxy as Proxy
 
 __all__ = [
     "HISTORICAL",
@@ -59,12 +66,15 @@ __all__ = [
     "BearerCredentials",
     "BodyError",
     "ClientStatus",
+    "CredentialFile",
+    "CredentialStore",
     "Credentials",
     "DisconnectedError",
     "Endpoint",
     "EngagementClient",
     "EngagementError",
     "EngagementResult",
+    "FailedTweetsError",
     "Failure",
     "FailureKind",
     "InvalidAnswerError",
@@ -78,6 +88,9 @@ __all__ = [
     "NotSentError",
     "OAuth1Credentials",
     "OtherJobError",
+    "OwnerResult",
+    "Proxy",
+    "ProxyError",
     "Query",
     "RateLimit",
     "RateLimitedError",
@@ -87,6 +100,7 @@ __all__ = [
     "ServerRefusedError",
     "SizeLimits",
     "Timeouts",
+    "TweetsByOwner",
     "UsageError",
     "WaitReason",
     "Window",

@@ -82,6 +82,8 @@ class Progress:
     """Lines of the input that are no IDs."""
     outcome: RunOutcome | None = None
     """None while the run is at work."""
+    trouble: str | None = None
+    """Why nothing is answered at the moment, as a name that is not found; None if there is no such trouble."""
 
     @property
     def ids_done(self) -> int:
@@ -127,6 +129,8 @@ class ProgressMeter:
         waiting_s: float = 0.0,
         waiting_for: WaitReason | None = None,
         outcome: RunOutcome | None = None,
+        *,
+        trouble: str | None = None,
     ) -> Progress:
         """Return the run as it is now. Call it once a second, so that the last minute is known.
 
@@ -151,6 +155,7 @@ class ProgressMeter:
             waiting_for=waiting_for,
             rejected=self.rejected,
             outcome=outcome,
+            trouble=trouble,
         )
 
 

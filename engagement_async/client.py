@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from engagement_async import __version__
-from engagement_async._core.batches import TweetIds, chunk
+from engagement_async._core.answer import Answer
+from engagement_async._core.batches import TweetIds, check_tweet_ids, chunk
 from engagement_async._core.endpoints import ENDPOINTS, HISTORICAL, LAST_28_HOURS, TOTALS, GroupBy, Metric
 from engagement_async._core.merging import Merger
+from engagement_async._core.outcomes import Failure, FailureKind
+from engagement_async._core.owned_batches import OwnedIds, Tweets, chunk_by_owner, have_owners
 from engagement_async._core.query import Bound, Query
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.result import EngagementResult
 from engagement_async._engine.coalescing import Coalescer
-from engagement_async._engine.contracts import scheduler_for
+from engagement_async._engine.contracts import application_of, scheduler_for
 from engagement_async._engine.scheduler import LocalScheduler, Scheduler
 from engagement_async._engine.sender import Sender
 from engagement_async._engine.source import Batches
@@ -33,8 +37,10 @@ from engagement_async.config import (
     check_seconds,
     checked_base_url,
 )
+from engagement_async.credential_store import CredentialStore, Lookup, as_store
 from engagement_async.credentials import Credentials
 from engagement_async.errors import UsageError
+from engagement_async.proxy import Proxy
 
 __all__ = ["ClientStatus", "EngagementClient"]
 
@@ -56,6 +62,8 @@ class ClientStatus:
     """Seconds until the next request may be sent, while a call waits for that; otherwise 0."""
     waiting_for: WaitReason | None
     """Why requests wait; None if none does."""
+    trouble: str | None = None
+    """Why nothing is answered at the moment, as a name that is not found; None if there is no such trouble."""
 
 
 class EngagementClient:
@@ -75,11 +83,17 @@ class EngagementClient:
         ...     )
 
     Args:
-        credentials: `OAuth1Credentials` of the Tweets' owner, or `BearerCredentials` for the public metrics of totals.
+        credentials: `OAuth1Credentials` of the Tweets' owner, or `BearerCredentials` for the public metrics of totals. For
+            Tweets of many owners a credential store: a `CredentialFile`, a mapping of owners to their credentials, a
+            function that returns an owner's, or a class of your own.
         rate_limit: The limit in your contract, or several. Has no default, because a wrong guess costs money.
         concurrency: Maximum requests in flight across concurrent calls. Each additional concurrent call may always have one
             request in flight beyond this limit.
         base_url: Address of the API: https, or http to a loopback address.
+        proxy: The HTTP proxy between this machine and the API: its address, with `user:password@` if it wants them, or a
+            `Proxy`. Used for https alone. None: no proxy, whatever the environment says.
+        allow_http_to: The name of a host, or several, that `base_url` may reach by plain http, which shows the credentials
+            to the network: for an emulator in another container.
         scheduler: Used instead of `rate_limit`, to share one contract between clients or processes.
         outage_timeout_s: Seconds to wait for an API that answers nobody, before Tweets are reported as failed.
         timeouts: Seconds for one attempt.
@@ -93,11 +107,13 @@ class EngagementClient:
 
     def __init__(
         self,
-        credentials: Credentials,
+        credentials: Credentials | CredentialStore | Mapping[str, Credentials] | Lookup,
         *,
         rate_limit: RateLimit | Sequence[RateLimit] | None = None,
         concurrency: int = 16,
         base_url: str = DEFAULT_BASE_URL,
+        proxy: Proxy | str | None = None,
+        allow_http_to: str | Iterable[str] = (),
         scheduler: Scheduler | None = None,
         outage_timeout_s: float = DEFAULT_OUTAGE_TIMEOUT_S,
         timeouts: Timeouts | None = None,
@@ -105,8 +121,12 @@ class EngagementClient:
         tls: ssl.SSLContext | None = None,
         coalesce: float | None = None,
     ) -> None:
-        if not hasattr(credentials, "signer"):
-            raise UsageError("credentials is an OAuth1Credentials(...) or a BearerCredentials(...)")
+        store = as_store(credentials)
+        if store is None and not hasattr(credentials, "signer"):
+            raise UsageError(
+                "credentials is an OAuth1Credentials(...) or a BearerCredentials(...); for many owners a "
+                "CredentialFile(...), or a mapping of owners to their credentials"
+            )
         if (rate_limit is None) == (scheduler is None):
             raise UsageError(
                 "rate_limit is what your contract says, as RateLimit(300, period=60); or give a scheduler instead of it"
@@ -123,8 +143,12 @@ class EngagementClient:
         ):
             if value is not None and not isinstance(value, kind):
                 raise UsageError(f"{name} is a {kind.__name__}(...), not {value!r}")
-        self._credentials = credentials
-        self._base_url = checked_base_url(base_url)
+        self._credentials: Credentials | CredentialStore = store or cast("Credentials", credentials)
+        self._store = store
+        self._base_url = checked_base_url(base_url, allow_http_to)
+        proxy = proxy if proxy is None or isinstance(proxy, Proxy) else Proxy(proxy)
+        if proxy is not None and self._base_url.scheme != "https":
+            raise UsageError("proxy is for https alone: over plain http it would read the credentials. Leave it out")
         self._concurrency = concurrency
         self._outage_timeout_s = outage_timeout_s
         self._timeouts = timeouts or Timeouts()
@@ -134,7 +158,7 @@ class EngagementClient:
             if limit.endpoint not in (None, *ENDPOINTS):
                 raise UsageError(f"RateLimit has no endpoint {limit.endpoint!r}: name one of {', '.join(ENDPOINTS)}")
         self._size_limits = size_limits or SizeLimits()
-        self._transport = AiohttpTransport(timeouts=self._timeouts, size_limits=self._size_limits, tls=tls)
+        self._transport = AiohttpTransport(timeouts=self._timeouts, size_limits=self._size_limits, tls=tls, proxy=proxy)
         self._sender: Sender | None = None
         self._coalescer = None if coalesce is None else Coalescer(coalesce, self.stream_batches)
 
@@ -144,7 +168,7 @@ class EngagementClient:
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
         if self._shares_contract:
-            self._scheduler = scheduler_for(self._scheduler.limits, self._base_url, self._credentials)
+            self._scheduler = scheduler_for(self._scheduler.limits, self._base_url, await self._application())
         self._sender = Sender(
             transport=self._transport,
             scheduler=self._scheduler,
@@ -158,23 +182,42 @@ class EngagementClient:
         )
         return self
 
+    async def _application(self) -> Hashable:
+        if self._store is None:
+            return application_of(self._credentials)
+        return await asyncio.to_thread(application_of, self._credentials)  # a store may read a file
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the client and its connections: what the end of `async with` does. A second time it does nothing.
+
+        Raises nothing itself; in calls that are still running it is a `UsageError`.
+        """
         if self._coalescer is not None:
             await self._coalescer.aclose()
         self._sender = None
-        await self._transport.__aexit__(kind, error, trace)
+        await self._transport.aclose()
 
     async def totals(
-        self, tweet_ids: TweetIds, *, engagement_types: Iterable[Metric | str], groupings: Groupings
+        self,
+        tweet_ids: Tweets,
+        *,
+        engagement_types: Iterable[Metric | str],
+        groupings: Groupings,
+        timeout: float | None = None,  # noqa: ASYNC109 - it returns what came
     ) -> EngagementResult:
         """Return the current totals: POST /insights/engagement/totals, 250 Tweets per request.
 
         Args:
-            tweet_ids: Any iterable or async iterable of `str` or integers. Each distinct ID is requested once.
+            tweet_ids: Any iterable or async iterable of `str` or integers. Each distinct ID is requested once. With a
+                credential store: a mapping of owners to IDs, pairs `(owner, tweet_id)`, or `TweetsByOwner`.
             engagement_types: Metrics of the endpoint, at least one.
             groupings: Maps one to three names of your choice to `group_by` lists. Their order is the nesting order.
+            timeout: Seconds after which the result has what came by then; all other IDs failed with `FailureKind.TIMEOUT`.
 
         Returns:
             One merged result in which every ID has an outcome. Problems with individual Tweets are in it and never raise.
@@ -185,19 +228,28 @@ class EngagementClient:
             AccessRefusedError: The API refuses this application or account.
             RequestRefusedError: The API refuses the request, whatever its IDs.
             ServerRefusedError: The address or the set-up is wrong.
+            ProxyError: The proxy refuses.
             RateLimitedError: The API refused for the rate, without end.
         """
-        return await self._fetch(Query(TOTALS, engagement_types=engagement_types, groupings=groupings), tweet_ids)
+        query = Query(TOTALS, engagement_types=engagement_types, groupings=groupings)
+        return await self._fetch(query, tweet_ids, timeout)
 
     async def last_28_hours(
-        self, tweet_ids: TweetIds, *, engagement_types: Iterable[Metric | str], groupings: Groupings
+        self,
+        tweet_ids: Tweets,
+        *,
+        engagement_types: Iterable[Metric | str],
+        groupings: Groupings,
+        timeout: float | None = None,  # noqa: ASYNC109 - it returns what came
     ) -> EngagementResult:
         """Return the last 28 hours: POST /insights/engagement/28hr, 25 Tweets per request.
 
         Args:
-            tweet_ids: Any iterable or async iterable of `str` or integers. Each distinct ID is requested once.
+            tweet_ids: Any iterable or async iterable of `str` or integers. Each distinct ID is requested once. With a
+                credential store: a mapping of owners to IDs, pairs `(owner, tweet_id)`, or `TweetsByOwner`.
             engagement_types: Metrics of the endpoint, at least one.
             groupings: Maps one to three names of your choice to `group_by` lists. Their order is the nesting order.
+            timeout: Seconds after which the result has what came by then; all other IDs failed with `FailureKind.TIMEOUT`.
 
         Returns:
             One merged result in which every ID has an outcome. Problems with individual Tweets are in it and never raise.
@@ -208,31 +260,34 @@ class EngagementClient:
             AccessRefusedError: The API refuses this application or account.
             RequestRefusedError: The API refuses the request, whatever its IDs.
             ServerRefusedError: The address or the set-up is wrong.
+            ProxyError: The proxy refuses.
             RateLimitedError: The API refused for the rate, without end.
         """
-        return await self._fetch(
-            Query(LAST_28_HOURS, engagement_types=engagement_types, groupings=groupings), tweet_ids
-        )
+        query = Query(LAST_28_HOURS, engagement_types=engagement_types, groupings=groupings)
+        return await self._fetch(query, tweet_ids, timeout)
 
     async def historical(
         self,
-        tweet_ids: TweetIds,
+        tweet_ids: Tweets,
         *,
         engagement_types: Iterable[Metric | str],
         groupings: Groupings,
         start: Bound | None = None,
         end: Bound | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - it returns what came
     ) -> EngagementResult:
         """Return any time range since 2014-09-01: POST /insights/engagement/historical, 25 Tweets per request.
 
         Ranges of more than four weeks are split and merged. Without `start` and `end`: the last four weeks.
 
         Args:
-            tweet_ids: Any iterable or async iterable of `str` or integers. Each distinct ID is requested once.
+            tweet_ids: Any iterable or async iterable of `str` or integers. Each distinct ID is requested once. With a
+                credential store: a mapping of owners to IDs, pairs `(owner, tweet_id)`, or `TweetsByOwner`.
             engagement_types: Metrics of the endpoint, at least one.
             groupings: Maps one to three names of your choice to `group_by` lists. Their order is the nesting order.
             start: Inclusive start in UTC: `2015-08-01`, `2015-07-01T12:24:00Z`, a `date` or an aware `datetime`.
             end: Exclusive end, likewise.
+            timeout: Seconds after which the result has what came by then; all other IDs failed with `FailureKind.TIMEOUT`.
 
         Returns:
             One merged result in which every ID has an outcome. Problems with individual Tweets are in it and never raise.
@@ -243,12 +298,13 @@ class EngagementClient:
             AccessRefusedError: The API refuses this application or account.
             RequestRefusedError: The API refuses the request, whatever its IDs.
             ServerRefusedError: The address or the set-up is wrong.
+            ProxyError: The proxy refuses.
             RateLimitedError: The API refused for the rate, without end.
         """
         query = Query(HISTORICAL, engagement_types=engagement_types, groupings=groupings, start=start, end=end)
-        return await self._fetch(query, tweet_ids)
+        return await self._fetch(query, tweet_ids, timeout)
 
-    def stream(self, query: Query, tweet_ids: TweetIds) -> AnswerStream:
+    def stream(self, query: Query, tweet_ids: Tweets) -> AnswerStream:
         """Return the answers one by one, in order of arrival, in bounded memory. Exactly one `Answer` per batch.
 
         Examples:
@@ -258,13 +314,22 @@ class EngagementClient:
 
         Args:
             query: What to request of each Tweet.
-            tweet_ids: Any iterable or async iterable of `str` or integers, read only as it is needed.
+            tweet_ids: Any iterable or async iterable of `str` or integers, read only as it is needed. With a credential
+                store: a mapping of owners to IDs, pairs `(owner, tweet_id)`, or `TweetsByOwner`.
 
         Raises:
             UsageError: These credentials may not send this query, or the client is not open. Iterating raises what the other
                 methods raise.
         """
-        return self.stream_batches(query, chunk(tweet_ids, query.endpoint.ids_per_request))
+        size = query.endpoint.ids_per_request
+        if self._store is not None:
+            return self.stream_batches(query, chunk_by_owner(cast("OwnedIds", tweet_ids), size))
+        if query.is_by_owner or have_owners(tweet_ids):
+            raise UsageError(
+                "there are owners, in tweet_ids or in a grouping, and credentials is one owner's: give a CredentialFile, "
+                "or a mapping of owners to their credentials"
+            )
+        return self.stream_batches(query, chunk(cast("TweetIds", tweet_ids), size))
 
     def stream_batches(self, query: Query, batches: Batches) -> AnswerStream:
         """Return the answers as `stream` does, for batches that were made before, as a durable job has them.
@@ -276,11 +341,12 @@ class EngagementClient:
         Raises:
             UsageError: As for `stream`, or `rate_limit` has no limit for this endpoint.
         """
-        check_query(query, self._credentials)
+        if self._store is None:
+            check_query(query, cast("Credentials", self._credentials))
         query = _clipped(query)[0]
         if all(limit.endpoint not in (None, query.endpoint.name) for limit in self._scheduler.limits):
             raise UsageError(f"rate_limit has no limit for {query.endpoint.name}: add what the contract says of it")
-        return AnswerStream(self._opened, query, batches)
+        return AnswerStream(self._opened, query.without_owners(), batches)
 
     def status(self) -> ClientStatus:
         """Return what the client is doing at this moment, for example for a progress line.
@@ -297,7 +363,8 @@ class EngagementClient:
             reason = WaitReason.RATE_LIMITED
         elif waiting_s:
             reason = WaitReason.CONTRACT
-        return ClientStatus(sender.requests, sender.in_flight, max(waiting_s, held_s), reason)
+        trouble = sender.trouble or self._transport.trouble
+        return ClientStatus(sender.requests, sender.in_flight, max(waiting_s, held_s), reason, trouble)
 
     @property
     def _opened(self) -> Sender:
@@ -305,16 +372,59 @@ class EngagementClient:
             raise UsageError("the client is not open: use it in `async with EngagementClient(...) as client:`")
         return self._sender
 
-    async def _fetch(self, query: Query, tweet_ids: TweetIds) -> EngagementResult:
+    async def _fetch(self, query: Query, tweet_ids: Tweets, timeout_s: float | None) -> EngagementResult:
+        if timeout_s is not None:
+            check_seconds("timeout", timeout_s)
         query, notes = _clipped(query)
-        if self._coalescer is not None and self._opened and self._coalescer.takes(tweet_ids, query):
-            check_query(query, self._credentials)
-            return await self._coalescer.fetch(query, tweet_ids)
+        if self._coalescer is not None and self._store is None and self._opened:
+            ids = cast("TweetIds", tweet_ids)
+            if self._coalescer.takes(ids, query):
+                check_query(query, cast("Credentials", self._credentials))
+                return await self._share(self._coalescer, query, ids, timeout_s)
         merger = Merger(query, notes=notes)
         async with self.stream(query, tweet_ids) as answers:
-            async for answer in answers:
-                merger.add(answer)
+            try:
+                async with asyncio.timeout(timeout_s) as scope:
+                    async for answer in answers:
+                        merger.add(answer)
+            except TimeoutError:
+                if not scope.expired():  # the source's own
+                    raise
+                await answers.give_up(self.why_timed_out(timeout_s or 0.0))
+                async for answer in answers:
+                    merger.add(answer)
+            is_read = answers.is_read
+        result = merger.result()
+        if not is_read:
+            note = "the time was over before tweet_ids was read to its end: IDs that no batch had yet are in no list"
+            result.notes = (*result.notes, note)
+        return result
+
+    async def _share(
+        self, coalescer: Coalescer, query: Query, tweet_ids: Collection[str | int], timeout_s: float | None
+    ) -> EngagementResult:
+        """Return the result of a call that may share requests; without an answer in time all of its IDs failed."""
+        self._opened.check_loop()
+        try:
+            async with asyncio.timeout(timeout_s) as scope:
+                return await coalescer.fetch(query, tweet_ids)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+        ids = tuple(dict.fromkeys(check_tweet_ids(list(tweet_ids))))
+        merger = Merger(query)
+        merger.add(Answer(0, ids, failed_tweet_ids=dict.fromkeys(ids, self.why_timed_out(timeout_s or 0.0))))
         return merger.result()
+
+    def why_timed_out(self, timeout_s: float) -> Failure:
+        """Return why IDs have no answer when the time of a call is over: for `AnswerStream.give_up`.
+
+        Args:
+            timeout_s: How many seconds it had.
+        """
+        status = self.status()
+        why = status.trouble or (f"waiting for {status.waiting_for.text}" if status.waiting_for else "")
+        return Failure(f"no answer within {timeout_s:g} s{f' ({why})' if why else ''}", kind=FailureKind.TIMEOUT)
 
 
 def _clipped(query: Query) -> tuple[Query, tuple[str, ...]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ipaddress
 import math
 import ssl
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypedDict
 
 from yarl import URL
 
 from engagement_async.errors import UsageError
+from engagement_async.proxy import Proxy
 
 __all__ = [
     "DEFAULT_BASE_URL",
@@ -21,6 +23,7 @@ __all__ = [
     "Timeouts",
     "check_seconds",
     "checked_base_url",
+    "parsed_base_url",
 ]
 
 DEFAULT_BASE_URL = "https://data-api.twitter.com"
@@ -91,6 +94,10 @@ class ConnectionOptions(TypedDict, total=False):
     """The largest response that is read."""
     tls: ssl.SSLContext | None
     """A TLS context of your own."""
+    proxy: Proxy | str | None
+    """The proxy between client and API."""
+    allow_http_to: str | Iterable[str]
+    """Hosts that may be reached by plain http."""
 
 
 def check_seconds(name: str, value: object) -> None:
@@ -99,10 +106,29 @@ def check_seconds(name: str, value: object) -> None:
         raise UsageError(f"{name} is a number of seconds above 0, not {value!r}")
 
 
-def checked_base_url(text: str) -> URL:
-    """Return an address that credentials can be sent to: https, or http to a loopback address, without a user or password.
+def checked_base_url(text: str, allow_http_to: str | Iterable[str] = ()) -> URL:
+    """Return an address that credentials can be sent to: https, or http to a loopback address or to one of these hosts.
 
-    Raise `UsageError` for any other.
+    Raise `UsageError` for any other, and for one with a user or password.
+    """
+    url = parsed_base_url(text)
+    allowed = [allow_http_to] if isinstance(allow_http_to, str) else list(allow_http_to)
+    for host in allowed:
+        if not isinstance(host, str) or not host or set(host) & set("/@*"):
+            raise UsageError(f"allow_http_to is the name of a host, or several, not {host!r}")
+    host = url.host or ""
+    if url.scheme == "http" and not _is_loopback(host) and host not in allowed:
+        raise UsageError(
+            f"base_url is http to {host}, which would show the credentials to the network: use https, or allow it with "
+            f"allow_http_to={host!r} (--allow-http-to {host}) if the credentials are an emulator's"
+        )
+    return url
+
+
+def parsed_base_url(text: str) -> URL:
+    """Return the address of the API, be it one that credentials can be sent to or not.
+
+    Raise `UsageError` if it is no web address, or has a user, a password, a query or a fragment.
     """
     try:
         url = URL(text)
@@ -112,8 +138,6 @@ def checked_base_url(text: str) -> URL:
         raise UsageError("base_url has a user or password in it: credentials are given apart from it")
     if url.scheme not in ("http", "https") or not url.host:
         raise UsageError("base_url is no web address: write https://data-api.twitter.com")
-    if url.scheme == "http" and not _is_loopback(url.host):
-        raise UsageError(f"base_url is http to {url.host}, which would show the credentials to the network: use https")
     if url.query_string or url.fragment:
         raise UsageError("base_url has a query or fragment: leave them out")
     return url

@@ -76,6 +76,12 @@ class _Secret:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(<secret>)"
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._reveal() == other._reveal()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._reveal()))
+
     def fingerprint(self, key: bytes) -> str:
         """Return a keyed hash of what identifies the application: the consumer key, or the Bearer token.
 
@@ -93,7 +99,7 @@ class BearerCredentials(_Secret):
     API: https://docs.x.com/x-api/enterprise-gnip-2.0/fundamentals/engagement-api
 
     Args:
-        token: The token, without the word "Bearer".
+        token: The token; the word "Bearer" before it, as in a header, does no harm.
 
     Raises:
         UsageError: The token is empty, or contains white space or characters that are not printable ASCII.
@@ -103,6 +109,8 @@ class BearerCredentials(_Secret):
     is_app_only = True
 
     def __init__(self, token: str) -> None:
+        if isinstance(token, str) and token[:7].lower() == "bearer ":
+            token = token[7:].lstrip()
         super().__init__(token=token)
 
     def signer(self, url: str) -> Signer:

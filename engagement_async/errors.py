@@ -8,6 +8,8 @@
     │   ├── RequestRefusedError             the API refuses the request itself, whatever the IDs; the run stopped
     │   ├── ServerRefusedError              404, 406, redirect, certificate: address or set-up is wrong; the run stopped
     │   └── RateLimitedError                429; the contract is held, and the run stops only if that does not end
+    ├── ProxyError                          the proxy refuses (407, 403, ...); nothing was sent, and the run stopped
+    ├── FailedTweetsError                   what `raise_for_failed` raises: some IDs of a result failed
     ├── AttemptError                        one attempt gave no usable answer; the engine tries again
     │   ├── NotSentError                    it provably never left (DNS, connect, TLS): costs nothing of the contract
     │   ├── DisconnectedError               the connection broke; the request may have arrived
@@ -34,6 +36,8 @@ No error of this tree holds a header or a secret.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 __all__ = [
     "APIError",
     "AccessRefusedError",
@@ -43,6 +47,7 @@ __all__ = [
     "BodyError",
     "DisconnectedError",
     "EngagementError",
+    "FailedTweetsError",
     "InvalidAnswerError",
     "JobCorruptError",
     "JobDiskError",
@@ -51,6 +56,7 @@ __all__ = [
     "JobLockedError",
     "NotSentError",
     "OtherJobError",
+    "ProxyError",
     "RateLimitedError",
     "RequestRefusedError",
     "ServerError",
@@ -102,6 +108,33 @@ class ServerRefusedError(APIError):
 
 class RateLimitedError(APIError):
     """429, or "rate limit" in a response's `errors`. Raised only if it does not end within the outage timeout."""
+
+
+class ProxyError(EngagementError):
+    """The proxy refuses to connect to the API, whatever the request: other credentials are wanted (407), or its rules forbid
+    the address (403). It never reached the API. The run stopped.
+
+    Args:
+        message: What went wrong, for people.
+        status: The proxy's HTTP status.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class FailedTweetsError(EngagementError):
+    """Some IDs of a result failed. Raised by `EngagementResult.raise_for_failed` alone.
+
+    Args:
+        message: How many failed, and why, for people.
+        failed_tweet_ids: ID to the reason, a `Failure` with its kind.
+    """
+
+    def __init__(self, message: str, failed_tweet_ids: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.failed_tweet_ids = dict(failed_tweet_ids or {})
 
 
 class AttemptError(EngagementError):

@@ -63,7 +63,14 @@ def provided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[s
             emulator.access_token,
             emulator.access_token_secret,
         )
+        owners = Path("owners.csv")
+        owners.write_text("owner,access_token,access_token_secret\n")
+        owners.chmod(0o600)
+        with owners.open("a") as file:
+            file.writelines(f"{owner},{secrets[2]},{secrets[3]}\n" for owner in ("acme", "globex"))
         yield {
+            "acme_ids": ids[:40],
+            "globex_ids": ids[40:60],
             **dict(
                 zip(("consumer_key", "consumer_secret", "access_token", "access_token_secret"), secrets, strict=True)
             ),

@@ -1,14 +1,15 @@
-"""What one batch was answered: its groupings, its time windows, and the outcome of each of its IDs."""
+"""What one batch was answered: its groupings, its time windows, when that was, and the outcome of each of its IDs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
 from engagement_async._core.groupings import Grouping
 
-__all__ = ["Answer", "Window"]
+__all__ = ["Answer", "Observation", "Window", "merge_observations"]
 
 
 class Window(NamedTuple):
@@ -16,6 +17,19 @@ class Window(NamedTuple):
 
     start: datetime
     end: datetime
+
+
+class Observation(NamedTuple):
+    """When the IDs of one batch had their outcomes: see `Answer.observed_at`."""
+
+    tweet_ids: tuple[str, ...]
+    first_at: datetime | None
+    later: dict[str, datetime]
+
+    @property
+    def last_at(self) -> datetime | None:
+        """When the last of its responses was received (aware, UTC); None when there was none."""
+        return max(self.later.values(), default=self.first_at)
 
 
 @dataclass(slots=True)
@@ -45,8 +59,17 @@ class Answer:
     """Metric to the answered IDs whose values of it are in no place of the API's answers, or only for a part of the span.
 
     No failure: some readings of the API leave zeros out."""
+    owner: str | None = None
+    """Whose Tweets they are, where a credential store signs for several owners."""
+    requests: int = 0
+    """How many requests were sent for it, retries included."""
     notes: tuple[str, ...] = ()
     """Messages from the API's `errors` array that accompanied data and are not already reflected in the outcomes."""
+    observed_at: datetime | None = None
+    """When the response with these outcomes was received, or the first one of several: aware, UTC, by this machine's clock.
+    None when there was no response."""
+    observed_later: dict[str, datetime] = field(default_factory=dict)
+    """The IDs whose outcome came with a later response, as after a retry, each with its instant."""
 
     @property
     def start(self) -> datetime | None:
@@ -57,3 +80,36 @@ class Answer:
     def end(self) -> datetime | None:
         """The latest end of the windows (aware, UTC; exclusive); None without windows."""
         return max((window.end for window in self.windows), default=None)
+
+    @property
+    def observation(self) -> Observation:
+        """When its IDs had their outcomes."""
+        return Observation(self.tweet_ids, self.observed_at, self.observed_later)
+
+    def observed_at_of(self, tweet_id: str) -> datetime | None:
+        """Return when the response with that ID's outcome was received (aware, UTC); None for one that failed.
+
+        Args:
+            tweet_id: One of `tweet_ids`.
+        """
+        return None if tweet_id in self.failed_tweet_ids else self.observed_later.get(tweet_id, self.observed_at)
+
+
+def merge_observations(
+    answers: Iterable[Answer], tweet_ids: Iterable[str]
+) -> tuple[datetime | None, dict[str, datetime]]:
+    """Return `observed_at` and `observed_later` of one answer to these IDs that is made of several.
+
+    An ID that stands in several, as when a long span was split, has the last of their instants.
+    """
+    latest: dict[str, datetime] = {}
+    for answer in answers:
+        if answer.observed_at is None:
+            continue
+        for i in answer.tweet_ids:
+            at = answer.observed_later.get(i, answer.observed_at)
+            if i not in latest or latest[i] < at:
+                latest[i] = at
+    found = {i: latest[i] for i in tweet_ids if i in latest}
+    first = min(found.values(), default=None)
+    return first, {i: at for i, at in found.items() if at != first}

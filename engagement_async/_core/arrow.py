@@ -8,11 +8,12 @@ from __future__ import annotations
 import struct
 from array import array
 from calendar import timegm
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
 from engagement_async._core.groupings import Grouping, day_at, hour_at
+from engagement_async._core.tables import LONG, Observed, TableShape, wide_grouping
 from engagement_async.errors import UsageError
 
 try:
@@ -21,28 +22,76 @@ try:
 except ImportError as error:  # pragma: no cover - the tests have it
     raise UsageError("Arrow tables and Parquet need pyarrow: pip install 'engagement-async[arrow]'") from error
 
-__all__ = ["TYPES", "concat", "grouping_table"]
+__all__ = ["TYPES", "concat", "grouping_table", "shaped_table", "with_owners"]
 
 TYPES: dict[str, pa.DataType] = {
+    "owner": pa.dictionary(pa.int32(), pa.string()),
     "tweet_id": pa.string(),
     "engagement_type": pa.dictionary(pa.int32(), pa.string()),
     "engagement_day": pa.date32(),
     "engagement_hour": pa.timestamp("s", tz="UTC"),
     "engagement_hour_of_day": pa.int8(),
     "value": pa.int64(),
+    "observed_at": pa.timestamp("us", tz="UTC"),
 }
 
+_TOO_LARGE = "a value does not fit into 64 bits: take rows() or to_response() instead"
 _AT_ONCE = 10_000
 """Innermost dicts whose values are packed at once."""
 
 
 def grouping_table(grouping: Grouping, levels: Sequence[str]) -> pa.Table:
     """Return one row a value, in the grouping's own order. `levels` are its actual ones, as `split_by_levels` tells."""
+    return shaped_table(grouping, levels, LONG, None)
+
+
+def shaped_table(grouping: Grouping, levels: Sequence[str], shape: TableShape, observed: Observed) -> pa.Table:
+    """Return the rows of `table_rows` as a table."""
+    if shape.metrics:
+        return _wide_table(grouping, tuple(levels), shape, observed)
     builder = _ColumnBuilder(levels)
     builder.add(grouping, 0)
+    columns = _key_columns(builder, levels)
+    columns["value"] = builder.values()
+    if shape.has_observed_at:
+        columns["observed_at"] = _observed_at(builder, len(columns["value"]), observed)
+    return pa.table(columns)
+
+
+def _wide_table(grouping: Grouping, levels: tuple[str, ...], shape: TableShape, observed: Observed) -> pa.Table:
+    (*keys, _), grouping = wide_grouping(levels, grouping)
+    builder = _ColumnBuilder(keys)
+    columns: dict[str, pa.Array] = {}
+    if keys:
+        builder.add(grouping, 0)  # the metrics of one path are a leaf
+        columns = _key_columns(builder, keys)
+    rows = builder.leaves() if keys else [grouping] if grouping else []
+    for metric in shape.metrics:
+        columns[metric] = _int64([values.get(metric) for values in rows])
+    if shape.has_observed_at:
+        columns["observed_at"] = _observed_at(builder, len(rows), observed)
+    return pa.table(columns)
+
+
+def _observed_at(builder: _ColumnBuilder, rows: int, observed: Observed) -> pa.Array:
+    if isinstance(observed, Mapping):
+        return builder.column("tweet.id", TYPES["observed_at"], observed.get)
+    return pa.repeat(pa.scalar(observed, TYPES["observed_at"]), rows)
+
+
+def _int64(values: list[int | None]) -> pa.Array:
+    try:
+        return pa.array(values, pa.int64())
+    except OverflowError:
+        raise UsageError(_TOO_LARGE) from None
+
+
+def _key_columns(builder: _ColumnBuilder, levels: Sequence[str]) -> dict[str, pa.Array]:
     columns: dict[str, pa.Array] = {}
     for level in levels:
-        if level == "tweet.id":
+        if level == "owner":
+            columns["owner"] = builder.column(level, pa.string()).dictionary_encode()
+        elif level == "tweet.id":
             columns["tweet_id"] = builder.column(level, pa.string())
         elif level == "engagement.type":
             codes, names = builder.dictionary_codes(level)
@@ -59,13 +108,19 @@ def grouping_table(grouping: Grouping, levels: Sequence[str]) -> pa.Table:
                 columns["engagement_hour_of_day"] = pc.divide(seconds, 3600).cast(TYPES["engagement_hour_of_day"])
         elif "engagement.hour" not in levels:
             columns["engagement_day"] = builder.column(level, pa.date32(), day_at)
-    columns["value"] = builder.values()
-    return pa.table(columns)
+    return columns
 
 
 def concat(tables: list[pa.Table]) -> pa.Table:
     """Return one table of several; a column that some lack is null there."""
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default")
+
+
+def with_owners(table: pa.Table, owners: Mapping[str, str]) -> pa.Table:
+    """Return the table with a column `owner` before the others. `owners` are those of Tweets."""
+    encoded = table["tweet_id"].combine_chunks().dictionary_encode()
+    column = pa.array([owners.get(i) for i in encoded.dictionary.to_pylist()], pa.string())
+    return table.add_column(0, "owner", column.take(encoded.indices).dictionary_encode())
 
 
 class _ColumnBuilder:
@@ -96,6 +151,10 @@ class _ColumnBuilder:
                 keys.append(key)
                 spans.append(len(leaves) - before)
 
+    def leaves(self) -> list[Any]:
+        """Return the leaves, one a row, whatever they are."""
+        return [leaf for leaves in self._leaves for leaf in leaves.values()]
+
     def values(self) -> pa.Array:
         """Return the leaves, one a row."""
         packed = bytearray()
@@ -104,7 +163,7 @@ class _ColumnBuilder:
             try:
                 packed += struct.pack(f"{len(values)}q", *values)
             except struct.error:
-                raise UsageError("a value does not fit into 64 bits: take rows() or to_response() instead") from None
+                raise UsageError(_TOO_LARGE) from None
         return pa.Array.from_buffers(pa.int64(), len(packed) // 8, [None, pa.py_buffer(packed)])
 
     def column(self, level: str, kind: pa.DataType, convert: Callable[[str], Any] | None = None) -> pa.Array:

@@ -14,7 +14,18 @@ from typing import NamedTuple
 from engagement_async._core.unique_ids import UniqueIds
 from engagement_async.errors import UsageError
 
-__all__ = ["MAX_TWEET_ID", "Batch", "SpanBatch", "TweetIds", "check_tweet_ids", "chunk"]
+__all__ = [
+    "DEDUP_AT_ONCE_MAX",
+    "ITERABLE_TWICE",
+    "MAX_TWEET_ID",
+    "Batch",
+    "OwnedTweet",
+    "SpanBatch",
+    "TweetIds",
+    "check_container",
+    "check_tweet_ids",
+    "chunk",
+]
 
 TweetIds = Iterable[str | int] | AsyncIterable[str | int]
 """What callers may give: any iterable or async iterable of `str` or integers."""
@@ -33,8 +44,15 @@ DEDUP_AT_ONCE_MAX = 1_000_000
 """Sources of a known size lose their duplicates at once up to this many IDs; of others every ID is remembered."""
 SET_MAX = 500_000
 """IDs kept in a `set`: ten million must not take a gigabyte."""
-_ITERABLE_TWICE = (list, tuple, set, frozenset, dict, range)
+ITERABLE_TWICE = (list, tuple, set, frozenset, dict, range)
 """Collections that can be read as often as one likes. Others may end for good, as a progress bar around a generator does."""
+
+
+class OwnedTweet(NamedTuple):
+    """One Tweet, and its owner where a credential store signs for several."""
+
+    tweet_id: str
+    owner: str | None = None
 
 
 class Batch(NamedTuple):
@@ -44,6 +62,8 @@ class Batch(NamedTuple):
     """The batch's place in the input, from 0."""
     tweet_ids: tuple[str, ...]
     """Distinct IDs, in input order."""
+    owner: str | None = None
+    """Whose Tweets they are, where a credential store signs for several owners."""
 
 
 class SpanBatch(NamedTuple):
@@ -57,6 +77,7 @@ class SpanBatch(NamedTuple):
     tweet_ids: tuple[str, ...]
     span: int
     """Which of `Query.spans()`."""
+    owner: str | None = None
 
 
 def check_tweet_ids(given: list[str | int], *, position: int = 0) -> list[str]:
@@ -88,9 +109,9 @@ def _checked(value: object, position: int) -> str:
                 raise TypeError
             number = operator.index(value)  # type: ignore[arg-type]  # exact integers of any kind, as numpy's
         except TypeError:
-            raise UsageError(
-                f"{where} is a {type(value).__name__}, {_clipped(value)}: give Tweet IDs as str (or int)"
-            ) from None
+            if hasattr(value, "as_py"):  # an Arrow scalar
+                return _checked(value.as_py(), position)
+            raise UsageError(f"{where} is {_kind(value)}, {_clipped(value)}: {_fix(value)}") from None
         text = str(number) if 0 <= number <= MAX_TWEET_ID else "out of range"
     if not _TWEET_ID.fullmatch(text) or int(text) > MAX_TWEET_ID:
         raise UsageError(
@@ -104,6 +125,40 @@ def _clipped(value: object) -> str:
         return "a larger number"  # its repr may be longer than Python wants to print
     shown = repr(value)
     return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
+def _kind(value: object) -> str:
+    """Return `an int64`, `a float`."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' or name.startswith(('nd', 'NA')) else 'a'} {name}"
+
+
+def _fix(value: object) -> str:
+    """Return what the caller does about a value that is no ID."""
+    name = type(value).__name__
+    is_float = "float" in name.lower() or isinstance(value, (float, complex))
+    if value is None or name in ("NAType", "NaTType") or (is_float and str(value) == "nan"):
+        return (
+            "a value is missing. Drop it, as column.dropna() does; pandas makes floats of a column with a gap, so read it "
+            "with dtype={'tweet_id': str}"
+        )
+    if is_float:
+        return "a float loses an ID's last digits. Give str or int; pandas reads them with dtype={'tweet_id': str}"
+    return "give Tweet IDs as str (or int)"
+
+
+def check_container(ids: object) -> None:
+    """Raise `UsageError` for what holds IDs, and does not yield them one by one when it is iterated over."""
+    if isinstance(ids, (str, bytes)):
+        raise UsageError("tweet_ids is one string: give a list of IDs, as [tweet_id]")
+    is_lazy = hasattr(ids, "collect") and hasattr(ids, "collect_schema")
+    if is_lazy or hasattr(ids, "columns"):  # a DataFrame, a Table, a RecordBatch
+        fix = "df.collect()['tweet_id']" if is_lazy else "df['tweet_id']"
+        raise UsageError(f"tweet_ids is {_kind(ids)}: give one column of it, as {fix}")
+    shape = getattr(ids, "shape", None)
+    if isinstance(shape, tuple) and len(shape) != 1:
+        fix = "one column of it, as array[:, 0]" if shape else "a list of IDs, as [tweet_id]"
+        raise UsageError(f"tweet_ids is {_kind(ids)} of {len(shape)} dimensions: give {fix}")
 
 
 class _Batcher:
@@ -180,15 +235,14 @@ def chunk(ids: TweetIds, size: int) -> Iterator[Batch] | AsyncIterator[Batch]:
     Raise `UsageError` for a value that is no Tweet ID: at once, if the source has a size, else when its batch is made; the
     batches before it have been given out by then.
     """
-    if isinstance(ids, (str, bytes)):
-        raise UsageError("tweet_ids is one string: give a list of IDs, as [tweet_id]")
+    check_container(ids)
     if isinstance(ids, AsyncIterable):
         return _chunk_async(ids, size)
     if not isinstance(ids, Iterable):
-        raise UsageError(f"tweet_ids is a {type(ids).__name__}: give an iterable or async iterable of str or int")
+        raise UsageError(f"tweet_ids is {_kind(ids)}: give an iterable or async iterable of str or int")
     if not isinstance(ids, Sized):
         return _chunk_sync(ids, size)
-    if isinstance(ids, _ITERABLE_TWICE) and len(ids) > DEDUP_AT_ONCE_MAX:
+    if isinstance(ids, ITERABLE_TWICE) and len(ids) > DEDUP_AT_ONCE_MAX:
         _check_all(ids)
         return _chunk_sync(ids, size)
     source = iter(ids)  # read once: its size is a hint, and there may be no second reading

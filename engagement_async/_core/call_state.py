@@ -7,12 +7,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from engagement_async._core.batches import OwnedTweet
 from engagement_async._core.breaker import CircuitBreaker
+from engagement_async._core.outcomes import Failure
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.refusal_detector import RefusalDetector
 from engagement_async._core.request import Purpose, Request
+from engagement_async.errors import AuthError, EngagementError
 
-__all__ = ["CallState", "EndpointState", "FailureRate"]
+__all__ = ["CallState", "EndpointState", "FailureRate", "OwnerState", "OwnersState"]
 
 
 class FailureRate:
@@ -55,7 +58,7 @@ class EndpointState:
         self.limited = RateLimitState()
         self.access_refusals = 0
         """Probes in a row that were refused for the account's sake."""
-        self.answered_ids: deque[str] = deque(maxlen=self.KNOWN)
+        self.answered: deque[OwnedTweet] = deque(maxlen=self.KNOWN)
         """One Tweet of each of the last answers: what a probe asks for."""
         self._probes = 0
         self._incomplete_confirmed = 0
@@ -82,9 +85,69 @@ class EndpointState:
 
     def life_sign(self, request: Request) -> Request:
         """Return a probe for a Tweet that is not suspected: one that was answered before, else one of the request's."""
-        known: Sequence[str] = self.answered_ids or request.tweet_ids
+        known: Sequence[OwnedTweet] = self.answered or [OwnedTweet(i, request.owner) for i in request.tweet_ids]
         self._probes += 1
         return request.probe(known[-self._probes % len(known)], Purpose.LIFE_SIGN)
+
+
+@dataclass(slots=True)
+class OwnerState:
+    """What a call knows of one owner's credentials. Until a request was answered, at most `UNPROVEN` are in flight."""
+
+    UNPROVEN = 2
+
+    in_flight: int = 0
+    is_proven: bool = False
+    refusals: int = 0
+    """Requests that were refused for the account's sake."""
+    refusal: AuthError | None = None
+    """The first 401, after which the credential store was asked again."""
+    renewals: int = 0
+    """How often it was asked again."""
+    failure: Failure | None = None
+    """Why no request is sent for this owner any more."""
+
+    @property
+    def may_send(self) -> bool:
+        """Whether another request may be sent before those in flight are answered."""
+        return self.is_proven or self.in_flight < self.UNPROVEN
+
+
+class OwnersState:
+    """The owners that a call has met."""
+
+    ALIKE = 20
+
+    def __init__(self) -> None:
+        self._owners: dict[str, OwnerState] = {}
+        self._is_any_proven = False
+        self._failed = 0
+        self._error: EngagementError | None = None
+
+    def of(self, owner: str) -> OwnerState:
+        """Return the state of one owner."""
+        state = self._owners.get(owner)
+        if state is None:
+            state = self._owners[owner] = OwnerState()
+        return state
+
+    def record_answer(self, owner: str) -> None:
+        """Note that the API took this owner's credentials."""
+        self.of(owner).is_proven = self._is_any_proven = True
+
+    def fail(self, owner: str, failure: Failure, error: EngagementError) -> bool:
+        """Send nothing more for this owner; return whether so many failed, and nobody was answered, that all will."""
+        state = self.of(owner)
+        if state.failure is None:
+            state.failure = failure
+            self._failed += 1
+            self._error = error
+        return not self._is_any_proven and self._failed >= self.ALIKE
+
+    @property
+    def common_error(self) -> EngagementError | None:
+        """The error with which every owner failed; None if there are no owners, or one has not failed."""
+        return self._error if self._failed == len(self._owners) else None
 
 
 @dataclass(slots=True)
@@ -96,6 +159,7 @@ class CallState:
     began_at: float
     outage_timeout_s: float
     refusals: RefusalDetector = field(default_factory=RefusalDetector)
+    owners: OwnersState = field(default_factory=OwnersState)
 
     @property
     def is_clear(self) -> bool:

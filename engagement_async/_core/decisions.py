@@ -12,11 +12,13 @@ from engagement_async.errors import EngagementError
 __all__ = [
     "Accept",
     "Admission",
+    "AwaitOwner",
     "Decision",
     "Fail",
     "GiveUp",
     "HoldAll",
     "Probe",
+    "Renew",
     "Requeue",
     "Resign",
     "RetryIn",
@@ -56,6 +58,13 @@ class Resign:
 
 
 @dataclass(frozen=True, slots=True)
+class Renew:
+    """Ask the credential store for this owner's credentials again. If they changed, send the same request."""
+
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
 class Requeue:
     """These requests take the place of the one that was sent."""
 
@@ -78,12 +87,17 @@ class Stop:
     error: EngagementError
 
 
-Decision = Accept | RetryIn | HoldAll | Resign | Requeue | Fail | Stop
+Decision = Accept | RetryIn | HoldAll | Resign | Renew | Requeue | Fail | Stop
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
     """The request may be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitOwner:
+    """Put the request aside until one of the same owner's has an outcome: are its credentials taken?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,4 +121,4 @@ class GiveUp:
     failure: Failure
 
 
-Admission = Send | Probe | Wait | GiveUp
+Admission = Send | Probe | Wait | GiveUp | AwaitOwner

@@ -196,7 +196,12 @@ def iter_rows(levels: tuple[str, ...], grouping: Grouping) -> Iterator[dict[str,
 
 def key_columns(levels: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of a row's keys: a data engineer's names for `group_by` values. An hour's column holds its day."""
-    names = {"tweet.id": "tweet_id", "engagement.type": "engagement_type", "engagement.day": "engagement_day"}
+    names = {
+        "owner": "owner",
+        "tweet.id": "tweet_id",
+        "engagement.type": "engagement_type",
+        "engagement.day": "engagement_day",
+    }
     if "engagement.hour" in levels:
         names["engagement.hour"] = "engagement_hour" if "engagement.day" in levels else "engagement_hour_of_day"
     return tuple(names[level] for level in levels if not (level == "engagement.day" and "engagement.hour" in levels))
@@ -214,7 +219,7 @@ def _reader(levels: tuple[str, ...], column: str) -> Callable[[tuple[str, ...]],
     if column == "engagement_day":
         day = at["engagement.day"]
         return lambda keys: day_at(keys[day])
-    return itemgetter(at["tweet.id" if column == "tweet_id" else "engagement.type"])
+    return itemgetter(at[{"owner": "owner", "tweet_id": "tweet.id"}.get(column, "engagement.type")])
 
 
 @lru_cache(maxsize=4096)

@@ -13,10 +13,10 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from engagement_async._core.accounting import in_input_order
-from engagement_async._core.answer import Answer, Window
+from engagement_async._core.answer import Answer, Window, merge_observations
 from engagement_async._core.groupings import Grouping, actual_levels, ids_of, split_by_levels, values_at, without_ids
-from engagement_async._core.outcomes import BatchOutcomes, join_failures
-from engagement_async._core.query import Query
+from engagement_async._core.outcomes import BatchOutcomes, join_failures, owner_results
+from engagement_async._core.query import OWNER, Query
 from engagement_async._core.result import EngagementResult
 
 __all__ = ["Merger", "merge_into", "merge_parts", "split_off_tainted_sums"]
@@ -153,6 +153,7 @@ def merge_parts(batch_number: int, tweet_ids: tuple[str, ...], answers: Sequence
     """
     if len(answers) == 1 and answers[0].tweet_ids == tweet_ids:
         return answers[0]
+    observed_at, observed_later = merge_observations(answers, tweet_ids)
     position = {tweet_id: at for at, tweet_id in enumerate(tweet_ids)}
     answers = sorted(answers, key=lambda answer: _arrival_order(answer, position))
     failures: dict[str, list[str]] = {}
@@ -189,6 +190,8 @@ def merge_parts(batch_number: int, tweet_ids: tuple[str, ...], answers: Sequence
         failed_tweet_ids={i: join_failures(failures[i]) for i in tweet_ids if i in failures},
         missing_metrics=_in_order(missing_metrics, tweet_ids, query),
         notes=tuple(dict.fromkeys(note for answer in answers for note in answer.notes)),
+        observed_at=observed_at,
+        observed_later=observed_later,
     )
 
 
@@ -307,6 +310,7 @@ class Merger:
         self._windows: set[Window] = set()
         self._notes = dict.fromkeys(notes)
         self._outcomes: dict[int, BatchOutcomes] = {}
+        self._by_owner = frozenset(name for name, group_by in query.groupings.items() if group_by[0] == OWNER)
         self._out_of_order: dict[int, Answer] = {}
         self._next = 0
 
@@ -326,19 +330,19 @@ class Merger:
         self._windows.update(answer.windows)
         self._notes.update(dict.fromkeys(answer.notes))
         if self._is_sum_only:
-            _accumulate(self._accumulators, answer)  # nothing to keep in order, so nothing to wait with
+            self._accumulate(self._accumulators, answer)  # nothing to keep in order, so nothing to wait with
             return
         # Tweets stand in input order in the result, so that the same answers give the same bytes.
         self._out_of_order[number] = answer
         while (next_answer := self._out_of_order.pop(self._next, None)) is not None:
-            _accumulate(self._accumulators, next_answer)
+            self._accumulate(self._accumulators, next_answer)
             self._next += 1
 
     def result(self) -> EngagementResult:
         """Return all that was added so far, in input order, however the answers came. A later `add` does not change it."""
         accumulators = {name: _Accumulator(each.share()) for name, each in self._accumulators.items()}
         for number in sorted(self._out_of_order):
-            _accumulate(accumulators, self._out_of_order[number])
+            self._accumulate(accumulators, self._out_of_order[number])
         rank = {metric: at for at, metric in enumerate(self._query.engagement_types)}
         groupings = {
             name: each.grouping if "tweet.id" in self._query.groupings[name] else _sorted_sum(each.grouping, rank)
@@ -358,12 +362,14 @@ class Merger:
             missing_metrics=_lists_by_metric(batch.missing_metrics for batch in batches),
             tweet_ids=_flatten(batch.tweet_ids for batch in batches),
             notes=tuple(self._notes),
+            tweet_owners={i: batch.owner for batch in batches if batch.owner is not None for i in batch.tweet_ids},
+            owners=owner_results(batches, self._query.engagement_types),
+            observations=tuple(batch.observation for batch in batches),
         )
 
-
-def _accumulate(accumulators: Mapping[str, _Accumulator], answer: Answer) -> None:
-    for name, grouping in answer.groupings.items():
-        accumulators[name].add(grouping)
+    def _accumulate(self, accumulators: Mapping[str, _Accumulator], answer: Answer) -> None:
+        for name, grouping in answer.groupings.items():
+            accumulators[name].add({answer.owner or "": grouping} if name in self._by_owner else grouping)
 
 
 def _in_full_hours(window: Window) -> Window:

@@ -6,9 +6,19 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
-from engagement_async._core.answer import Answer
+from engagement_async._core.answer import Answer, Observation
 
-__all__ = ["BatchOutcomes", "Failure", "FailureKind", "Outcomes", "count_outcomes", "is_outage", "join_failures"]
+__all__ = [
+    "BatchOutcomes",
+    "Failure",
+    "FailureKind",
+    "Outcomes",
+    "OwnerResult",
+    "count_outcomes",
+    "is_outage",
+    "join_failures",
+    "owner_results",
+]
 
 
 class FailureKind(StrEnum):
@@ -22,6 +32,8 @@ class FailureKind(StrEnum):
     """The API fails at this Tweet (5xx, cut or invalid answers) while it answers for others."""
     OUTAGE = "outage"
     """The API answered nobody until the outage timeout. The Tweet itself may be fine: a job leaves it pending."""
+    TIMEOUT = "timeout"
+    """The time of the call (`timeout`) was over before the Tweet was answered. The Tweet itself may be fine."""
     CREDENTIALS = "credentials"
     """The credentials of the Tweet's owner are refused or unknown."""
     UNREPRESENTABLE = "unrepresentable"
@@ -63,6 +75,7 @@ _WORST_FIRST = (
     FailureKind.CREDENTIALS,
     FailureKind.MISSING,
     FailureKind.SERVER,
+    FailureKind.TIMEOUT,
     FailureKind.OUTAGE,
 )
 """The API's own word on a Tweet first, what may pass last: an outage alone leaves an ID pending in a job."""
@@ -90,6 +103,9 @@ class BatchOutcomes(NamedTuple):
     unsupported: dict[str, tuple[str, ...]]
     failed: dict[str, str]
     missing_metrics: dict[str, tuple[str, ...]]
+    observation: Observation
+    owner: str | None = None
+    requests: int = 0
 
     @classmethod
     def of(cls, answer: Answer) -> BatchOutcomes:
@@ -101,6 +117,9 @@ class BatchOutcomes(NamedTuple):
             answer.unsupported_tweet_ids,
             answer.failed_tweet_ids,
             answer.missing_metrics,
+            answer.observation,
+            answer.owner,
+            answer.requests,
         )
 
     def without_any_value(self, engagement_types: Iterable[str]) -> frozenset[str]:
@@ -133,10 +152,42 @@ class Outcomes(NamedTuple):
 
 def count_outcomes(answer: Answer, engagement_types: Iterable[str]) -> Outcomes:
     """Count where the IDs of one answer ended; the counts add up to its IDs."""
-    others = (*answer.unavailable_tweet_ids, *answer.forbidden_tweet_ids, *answer.failed_tweet_ids)
-    unsupported = len(BatchOutcomes.of(answer).without_any_value(engagement_types).difference(others))
-    unavailable = len(answer.unavailable_tweet_ids)
-    forbidden = len(answer.forbidden_tweet_ids)
-    failed = len(answer.failed_tweet_ids)
-    answered = len(answer.tweet_ids) - unavailable - forbidden - failed - unsupported
+    return _counts(BatchOutcomes.of(answer), engagement_types)
+
+
+def _counts(batch: BatchOutcomes, engagement_types: Iterable[str]) -> Outcomes:
+    others = (*batch.unavailable, *batch.forbidden, *batch.failed)
+    unsupported = len(batch.without_any_value(engagement_types).difference(others))
+    unavailable, forbidden, failed = len(batch.unavailable), len(batch.forbidden), len(batch.failed)
+    answered = len(batch.tweet_ids) - unavailable - forbidden - failed - unsupported
     return Outcomes(answered, unavailable, unsupported, forbidden, failed)
+
+
+class OwnerResult(NamedTuple):
+    """What one owner of several came to."""
+
+    outcomes: Outcomes
+    """The number of this owner's IDs by outcome."""
+    requests: int
+    """How many requests were sent for them, retries included."""
+    error: str | None
+    """Why the credentials of this owner were of no use, a `Failure`; None if they were taken."""
+
+
+def owner_results(batches: Iterable[BatchOutcomes], engagement_types: Iterable[str]) -> dict[str, OwnerResult]:
+    """Return what each owner came to, in the order in which they were first requested. Their numbers add up to the whole."""
+    types = tuple(engagement_types)
+    results: dict[str, OwnerResult] = {}
+    for batch in batches:
+        if batch.owner is None:
+            continue
+        before = results.get(batch.owner) or OwnerResult(Outcomes(), 0, None)
+        error = before.error or next(filter(_is_about_credentials, batch.failed.values()), None)
+        results[batch.owner] = OwnerResult(
+            before.outcomes + _counts(batch, types), before.requests + batch.requests, error
+        )
+    return results
+
+
+def _is_about_credentials(failure: str) -> bool:
+    return isinstance(failure, Failure) and failure.kind is FailureKind.CREDENTIALS

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import orjson
 
 from engagement_async._core.endpoints import Endpoint, GroupBy, Metric
+from engagement_async._core.spelling import did_you_mean
 from engagement_async.errors import UsageError
 
-__all__ = ["RESERVED_KEYS", "UNSUPPORTED_KEYS", "Bound", "FakeZeros", "Query", "fake_zeros_in"]
+__all__ = ["OWNER", "RESERVED_KEYS", "UNSUPPORTED_KEYS", "Bound", "FakeZeros", "Query", "fake_zeros_in"]
 
 Bound = str | date | datetime
 """A bound in time: `2015-08-01`, `2015-07-01T12:24:00Z`, a `date`, or an aware `datetime`."""
@@ -30,6 +31,8 @@ UNSUPPORTED_KEYS: Mapping[str, tuple[str, ...]] = {
 RESERVED_KEYS = frozenset({"start", "end", "errors", "unavailable_tweet_ids", *UNSUPPORTED_KEYS})
 """Top-level keys of an answer that are not groupings."""
 
+OWNER = "owner"
+"""A level of our own: with it as the outermost one, a grouping is kept apart by the owners of the Tweets."""
 MAX_GROUPINGS = 3
 FULL_ORDERS = (
     ("tweet.id", "engagement.type", "engagement.day", "engagement.hour"),
@@ -50,6 +53,8 @@ class Query:
     `groupings` maps a name of your choice to its `group_by` list, whose order is the nesting order of the answer::
 
         Query(TOTALS, engagement_types=["favorites"], groupings={"by_tweet": ["tweet.id", "engagement.type"]})
+
+    Of Tweets of many owners, a `group_by` may begin with `owner`, which the API does not know: sums are then by owner.
 
     `start` and `end` (historical alone; both, or neither for the last four weeks) are UTC. The span takes in `start`
     and leaves out `end`; the API widens bounds within an hour to the hour. Spans over four weeks are allowed here:
@@ -89,7 +94,7 @@ class Query:
         self.start, self.end = _checked_span(endpoint, start, end)
         body: dict[str, object] = {
             "engagement_types": self.engagement_types,
-            "groupings": {name: {"group_by": group_by} for name, group_by in self.groupings.items()},
+            "groupings": {name: {"group_by": _api_levels(group_by)} for name, group_by in self.groupings.items()},
         }
         if self.start is not None:
             body |= {"start": self.start, "end": self.end}
@@ -104,7 +109,10 @@ class Query:
         )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Query) and (self.endpoint, self._tail) == (other.endpoint, other._tail)
+        if not isinstance(other, Query):
+            return NotImplemented
+        mine, others = ((query.endpoint, query._tail, query.groupings) for query in (self, other))
+        return mine == others
 
     def __hash__(self) -> int:
         return hash((self.endpoint.name, self._tail))
@@ -113,6 +121,20 @@ class Query:
         """Return the JSON body of one request for these `tweet_ids`, which are checked before."""
         # Checked IDs are digits: joining them is JSON already, at a tenth of the cost of an encoder.
         return self._head + '","'.join(tweet_ids).encode("ascii") + self._tail
+
+    @property
+    def is_by_owner(self) -> bool:
+        """Whether a grouping has `owner` as its outermost level."""
+        return any(group_by[0] == OWNER for group_by in self.groupings.values())
+
+    def without_owners(self) -> Query:
+        """Return the query as the API knows it: of one owner's Tweets, without the level `owner`."""
+        if not self.is_by_owner:
+            return self
+        groupings = {name: _api_levels(group_by) for name, group_by in self.groupings.items()}
+        return Query(
+            self.endpoint, engagement_types=self.engagement_types, groupings=groupings, start=self.start, end=self.end
+        )
 
     @property
     def span(self) -> tuple[datetime, datetime] | None:
@@ -184,6 +206,29 @@ def fake_zeros_in(query: Query) -> FakeZeros | None:
     return FakeZeros(metrics, until, span[1] <= until) if metrics and span[0] < until else None
 
 
+_METRICS_ALSO_CALLED = {
+    "likes": "favorites",
+    "reposts": "retweets",
+    "quotes": "quote_tweets",
+    "views": "impressions",
+    "clicks": "url_clicks",
+    "link_clicks": "url_clicks",
+    "media_clicks": "media_engagements",
+    "follows": "user_follows",
+    "profile_clicks": "user_profile_clicks",
+}
+"""Words of X's pages and of other tools."""
+_GROUP_BY_ALSO_CALLED = {
+    "tweet": "tweet.id",
+    "tweet_id": "tweet.id",
+    "id": "tweet.id",
+    "type": "engagement.type",
+    "metric": "engagement.type",
+    "day": "engagement.day",
+    "hour": "engagement.hour",
+}
+
+
 def _checked_types(endpoint: Endpoint, types: Iterable[str]) -> tuple[str, ...]:
     if isinstance(types, str):
         raise UsageError(f"engagement_types takes a list of metrics, not one string: write [{types!r}]")
@@ -194,8 +239,9 @@ def _checked_types(endpoint: Endpoint, types: Iterable[str]) -> tuple[str, ...]:
         raise UsageError(f"engagement_types is empty: name at least one of {_listed(endpoint.metrics)}")
     for metric in checked:
         if metric not in endpoint.metrics:
+            hint = did_you_mean(metric, endpoint.metrics, also_called=_METRICS_ALSO_CALLED)
             raise UsageError(
-                f"{endpoint.name} has no metric {metric!r}: take engagement_types from {_listed(endpoint.metrics)}"
+                f"{endpoint.name} has no metric {metric!r}{hint}: take engagement_types from {_listed(endpoint.metrics)}"
             )
     _refuse_twice("engagement_types", checked)
     return checked
@@ -222,19 +268,27 @@ def _checked_group_by(endpoint: Endpoint, name: str, group_by: Sequence[str]) ->
         raise UsageError(f"the grouping name {name!r} is a key of the API's own answers: choose another")
     if isinstance(group_by, (str, Mapping)) or not isinstance(group_by, Sequence):
         raise UsageError(f'grouping {name!r} takes a list of values, as ["tweet.id", "engagement.type"]')
-    checked = tuple(group_by)
+    given = tuple(group_by)
+    checked = _api_levels(given)
     if not checked:
         raise UsageError(f"grouping {name!r} is empty: group by at least one of {_listed(endpoint.group_by)}")
     for value in checked:
+        if value == OWNER:
+            raise UsageError(f"grouping {name!r} has {OWNER!r} inside: it is the outermost level, so put it first")
         if value not in endpoint.group_by:
+            hint = did_you_mean(value, endpoint.group_by, also_called=_GROUP_BY_ALSO_CALLED)
             raise UsageError(
-                f"{endpoint.name} cannot group by {value!r} (grouping {name!r}): take {_listed(endpoint.group_by)}"
+                f"{endpoint.name} cannot group by {value!r} (grouping {name!r}){hint}: take {_listed(endpoint.group_by)}"
             )
     _refuse_twice(f"grouping {name!r}", checked)
     if len(checked) == len(FULL_ORDERS[0]) and checked not in FULL_ORDERS:
         orders = " or ".join(", ".join(order) for order in FULL_ORDERS)
         raise UsageError(f"grouping {name!r} has four items, which are allowed in two orders alone: {orders}")
-    return checked
+    return given
+
+
+def _api_levels(group_by: tuple[str, ...]) -> tuple[str, ...]:
+    return group_by[1:] if group_by[:1] == (OWNER,) else group_by
 
 
 def _checked_span(endpoint: Endpoint, start: Bound | None, end: Bound | None) -> tuple[str | None, str | None]:

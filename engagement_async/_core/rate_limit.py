@@ -32,6 +32,7 @@ LEAST_MARGIN_S = 0.05
 CLOCK_DRIFT = 1e-3
 """How much faster this clock may run than the server's: either may be slewed by up to 500 ppm
 (https://man7.org/linux/man-pages/man2/adjtimex.2.html); free-running clocks drift by 20 to 100."""
+MOST_REQUESTS = 10**9
 PACE = 1.02
 """The pacer's rate, as a multiple of the contract's."""
 BURST_SHARE = 0.1
@@ -64,6 +65,8 @@ class RateLimit:
     def __post_init__(self) -> None:
         if isinstance(self.requests, bool) or not isinstance(self.requests, int) or self.requests < 1:
             raise UsageError(f"RateLimit takes a whole number of requests from 1 on, not {self.requests!r}")
+        if self.requests > MOST_REQUESTS:
+            raise UsageError(f"RateLimit takes at most {MOST_REQUESTS:,} requests, not {self.requests:,}")
         if not isinstance(self.period, (int, float)) or not math.isfinite(self.period) or self.period <= 0:
             raise UsageError(f"RateLimit takes a period in seconds above 0, not {self.period!r}")
         if self.burst is not None and (

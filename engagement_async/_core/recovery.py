@@ -4,8 +4,8 @@ Pure: no clock, no loop, no randomness. Instants (`now`, seconds of one monotoni
 are passed in. What decisions depend on is in `EndpointState`, shared by all calls to one endpoint, and `CallState`, of one
 call; both change here alone. The engine executes what is returned, and decides nothing.
 
-    admit:   Send | Probe | Wait | GiveUp
-    decide:  Accept | RetryIn | HoldAll | Resign | Requeue | Fail | Stop
+    admit:   Send | Probe | Wait | AwaitOwner | GiveUp
+    decide:  Accept | RetryIn | HoldAll | Resign | Renew | Requeue | Fail | Stop
 
 How a request that keeps failing is told from an API that keeps failing: by answers to others. A request whose failures
 were followed by an answer to another one is a suspect, and is bisected until the Tweet that the API fails at stands alone.
@@ -21,15 +21,18 @@ from itertools import chain
 
 from engagement_async._core.answer import Answer
 from engagement_async._core.backoff import backoff_s, exponential_s, hold_s
+from engagement_async._core.batches import OwnedTweet
 from engagement_async._core.call_state import CallState
 from engagement_async._core.decisions import (
     Accept,
     Admission,
+    AwaitOwner,
     Decision,
     Fail,
     GiveUp,
     HoldAll,
     Probe,
+    Renew,
     Requeue,
     Resign,
     RetryIn,
@@ -52,12 +55,16 @@ from engagement_async.errors import (
     RequestRefusedError,
 )
 
-__all__ = ["accepts_incomplete", "admit", "cancel", "decide"]
+__all__ = ["accepts_incomplete", "admit", "cancel", "conclude", "decide"]
 
 CLOCK_TOLERANCE_S = 30.0
 """OAuth servers accept timestamps within minutes; a smaller error of the clock is not why they refuse."""
 SUSPECT_AFTER = 3
 """Failures of one request, with no answer to any other since the first, before only a probe can tell more."""
+UNAUTHORIZED, PAYMENT_REQUIRED = 401, 402
+"""A 401 is about the credentials of a request; a 402 about the contract as a whole, whoever's Tweets are requested."""
+OWNER_REFUSALS = 2
+"""Requests of one owner that are refused for the account's sake, before its other Tweets fail unsent."""
 ACCESS_REFUSALS = 3
 """Probes that are refused for a reason that is not about the request, before the run stops."""
 MOST_SPLIT_ATTEMPTS, MOST_FINAL_ATTEMPTS = 12, 40
@@ -65,6 +72,12 @@ MOST_SPLIT_ATTEMPTS, MOST_FINAL_ATTEMPTS = 12, 40
 
 def admit(request: Request, call: CallState, *, now: float) -> Admission:
     """Decide whether this request may be sent, or what must be found out first."""
+    if request.owner is not None:
+        owner = call.owners.of(request.owner)
+        if owner.failure is not None:
+            return GiveUp(owner.failure)
+        if not owner.may_send:
+            return AwaitOwner()
     breaker = call.endpoint.breaker
     if breaker.is_open:
         breaker.look(now)
@@ -94,7 +107,13 @@ def accepts_incomplete(request: Request, call: CallState) -> bool:
 
 
 def decide(
-    request: Request, outcome: Outcome, call: CallState, *, now: float, jitter: float, witnesses: Iterable[str] = ()
+    request: Request,
+    outcome: Outcome,
+    call: CallState,
+    *,
+    now: float,
+    jitter: float,
+    witnesses: Iterable[OwnedTweet] = (),
 ) -> Decision:
     """Decide what one outcome means for one request, and record it in the state of its endpoint and call.
 
@@ -105,6 +124,8 @@ def decide(
     result = outcome.result
     if not isinstance(result, (AttemptError, AccessRefusedError)):
         request.is_probe = False  # the API is there: the circuit closes
+    if request.owner is not None and isinstance(result, (ParsedResponse, RefusedIdsError)):
+        call.owners.record_answer(request.owner)
     match result:
         case ParsedResponse():
             return _on_answer(request, result, call, now)
@@ -112,6 +133,8 @@ def decide(
             return _on_rate_limit(result, outcome, call, now, jitter)
         case AuthError():
             return _on_auth_error(request, result, outcome, call, now)
+        case AccessRefusedError() if result.texts and request.owner is not None and result.status != PAYMENT_REQUIRED:
+            return _on_owner_refused(request, request.owner, result, call, now)
         case AccessRefusedError() if result.texts:
             return _on_access_refused(request, result, call, now, jitter)
         case AccessRefusedError() | AttemptError():
@@ -139,7 +162,7 @@ def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, now: f
     call.refusals.record_answer()
     answer = parsed.answer
     if (known := _answered_id(answer)) is not None:
-        endpoint.answered_ids.append(known)
+        endpoint.answered.append(OwnedTweet(known, request.owner))
     if request.purpose is not Purpose.DATA:
         return Accept(())
     endpoint.failure_rate.record(request.failures)
@@ -240,7 +263,7 @@ def _on_access_refused(request: Request, error: APIError, call: CallState, now: 
 
 
 def _on_refusal(
-    request: Request, error: RefusedIdsError, call: CallState, now: float, witnesses: Iterable[str]
+    request: Request, error: RefusedIdsError, call: CallState, now: float, witnesses: Iterable[OwnedTweet]
 ) -> Decision:
     call.endpoint.record_answer(now)
     if request.purpose is Purpose.WITNESS and call.refusals.convicts(error):
@@ -253,7 +276,7 @@ def _on_refusal(
         rest = tuple(i for i in request.tweet_ids if i not in frozenset(named))
         failure = Failure(str(error), kind=FailureKind.REFUSED)
         return Fail(named, failure, (request.part(rest),) if rest else ())
-    call.refusals.record_refusal(error, request.batch_number, chain(call.endpoint.answered_ids, witnesses))
+    call.refusals.record_refusal(error, request.batch_number, chain(call.endpoint.answered, witnesses))
     return Requeue(tuple(request.part(ids) for ids in split_in_half(request.tweet_ids)))
 
 
@@ -275,7 +298,43 @@ def _on_auth_error(request: Request, error: AuthError, outcome: Outcome, call: C
     call.endpoint.breaker.record_answer(now)
     date = outcome.headers.date
     if date is None or request.was_resigned or abs(date.timestamp() - outcome.signed_at) <= CLOCK_TOLERANCE_S:
-        return Stop(error)
+        return Stop(error) if request.owner is None else _on_owner_unknown(request, request.owner, error, call)
     request.was_resigned = True
     offset_s = date.timestamp() - outcome.received_at
     return Resign(offset_s if abs(offset_s) > CLOCK_TOLERANCE_S else 0.0)
+
+
+def _on_owner_unknown(request: Request, owner: str, error: AuthError, call: CallState) -> Decision:
+    """Decide on a 401 for one owner of several: the store may have newer credentials; else this owner alone fails."""
+    state = call.owners.of(owner)
+    if request.renewals < state.renewals and state.failure is None:
+        return RetryIn(0.0)  # it was signed with what the store gave before
+    if state.refusal is None and error.status == UNAUTHORIZED:
+        state.refusal = error
+        state.renewals += 1
+        return Renew(owner)
+    return _fail_owner(request, owner, state.refusal or error, call)
+
+
+def _on_owner_refused(request: Request, owner: str, error: APIError, call: CallState, now: float) -> Decision:
+    """Decide on a refusal of one owner's account: after the second one this owner fails."""
+    call.endpoint.breaker.record_answer(now)
+    request.is_probe = False
+    state = call.owners.of(owner)
+    state.refusals += 1
+    if state.refusals < OWNER_REFUSALS:
+        return RetryIn(0.0) if request.purpose is Purpose.DATA else Accept(())
+    return _fail_owner(request, owner, error, call)
+
+
+def _fail_owner(request: Request, owner: str, error: APIError, call: CallState) -> Decision:
+    failure = Failure(f"owner {owner}: {error}", kind=FailureKind.CREDENTIALS)
+    of_all = type(error)(f"every owner fails alike; owner {owner}: {error}", status=error.status, texts=error.texts)
+    if call.owners.fail(owner, failure, of_all):
+        return Stop(of_all)
+    return Fail(request.tweet_ids, failure)
+
+
+def conclude(call: CallState) -> EngagementError | None:
+    """Return what a call that came to its end is to raise: the error with which every one of its owners failed."""
+    return call.owners.common_error

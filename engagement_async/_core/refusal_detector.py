@@ -6,6 +6,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Iterable
 
+from engagement_async._core.batches import OwnedTweet
 from engagement_async.errors import APIError
 
 __all__ = ["RefusalDetector", "same_refusal"]
@@ -36,7 +37,7 @@ class RefusalDetector:
         self._alike: Counter[int] = Counter()
         """Refusals like the last one, by batch."""
         self._patience = 1
-        self._witnesses: deque[str] | None = None
+        self._witnesses: deque[OwnedTweet] | None = None
         self._convicted_by = 0
 
     @property
@@ -53,7 +54,7 @@ class RefusalDetector:
         self._witnesses = None
         self.is_asking = False
 
-    def record_refusal(self, error: APIError, batch_number: int, witnesses: Iterable[str]) -> None:
+    def record_refusal(self, error: APIError, batch_number: int, witnesses: Iterable[OwnedTweet]) -> None:
         """Count a refusal of a request; `witnesses` are the Tweets to ask should it raise the suspicion."""
         refusal = same_refusal(error)
         if refusal != self._refusal:
@@ -73,7 +74,7 @@ class RefusalDetector:
             self._convicted_by += 1
         return self._convicted_by >= self.WITNESSES
 
-    def next_witness(self) -> str | None:
+    def next_witness(self) -> OwnedTweet | None:
         """Return the Tweet to ask next; with none left nothing can be proved, and the suspicion ends."""
         if self._witnesses:
             self.is_asking = True

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import NamedTuple
 
+from engagement_async._core.batches import OwnedTweet
 from engagement_async._core.parsing import ParsedResponse, ResponseParser
 from engagement_async._core.rate_headers import RateHeaders
 from engagement_async.errors import EngagementError
@@ -33,6 +34,8 @@ class Request:
     parser: ResponseParser
     batch_number: int
     batch: object = None
+    owner: str | None = None
+    """Whose credentials sign it, where a credential store signs for several owners."""
     purpose: Purpose = Purpose.DATA
     is_probe: bool = False
     """Whether everybody else waits for its outcome, because the circuit is open."""
@@ -52,6 +55,8 @@ class Request:
     """The last of them."""
     outages_seen: int = 0
     was_resigned: bool = False
+    renewals: int = 0
+    """How often the owner's credentials had been renewed when it was last sent."""
 
     def part(self, tweet_ids: tuple[str, ...]) -> Request:
         """Return a fresh request for some of these IDs."""
@@ -60,6 +65,7 @@ class Request:
             self.parser,
             self.batch_number,
             self.batch,
+            self.owner,
             is_second_look=self.is_second_look,
             looks_for_metrics=self.looks_for_metrics,
         )
@@ -68,10 +74,15 @@ class Request:
         """Return a request for some of these IDs, one of which the API may fail at."""
         return replace(self.part(tweet_ids), is_suspect=True, doubtful_since=now, outages_seen=self.outages_seen)
 
-    def probe(self, tweet_id: str, purpose: Purpose) -> Request:
+    def probe(self, tweet: OwnedTweet, purpose: Purpose) -> Request:
         """Return the request of one Tweet that finds something out."""
         return Request(
-            (tweet_id,), self.parser, self.batch_number, purpose=purpose, is_probe=purpose is Purpose.LIFE_SIGN
+            (tweet.tweet_id,),
+            self.parser,
+            self.batch_number,
+            owner=tweet.owner,
+            purpose=purpose,
+            is_probe=purpose is Purpose.LIFE_SIGN,
         )
 
 

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Self
 
-from engagement_async._core.answer import Window
-from engagement_async._core.groupings import Grouping, iter_rows, key_columns, split_by_levels
-from engagement_async._core.query import UNSUPPORTED_KEYS, Query
-from engagement_async.errors import UsageError
+from engagement_async._core.answer import Observation, Window
+from engagement_async._core.groupings import Grouping, split_by_levels
+from engagement_async._core.html import table_html
+from engagement_async._core.outcomes import OwnerResult
+from engagement_async._core.query import OWNER, UNSUPPORTED_KEYS, Query
+from engagement_async._core.tables import Observed, TableShape, table_columns, table_rows
+from engagement_async.errors import FailedTweetsError, UsageError
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
     import pyarrow as pa
 
 __all__ = ["EngagementResult"]
+
+_SHOWN = 10
+"""Rows of a grouping that a notebook shows."""
 
 
 @dataclass(eq=False, repr=False)
@@ -51,6 +61,12 @@ class EngagementResult:
     """All distinct IDs of the input."""
     notes: tuple[str, ...] = field(default=())
     """Messages from the API's `errors` array that accompanied data and are not already reflected in the outcomes."""
+    observations: tuple[Observation, ...] = field(default=())
+    """When the IDs of each batch had their outcomes. `observed_at` has it by ID."""
+    owners: dict[str, OwnerResult] = field(default_factory=dict)
+    """What each owner came to, where a credential store signs for several: outcomes, requests, and the error, if any."""
+    tweet_owners: dict[str, str] = field(default_factory=dict)
+    """ID to its owner, where there are several."""
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in self.outcomes.items() if count)
@@ -83,6 +99,45 @@ class EngagementResult:
             "failed": len(self.failed_tweet_ids),
         }
 
+    def raise_for_failed(self) -> Self:
+        """Return the result itself if no ID failed, for those who want all or an error.
+
+        Deleted, protected, forbidden and unsupported Tweets did not fail: that is what the API says of them.
+
+        Raises:
+            FailedTweetsError: IDs failed. It says how many and why, and has them as `failed_tweet_ids`.
+        """
+        if self.failed_tweet_ids:
+            reasons = Counter(self.failed_tweet_ids.values()).most_common(3)
+            why = "; ".join(f"{count:,} x {reason}" for reason, count in reasons)
+            failed, ids = len(self.failed_tweet_ids), len(self.tweet_ids)
+            raise FailedTweetsError(f"{failed:,} of {ids:,} IDs failed: {why}", self.failed_tweet_ids)
+        return self
+
+    @cached_property
+    def observed_at(self) -> dict[str, datetime]:
+        """ID to the instant at which the response with its outcome was received (aware, UTC, by this machine's clock).
+
+        Without the IDs that failed.
+        """
+        return {
+            i: observation.later.get(i, observation.first_at)
+            for observation in self.observations
+            if observation.first_at is not None
+            for i in observation.tweet_ids
+            if i not in self.failed_tweet_ids
+        }
+
+    @property
+    def first_observed_at(self) -> datetime | None:
+        """When the first of all responses was received (aware, UTC); None when there was none."""
+        return min((each.first_at for each in self.observations if each.first_at is not None), default=None)
+
+    @property
+    def last_observed_at(self) -> datetime | None:
+        """When the last of all responses was received (aware, UTC); None when there was none."""
+        return max((at for each in self.observations if (at := each.last_at) is not None), default=None)
+
     def to_response(self) -> dict[str, Any]:
         """Return the result as the API itself would write it: leaves are strings, empty lists of IDs are left out."""
         response: dict[str, Any] = {}
@@ -99,49 +154,135 @@ class EngagementResult:
             response[name] = _stringified(grouping)
         return response
 
-    def columns(self, grouping: str) -> tuple[str, ...]:
+    def columns(self, grouping: str, *, wide: bool = False, observed_at: bool = False) -> tuple[str, ...]:
         """Return the names of the keys of `rows`, in order: a data engineer's names for the API's `group_by` values.
 
         Args:
             grouping: The name of a grouping of the query.
+            wide: As for `rows`.
+            observed_at: As for `rows`.
 
         Raises:
-            UsageError: The query has no such grouping.
+            UsageError: The query has no such grouping, or a wide table cannot be made of it.
         """
-        columns = dict.fromkeys(name for levels, _ in self._parts(grouping) for name in key_columns(levels))
-        return (*columns, "value")
+        columns = self._columns(grouping, self._shape(wide=wide, observed_at=observed_at))
+        return ("owner", *columns) if self._gets_owners(grouping) else columns
 
-    def rows(self, grouping: str) -> Iterator[dict[str, Any]]:
-        """Yield tidy rows, one a value: `tweet_id`, `engagement_type`, `engagement_day` (a date) or `engagement_hour` (an
-        aware UTC datetime, with its day), `value` (int), as the grouping has them.
+    def rows(self, grouping: str, *, wide: bool = False, observed_at: bool = False) -> Iterator[dict[str, Any]]:
+        """Yield tidy rows, one a value.
+
+        Keys, as far as the grouping has them: `owner` (where there are several), `tweet_id`, `engagement_type`,
+        `engagement_day` (a date) or `engagement_hour` (an aware UTC datetime, with its day), `value` (int).
 
         Hours that the API gave without days are `engagement_hour_of_day` (0 to 23).
 
         Args:
             grouping: The name of a grouping of the query.
+            wide: Whether to yield one row for all metrics of a Tweet (of a day, an hour), with a key for each metric of the
+                query in the place of `engagement_type` and `value`; None where there is no value.
+            observed_at: Whether rows have `observed_at` too, when the response with the value was received (an aware UTC
+                datetime); of sums over Tweets, when the last one was.
 
         Raises:
-            UsageError: The query has no such grouping.
+            UsageError: The query has no such grouping, or a wide table cannot be made of it.
             InvalidAnswerError: The API gave a day or an hour that is none.
         """
-        return (row for levels, part in self._parts(grouping) for row in iter_rows(levels, part))
+        shape = self._shape(wide=wide, observed_at=observed_at)
+        self._columns(grouping, shape)  # what cannot be made is an error of this call, not of the first row
+        observed = self._observed(grouping) if observed_at else None
+        rows = (row for levels, part in self._parts(grouping) for row in table_rows(levels, part, shape, observed))
+        if self._gets_owners(grouping):
+            return ({"owner": self.tweet_owners.get(row["tweet_id"]), **row} for row in rows)
+        return rows
 
-    def to_arrow(self, grouping: str) -> pa.Table:
+    def to_arrow(self, grouping: str, *, wide: bool = False, observed_at: bool = False) -> pa.Table:
         """Return the rows as a `pyarrow.Table` (extra `[arrow]`): `tweet_id` string, `engagement_type` dictionary,
-        `engagement_day` date32 or `engagement_hour` timestamp in UTC, `value` int64.
+        `engagement_day` date32 or `engagement_hour` timestamp in UTC, `value` and metrics int64, `observed_at` timestamp in
+        UTC with microseconds.
 
         Args:
             grouping: The name of a grouping of the query.
+            wide: As for `rows`.
+            observed_at: As for `rows`.
 
         Raises:
-            UsageError: The query has no such grouping, pyarrow is not installed, or a sum over batches does not fit into 64
-                bits.
+            UsageError: The query has no such grouping, a wide table cannot be made of it, pyarrow is not installed, or a sum
+                over batches does not fit into 64 bits.
             InvalidAnswerError: The API gave a day or an hour that is none.
         """
-        parts = self._parts(grouping)
-        from engagement_async._core.arrow import concat, grouping_table
+        shape = self._shape(wide=wide, observed_at=observed_at)
+        columns = self._columns(grouping, shape)
+        observed = self._observed(grouping) if observed_at else None
+        from engagement_async._core.arrow import concat, shaped_table, with_owners
 
-        return concat([grouping_table(part, levels) for levels, part in parts])
+        tables = [shaped_table(part, levels, shape, observed) for levels, part in self._parts(grouping)]
+        table = concat(tables).select(columns)
+        return with_owners(table, self.tweet_owners) if self._gets_owners(grouping) else table
+
+    def to_pandas(self, grouping: str, *, wide: bool = False, observed_at: bool = False) -> pd.DataFrame:
+        """Return the rows as a `pandas.DataFrame` (pandas and the extra `[arrow]`), with the columns of `to_arrow`.
+
+        Tweet IDs are text, `engagement_type` is categorical, and days are dates.
+
+        Args:
+            grouping: The name of a grouping of the query.
+            wide: As for `rows`.
+            observed_at: As for `rows`.
+
+        Raises:
+            UsageError: As for `to_arrow`.
+            ImportError: pandas is not installed.
+        """
+        return self.to_arrow(grouping, wide=wide, observed_at=observed_at).to_pandas()
+
+    def to_polars(self, grouping: str, *, wide: bool = False, observed_at: bool = False) -> pl.DataFrame:
+        """Return the rows as a `polars.DataFrame` (Polars and the extra `[arrow]`), with the columns of `to_arrow`.
+
+        Args:
+            grouping: The name of a grouping of the query.
+            wide: As for `rows`.
+            observed_at: As for `rows`.
+
+        Raises:
+            UsageError: As for `to_arrow`.
+            ImportError: Polars is not installed.
+        """
+        table = self.to_arrow(grouping, wide=wide, observed_at=observed_at)
+        import polars as pl
+
+        frame = pl.from_arrow(table)
+        return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
+
+    def _repr_html_(self) -> str:
+        """Return the outcomes and the first rows of each grouping, for notebooks."""
+        outcomes = [{"outcome": state, "IDs": count} for state, count in self.outcomes.items() if count]
+        tables = [table_html(f"EngagementResult: {self.query.endpoint.name}", ("outcome", "IDs"), outcomes)]
+        for name in self.groupings:
+            wide = "engagement.type" in self.query.groupings[name]
+            rows = self.rows(name, wide=wide)
+            first = list(islice(rows, _SHOWN))
+            more = sum(1 for _ in rows)
+            tables.append(table_html(name, self.columns(name, wide=wide), first, more=more))
+        return "".join(tables)
+
+    def _shape(self, *, wide: bool, observed_at: bool) -> TableShape:
+        return TableShape(self.query.engagement_types if wide else (), has_observed_at=observed_at)
+
+    def _columns(self, grouping: str, shape: TableShape) -> tuple[str, ...]:
+        """Return the columns without `owner`."""
+        parts = [table_columns(levels, shape) for levels, _ in self._parts(grouping)]
+        values = shape.value_columns
+        keys = dict.fromkeys(name for columns in parts for name in columns[: -len(values)])
+        return (*keys, *values)
+
+    def _observed(self, grouping: str) -> Observed:
+        is_by_tweet = "tweet.id" in self.query.groupings[grouping]
+        return self.observed_at if is_by_tweet else self.last_observed_at
+
+    def _gets_owners(self, grouping: str) -> bool:
+        """Whether rows get a column `owner` that is no level of the grouping."""
+        group_by = self.query.groupings[grouping]
+        return bool(self.owners) and "tweet.id" in group_by and group_by[0] != OWNER
 
     def _parts(self, name: str) -> list[tuple[tuple[str, ...], Grouping]]:
         if name not in self.groupings:

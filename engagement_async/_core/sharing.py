@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from engagement_async._core.answer import Answer
+from engagement_async._core.answer import Answer, merge_observations
 from engagement_async._core.groupings import Grouping, actual_levels
 from engagement_async._core.query import Query
 
@@ -21,6 +21,9 @@ def restrict(answer: Answer, tweet_ids: Iterable[str], query: Query) -> Answer:
     of_batch = frozenset(answer.tweet_ids)
     ids = tuple(i for i in tweet_ids if i in of_batch)
     mine = frozenset(ids)
+    observed_at, observed_later = (
+        merge_observations([answer], ids) if answer.observed_later else (answer.observed_at, {})
+    )
     groupings = {}
     for name, grouping in answer.groupings.items():
         levels = actual_levels(query.groupings[name], grouping)
@@ -36,6 +39,8 @@ def restrict(answer: Answer, tweet_ids: Iterable[str], query: Query) -> Answer:
         failed_tweet_ids={i: reason for i, reason in answer.failed_tweet_ids.items() if i in mine},
         missing_metrics=_only(answer.missing_metrics, mine),
         notes=answer.notes,
+        observed_at=observed_at,
+        observed_later=observed_later,
     )
 
 

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Collection, Iterable
 from typing import Generic, TypeVar
 
-__all__ = ["IdSet", "UniqueIds"]
+__all__ = ["IdSet", "OwnersOfIds", "UniqueIds"]
 
 _Id = TypeVar("_Id", str, int)
 
@@ -89,3 +89,73 @@ class IdSet(Generic[_Id]):
                 used += 1
         self._tables[shard] = table
         self._free_slots[shard] = size * 3 // 4 - used
+
+
+class OwnersOfIds:
+    """Remembers to which owner, a number from 0, each ID belongs: in a `dict` first, then at 16 to 21 bytes an ID."""
+
+    def __init__(self, dict_max: int = SET_MAX) -> None:
+        self._dict_max = dict_max
+        self._first: dict[str, int] = {}
+        self._tables = [array("q", bytes(8 * _FIRST_SIZE)) for _ in range(_SHARDS)]
+        self._owners = [array("i", bytes(4 * _FIRST_SIZE)) for _ in range(_SHARDS)]
+        self._used = [0] * _SHARDS
+
+    def claim(
+        self, tweet_ids: Iterable[str], owners: Iterable[int]
+    ) -> tuple[list[tuple[str, int]], dict[str, tuple[int, int]]]:
+        """Add the IDs that nobody has, each for the owner at its place.
+
+        Return those with their owners, each once, in their order; and of the others that another owner has, that one and
+        the one that was given.
+        """
+        new: list[tuple[str, int]] = []
+        taken: dict[str, tuple[int, int]] = {}
+        first, dict_max = self._first, self._dict_max
+        for tweet_id, owner in zip(tweet_ids, owners, strict=False):
+            held = first.get(tweet_id)
+            if held is None:
+                if len(first) < dict_max:
+                    first[tweet_id] = owner
+                else:
+                    held = self._add(int(tweet_id), owner)
+            if held is None:
+                new.append((tweet_id, owner))
+            elif held != owner:
+                taken.setdefault(tweet_id, (held, owner))
+        return new, taken
+
+    def _add(self, number: int, owner: int) -> int | None:
+        """Add an ID; return its owner if it was there before."""
+        shard = number % _SHARDS
+        table = self._tables[shard]
+        at = _slot(table, number)
+        if table[at]:
+            return self._owners[shard][at]
+        table[at] = number
+        self._owners[shard][at] = owner
+        self._used[shard] += 1
+        if self._used[shard] > len(table) * 3 // 4:
+            self._grow(shard)
+        return None
+
+    def _grow(self, shard: int) -> None:
+        old, old_owners = self._tables[shard], self._owners[shard]
+        size = len(old) * 4 // 3 | 1
+        if size % _SHARDS == 0:  # else the place in the table would follow from the table
+            size += 2
+        table, owners = array("q", bytes(8 * size)), array("i", bytes(4 * size))
+        for number, owner in zip(old, old_owners, strict=True):
+            if number:
+                at = _slot(table, number)
+                table[at], owners[at] = number, owner
+        self._tables[shard], self._owners[shard] = table, owners
+
+
+def _slot(table: array[int], number: int) -> int:
+    """Return where in a table with open addressing an ID is, or would be."""
+    size = len(table)
+    at = number % size
+    while (held := table[at]) and held != number:
+        at = at + 1 if at + 1 < size else 0
+    return at

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeGuard, TypeVar
 
 from engagement_async._core.answer import Answer
-from engagement_async._core.batches import Batch, TweetIds, check_tweet_ids
+from engagement_async._core.batches import Batch, TweetIds, check_container, check_tweet_ids
 from engagement_async._core.merging import Merger, merge_parts
 from engagement_async._core.query import Query
 from engagement_async._core.result import EngagementResult
@@ -134,6 +134,7 @@ class Coalescer:
 
     async def fetch(self, query: Query, tweet_ids: Iterable[str | int]) -> EngagementResult:
         """Return the result for these IDs. Raise `UsageError` at once for one that is no Tweet ID."""
+        check_container(tweet_ids)
         ids = tuple(dict.fromkeys(check_tweet_ids(list(tweet_ids))))
         loop = asyncio.get_running_loop()
         group = self._gathering.get(query)

@@ -17,6 +17,7 @@ from yarl import URL
 
 from engagement_async._core.rate_limit import Ledger, RateLimit, Token
 from engagement_async._engine.scheduler import LaneScheduler, loop_clock
+from engagement_async.credential_store import CredentialStore
 from engagement_async.credentials import Credentials
 
 __all__ = ["forget_contracts", "scheduler_for"]
@@ -123,14 +124,14 @@ _contracts: dict[Hashable, _Contract] = {}
 _lock = threading.Lock()
 
 
-def scheduler_for(limits: tuple[RateLimit, ...], base_url: URL, credentials: Credentials) -> LaneScheduler:
-    """Return the scheduler of this contract for the running event loop."""
+def scheduler_for(limits: tuple[RateLimit, ...], base_url: URL, application: Hashable) -> LaneScheduler:
+    """Return the scheduler of this contract for the running event loop. `application` is what `application_of` returns."""
     loop = asyncio.get_running_loop()
     clock = loop_clock(loop)
     has_own_time = isinstance(loop, asyncio.BaseEventLoop) and type(loop).time is not asyncio.BaseEventLoop.time
     key = (
         str(base_url.origin()),
-        _application(credentials),
+        application,
         limits,
         loop if has_own_time else None,  # whose instants say nothing to another loop
     )
@@ -144,7 +145,7 @@ def scheduler_for(limits: tuple[RateLimit, ...], base_url: URL, credentials: Cre
         return _contracts[key].scheduler(loop)
 
 
-def _application(credentials: Credentials) -> Hashable:
+def application_of(credentials: Credentials | CredentialStore) -> Hashable:
     """Return what tells this application from others: credentials of another make are each their own."""
     fingerprint = getattr(credentials, "fingerprint", None)
     if fingerprint is not None:

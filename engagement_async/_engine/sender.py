@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from yarl import URL
 
@@ -20,14 +21,19 @@ from engagement_async._core.rate_headers import RateHeaders
 from engagement_async._core.rate_limit import Token
 from engagement_async._core.recovery import accepts_incomplete
 from engagement_async._core.request import Outcome, Purpose, Request
+from engagement_async._engine.owner_signers import OwnerSigners
 from engagement_async._engine.scheduler import Lane, Scheduler, loop_clock
 from engagement_async._engine.transport import Response, Transport
+from engagement_async._engine.turns import Turns
+from engagement_async.credential_store import CredentialStore
 from engagement_async.credentials import Credentials, Signer
-from engagement_async.errors import APIError, AttemptError, NotSentError
+from engagement_async.errors import APIError, AttemptError, EngagementError, NotSentError, ProxyError, UsageError
 
 __all__ = ["Call", "Sender"]
 
 logger = logging.getLogger("engagement_async")
+request_log = logging.getLogger("engagement_async.requests")
+"""A line a request."""
 
 
 @dataclass(slots=True)
@@ -49,7 +55,7 @@ class Sender:
         *,
         transport: Transport,
         scheduler: Scheduler,
-        credentials: Credentials,
+        credentials: Credentials | CredentialStore,
         base_url: URL,
         concurrency: int,
         outage_timeout_s: float,
@@ -69,10 +75,12 @@ class Sender:
         self.clock_offset_s = 0.0
         self.endpoints: dict[str, EndpointState] = {}
         self.now = loop_clock()
+        self._turns = Turns()
         self._state_changed = asyncio.Event()
         self._waiting_for_change = 0
         self._transport = transport
-        self._credentials = credentials
+        self._credentials = None if isinstance(credentials, CredentialStore) else credentials
+        self._owners = OwnerSigners(credentials) if isinstance(credentials, CredentialStore) else None
         self._base_url = base_url
         self._headers = {
             "Accept-Encoding": "gzip",
@@ -80,7 +88,11 @@ class Sender:
             "Content-Type": "application/json",
             "User-Agent": user_agent,
         }
-        self._signers: dict[str, tuple[URL, Signer]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._has_heard = False
+        self._last_error: EngagementError | None = None
+        self._signers: dict[str, tuple[URL, Signer | None]] = {}
+        """By endpoint; with a store, each owner's signers are in `_owners`."""
         self._slots = asyncio.Semaphore(concurrency)
         self._wall_clock = wall_clock
         self._quarantine_s = quarantine_s
@@ -98,11 +110,28 @@ class Sender:
     def is_any_circuit_open(self) -> bool:
         return any(state.breaker.is_open for state in self.endpoints.values())
 
+    def check_loop(self) -> None:
+        """Raise `UsageError` in another event loop than the one that it was made in: its connections are there."""
+        if self._loop is not asyncio.get_running_loop():
+            raise UsageError(
+                "this client was opened in another event loop, and serves that one alone: open a client in each loop "
+                "(thread); those with the same rate_limit share it"
+            )
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is answered at the moment: the last error of a circuit that is open, or before the first answer."""
+        for state in self.endpoints.values():
+            if state.breaker.is_open and state.breaker.last_error is not None:
+                return str(state.breaker.last_error)
+        return None if self._has_heard or self._last_error is None else str(self._last_error)
+
     def note_change(self) -> None:
         """Wake everybody who waits for a circuit or for a witness."""
         if self._waiting_for_change:
             self._state_changed.set()
-            self._state_changed = asyncio.Event()
+            self._turns = Turns()
+        self._state_changed = asyncio.Event()
 
     async def wait_for_change(self, at_most_s: float) -> None:
         """Return when the state of recovery changed, or after that many seconds (`inf`: only then)."""
@@ -123,8 +152,10 @@ class Sender:
         try:
             response, signed_at = await self._post(request, call)
             headers = response.headers
+            observed_at = datetime.fromtimestamp(self._wall_clock() + self.clock_offset_s, UTC)
             if response.status == 200 and request.purpose is Purpose.DATA and not request.is_probe:
                 await call.wait_for_capacity()  # a probe's outcome is waited for by other calls too
+            await self._turns.take()
             parsed = request.parser.parse(
                 request.batch_number,
                 request.tweet_ids,
@@ -133,13 +164,19 @@ class Sender:
                 response.body,
                 accept_incomplete=accepts_incomplete(request, call.state),
             )
-        except (APIError, AttemptError) as error:
+        except (APIError, AttemptError, ProxyError) as error:
+            self._note_failure(error)
             return Outcome(error, RateHeaders.from_headers(headers), signed_at, self._wall_clock())
+        parsed.answer.observed_at = observed_at
         return Outcome(parsed)
 
     async def _post(self, request: Request, call: Call) -> tuple[Response, float]:
         endpoint = request.parser.query.endpoint
         url, signer = self._signers.get(endpoint.name) or self._sign_for(endpoint.name, endpoint.path)
+        if signer is None:
+            assert self._owners is not None  # noqa: S101
+            owner, address = request.owner or "", str(url)
+            signer = self._owners.known(owner, address) or await self._owners.get(owner, address)
         body = request.parser.query.body(request.tweet_ids)
         # Every call may have one request in flight, whatever the others do: behind their workers it would not even reach
         # its lane.
@@ -151,19 +188,22 @@ class Sender:
             # The token is taken last, so that it is not out while something else is waited for.
             token = await self.scheduler.acquire(call.lane, retry=request.attempts > 0)
             request.attempts += 1
-            return await self._send_signed(url, signer, body, token, endpoint.name)
+            return await self._send_signed(url, signer, body, token, request)
         finally:
             call.in_flight -= 1
             if takes_slot:
                 self._slots.release()
 
     async def _send_signed(
-        self, url: URL, signer: Signer, body: bytes, token: Token, endpoint: str
+        self, url: URL, signer: Signer, body: bytes, token: Token, request: Request
     ) -> tuple[Response, float]:
         self.requests += 1
         self.in_flight += 1
+        endpoint = request.parser.query.endpoint.name
+        sent_at = self.now()
 
         def on_headers(status: int, headers: Mapping[str, str]) -> None:
+            self._has_heard = True
             self.scheduler.settle(token)
             self._yield_to_other_consumers(headers, endpoint, token)
 
@@ -172,16 +212,42 @@ class Sender:
             signed_at = int(self._wall_clock() + self.clock_offset_s)
             header = signer.authorization(signed_at)
             response = await self._transport.post(url, {**self._headers, "Authorization": header}, body, on_headers)
-            return response, signed_at
-        except NotSentError:
+        except (NotSentError, ProxyError) as error:
             self.requests -= 1
             self.scheduler.refund(token)
+            self._log(request, sent_at, error=error)
             raise
-        except BaseException:
+        except BaseException as error:
             self.scheduler.abandon(token, within_s=self._quarantine_s)  # unless the headers had come
+            self._log(request, sent_at, error=error)
             raise
         finally:
             self.in_flight -= 1
+        self._log(request, sent_at, status=response.status)
+        return response, signed_at
+
+    def _log(
+        self, request: Request, sent_at: float, *, status: int | None = None, error: BaseException | None = None
+    ) -> None:
+        """Write a line about an attempt to the log of requests."""
+        if request_log.isEnabledFor(logging.INFO):
+            reason = str(error) if isinstance(error, EngagementError) else type(error).__name__
+            request_log.info(
+                "request endpoint=%s batch=%d attempt=%d ids=%d status=%s seconds=%.3f%s",
+                request.parser.query.endpoint.name,
+                request.batch_number,
+                request.attempts,
+                len(request.tweet_ids),
+                status or "-",
+                self.now() - sent_at,
+                "" if error is None else f" error={reason!r}",
+            )
+
+    def _note_failure(self, error: EngagementError) -> None:
+        """Tell at once of the first failure of all: it is hardly ever an outage, and mostly the set-up."""
+        if not self._has_heard and self._last_error is None and isinstance(error, NotSentError):
+            logger.warning("%s: still trying", error)
+        self._last_error = error
 
     def _yield_to_other_consumers(self, headers: Mapping[str, str], endpoint: str, token: Token) -> None:
         cap = self._other_consumers.observe(
@@ -194,9 +260,14 @@ class Sender:
         if cap is not None:
             self.scheduler.cap(cap.limit, cap.remaining, cap.for_s)
 
-    def _sign_for(self, name: str, path: str) -> tuple[URL, Signer]:
+    def renew(self, owner: str) -> None:
+        """Ask the credential store for this owner's credentials again."""
+        if self._owners is not None:
+            self._owners.renew(owner)
+
+    def _sign_for(self, name: str, path: str) -> tuple[URL, Signer | None]:
         url = self._base_url.joinpath(path.lstrip("/"))
-        self._signers[name] = (url, self._credentials.signer(str(url)))
+        self._signers[name] = url, None if self._credentials is None else self._credentials.signer(str(url))
         return self._signers[name]
 
 

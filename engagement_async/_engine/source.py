@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, I
 from itertools import islice
 from typing import Protocol, runtime_checkable
 
-from engagement_async._core.batches import Batch, SpanBatch
+from engagement_async._core.batches import Batch, OwnedTweet, SpanBatch
 from engagement_async.errors import EngagementError
 
 __all__ = ["BatchSource", "Batches", "Sampled"]
@@ -22,8 +22,8 @@ READ_AHEAD = 400
 class Sampled(Protocol):
     """A source that knows Tweets far from the ones it is at, as a durable job does."""
 
-    def sample_ids(self) -> Iterable[str]:
-        """Return some Tweet IDs from places far apart, without reading on."""
+    def sample(self) -> Iterable[OwnedTweet]:
+        """Return some Tweets from places far apart, without reading on."""
         ...
 
 
@@ -59,9 +59,9 @@ class BatchSource:
         self._has_ended = batch is None
         return batch
 
-    def sample_ids(self) -> Iterable[str]:
+    def sample(self) -> Iterable[OwnedTweet]:
         """Return Tweets from places far apart, if the source knows any."""
-        return self._batches.sample_ids() if isinstance(self._batches, Sampled) else ()
+        return self._batches.sample() if isinstance(self._batches, Sampled) else ()
 
     def read_ahead(self) -> list[Batch | SpanBatch] | None:
         """Return further batches, or None while an async source is still being read.
@@ -78,6 +78,14 @@ class BatchSource:
         batches = list(self._read)
         self._read.clear()
         return batches
+
+    def rest(self) -> Iterator[Batch | SpanBatch]:
+        """Read a sync source to its end; of an async one, hand out what was read and not taken."""
+        while self._read:
+            yield self._read.popleft()
+        if not self._has_ended and not isinstance(self._batches, AsyncIterator):
+            yield from self._batches
+            self._has_ended = True
 
     async def aclose(self) -> None:
         """Stop reading, and close an async generator."""

@@ -9,6 +9,7 @@ from itertools import islice
 
 from engagement_async._core.answer import Answer
 from engagement_async._core.call_state import EndpointState
+from engagement_async._core.outcomes import Failure
 from engagement_async._core.parsing import ResponseParser
 from engagement_async._core.query import Query
 from engagement_async._engine.gc_pressure import relaxed_gc
@@ -33,9 +34,10 @@ class AnswerStream:
     """
 
     def __init__(self, sender: Sender, query: Query, batches: Batches) -> None:
+        self._sender = sender
         call = sender.call(query.endpoint.name, self._wait_for_capacity)
         if isinstance(batches, Sampled):  # Tweets that were answered once are the best ones to probe with
-            call.state.endpoint.answered_ids.extend(islice(batches.sample_ids(), EndpointState.KNOWN))
+            call.state.endpoint.answered.extend(islice(batches.sample(), EndpointState.KNOWN))
         parsers = [ResponseParser(span, json_depth=sender.json_depth) for span in query.spans()]
         self._lane = call.lane
         self._concurrency = sender.concurrency
@@ -49,6 +51,7 @@ class AnswerStream:
     async def __aenter__(self) -> AnswerStream:
         if self._workers.is_stopping or self._is_open:
             raise UsageError("a stream is entered once: call client.stream(...) again")
+        self._sender.check_loop()
         self._is_open = True
         self._open.enter_context(relaxed_gc())
         self._workers.start_one()
@@ -66,6 +69,24 @@ class AnswerStream:
     def stop(self) -> None:
         """Send no new requests. Answers to requests in flight are still delivered; then the stream ends."""
         self._workers.stop()
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the source of IDs was read to its end."""
+        return self._workers.is_source_read
+
+    async def give_up(self, failure: Failure) -> None:
+        """Abort what is in flight, and fail every ID that has no outcome yet: the stream hands out the rest, and ends.
+
+        IDs of an async source that no batch had yet are in no answer.
+
+        Args:
+            failure: Why they failed.
+
+        Raises:
+            UsageError: The rest of a sync source has what is no Tweet ID.
+        """
+        await self._workers.give_up(failure)
 
     @property
     def parked_batches(self) -> int:

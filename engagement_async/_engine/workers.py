@@ -12,18 +12,20 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 
 from engagement_async._core.accounting import in_input_order
 from engagement_async._core.answer import Answer
-from engagement_async._core.batches import Batch, SpanBatch
+from engagement_async._core.batches import Batch, OwnedTweet, SpanBatch
 from engagement_async._core.decisions import (
     Accept,
+    AwaitOwner,
     Decision,
     Fail,
     GiveUp,
     HoldAll,
     Probe,
+    Renew,
     Requeue,
     Resign,
     RetryIn,
@@ -32,12 +34,13 @@ from engagement_async._core.decisions import (
     Wait,
 )
 from engagement_async._core.merging import merge_parts, split_off_tainted_sums
+from engagement_async._core.outcomes import Failure
 from engagement_async._core.parsing import ResponseParser
-from engagement_async._core.recovery import admit, cancel, decide
+from engagement_async._core.recovery import admit, cancel, conclude, decide
 from engagement_async._core.request import Request
 from engagement_async._engine.sender import Call, Sender
 from engagement_async._engine.source import Batches, BatchSource
-from engagement_async.errors import EngagementError
+from engagement_async.errors import EngagementError, NotSentError
 
 __all__ = ["Workers"]
 
@@ -52,6 +55,8 @@ class PendingBatch:
     open: dict[int, Request] = field(default_factory=dict)
     """By identity: two requests may be alike."""
     parts: list[tuple[Answer, ResponseParser]] = field(default_factory=list)
+    requests: int = 0
+    """How many were sent, retries included; since the last answer, if there are several."""
 
     def add(self, requests: Iterable[Request]) -> None:
         """Note requests that are under way."""
@@ -79,9 +84,12 @@ class Workers:
         self._ready: deque[Request] = deque()
         self._new: deque[Request] = deque()
         self._delayed: list[tuple[float, int, Request]] = []
+        self._behind_owner: dict[str, list[Request]] = {}
+        """Requests that wait until it is known whether the API takes their owner's credentials."""
         self._order = count()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._pending: dict[int, PendingBatch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = 0
         self.error: BaseException | None = None
@@ -92,10 +100,16 @@ class Workers:
         return self._running > 0
 
     @property
+    def is_source_read(self) -> bool:
+        """Whether the source was read to its end."""
+        return self._source.is_exhausted
+
+    @property
     def parked_batches(self) -> int:
         """How many batches wait, with all that is left of them, to be sent again later: nothing of them is under way."""
-        delayed = Counter(id(request.batch) for _, _, request in self._delayed)
-        batches = {id(request.batch): request.batch for _, _, request in self._delayed}
+        waiting = [request for _, _, request in self._delayed] + list(chain.from_iterable(self._behind_owner.values()))
+        delayed = Counter(id(request.batch) for request in waiting)
+        batches = {id(request.batch): request.batch for request in waiting}
         return sum(
             isinstance(batch, PendingBatch) and len(batch.open) == delayed[key] for key, batch in batches.items()
         )
@@ -128,12 +142,32 @@ class Workers:
             self._timer.cancel()
         await self._source.aclose()
 
+    async def give_up(self, failure: Failure) -> None:
+        """Abort what is in flight, and fail all IDs without an outcome, those that a sync source still has among them."""
+        self.stop()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.error is not None:
+            return
+        while self._pending:
+            pending = next(iter(self._pending.values()))
+            for request in list(pending.open.values()):
+                failed: dict[str, str] = dict.fromkeys(request.tweet_ids, failure)
+                answer = Answer(request.batch_number, request.tweet_ids, failed_tweet_ids=failed)
+                self._settle(request, (answer,), ())
+        for batch in self._source.rest():
+            failed = dict.fromkeys(batch.tweet_ids, failure)
+            self._deliver(Answer(batch.number, batch.tweet_ids, failed_tweet_ids=failed, owner=batch.owner))
+
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._running -= 1
         error = None if task.cancelled() else task.exception()
         if task.cancelled() and not self.is_stopping:
             error = EngagementError("a worker was cancelled from outside of the stream")
+        if error is None and not self._running and not self.is_stopping:
+            error = conclude(self._call.state)
         if error is not None and self.error is None:
             self.error = error
             self.stop()
@@ -169,7 +203,7 @@ class Workers:
             return self._ready.popleft()
         if self._new:
             return self._new.popleft()
-        if len(self._delayed) >= 4 * self._sender.concurrency:
+        if len(self._delayed) + sum(map(len, self._behind_owner.values())) >= 4 * self._sender.concurrency:
             return None  # enough is under way: a source must not be read into memory because the API fails
         batch = self._source.take()
         if batch is None:
@@ -180,7 +214,8 @@ class Workers:
     def _queue_batch(self, batch: Batch | SpanBatch) -> None:
         parsers = [self._parsers[batch.span]] if isinstance(batch, SpanBatch) else self._parsers
         pending = PendingBatch(batch)
-        requests = [Request(batch.tweet_ids, parser, batch.number, pending) for parser in parsers]
+        self._pending[id(pending)] = pending
+        requests = [Request(batch.tweet_ids, parser, batch.number, pending, batch.owner) for parser in parsers]
         pending.add(requests)
         self._new.extend(requests)
 
@@ -223,7 +258,7 @@ class Workers:
     # --- one request ---
 
     async def _process(self, request: Request) -> None:
-        if self._call.state.is_clear or await self._is_admitted(request):
+        if (request.owner is None and self._call.state.is_clear) or await self._is_admitted(request):
             await self._send(request)
 
     async def _is_admitted(self, request: Request) -> bool:
@@ -237,6 +272,10 @@ class Workers:
                     await sender.wait_for_change(seconds)
                 case Probe(probe):
                     await self._send(probe)
+                case AwaitOwner():
+                    assert request.owner is not None  # noqa: S101
+                    self._behind_owner.setdefault(request.owner, []).append(request)
+                    return False
                 case GiveUp(failure):
                     await self._call.wait_for_capacity()
                     self._execute(Fail(request.tweet_ids, failure), request)
@@ -245,12 +284,23 @@ class Workers:
 
     async def _send(self, request: Request) -> None:
         """Send a request once, decide what its outcome means, and do it."""
+        owner = None if request.owner is None else self._call.state.owners.of(request.owner)
+        attempts = request.attempts
+        if owner is not None:
+            owner.in_flight += 1
+            request.renewals = owner.renewals
         try:
             outcome = await self._sender.send(request, self._call)
         except BaseException:
             cancel(request, self._call.state)
             self._sender.note_change()
             raise
+        finally:
+            if owner is not None:
+                owner.in_flight -= 1
+                self._ready.extend(self._behind_owner.pop(request.owner or "", ()))
+        if isinstance(request.batch, PendingBatch):
+            request.batch.requests += request.attempts - attempts
         sender, state = self._sender, self._call.state
         if isinstance(outcome.result, EngagementError):
             logger.debug("attempt failed: %s", outcome.result)
@@ -261,8 +311,9 @@ class Workers:
         )
         if breaker.is_open and not was_open:
             logger.warning(
-                "%s does not answer (%s): probing with single Tweets until it does",
+                "%s %s (%s): probing with single Tweets until that ends",
                 self._parsers[0].query.endpoint.name,
+                "cannot be reached" if isinstance(breaker.last_error, NotSentError) else "does not answer",
                 breaker.last_error,
             )
         elif was_open and not breaker.is_open:
@@ -270,19 +321,19 @@ class Workers:
         sender.note_change()
         self._execute(decision, request)
 
-    def _witnesses(self, request: Request) -> Iterator[str]:
+    def _witnesses(self, request: Request) -> Iterator[OwnedTweet]:
         """Yield Tweets from places far apart, if any are known. Lazy: only refusals have the source read ahead."""
-        yield from self._source.sample_ids()
+        yield from self._source.sample()
         batches = self._source.read_ahead()
         if batches is None:
             return  # Tweets far from these ones are still being read
         for batch in batches:
             self._queue_batch(batch)
         if self._new:
-            yield self._new[-1].tweet_ids[-1]
-            yield self._new[len(self._new) // 2].tweet_ids[-1]
+            for far in (self._new[-1], self._new[len(self._new) // 2]):
+                yield OwnedTweet(far.tweet_ids[-1], far.owner)
         for at in (-1, len(request.tweet_ids) // 2, 0):
-            yield request.tweet_ids[at]
+            yield OwnedTweet(request.tweet_ids[at], request.owner)
 
     # --- decisions ---
 
@@ -311,6 +362,9 @@ class Workers:
                     )
                     self._sender.clock_offset_s = offset_s
                 self._queue_first(request)
+            case Renew(owner):
+                self._sender.renew(owner)
+                self._queue_first(request)
             case Stop(error):
                 raise error
 
@@ -332,14 +386,21 @@ class Workers:
         batch_number, tweet_ids = pending.batch.number, pending.batch.tweet_ids
         if len(pending.parts) > 1:
             pending.parts, again = split_off_tainted_sums(pending.parts, self._parsers[0].query)
-            requests = [Request(ids, parser, batch_number, pending) for parser, ids in again]
+            owner = pending.batch.owner
+            requests = [Request(ids, parser, batch_number, pending, owner) for parser, ids in again]
             pending.add(requests)
             self._ready.extend(requests)
         if not pending.open:
+            del self._pending[id(pending)]
             answers = [answer for answer, _ in pending.parts]
             if isinstance(pending.batch, SpanBatch):  # what was settled before was delivered
                 tweet_ids = in_input_order(tweet_ids, {i for answer in answers for i in answer.tweet_ids})
-            self._deliver(merge_parts(batch_number, tweet_ids, answers, self._parsers[0].query))
+            self._deliver_answer(pending, merge_parts(batch_number, tweet_ids, answers, self._parsers[0].query))
+
+    def _deliver_answer(self, pending: PendingBatch, answer: Answer) -> None:
+        answer.owner = pending.batch.owner
+        answer.requests, pending.requests = pending.requests, 0
+        self._deliver(answer)
 
     def _deliver_settled(self, pending: PendingBatch) -> None:
         """Deliver what is settled of a `SpanBatch`, while the API fails at others of its Tweets."""
@@ -353,7 +414,8 @@ class Workers:
         if answers:
             pending.parts = [part for part, settled in zip(pending.parts, is_settled, strict=True) if not settled]
             tweet_ids = in_input_order(pending.batch.tweet_ids, {i for answer in answers for i in answer.tweet_ids})
-            self._deliver(merge_parts(pending.batch.number, tweet_ids, answers, self._parsers[0].query))
+            number, query = pending.batch.number, self._parsers[0].query
+            self._deliver_answer(pending, merge_parts(number, tweet_ids, answers, query))
 
     def _queue(self, request: Request, not_before: float) -> None:
         if not_before > self._sender.now():

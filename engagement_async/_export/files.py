@@ -1,29 +1,44 @@
 """Files that are whole or not there, and streams to which every byte is written.
 
-A file grows beside its target under a hidden name, is synced, and renamed into place. What is no regular file (a device, a
-named pipe, a descriptor of this process) cannot be replaced like that, and is written to as a stream.
+A file grows beside its target under a hidden name, is synced, and renamed into place. A file that cannot be replaced (a
+mount point, another user's in a sticky folder, one in a folder that is read-only) is written over once the new one is
+whole. What is no regular file (a device, a named pipe, a descriptor of this process) is written to as a stream.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import os
 import re
 import secrets
 import select
+import shutil
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from engagement_async.errors import UsageError
 
-__all__ = ["WholeWrites", "atomic_file", "atomic_path", "check_target", "is_stream", "output_stream", "publish", "sync"]
+__all__ = [
+    "WholeWrites",
+    "atomic_file",
+    "atomic_path",
+    "check_outputs",
+    "check_target",
+    "is_stream",
+    "output_stream",
+    "publish",
+    "sync",
+]
 
 _NAME_BYTES = 255
 _DESCRIPTOR = re.compile(r"/dev/fd/(\d+)|/proc/(?:self|\d+)/fd/(\d+)")
+_IRREPLACEABLE = (errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EROFS)
 _NAMED_DESCRIPTORS = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
@@ -50,19 +65,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     target = check_target(path)
     if is_stream(path):
         raise UsageError(f"{path}: is no regular file, and this format needs one: name another")
-    prefix = f".{_shortened(target.name)}."
-    _remove_leftovers(target, prefix)
-    hidden = target.with_name(f"{prefix}{secrets.token_hex(4)}.part")
+    hidden, lock = _begin(target, path)
     try:
-        lock = os.open(hidden.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None  # the hidden name means nothing to anybody
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(OSError):  # some file systems lock nothing
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield hidden
-        with suppress(FileNotFoundError):
-            hidden.chmod(stat.S_IMODE(target.stat().st_mode))
-        publish(hidden, target)
+        _put(hidden, target)
     except BaseException:
         _remove(hidden)
         raise
@@ -72,13 +80,117 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.close(lock)
 
 
+def _begin(target: Path, path: str | Path) -> tuple[Path, int]:
+    """Return the hidden path for a target, and the descriptor of its lock file, having removed what killed runs left."""
+    prefix = f".{_shortened(target.name)}."
+    folders = [target.parent]
+    if target.exists() and os.access(target, os.W_OK):
+        folders.append(Path(tempfile.gettempdir()))  # for the files of a folder in which none can be made
+    for folder in folders:
+        _remove_leftovers(folder, prefix)
+        hidden = folder / f"{prefix}{secrets.token_hex(4)}.part"
+        try:
+            lock = os.open(hidden.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno not in _IRREPLACEABLE or folder is folders[-1]:
+                # The hidden name means nothing to anybody.
+                raise OSError(error.errno, error.strerror, str(path)) from None
+        else:
+            return hidden, lock
+    raise AssertionError  # pragma: no cover - there is a folder
+
+
+def _put(hidden: Path, target: Path) -> None:
+    """Put a finished file in the place of another, with its mode; or over it, where it cannot be replaced."""
+    with suppress(FileNotFoundError):
+        hidden.chmod(stat.S_IMODE(target.stat().st_mode))
+    try:
+        publish(hidden, target)
+    except OSError as error:
+        if error.errno not in _IRREPLACEABLE or not target.is_file():
+            raise
+        with hidden.open("rb") as new, target.open("r+b") as old:
+            _make_room(old, os.fstat(new.fileno()).st_size)
+            shutil.copyfileobj(new, old, 2**20)
+            old.truncate()
+            old.flush()
+            os.fsync(old.fileno())
+        _remove(hidden)
+
+
+def _make_room(file: BinaryIO, size: int) -> None:
+    """Take the room for a file's new content before the old one is written over: a disk that is full must leave that."""
+    before = os.fstat(file.fileno()).st_size
+    if size <= before or not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file.fileno(), before, size - before)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            file.truncate(before)
+            raise
+
+
+def check_outputs(paths: Iterable[str], inputs: Iterable[str]) -> None:
+    """Raise `UsageError` for files that cannot or must not be written: before anything is.
+
+    They must not be named twice, be an input, or lie in the folder of a job.
+
+    `-` is the standard output in the one and the standard input in the other.
+    """
+    read: list[tuple[str, os.stat_result]] = []
+    for name in inputs:
+        with suppress(OSError, ValueError):
+            found = os.fstat(0) if name == "-" else os.stat(name)
+            if stat.S_ISREG(found.st_mode):
+                read.append(("the standard input" if name == "-" else f"the input {name}", found))
+    targets: set[Path] = set()
+    for path in paths:
+        if path == "-" or is_stream(path):
+            continue
+        target = check_target(path)
+        if target in targets:
+            raise UsageError(f"{path}: is named twice: each table needs a file of its own")
+        targets.add(target)
+        if _is_job(target.parent):
+            raise UsageError(f"{path}: lies in the folder of a job, which holds the job alone: name another place")
+        with suppress(FileNotFoundError):
+            found = os.stat(target)
+            for name, of_input in read:
+                if os.path.samestat(found, of_input):
+                    raise UsageError(f"{path}: is the same file as {name}: name another")
+
+
+def _is_job(folder: Path) -> bool:
+    """Whether a folder holds the journal of a job."""
+    try:
+        with (folder / "journal.sqlite").open("rb") as file:
+            head = file.read(72)
+    except OSError:
+        return False
+    return head.startswith(b"SQLite format 3\0") and head[68:] == b"ENGA"  # SQLite's application_id
+
+
 def check_target(path: str | Path) -> Path:
     """Return where a file of that name would lie. Raise `UsageError` where none can: before anything is written."""
     target = Path(os.path.realpath(path))  # a link stays a link
-    if target.is_dir():
+    try:
+        found = os.stat(target)
+    except FileNotFoundError:
+        if not target.parent.is_dir():
+            raise UsageError(f"{path}: there is no folder {target.parent}: make it first") from None
+        return target
+    except NotADirectoryError:
+        raise UsageError(f"{path}: lies in what is no folder: name another place") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UsageError(f"{path}: the name is longer than this file system takes: name another") from None
+        raise
+    if stat.S_ISDIR(found.st_mode):
         raise UsageError(f"{path}: is a folder: name a file in it")
-    if not target.parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {target.parent}: make it first")
+    owners = (found.st_uid, (folder := os.stat(target.parent)).st_uid, 0)
+    if folder.st_mode & stat.S_ISVTX and os.geteuid() not in owners and not os.access(target, os.W_OK):
+        raise UsageError(f"{path}: belongs to another user, and only its owner may replace it here: name another file")
     return target
 
 
@@ -206,10 +318,13 @@ def _shortened(name: str) -> str:
     return raw.decode("utf-8", "ignore")  # but no half of a character
 
 
-def _remove_leftovers(target: Path, prefix: str) -> None:
+def _remove_leftovers(folder: Path, prefix: str) -> None:
     """Remove what runs that were killed left of earlier files for this target; those at work hold a lock."""
     with suppress(OSError):
-        for lock in target.parent.glob(f"{_escaped(prefix)}????????.lock"):
+        for part in folder.glob(f"{_escaped(prefix)}????????.part"):
+            if not part.with_suffix(".lock").exists():  # which is there before the file, and as long as it
+                _remove(part)
+        for lock in folder.glob(f"{_escaped(prefix)}????????.lock"):
             with suppress(OSError):
                 descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
                 try:

@@ -1,157 +1,243 @@
-"""Where an export's values go, chunk by chunk: JSONL, CSV, Parquet, DuckDB. Each is a context manager around a function
-that takes a grouping and its levels, and each table is there even if no value came.
+"""Where the tables of an output go, piece by piece: text, Parquet, Arrow. Each sink is a context manager around a function
+that takes pieces of one table, and writes an empty table if none came.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from engagement_async._core.groupings import Grouping
-from engagement_async._export.ordering import TableOrder
-from engagement_async._export.rows import Row, RowText, table_columns
+from engagement_async._core.result import EngagementResult
+from engagement_async._core.tables import LONG, Observed, TableShape, table_columns, table_rows
+from engagement_async._export.rows import Row, RowText, write_csv, write_jsonl
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Add", "duckdb_sinks", "parquet_sink", "text_sink", "text_tables", "write_parquet"]
+__all__ = ["Add", "GroupingTable", "ResultTable", "Table", "TextTable", "table_sink", "text_tables", "write_parquet"]
 
-Add = Callable[[Grouping, tuple[str, ...]], None]
 _ROWS = 50_000
-_MEMORY = "64MB"
-"""For DuckDB, which takes four fifths of the machine's by default."""
-_SQL_TYPES = {
-    "engagement_day": "DATE",
-    "engagement_hour": "TIMESTAMP WITH TIME ZONE",
-    "engagement_hour_of_day": "TINYINT",
-    "value": "BIGINT",
-}
 
 
-@contextmanager
-def text_sink(file: BinaryIO, order: TableOrder, kind: str) -> Iterator[Add]:
-    """JSONL or CSV, by the rules of `write_jsonl` and `write_csv`."""
-    text: RowText | None = None
+class Table(Protocol):
+    """A table, or a piece of one."""
 
-    def begin() -> RowText:
-        begun = RowText(kind, table_columns(order.levels))
-        file.write(begun.header)
-        return begun
+    @property
+    def columns(self) -> Sequence[str]: ...
 
-    def add(grouping: Grouping, levels: tuple[str, ...]) -> None:
-        nonlocal text
-        text = text or begin()
-        file.write(text.lines(grouping, levels))
+    def rows(self) -> Iterable[Row]: ...
 
-    yield add
-    if text is None:
-        begin()
+    def to_arrow(self) -> pa.Table: ...
 
 
-@contextmanager
-def parquet_sink(file: BinaryIO, order: TableOrder) -> Iterator[Add]:
-    """Parquet: a row group a chunk, zstd-compressed, typed as `to_arrow`."""
-    import pyarrow.parquet as pq
-
-    writer: pq.ParquetWriter | None = None
-
-    def write(table: pa.Table) -> None:
-        nonlocal writer
-        if writer is None:
-            writer = pq.ParquetWriter(file, table.schema, compression="zstd")
-        writer.write_table(table)
-
-    try:
-        yield lambda grouping, levels: write(_table(order, grouping, levels))
-        if writer is None:
-            write(_table(order, {}, order.levels))
-    finally:
-        if writer is not None:
-            writer.close()
+Add = Callable[[Table], None]
 
 
-@contextmanager
-def duckdb_sinks(
-    path: Path, orders: Mapping[str, TableOrder], outcomes: Sequence[str]
-) -> Iterator[tuple[Callable[[Iterable[Row]], None], dict[str, Add]]]:
-    """Write a database with a table for each grouping, and `outcomes`.
+@dataclass(frozen=True, slots=True)
+class GroupingTable:
+    """The rows of a grouping that has these levels throughout; its columns are in the order of `named` levels."""
 
-    There is no transaction, for it would hold all rows in memory: nobody sees the file at `path` before it is whole.
-    """
-    import duckdb
+    grouping: Grouping
+    levels: tuple[str, ...]
+    shape: TableShape = LONG
+    observed: Observed = None
+    named: tuple[str, ...] | None = None
 
-    connection = duckdb.connect(str(path), config={"threads": 1, "memory_limit": _MEMORY})
-    try:
-        made: set[str] = set()
+    @property
+    def columns(self) -> Sequence[str]:
+        return table_columns(self.named or self.levels, self.shape)
 
-        def insert(name: str, table: pa.Table) -> None:
-            connection.register("chunk", table)
-            connection.execute(f"INSERT INTO {_quoted(name)} SELECT * FROM chunk")  # noqa: S608 - quoted
-            connection.unregister("chunk")
+    def rows(self) -> Iterable[Row]:
+        return table_rows(self.levels, self.grouping, self.shape, self.observed)
 
-        def make(name: str, order: TableOrder) -> None:
-            made.add(name)
-            columns = ", ".join(
-                f"{column} {_SQL_TYPES.get(column, 'VARCHAR')}" for column in table_columns(order.levels)
-            )
-            connection.execute(f"CREATE TABLE {_quoted(name)} ({columns})")
+    def to_arrow(self) -> pa.Table:
+        from engagement_async._core.arrow import shaped_table
 
-        def sink(name: str, order: TableOrder) -> Add:
-            def add(grouping: Grouping, levels: tuple[str, ...]) -> None:
-                if name not in made:
-                    make(name, order)
-                insert(name, _table(order, grouping, levels))
-
-            return add
-
-        def add_accounts(rows: Iterable[Row]) -> None:
-            connection.execute(f"CREATE TABLE outcomes ({', '.join(f'{column} VARCHAR' for column in outcomes)})")
-            for table in text_tables(rows, outcomes):
-                insert("outcomes", table)
-
-        yield add_accounts, {name: sink(name, order) for name, order in orders.items()}
-        for name, order in orders.items():
-            if name not in made:
-                make(name, order)
-        connection.execute("CHECKPOINT")
-    finally:
-        connection.close()
+        return shaped_table(self.grouping, self.levels, self.shape, self.observed).select(list(self.columns))
 
 
-def text_tables(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Rows of text as Arrow tables, at least one."""
-    import pyarrow as pa
+@dataclass(frozen=True, slots=True)
+class ResultTable:
+    """The rows of one grouping of a result."""
 
-    schema = pa.schema([(column, pa.string()) for column in columns])
+    result: EngagementResult
+    name: str
+    shape: TableShape = LONG
+
+    @property
+    def columns(self) -> Sequence[str]:
+        return self.result.columns(self.name, **self._options)
+
+    def rows(self) -> Iterable[Row]:
+        return self.result.rows(self.name, **self._options)
+
+    def to_arrow(self) -> pa.Table:
+        return self.result.to_arrow(self.name, **self._options)
+
+    @property
+    def _options(self) -> dict[str, bool]:
+        return {"wide": bool(self.shape.metrics), "observed_at": self.shape.has_observed_at}
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """Rows of text."""
+
+    columns: Sequence[str]
+    listed: Sequence[Row] = ()
+
+    def rows(self) -> Iterable[Row]:
+        return ({column: row[column] for column in self.columns} for row in self.listed)
+
+    def to_arrow(self) -> pa.Table:
+        import pyarrow as pa
+
+        return pa.Table.from_pylist(list(self.listed), pa.schema([(column, pa.string()) for column in self.columns]))
+
+
+def text_tables(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[TextTable]:
+    """Yield rows of text in pieces."""
     rest = iter(rows)
-    chunk = list(islice(rest, _ROWS))
-    while True:
-        yield pa.Table.from_pylist(chunk, schema)
-        chunk = list(islice(rest, _ROWS))
-        if not chunk:
-            return
+    while chunk := list(islice(rest, _ROWS)):
+        yield TextTable(columns, chunk)
+
+
+@contextmanager
+def table_sink(
+    file: BinaryIO, kind: str, empty: Callable[[], Table], *, types: Sequence[str] = (), excel: bool = False
+) -> Iterator[Add]:
+    """Write one table as a format that holds one a file.
+
+    Args:
+        file: Where to.
+        kind: One of `TABLE_FORMATS`.
+        empty: Called at the end, if no piece came, for a table without rows.
+        types: All engagement types that there may be.
+        excel: Whether CSV is written so that Excel keeps IDs.
+    """
+    write: _TextWriter | _ParquetWriter | _ArrowWriter
+    if kind == "parquet":
+        write = _ParquetWriter(file)
+    elif kind == "arrow":
+        write = _ArrowWriter(file, types)
+    else:
+        write = _TextWriter(file, kind, excel=excel)
+    try:
+        yield write
+        if not write.has_begun:
+            write(empty())
+    finally:
+        write.close()
+
+
+class _TextWriter:
+    def __init__(self, file: BinaryIO, kind: str, *, excel: bool) -> None:
+        self.has_begun = False
+        self._file = file
+        self._kind = kind
+        self._is_json = kind == "jsonl"
+        self._excel = excel
+        self._text: RowText | None = None
+
+    def __call__(self, table: Table) -> None:
+        is_first, self.has_begun = not self.has_begun, True
+        if isinstance(table, GroupingTable) and table.shape == LONG and not self._excel:
+            self._write_quickly(table)
+        elif self._is_json:
+            write_jsonl(self._file, table.rows())
+        else:
+            write_csv(self._file, table.rows(), table.columns, kind=self._kind, excel=self._excel, has_header=is_first)
+
+    def _write_quickly(self, table: GroupingTable) -> None:
+        if self._text is None:
+            self._text = RowText(self._kind, table.columns)
+            self._file.write(self._text.header)
+        self._file.write(self._text.lines(table.grouping, table.levels))
+
+    def close(self) -> None:
+        pass
+
+
+class _ParquetWriter:
+    """A row group (or more) for each piece, zstd-compressed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._writer: Any = None
+
+    @property
+    def has_begun(self) -> bool:
+        return self._writer is not None
+
+    def __call__(self, table: Table) -> None:
+        self.write(table.to_arrow())
+
+    def write(self, table: pa.Table) -> None:
+        import pyarrow.parquet as pq
+
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._file, table.schema, compression="zstd")
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+class _ArrowWriter:
+    """An Arrow IPC file (Feather V2): a record batch (or more) for each piece, zstd-compressed."""
+
+    def __init__(self, file: BinaryIO, types: Sequence[str]) -> None:
+        self._file = file
+        self._types = types
+        self._writer: Any = None
+
+    @property
+    def has_begun(self) -> bool:
+        return self._writer is not None
+
+    def __call__(self, table: Table) -> None:
+        import pyarrow as pa
+
+        rows = self._with_one_dictionary(table.to_arrow())
+        if self._writer is None:
+            options = pa.ipc.IpcWriteOptions(compression="zstd")
+            self._writer = pa.ipc.new_file(self._file, rows.schema, options=options)
+        self._writer.write_table(rows)
+
+    def _with_one_dictionary(self, table: pa.Table) -> pa.Table:
+        """Return the table with the same dictionary as all others: the format takes no second one."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        for at, field in enumerate(table.schema):
+            if field.name != "engagement_type" and pa.types.is_dictionary(field.type):
+                table = table.set_column(
+                    at, field.name, table[field.name].cast(pa.string())
+                )  # its values are not known
+        if "engagement_type" not in table.column_names:
+            return table
+        types = pa.array(self._types, pa.string())
+        column = table["engagement_type"].cast(pa.string())
+        codes = [pc.index_in(chunk, value_set=types) for chunk in column.chunks]
+        kind = pa.dictionary(pa.int32(), pa.string())
+        coded = pa.chunked_array([pa.DictionaryArray.from_arrays(each, types) for each in codes], kind)
+        return table.set_column(table.column_names.index("engagement_type"), "engagement_type", coded)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
 
 
 def write_parquet(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
-    """Write a row group (or more) for each table, zstd-compressed. There is at least one table; all have one schema."""
-    import pyarrow.parquet as pq
-
-    tables = iter(tables)
-    first = next(tables)
-    with pq.ParquetWriter(file, first.schema, compression="zstd") as writer:
-        writer.write_table(first)
+    """Write Arrow tables of one schema, at least one, as a Parquet file: a row group (or more) for each."""
+    writer = _ParquetWriter(file)
+    try:
         for table in tables:
-            writer.write_table(table)
-
-
-def _table(order: TableOrder, grouping: Grouping, levels: tuple[str, ...]) -> pa.Table:
-    from engagement_async._core.arrow import grouping_table
-
-    return grouping_table(grouping, levels).select(list(table_columns(order.levels)))
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+            writer.write(table)
+    finally:
+        writer.close()

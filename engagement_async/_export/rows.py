@@ -1,4 +1,4 @@
-"""Rows as text: CSV and JSON lines, from tidy rows or straight from a grouping. The same rows give the same bytes. Pure."""
+"""Rows as text: CSV, TSV and JSON lines, from rows or straight from a grouping. The same rows give the same bytes. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import BinaryIO
 
 import orjson
 
-from engagement_async._core import groupings
 from engagement_async._core.groupings import Grouping, hour_at
 
-__all__ = ["Row", "RowText", "table_columns", "write_csv", "write_jsonl"]
+__all__ = ["Row", "RowText", "write_csv", "write_jsonl"]
 
 Row = Mapping[str, object]
 """Column to value: str, int, date, aware datetime or None."""
@@ -22,6 +21,8 @@ _Keys = tuple[str, ...]
 _REMEMBERED = 10_000
 """Texts of cells that are kept to be used again."""
 _JSON = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
+_DELIMITERS = {"csv": ",", "tsv": "\t"}
+_BOM = b"\xef\xbb\xbf"
 _FORMULA = ("=", "+", "-", "@", "\t")
 """What makes a spreadsheet run a text cell: OWASP, "CSV Injection"."""
 
@@ -31,19 +32,30 @@ def write_jsonl(file: BinaryIO, rows: Iterable[Row]) -> None:
     file.writelines(orjson.dumps(row, option=_JSON) for row in rows)
 
 
-def write_csv(file: BinaryIO, rows: Iterable[Row], columns: Sequence[str]) -> None:
-    """With a header, and `\\n` after each row. A text that a spreadsheet would run as a formula gets a `'` in front."""
+def write_csv(
+    file: BinaryIO,
+    rows: Iterable[Row],
+    columns: Sequence[str],
+    *,
+    kind: str = "csv",
+    excel: bool = False,
+    has_header: bool = True,
+) -> None:
+    """Write CSV or TSV, with a header unless it stands there already, and `\\n` after each row.
+
+    A text that a spreadsheet would run as a formula gets a `'` in front. With `excel`, a byte order mark says that it is
+    UTF-8, and Tweet IDs are formulas of a text, `="20"`: Excel takes digits for a number, and rounds it.
+    """
     text = io.TextIOWrapper(file, "utf-8", newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
+    writer = csv.writer(text, delimiter=_DELIMITERS[kind], lineterminator="\n")
+    if has_header:
+        if excel:
+            file.write(_BOM)
+        writer.writerow(columns)
+    cells = _excel_cell if excel else _cell
+    writer.writerows([cells(row.get(column)) for column in columns] for row in rows)
     text.flush()
     text.detach()
-
-
-def table_columns(levels: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns of a table with these levels, `value` last: as in `EngagementResult.columns`."""
-    return (*groupings.key_columns(tuple(levels)), "value")
 
 
 _LEVELS_OF = {
@@ -63,15 +75,17 @@ _TEXTS: dict[str, Callable[..., str]] = {
 
 
 class RowText:
-    """Rows as lines of JSONL or CSV: the bytes of `write_jsonl` and `write_csv`, at a fraction of their cost.
+    """Rows as lines of JSONL, CSV or TSV: the bytes of `write_jsonl` and `write_csv`, at a fraction of their cost.
 
     What the rows of one path have in common becomes text once; a row then costs its last key and its number.
     """
 
     def __init__(self, kind: str, columns: Sequence[str]) -> None:
         self._is_json = kind == "jsonl"
+        self._kind = kind
         self._columns = columns[:-1]
-        self.header = b"" if self._is_json else (",".join(columns) + "\n").encode()
+        self._delimiter = _DELIMITERS.get(kind, ",")
+        self.header = b"" if self._is_json else (self._delimiter.join(columns) + "\n").encode()
         self._known: dict[_Keys, str] = {}
         self._leaves: dict[tuple[_Keys, _Keys, _Keys], list[str]] = {}
 
@@ -94,8 +108,9 @@ class RowText:
             "" if index == slot else self._cell((self._columns[index], *(path[at] for at in place)))
             for index, place in enumerate(places)
         ]
-        before = ("{" if self._is_json else "") + "".join(f"{cell}," for cell in cells[:slot])
-        after = "".join(f",{cell}" for cell in cells[slot + 1 :]) + (',"value":' if self._is_json else ",")
+        before = ("{" if self._is_json else "") + "".join(f"{cell}{self._delimiter}" for cell in cells[:slot])
+        after = "".join(f"{self._delimiter}{cell}" for cell in cells[slot + 1 :])
+        after += ',"value":' if self._is_json else self._delimiter
         end = "}\n" if self._is_json else "\n"
         at_leaf = places[slot].index(depth)
         head = (self._columns[slot], *(path[at] for at in places[slot][:at_leaf]))
@@ -117,17 +132,22 @@ class RowText:
         if self._is_json:
             text = f'"{column}":{text if column == "engagement_hour_of_day" else orjson.dumps(text).decode()}'
         elif column != "tweet_id":
-            text = _csv_cell(text)
+            text = _csv_cell(text, self._kind)
         if column != "tweet_id" and len(self._known) < _REMEMBERED:
             self._known[place] = text
         return text
 
 
-def _csv_cell(text: str) -> str:
-    """One cell, by the rules of `write_csv`: quoted where it must be, and no formula."""
+def _csv_cell(text: str, kind: str) -> str:
+    """Return one cell, by the rules of `write_csv`: quoted where it must be, and no formula."""
     file = io.BytesIO()
-    write_csv(file, [{"cell": text, "value": 0}], ["cell", "value"])
-    return file.getvalue().decode().removeprefix("cell,value\n").removesuffix(",0\n")
+    write_csv(file, [{"cell": text, "value": 0}], ["cell", "value"], kind=kind, has_header=False)
+    return file.getvalue().decode()[: -len(",0\n")]
+
+
+def _excel_cell(value: object) -> object:
+    is_id = isinstance(value, str) and value.isascii() and value.isdigit()
+    return f'="{value}"' if is_id else _cell(value)
 
 
 def _cell(value: object) -> object:

@@ -2,6 +2,7 @@ from .create import StartResult as StartResult
 from .directory import JobStatus as JobStatus
 from .directory import RunReport as RunReport
 from .exporter import Exported as Exported
+from .inputs import InputReport as InputReport
 from .inputs import Reject as Reject
 from .inputs import read_ids as read_ids
 from .job import BackfillJob as BackfillJob
@@ -19,6 +20,7 @@ from .totals import JobTotals as JobTotals
 __all__ = [
     "BackfillJob",
     "Exported",
+    "InputReport",
     "JobCorruptError",
     "JobDiskError",
     "JobError",

@@ -41,7 +41,7 @@ class EncodedAnswer:
     pending: int
     """IDs that are still to be asked: those that failed because the API answered nobody."""
     size: int
-    """Of its JSON, in bytes."""
+    """Of its JSON, in bytes, without the instants: exports are cut by it, and must not depend on when a run was killed."""
     body: bytes
     """The JSON, compressed."""
     window_starts: tuple[float, float] | None = field(default=None, compare=False)
@@ -115,9 +115,22 @@ def encode_answer(
         outcomes,
         pending,
         len(raw),
-        _zlib.compress(raw, _LEVEL),
+        _zlib.compress(_with_instants(raw, answer), _LEVEL),
         (min(starts), max(starts)) if starts else None,
     )
+
+
+def _with_instants(raw: bytes, answer: Answer) -> bytes:
+    """Return the JSON object with when it was answered: `observed`, and `observed_later` with the IDs of each instant."""
+    if answer.observed_at is None:
+        return raw
+    value: dict[str, Any] = {"observed": answer.observed_at}
+    if answer.observed_later:
+        later: dict[str, list[str]] = {}
+        for i, at in answer.observed_later.items():
+            later.setdefault(at.isoformat(), []).append(i)
+        value["observed_later"] = later
+    return raw[:-1] + b"," + orjson.dumps(value)[1:]
 
 
 def pending_ids(answer: Answer) -> tuple[str, ...]:
@@ -146,6 +159,8 @@ def decode_answer(encoded: EncodedAnswer, tweet_ids: tuple[str, ...]) -> Answer:
             },
             missing_metrics={metric: tuple(ids) for metric, ids in value.get("missing", {}).items()},
             notes=tuple(value.get("notes", ())),
+            observed_at=_instant(value["observed"]) if "observed" in value else None,
+            observed_later={i: _instant(at) for at, ids in value.get("observed_later", {}).items() for i in ids},
         )
     except (_Broken, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not an answer: {type(error).__name__}") from None

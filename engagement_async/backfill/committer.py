@@ -15,12 +15,12 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 from engagement_async._core.answer import Answer
-from engagement_async._core.batches import SpanBatch
+from engagement_async._core.batches import OwnedTweet, SpanBatch
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.quota import DurableScheduler
 from engagement_async.backfill.reserve import Reserve
-from engagement_async.backfill.storage_errors import JournalBusyError
+from engagement_async.backfill.storage_errors import JournalBusyError, JournalMovedError
 from engagement_async.backfill.work import Work
 from engagement_async.errors import JobDiskError
 
@@ -191,10 +191,12 @@ class Committer:
                 if self._is_ending and clock() > self._give_up_at:
                     raise
                 logger.warning("waiting until the journal can be written to: %s", error)
+            except JournalMovedError:
+                raise  # waiting brings no file back
             except JobDiskError as error:
                 self._on_full(error)
+                self._give_up_at = self._give_up_at or clock() + HOLD_S
                 if not await self.call(self._reserve.release):
-                    self._give_up_at = self._give_up_at or clock() + HOLD_S
                     if clock() > self._give_up_at:
                         raise
                     await asyncio.sleep(_RETRY_EVERY_S)
@@ -236,7 +238,7 @@ class BatchesOfWork:
 
     def __init__(self, batches: AsyncIterator[SpanBatch], sample_ids: Iterable[str]) -> None:
         self._batches = batches
-        self._ids = list(sample_ids)
+        self._sample = [OwnedTweet(i) for i in sample_ids]
 
     def __aiter__(self) -> BatchesOfWork:
         return self
@@ -244,6 +246,6 @@ class BatchesOfWork:
     async def __anext__(self) -> SpanBatch:
         return await anext(self._batches)
 
-    def sample_ids(self) -> Iterable[str]:
-        """Return some Tweet IDs from places far apart, without reading on."""
-        return self._ids
+    def sample(self) -> Iterable[OwnedTweet]:
+        """Return some Tweets from places far apart, without reading on."""
+        return self._sample

@@ -19,6 +19,7 @@ from engagement_async._ids.reading import Reject
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.inputs import Fingerprint, IdSource, SourceRecord
 from engagement_async.backfill.journal import Journal
+from engagement_async.backfill.journal_rows import query_document
 from engagement_async.backfill.storage_errors import disk_errors
 from engagement_async.backfill.totals import JobTotals
 from engagement_async.errors import JobDiskError, JobLockedError, OtherJobError, UsageError
@@ -26,6 +27,13 @@ from engagement_async.errors import JobDiskError, JobLockedError, OtherJobError,
 __all__ = ["CreateJob", "StartResult", "pinned"]
 
 _ATTEMPTS = 5
+_IN_WORDS = {
+    "endpoint": "the endpoint",
+    "engagement_types": "metrics",
+    "groupings": "groupings",
+    "start": "start",
+    "end": "end",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +88,8 @@ class CreateJob:
         directory = self._directory
         directory.check()
         if not directory.is_started and (self._query is None or self._source is None):
-            missing = "which Tweets" if self._query is not None else "what of which Tweets"
-            raise UsageError(f"{directory.path}: no job was started here: say {missing} it is to ask")
+            missing = "IDs" if self._query is not None else "a query and IDs" if self._source is None else "a query"
+            raise UsageError(f"{directory.path}: no job was started here: give {missing} to start one")
         with ExitStack() as stack:
             was_made = self._lock(stack)
             try:
@@ -161,8 +169,8 @@ class CreateJob:
             query = replace_span(query, None, None)  # the last four weeks, which the start fixed
         if self._query is not None and self._query != query:
             raise OtherJobError(
-                f"{self._directory.path}: this job asks {query!r}, not {self._query!r}: name another folder, or "
-                "leave the options out to go on with it"
+                f"{self._directory.path}: this job asks something else: {_difference(query, self._query)}. Name another "
+                "folder, or leave the query out to go on with the job's own"
             )
 
     def _add(
@@ -228,6 +236,22 @@ def replace_span(query: Query, start: datetime | None, end: datetime | None) -> 
     return Query(
         query.endpoint, engagement_types=query.engagement_types, groupings=query.groupings, start=start, end=end
     )
+
+
+def _difference(query: Query, other: Query) -> str:
+    """Return what one query asks and the other does not, in the words of both Python and the command line."""
+    ours, theirs = query_document(query), query_document(other)
+    return "; ".join(
+        f"{_IN_WORDS[name]} {_in_words(ours[name])}, not {_in_words(theirs[name])}"
+        for name in ours
+        if ours[name] != theirs[name]
+    )
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " and ".join(f"{name}={','.join(group_by)}" for name, group_by in value.items())
+    return str(value) if isinstance(value, str) else "nothing" if value is None else ",".join(value)
 
 
 class _Rejects:

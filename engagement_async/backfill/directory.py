@@ -21,6 +21,7 @@ from engagement_async.errors import JobLockedError, OtherJobError, UsageError
 __all__ = ["JobDirectory", "JobStatus", "RunReport"]
 
 _LOCK_ATTEMPTS, _LOCK_RETRY_S = 5, 0.02
+_STATUS_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class RunReport:
     seen_at: float
     """Its last sign of life, in seconds since the epoch."""
     requests: int
-    """Requests that it sent, as far as the journal knows: see `is_exact`."""
+    """Requests that it sent, or if not `is_exact`, requests of which the journal knows that they were answered."""
     ids: int
     """IDs that got their outcome in it."""
     outcome: str | None
@@ -65,8 +66,8 @@ class JobStatus:
     runs: tuple[RunReport, ...]
     """All runs, in order."""
     now: Mapping[str, Any] = field(default_factory=dict)
-    """Of the last run, as of its last sign of life: `requests_last_minute`, `contract_per_minute`, `eta_s`,
-    `waiting_s`, `waiting_for`."""
+    """Of a run at work, as of its last sign of life: `requests_last_minute`, `contract_per_minute`, `eta_s`,
+    `waiting_s`, `waiting_for`. Empty when none is."""
 
     @property
     def is_complete(self) -> bool:
@@ -239,19 +240,14 @@ class JobDirectory:
     def status(self) -> JobStatus:
         """Return how far the job is; also while another process runs it."""
         self.must_exist()
-        is_running = self.is_locked
         with self.open_journal(read_only=True) as journal:
-            runs = journal.documents("run ")
-            return JobStatus(
-                journal.query,
-                journal.totals,
-                is_running,
-                tuple(
-                    RunReport(run["began_at"], run["seen_at"], run["requests"], run["ids"], run["outcome"])
-                    for run in runs
-                ),
-                runs[-1]["now"] if runs else {},
-            )
+            is_running = self.is_locked
+            for _ in range(_STATUS_ATTEMPTS):
+                journal.refresh()
+                was_running, is_running = is_running, self.is_locked
+                if was_running == is_running:  # else a run began or ended between the looks
+                    break
+            return _status_of(journal, is_running=is_running)
 
     def options(self) -> dict[str, Any]:
         """Return the options that the job was last started with; none when it was not."""
@@ -268,13 +264,32 @@ class JobDirectory:
             return journal.verify()
 
 
+def _status_of(journal: Journal, *, is_running: bool) -> JobStatus:
+    documents = journal.documents("run ")
+    runs = tuple(
+        RunReport(
+            began_at=run["began_at"],
+            seen_at=run["seen_at"],
+            # What was granted and not answered when a process was killed may have left it or not.
+            requests=run["requests"] - (run.get("in_flight", 0) if run["outcome"] is None else 0),
+            ids=run["ids"],
+            outcome=run["outcome"],
+        )
+        for run in documents
+    )
+    # Between the lock and its first commit, a run has nothing to say of itself yet.
+    is_at_work = is_running and runs and runs[-1].outcome is None
+    return JobStatus(journal.query, journal.totals, is_running, runs, documents[-1]["now"] if is_at_work else {})
+
+
 def _flock(descriptor: int, kind: int, *, must_work: bool) -> bool:
     """Try to lock; return whether nobody else holds it. Without `must_work`, a system that cannot lock it counts as well."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:
+    except OSError as error:
         if must_work:
-            raise
+            text = f"{error.strerror}: this file system locks no files, and a job needs that: put it on another one"
+            raise OSError(error.errno, text) from None
     return True

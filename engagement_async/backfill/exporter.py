@@ -1,37 +1,32 @@
 """A job's answers as tables: files and folders of parts, each a pure function of the journal, whole or not there.
 
-One pass over the journal feeds all files at once, and holds a few megabytes. No instant of time goes into a file: the
-same job gives the same bytes, however often it was killed (of DuckDB databases, the same rows).
+One pass over the journal feeds all files at once, and holds a few megabytes. No instant of time goes into a file unless
+that is wanted: the same job gives the same bytes, however often it was killed (of DuckDB databases, the same rows).
 """
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import orjson
 
 from engagement_async._core.answer import Answer
 from engagement_async._core.groupings import Grouping
 from engagement_async._core.merging import Merger, merge_into
-from engagement_async._core.outcomes import BatchOutcomes, is_outage
-from engagement_async._export.files import atomic_file, atomic_path, check_target, is_stream, output_stream
-from engagement_async._export.formats import (
-    Add,
-    duckdb_sinks,
-    parquet_sink,
-    text_sink,
-    text_tables,
-    write_parquet,
-)
-from engagement_async._export.layout import TABLE_FORMATS, TableLayout, format_of, need_libraries
+from engagement_async._core.tables import TableShape
+from engagement_async._export.files import check_outputs
+from engagement_async._export.formats import Add, GroupingTable, Table, TextTable, text_tables
+from engagement_async._export.layout import OUTCOMES, TABLE_FORMATS, TableLayout, format_of
 from engagement_async._export.ordering import TableOrder
-from engagement_async._export.rows import Row, write_csv, write_jsonl
+from engagement_async._export.outcomes import outcome_columns, outcome_row, outcome_rows
+from engagement_async._export.outputs import open_output, open_table, open_tables
+from engagement_async._export.rows import Row
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.totals import Audit, JobTotals, Snapshot
@@ -46,8 +41,6 @@ _CHUNK_BYTES = 1024 * 1024
 _JSON_BYTES = 256 * 1024 * 1024
 """Of answers' JSON, above which they are not merged in memory: as Python's dicts they take five times as much."""
 _LOOK_EVERY_S = 1.0
-_STDOUT = 1
-_OUTCOME_COLUMNS = ("tweet_id", "state", "detail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +49,32 @@ class Exported:
 
     files: tuple[str, ...]
     """Paths."""
-    answered: int
-    """IDs with an outcome, in the tables."""
-    pending: int
-    """IDs without an outcome; 0 unless the export was partial."""
-    windows: tuple[str, str] | None = None
-    """Where the first and the last of the answers' windows begin, if that is more than an hour apart."""
+    totals: JobTotals
+    """The job at the moment that the tables are of."""
+
+    @property
+    def answered(self) -> int:
+        """IDs with values in the tables."""
+        return self.totals.outcomes.answered
+
+    @property
+    def pending(self) -> int:
+        """IDs without an outcome; 0 unless the export was partial."""
+        return self.totals.pending
+
+    @property
+    def windows(self) -> tuple[str, str] | None:
+        """Where the first and the last of the answers' windows begin, if that is more than an hour apart."""
+        return self.totals.windows_differ(by_s=3600.0)
 
 
 class Exporter:
     """Exports one job. Raises `UsageError` where the output cannot be, before anything is written.
 
     `output` is a file, or a folder of parts: an existing folder, or a path that ends in `/`. `{grouping}` in a file's
-    name makes a file of each grouping; DuckDB and JSON hold all of them. `outcomes` is a second file (JSONL, CSV or
-    Parquet) with every ID that is not plainly answered, its state and why. `partial` exports a job that is not complete.
+    name makes a file of each grouping; DuckDB, Excel and JSON hold all of them. `outcomes` is a second file with every ID
+    that is not plainly answered, its state and why. `partial` exports a job that is not complete. `wide` tables have a
+    column for each metric, `observed_at` adds when each value was received, `excel` writes CSV whose IDs Excel keeps.
     """
 
     def __init__(
@@ -81,16 +86,22 @@ class Exporter:
         outcomes: str | Path | None = None,
         partial: bool = False,
         part_ids: int = PART_IDS,
+        wide: bool = False,
+        observed_at: bool = False,
+        excel: bool = False,
         on_file: Callable[[str], object] | None = None,
         on_progress: Callable[[int, int], object] | None = None,
     ) -> None:
         directory.must_exist()
         with directory.open_journal(read_only=True) as journal:
-            self._layout = TableLayout(str(output), format, tuple(journal.query.groupings))
+            query = journal.query
             inputs = [stamp["name"] for record in journal.sources() for stamp in record.files]
+        shape = TableShape(query.engagement_types if wide else (), has_observed_at=observed_at)
+        self._layout = TableLayout(str(output), format, query.groupings, shape=shape, excel=excel)
+        self._types = query.engagement_types
         self._directory = directory
         self._outcomes_path = "" if outcomes is None else str(outcomes)
-        self._outcomes_format = ""
+        self._outcome_columns = outcome_columns(has_observed_at=observed_at)
         self._partial = partial
         self._part_ids = part_ids
         self._on_file = on_file
@@ -99,32 +110,27 @@ class Exporter:
         self._reported = 0
         if self._outcomes_path:
             self._outcomes_format = format_of(self._outcomes_path)
-            if self._outcomes_format not in TABLE_FORMATS:
+            if self._outcomes_format.name not in TABLE_FORMATS:
                 raise UsageError(f"{self._outcomes_path}: outcomes are {', '.join(TABLE_FORMATS)}")
         if part_ids < 1:
             raise UsageError(f"a part holds a whole number of IDs from 1 on, not {part_ids!r}")
-        need_libraries((self._layout.format, self._outcomes_format))
         self._check_places(inputs)
 
-    def _check_places(self, inputs: Sequence[str]) -> None:
+    def _check_places(self, inputs: Iterable[str]) -> None:
         """Raise `UsageError` for files that cannot or must not be written, before any is."""
         layout = self._layout
         files = [self._outcomes_path] if self._outcomes_path else []
-        if layout.is_parts:
+        if layout.is_folder:
             layout.check_folder()
+            folders = [layout.output]
         else:
-            files += dict.fromkeys(layout.file_of(name) for name in layout.groupings)
-        if len({os.path.realpath(path) for path in files}) < len(files):
-            raise UsageError(f"{files[0]}: is named twice: each table needs a file of its own")
-        for path in (*files, *([layout.output] if layout.is_parts else [])):
+            folders = []
+            files += layout.files()
+        for path in (*files, *folders):
             if path != "-" and self._directory.holds(path):
                 raise UsageError(f"{path}: lies in the job's folder, which holds the job alone: name another place")
-        for path in files:
-            if path == "-" or is_stream(path):
-                continue
-            target = check_target(path)
-            if any(os.path.exists(source) and os.path.realpath(source) == str(target) for source in inputs):
-                raise UsageError(f"{path}: is an input of this job: name another file")
+        check_outputs(files, inputs)
+        self._inputs = list(inputs)
 
     def export(self) -> Exported:
         """Write all files, and return when they are in their places."""
@@ -137,12 +143,10 @@ class Exporter:
                     "again, or export what is there with --partial"
                 )
             self._write_outcomes(journal, snapshot)
-            if self._layout.is_parts:
+            if self._layout.is_folder:
                 self._write_parts(journal, snapshot)
-            elif self._layout.format == "json":
+            elif self._layout.format.name == "json":
                 self._write_json(journal, snapshot)
-            elif self._layout.format == "duckdb":
-                self._write_duckdb(journal, snapshot)
             else:
                 self._write_tables(journal, snapshot)
             self._report()
@@ -154,7 +158,7 @@ class Exporter:
         A part holds the answers as they were when it was written: IDs that failed and are asked again later are in no
         part but those of a new export. Raise `JobIncompleteError` when nobody runs the job any more.
         """
-        if not self._layout.is_parts:
+        if not self._layout.is_folder:
             raise UsageError("--follow writes parts: name a folder with --output")
         with self._directory.open_journal(read_only=True) as journal:
             self._write_parts(journal, journal.snapshot(), wait=self._wait_for)
@@ -163,9 +167,7 @@ class Exporter:
             return self._exported(snapshot.totals)
 
     def _exported(self, totals: JobTotals) -> Exported:
-        return Exported(
-            tuple(self._files), totals.outcomes.answered, totals.pending, totals.windows_differ(by_s=3600.0)
-        )
+        return Exported(tuple(self._files), totals)
 
     def _wait_for(self, journal: Journal, first: int, end: int) -> Snapshot:
         """Return the journal once all batches from `first` up to `end` are answered."""
@@ -187,22 +189,22 @@ class Exporter:
         """One file, or one for each grouping."""
         orders = _orders(journal)
         audit = Audit(snapshot)
-        with ExitStack() as stack:
-            sinks = {name: self._sink(stack, self._layout.file_of(name), orders[name]) for name in orders}
-            _add_sums(_feed(self._chunks(journal, snapshot, audit), orders, sinks), orders, sinks)
+        empty = {name: self._empty(order) for name, order in orders.items()}
+        if self._layout.has_all_in_one:
+            empty[OUTCOMES] = lambda: TextTable(self._outcome_columns)
+        self._files += [path for path in self._layout.files() if path != "-"]
+        with open_tables(self._layout, empty, types=self._types) as sinks:
+            if OUTCOMES in empty:
+                rows = self._outcome_rows(journal, snapshot, Audit(snapshot))
+                for table in text_tables(rows, self._outcome_columns):
+                    sinks[OUTCOMES](table)
+            feed = _Feed(orders, sinks, self._layout.shape)
+            feed.add(self._chunks(journal, snapshot, audit))
+            feed.add_sums(sinks)
             self._check(journal, audit)
 
-    def _write_duckdb(self, journal: Journal, snapshot: Snapshot) -> None:
-        orders = _orders(journal)
-        audit = Audit(snapshot)
-        self._files.append(self._layout.output)
-        with (
-            atomic_path(self._layout.output) as path,
-            duckdb_sinks(path, orders, _OUTCOME_COLUMNS) as (add_outcomes, sinks),
-        ):
-            add_outcomes(_outcome_rows(journal, snapshot, Audit(snapshot)))
-            _add_sums(_feed(self._chunks(journal, snapshot, audit), orders, sinks), orders, sinks)
-            self._check(journal, audit)
+    def _empty(self, order: TableOrder) -> Callable[[], Table]:
+        return lambda: GroupingTable({}, order.levels, self._layout.shape)
 
     def _write_parts(
         self, journal: Journal, snapshot: Snapshot, wait: Callable[[Journal, int, int], Snapshot] | None = None
@@ -215,28 +217,33 @@ class Exporter:
         self._layout.make_folder(
             (name, part) for name, order in orders.items() for part in range(len(starts) if order.is_by_tweet else 1)
         )
+        parts = [self._layout.part_of(name, part) for name in orders for part in range(len(starts) or 1)]
+        check_outputs(parts, self._inputs)
         audit = Audit(snapshot)
-        sums: dict[str, Grouping] = {}
+        feed = _Feed(orders, {}, self._layout.shape)
         for part, first in enumerate(starts):
             end = min(first + step, batches)
             if wait is not None:
                 snapshot = wait(journal, first, end)
             with ExitStack() as stack:
-                sinks = {
-                    name: self._sink(stack, self._layout.part_of(name, part), order)
-                    for name, order in orders.items()
-                    if order.is_by_tweet
+                feed.sinks = {
+                    name: self._part(stack, name, part, order) for name, order in orders.items() if order.is_by_tweet
                 }
-                chunks = self._chunks(journal, snapshot, audit, first, end)
-                for name, grouping in _feed(chunks, orders, sinks).items():
-                    merge_into(sums.setdefault(name, {}), grouping)
+                feed.add(self._chunks(journal, snapshot, audit, first, end))
             self._report()
         audit.against(snapshot)
         with ExitStack() as stack:
-            sinks = {name: self._sink(stack, self._layout.part_of(name, 0), orders[name]) for name in sums}
-            _add_sums(sums, orders, sinks)
+            feed.add_sums({name: self._part(stack, name, 0, orders[name]) for name in feed.sums})
             self._check(journal, audit)
         self._report()
+
+    def _part(self, stack: ExitStack, name: str, part: int, order: TableOrder) -> Add:
+        layout = self._layout
+        path = layout.part_of(name, part)
+        self._files.append(path)
+        return stack.enter_context(
+            open_table(path, layout.format, self._empty(order), types=self._types, excel=layout.excel)
+        )
 
     def _write_json(self, journal: Journal, snapshot: Snapshot) -> None:
         if snapshot.totals.size > _JSON_BYTES:
@@ -255,7 +262,8 @@ class Exporter:
         for name, order in orders.items():
             if not order.is_by_tweet:
                 result.groupings[name] = order.order(result.groupings[name])
-        with self._file(self._layout.output) as file:
+        self._files += [path for path in self._layout.files() if path != "-"]
+        with open_output(self._layout.output, self._layout.format.compression) as file:
             file.write(orjson.dumps(result.to_response(), option=orjson.OPT_APPEND_NEWLINE))
             self._check(journal, audit)
 
@@ -283,16 +291,22 @@ class Exporter:
         if not self._outcomes_path:
             return
         audit = Audit(snapshot)
-        rows = _outcome_rows(journal, snapshot, audit)
-        with self._file(self._outcomes_path) as file:
-            if self._outcomes_format == "jsonl":
-                write_jsonl(file, rows)
-            elif self._outcomes_format == "csv":
-                write_csv(file, rows, _OUTCOME_COLUMNS)
-            else:
-                write_parquet(file, text_tables(rows, _OUTCOME_COLUMNS))
+        self._files.append(self._outcomes_path)
+        columns = self._outcome_columns
+        with open_table(self._outcomes_path, self._outcomes_format, lambda: TextTable(columns)) as add:
+            for table in text_tables(self._outcome_rows(journal, snapshot, audit), columns):
+                add(table)
             self._check(journal, audit)
         self._report()
+
+    def _outcome_rows(self, journal: Journal, snapshot: Snapshot, audit: Audit) -> Iterator[Row]:
+        """Yield every ID without all its values, in input order: its state, and why."""
+        for batch, encoded in journal.answers(snapshot):
+            audit.add(batch, encoded)
+            if encoded is None:
+                yield from (outcome_row(tweet_id, "pending") for tweet_id in batch.tweet_ids)
+            else:
+                yield from outcome_rows(journal.decode(encoded, batch), self._types, outage_is="pending")
 
     def _check(self, journal: Journal, audit: Audit) -> None:
         """Raise an error before a file gets its name, if what went into it is not what the journal holds."""
@@ -301,24 +315,6 @@ class Exporter:
         if now.revision != audit.revision or is_completed:
             raise JobLockedError(f"{self._directory.path}: the job was changed meanwhile: export it again")
         journal.check(audit)
-
-    # --- files ---
-
-    def _sink(self, stack: ExitStack, path: str, order: TableOrder) -> Add:
-        file = stack.enter_context(self._file(path))
-        if self._layout.format == "parquet":
-            return stack.enter_context(parquet_sink(file, order))
-        return stack.enter_context(text_sink(file, order, self._layout.format))
-
-    @contextmanager
-    def _file(self, path: str) -> Iterator[BinaryIO]:
-        if path == "-":
-            with output_stream(_STDOUT) as stream:
-                yield stream
-            return
-        self._files.append(path)
-        with atomic_file(path) as file:
-            yield file
 
     def _report(self) -> None:
         """Name the files that are in their places."""
@@ -332,63 +328,46 @@ def _orders(journal: Journal) -> dict[str, TableOrder]:
     return {name: TableOrder(journal.query, name) for name in journal.query.groupings}
 
 
-def _feed(
-    chunks: Iterable[list[Answer]], orders: Mapping[str, TableOrder], sinks: Mapping[str, Add]
-) -> dict[str, Grouping]:
-    """Make one pass over answers: values by Tweet go to their sinks, sums over Tweets are returned."""
-    sums: dict[str, Grouping] = {name: {} for name, order in orders.items() if not order.is_by_tweet}
-    for answers in chunks:
-        for name, order in orders.items():
-            if name in sums:
+class _Feed:
+    """Takes answers to the sinks of their tables; sums over Tweets wait for the last answer."""
+
+    def __init__(self, orders: Mapping[str, TableOrder], sinks: Mapping[str, Add], shape: TableShape) -> None:
+        self.sinks = sinks
+        self.sums: dict[str, Grouping] = {name: {} for name, order in orders.items() if not order.is_by_tweet}
+        self._orders = orders
+        self._shape = shape
+        self._last_observed_at: datetime | None = None
+
+    def add(self, chunks: Iterable[list[Answer]]) -> None:
+        """Make one pass over answers: values by Tweet go to their sinks."""
+        for answers in chunks:
+            observed = self._observed(answers) if self._shape.has_observed_at else None
+            for name, order in self._orders.items():
+                if name in self.sums:
+                    for answer in answers:
+                        merge_into(self.sums[name], answer.groupings.get(name, {}))
+                    continue
+                chunk: Grouping = {}
                 for answer in answers:
-                    merge_into(sums[name], answer.groupings.get(name, {}))
-                continue
-            chunk: Grouping = {}
-            for answer in answers:
-                chunk.update(order.by_tweet(answer))
-            if chunk:
-                sinks[name](chunk, order.levels_by_tweet)
-    return sums
+                    chunk.update(order.by_tweet(answer))
+                if chunk:
+                    levels = order.levels_by_tweet
+                    self.sinks[name](GroupingTable(chunk, levels, self._shape, observed, named=order.levels))
 
+    def add_sums(self, sinks: Mapping[str, Add]) -> None:
+        """Write the sums over all answers."""
+        for name, grouping in self.sums.items():
+            if grouping:
+                order = self._orders[name]
+                ordered = order.order(grouping)
+                sinks[name](GroupingTable(ordered, order.levels, self._shape, self._last_observed_at))
 
-def _add_sums(sums: Mapping[str, Grouping], orders: Mapping[str, TableOrder], sinks: Mapping[str, Add]) -> None:
-    for name, grouping in sums.items():
-        if grouping:
-            ordered = orders[name].order(grouping)
-            sinks[name](ordered, orders[name].levels)
-
-
-def _outcome_rows(journal: Journal, snapshot: Snapshot, audit: Audit) -> Iterator[Row]:
-    """Yield every ID without all its values, in input order: its state, and why."""
-    types = journal.query.engagement_types
-    for batch, encoded in journal.answers(snapshot):
-        audit.add(batch, encoded)
-        if encoded is None:
-            for tweet_id in batch.tweet_ids:
-                yield _outcome_row(tweet_id, "pending", "")
-            continue
-        answer = journal.decode(encoded, batch)
-        unavailable = frozenset(answer.unavailable_tweet_ids)
-        forbidden = frozenset(answer.forbidden_tweet_ids)
-        unsupported = BatchOutcomes.of(answer).without_any_value(types)
-        lacking: dict[str, dict[str, None]] = {}
-        for metric in types:
-            for lists in (answer.unsupported_tweet_ids, answer.missing_metrics):
-                for tweet_id in lists.get(metric, ()):
-                    lacking.setdefault(tweet_id, {})[metric] = None
-        for tweet_id in batch.tweet_ids:
-            if is_outage(answer.failed_tweet_ids.get(tweet_id, "")):
-                yield _outcome_row(tweet_id, "pending", "")
-            elif tweet_id in answer.failed_tweet_ids:
-                yield _outcome_row(tweet_id, "failed", answer.failed_tweet_ids[tweet_id])
-            elif tweet_id in forbidden:
-                yield _outcome_row(tweet_id, "forbidden", "")
-            elif tweet_id in unavailable:
-                yield _outcome_row(tweet_id, "unavailable", "")
-            elif tweet_id in lacking:
-                state = "unsupported" if tweet_id in unsupported else "answered"
-                yield _outcome_row(tweet_id, state, f"no {', '.join(lacking[tweet_id])}")
-
-
-def _outcome_row(tweet_id: str, state: str, detail: str) -> Row:
-    return {"tweet_id": tweet_id, "state": state, "detail": detail}
+    def _observed(self, answers: Iterable[Answer]) -> dict[str, datetime]:
+        observed: dict[str, datetime] = {}
+        for answer in answers:
+            observation = answer.observation
+            if observation.first_at is not None and observation.last_at is not None:
+                observed.update(dict.fromkeys(answer.tweet_ids, observation.first_at))
+                observed.update(observation.later)
+                self._last_observed_at = max(self._last_observed_at or observation.last_at, observation.last_at)
+        return observed

@@ -12,15 +12,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from engagement_async._core.batches import check_tweet_ids
-from engagement_async._ids.reading import Reject, read_id_chunks, read_ids
+from engagement_async._core.batches import check_container, check_tweet_ids
+from engagement_async._ids.reading import InputReport, Reject, read_id_chunks, read_ids
+from engagement_async._ids.sources import files_of
 from engagement_async.backfill.codec import pack_ids
+from engagement_async.errors import UsageError
 
 __all__ = [
     "FileSource",
     "Fingerprint",
     "GivenSource",
     "IdSource",
+    "InputReport",
     "Reject",
     "SourceRecord",
     "file_stamp",
@@ -57,6 +60,7 @@ class GivenSource:
     """IDs that a caller holds."""
 
     def __init__(self, tweet_ids: Iterable[str | int]) -> None:
+        check_container(tweet_ids)
         self._tweet_ids = tweet_ids
 
     def chunks(self, on_reject: Callable[[Reject], object]) -> Iterator[Iterable[int]]:
@@ -81,12 +85,14 @@ class FileSource:
         format: str | None = None,  # noqa: A002 - as `read_ids` calls it
         strict: bool = False,
         on_warning: Callable[[str], object] | None = None,
+        on_input: Callable[[InputReport], object] | None = None,
     ) -> None:
         self._files = files
         self._id_column = id_column
         self._format = format
         self._strict = strict
         self._on_warning = on_warning
+        self._on_input = on_input
 
     def chunks(self, on_reject: Callable[[Reject], object]) -> Iterator[Iterable[int]]:
         for chunk in read_id_chunks(
@@ -95,6 +101,7 @@ class FileSource:
             format=self._format,
             on_reject=None if self._strict else on_reject,
             on_warning=self._on_warning,
+            on_input=self._on_input,
         ):
             yield map(int, chunk)
 
@@ -102,8 +109,8 @@ class FileSource:
         if any(str(file) == "-" for file in self._files):
             return []
         try:
-            stamps = [file_stamp(Path(file).absolute()) for file in self._files]
-        except OSError:
+            stamps = [file_stamp(Path(file).absolute()) for file in files_of(self._files)]
+        except (OSError, UsageError):
             return []  # whoever reads it says what is wrong
         if not all("size" in stamp for stamp in stamps):
             return []

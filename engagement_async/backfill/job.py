@@ -93,7 +93,7 @@ class BackfillJob:
             query: What to request of each Tweet. Required once.
             tweet_ids: Any iterable of `str` or integers; or give `files`. Required once.
             files: Files with IDs, as `read_ids` takes them.
-            id_column: Name of their column.
+            id_column: Name of their column, or its number from 1.
             format: Their format.
             extend: Whether to add IDs that the job does not have yet.
             strict: Whether a line that is not an ID is an error. Otherwise it goes to the job's `rejects.jsonl`.
@@ -193,6 +193,9 @@ class BackfillJob:
         format: str | None = None,  # noqa: A002 - the word of the command line
         outcomes: str | Path | None = None,
         partial: bool = False,
+        wide: bool = False,
+        observed_at: bool = False,
+        excel: bool = False,
         part_ids: int = PART_IDS,
         follow: bool = False,
         on_file: Callable[[str], object] | None = None,
@@ -202,9 +205,13 @@ class BackfillJob:
         Args:
             output: A file, or a directory of parts: one that exists, or a path that ends in `/`. `{grouping}` in a file's
                 name writes one file per grouping.
-            format: `jsonl`, `csv`, `parquet`, `duckdb` or `json`. By default, by the suffix; parquet for parts.
+            format: `json`, `jsonl`, `csv`, `tsv`, `parquet`, `arrow`, `duckdb` or `xlsx`. By default, by the suffix; parquet
+                for parts. Text is compressed if the name ends in `.gz` or `.zst`.
             outcomes: Also write a table of every ID that lacks values, with its state and the reason.
             partial: Whether to export an incomplete job.
+            wide: Whether tables have one row for all metrics of a Tweet (of a day, an hour), and a column for each.
+            observed_at: Whether tables have a column that says when the response with the value was received.
+            excel: Whether CSV is written so that Excel keeps Tweet IDs.
             part_ids: IDs per part.
             follow: Whether to write parts as they become complete, while another process runs the job, until it is done.
             on_file: Called with the path of each file once it is complete.
@@ -222,6 +229,9 @@ class BackfillJob:
                 format=format,
                 outcomes=outcomes,
                 partial=partial,
+                wide=wide,
+                observed_at=observed_at,
+                excel=excel,
                 part_ids=part_ids,
                 on_file=on_file,
             )

@@ -74,7 +74,7 @@ def read_document(row: tuple[Any, ...]) -> tuple[str, Any]:
 
 def batch_row(batch: Batch | tuple[int, Any]) -> tuple[int, bytes, bytes]:
     """Return the row of a batch of IDs."""
-    number, tweet_ids = batch
+    number, tweet_ids = batch[:2]
     packed = pack_ids(tweet_ids)
     return number, packed, checksum(f"batch {number}".encode(), packed)
 

@@ -132,6 +132,11 @@ class DurableScheduler:
 
     # --- what the job does with it ---
 
+    @property
+    def in_flight(self) -> int:
+        """Requests that were granted and not answered yet."""
+        return len(self._outstanding)
+
     def close(self) -> None:
         """Grant nothing more: `acquire` waits from now on until it is cancelled."""
         self._is_closed = True

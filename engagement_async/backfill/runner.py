@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engagement_async._core.rate_limit import RateLimit
-from engagement_async._engine.contracts import scheduler_for
+from engagement_async._engine.contracts import application_of, scheduler_for
 from engagement_async._engine.scheduler import LaneScheduler, Scheduler
 from engagement_async._engine.stream import AnswerStream
 from engagement_async._progress import Progress, ProgressMeter, RunOutcome, contract_per_minute
@@ -26,7 +26,7 @@ from engagement_async.config import (
     DEFAULT_CONCURRENCY,
     ConnectionOptions,
     check_seconds,
-    checked_base_url,
+    parsed_base_url,
 )
 from engagement_async.credentials import Credentials
 from engagement_async.errors import JobDiskError, UsageError
@@ -249,7 +249,9 @@ class JobRunner:
     def _progress(self, outcome: RunOutcome | None = None) -> Progress:
         status = self._client.status() if self._stream is not None else ClientStatus(0, 0, 0.0, None)
         # The quota counts the requests of the run, also when the client is closed.
-        return self._meter.progress(self._quota.requests, status.waiting_s, status.waiting_for, outcome)
+        return self._meter.progress(
+            self._quota.requests, status.waiting_s, status.waiting_for, outcome, trouble=status.trouble
+        )
 
     def _describe(self, outcome: str | None) -> dict[str, Any]:
         """Return what the journal is to know of this run."""
@@ -258,6 +260,7 @@ class JobRunner:
             "began_at": self._began_at,
             "seen_at": time.time(),
             "requests": progress.requests,
+            "in_flight": self._quota.in_flight,
             "ids": self._meter.ids_asked,
             "outcome": outcome,
             "now": {
@@ -277,4 +280,4 @@ def _contract(
     if rate_limit is None:
         raise UsageError("rate_limit is what your contract says, as RateLimit(300); or give a scheduler instead")
     limits = tuple(rate_limit) if isinstance(rate_limit, Sequence) else (rate_limit,)
-    return scheduler_for(limits, checked_base_url(base_url), credentials)
+    return scheduler_for(limits, parsed_base_url(base_url), application_of(credentials))

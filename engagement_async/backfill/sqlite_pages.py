@@ -15,7 +15,6 @@ __all__ = ["PAGE_SIZE", "Row", "rows_of_pages"]
 PAGE_SIZE = 4096
 _TABLE_LEAF, _INDEX_LEAF = 0x0D, 0x0A
 _LEAF_HEADER = 8
-_MOST_PAYLOAD = 2**28
 _SHA256_TYPE = bytes([2 * 32 + 12])
 _LONGEST_HEAD, _LONGEST_TYPE, _LONGEST_VARINTS = 16, 4, 14
 Value = int | str | bytes | None
@@ -76,7 +75,7 @@ def _row_at(data: bytes, start: int, at: int, *, has_rowid: bool, head_at: int |
     rowid: int | None = None
     if has_rowid:
         rowid, at = _varint(data, at, end)
-    if not 2 <= size <= _MOST_PAYLOAD or at >= end or (head_at is not None and at != head_at):
+    if not 2 <= size <= len(data) or at >= end or (head_at is not None and at != head_at):
         return None
     head_size, body = _varint(data, at, end)
     if not 2 <= head_size <= 64:
@@ -84,6 +83,8 @@ def _row_at(data: bytes, start: int, at: int, *, has_rowid: bool, head_at: int |
     types: list[int] = []
     while body < at + head_size:
         kind, body = _varint(data, body, end)
+        if kind < 0:
+            return None  # the head runs out of its page
         types.append(kind)
     lengths = [_length(kind) for kind in types]
     if body != at + head_size or min(lengths, default=-1) < 0 or head_size + sum(lengths) != size:
@@ -145,13 +146,15 @@ def _length(kind: int) -> int:
 
 
 def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
+    """Return a number of 64 bits with a sign, and where it ends; -1 and `end` if it runs out of its page."""
     value = 0
     for length in range(9):
         if at + length >= end:
             return -1, end
         byte = data[at + length]
         if length == 8:
-            return value << 8 | byte, at + 9
+            value = value << 8 | byte
+            return value - (value >> 63 << 64), at + 9
         value = value << 7 | byte & 0x7F
         if byte < 0x80:
             return value, at + length + 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engagement_async.errors import JobCorruptError, JobDiskError
 
-__all__ = ["JournalBusyError", "corrupt_error", "disk_errors", "sqlite_errors"]
+__all__ = ["JournalBusyError", "JournalMovedError", "corrupt_error", "disk_errors", "sqlite_errors"]
 
 _DISK = {
     sqlite3.SQLITE_FULL: "no space is left: make room, and run it again",
@@ -26,6 +26,10 @@ _MOVED = 1032
 
 class JournalBusyError(JobDiskError):
     """Another process reads the journal in a transaction of its own: a write must wait for it."""
+
+
+class JournalMovedError(JobDiskError):
+    """The journal's file was moved or removed while it was open: what is written to it is lost."""
 
 
 @contextmanager
@@ -45,7 +49,7 @@ def _error_of(error: sqlite3.Error, path: Path) -> Exception:
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return JournalBusyError(f"{path}: another process holds the journal for too long: end it ({error})")
     if code == _MOVED:
-        return JobDiskError(f"{path}: was moved or removed while it was open")
+        return JournalMovedError(f"{path}: was moved or removed while it was open: run it again where it is now")
     if primary == sqlite3.SQLITE_READONLY and code == primary and os.access(path, os.W_OK):
         return corrupt_error(path, "its header forbids to write")
     if primary in _DISK:

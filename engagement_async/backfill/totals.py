@@ -70,6 +70,14 @@ class JobTotals:
         first, last = (datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for at in self.window_starts)
         return first, last
 
+    def has_other_answers_than(self, earlier: JobTotals) -> bool:
+        """Return whether an answer that was there earlier has another in its place now.
+
+        Args:
+            earlier: Totals of the same journal, from before.
+        """
+        return (self.revision, self.completions) != (earlier.revision, earlier.completions)
+
     @property
     def pending(self) -> int:
         """IDs that have no outcome yet."""

@@ -14,17 +14,22 @@ from typing import Any
 
 import click
 
-from engagement_async.cli.exit_codes import OK, Interrupted, exit_code_of, message_of
+from engagement_async.cli.exit_codes import OK, USAGE, Interrupted, exit_code_of, message_of
 from engagement_async.cli.signals import signals_raise
 from engagement_async.cli.streams import json_line, printable, utc_now
 
-__all__ = ["Session", "engagement", "run"]
+__all__ = ["Group", "Session", "engagement", "remember_flag", "run"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "backfill": (
         "engagement_async.cli.backfill:backfill",
         "Durable jobs of millions of IDs, resumable after any interruption.",
     ),
+    "check": (
+        "engagement_async.cli.check:check",
+        "Check credentials, proxy, certificates and clock with one request.",
+    ),
+    "completion": ("engagement_async.cli.completion:completion", "Write the completion script of a shell."),
     "demo": (
         "engagement_async.cli.demo:demo",
         "Try everything against a local API: two fetches and a job that is killed.",
@@ -52,9 +57,34 @@ class Session:
     """Whether stderr is for machines: if so, errors are events too."""
     context: dict[str, object] = field(default_factory=dict)
     """What every event says of its command, as `job`."""
+    flags: dict[str, Any] = field(default_factory=dict)
+    """Options that many commands have and that are no parameters of theirs, as `profile` and `log_file`."""
 
 
-class _Lazy(click.Group):
+def remember_flag(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Keep the value of an option in the session; a callback of click."""
+    session = ctx.find_object(Session)
+    if session is not None and param.name is not None and value not in (None, (), False):
+        session.flags[param.name] = value
+    return value
+
+
+class Group(click.Group):
+    """A group that says what a misspelt command may have meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is called, and its arguments."""
+        name = args[0]
+        if not ctx.resilient_parsing and not name.startswith("-") and name not in (names := self.list_commands(ctx)):
+            from engagement_async._core.spelling import did_you_mean
+
+            raise click.UsageError(f"No such command '{name}'{did_you_mean(name, names)}: {', '.join(names)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class _Lazy(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
 
@@ -91,6 +121,7 @@ def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
     "--version",
+    "-V",
     is_flag=True,
     expose_value=False,
     is_eager=True,
@@ -102,7 +133,8 @@ def engagement() -> None:
 
     Credentials and defaults come from the environment (ENGAGEMENT_CONSUMER_KEY, ENGAGEMENT_CONSUMER_SECRET,
     ENGAGEMENT_ACCESS_TOKEN, ENGAGEMENT_ACCESS_TOKEN_SECRET, ENGAGEMENT_BEARER_TOKEN, ENGAGEMENT_BASE_URL,
-    ENGAGEMENT_REQUESTS_PER_MINUTE) or from a configuration file. Results go to stdout, everything else to stderr.
+    ENGAGEMENT_PROXY, ENGAGEMENT_REQUESTS_PER_MINUTE, or each with _FILE, the name of a file that holds it) or from a
+    configuration file. `engagement check` says whether they are right. Results go to stdout, everything else to stderr.
     """
 
 
@@ -118,6 +150,13 @@ def run(args: Sequence[str]) -> int:
         return exit_code_of(KeyboardInterrupt())
     except Interrupted as error:
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if error.name != "fcntl":
+            raise
+        _tell(
+            "this command runs on Linux and macOS; on Windows use WSL, the Windows Subsystem for Linux", USAGE, session
+        )
+        return USAGE
     except Exception as error:
         if os.environ.get("ENGAGEMENT_DEBUG"):
             import traceback

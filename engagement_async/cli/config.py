@@ -6,29 +6,40 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
 
 from engagement_async._core.rate_limit import RateLimit
+from engagement_async._core.spelling import did_you_mean
+from engagement_async.cli.units import parse_limit
 from engagement_async.credentials import BearerCredentials, OAuth1Credentials
 from engagement_async.errors import UsageError
 
-__all__ = ["SETTINGS", "Settings"]
+__all__ = ["SETTINGS", "Settings", "is_private"]
 
 _OAUTH1 = ("consumer_key", "consumer_secret", "access_token", "access_token_secret")
-_SECRETS = (*_OAUTH1, "bearer_token", "redis_password")
+_CREDENTIALS = (*_OAUTH1, "bearer_token")
+_SECRETS = (*_CREDENTIALS, "redis_password")
 SETTINGS = (
     *_SECRETS,
     "base_url",
+    "proxy",
+    "ca_file",
+    "allow_http_to",
     "requests_per_minute",
+    "limits",
     "scheduler",
     "contract",
     "redis_username",
     "redis_ca_file",
 )
-"""The keys of the file. In the environment each is `ENGAGEMENT_` and the key in capitals."""
+"""The keys of the file and of its profiles. In the environment each is `ENGAGEMENT_` and the key in capitals."""
+_PROFILES: Final = "profiles"
+_LISTS = ("limits", "allow_http_to")
+"""Keys that may have a list of strings in the file."""
+_LARGEST_SECRET = 64 * 1024
 
 Auth = Literal["oauth1", "bearer"]
 
@@ -40,22 +51,38 @@ class Settings:
     path: Path
     """The file that was read, or would have been."""
     _values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    profile: str | None = None
+    """The profile of the file that they are of."""
 
     @classmethod
-    def load(cls, environ: Mapping[str, str]) -> Settings:
+    def load(cls, environ: Mapping[str, str], profile: str | None = None) -> Settings:
         """Return the settings of the file (`ENGAGEMENT_CONFIG`, or the user's own), overridden by those of the environment.
 
-        A variable that is set but empty counts as unset. Raise `UsageError` for a file that cannot be read, that contains
-        secrets and can be read by others, or that has an unknown key.
+        In the environment a value may also be in a file that `ENGAGEMENT_..._FILE` names, or in `engagement_...` of
+        systemd's `CREDENTIALS_DIRECTORY`. A variable that is set but empty counts as unset. A `profile`, that of a flag,
+        overrides the environment too; `ENGAGEMENT_PROFILE` does not.
+
+        Raise `UsageError` for a file that cannot be read, that contains secrets and can be read by others, that has an
+        unknown key, or that has no such profile.
         """
         named = environ.get("ENGAGEMENT_CONFIG", "").strip()
         path = Path(named) if named else _default_path()
-        values = _read(path, must_exist=bool(named))
-        for key in SETTINGS:
-            value = environ.get(_variable(key), "").strip()
-            if value:
-                values[key] = value
-        return cls(path, values)
+        table = {} if path is None else _read(path, must_exist=bool(named))
+        path = path or Path("config.toml")
+        profiles = table.pop(_PROFILES, {})
+        values = _texts(path, table)
+        chosen = profile or environ.get("ENGAGEMENT_PROFILE", "").strip() or None
+        of_profile: dict[str, str] = {}
+        if chosen is not None:
+            if chosen not in profiles:
+                known = f"it has {', '.join(profiles)}" if profiles else f"write its keys below [profiles.{chosen}]"
+                hint = did_you_mean(chosen, profiles)
+                raise UsageError(f"{path}: there is no profile {chosen!r}{hint}: {known}")
+            of_profile = _texts(path, profiles[chosen])
+        values = {**_overlaid(values, of_profile), **_environment(environ)}
+        if profile is not None:
+            values = _overlaid(values, of_profile)
+        return cls(path, values, chosen)
 
     def credentials(self, auth: Auth | None = None) -> OAuth1Credentials | BearerCredentials:
         """Return OAuth 1.0a credentials if any of their values is set, otherwise the Bearer token; `auth` overrides this."""
@@ -64,9 +91,9 @@ class Settings:
             if missing:
                 bearer = ", or use the Bearer token with --auth bearer" if "bearer_token" in self._values else ""
                 raise UsageError(f"OAuth 1.0a lacks {self._named(missing)}{bearer}")
-            return OAuth1Credentials(*(self._values[key] for key in _OAUTH1))
+            return OAuth1Credentials(*(self._copied(key) for key in _OAUTH1))
         if "bearer_token" in self._values:
-            return BearerCredentials(self._values["bearer_token"])
+            return BearerCredentials(self._copied("bearer_token"))
         if auth == "bearer":
             raise UsageError(f"there is no Bearer token: set {self._named(['bearer_token'])}")
         raise UsageError(
@@ -83,11 +110,17 @@ class Settings:
         """Return a setting, or what a flag says instead; None when neither is there."""
         return flag if flag is not None else self._values.get(key)
 
-    def rate_limit(self, requests: int | None, period_s: float) -> RateLimit:
-        """Return the rate limit: `requests` of the flag, or of the settings, in `period_s` seconds."""
+    def rate_limits(self, requests: int | None, period_s: float, given: Sequence[str] = ()) -> tuple[RateLimit, ...]:
+        """Return what the contract says: `requests` of the flag, or of the settings, in `period_s` seconds, and the limits
+        that are `given` by flags, as `20/s`, or else those of the settings.
+        """
+        texts = list(given) or _items(self._values.get("limits", ""))
+        limits = tuple(parse_limit(text) for text in texts)
         if requests is None:
             text = self._values.get("requests_per_minute")
             if text is None:
+                if limits:
+                    return limits
                 raise UsageError(
                     "how many requests per minute does your contract allow? Set --requests-per-minute N or "
                     f"{_variable('requests_per_minute')}. There is no default: a wrong guess costs requests or money"
@@ -95,32 +128,109 @@ class Settings:
             if not (text.isascii() and text.isdigit() and int(text)):
                 raise UsageError(f"requests_per_minute is a whole number from 1 on, not {text!r}")
             requests = int(text)
-        return RateLimit(requests, period=period_s)
+        return (RateLimit(requests, period=period_s), *limits)
+
+    def _copied(self, key: str) -> str:
+        """Return a secret. Raise `UsageError` if something was copied along that is in no key and no token."""
+        value = self._values[key]
+        text = value[7:] if key == "bearer_token" and value[:7].lower() == "bearer " else value
+        if text.strip("\"'") != text or len(text.split()) != 1:
+            raise UsageError(f"{key} has white space or quotes in it, which are part of no key: copy it again")
+        return value
 
     def _named(self, keys: list[str]) -> str:
         return f"{', '.join(map(_variable, keys))} (in the environment, or as {', '.join(keys)} in {self.path})"
+
+
+def is_private(mode: int, owner: int) -> bool:
+    """Return whether a file of this mode and owner may hold secrets: nobody else can read it, or root gave it out, as
+    Kubernetes and Docker mount secrets, and nobody else can write it.
+    """
+    return not mode & 0o077 or (owner == 0 and not mode & 0o022)
+
+
+def _overlaid(below: Mapping[str, str], profile: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of both, those of the profile where both have one. Its credentials are never mixed with others."""
+    if any(key in _CREDENTIALS for key in profile):
+        below = {key: value for key, value in below.items() if key not in _CREDENTIALS}
+    return {**below, **profile}
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    folder = environ.get("CREDENTIALS_DIRECTORY", "").strip()
+    for key in SETTINGS:
+        variable = _variable(key)
+        direct, named = environ.get(variable, "").strip(), environ.get(f"{variable}_FILE", "").strip()
+        if direct and named:
+            raise UsageError(f"{variable} and {variable}_FILE are both set: unset one of them")
+        if direct:
+            values[key] = direct
+        elif named:
+            values[key] = _read_secret(Path(named), key, f"{variable}_FILE")
+        elif folder and (path := Path(folder, f"engagement_{key}")).is_file():
+            values[key] = _read_secret(path, key, "CREDENTIALS_DIRECTORY")
+    return {key: value for key, value in values.items() if value}
+
+
+def _read_secret(path: Path, key: str, variable: str) -> str:
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            content = file.read(_LARGEST_SECRET + 1)
+        text = content.decode()
+    except OSError as error:
+        raise UsageError(f"{path}: the file of {variable} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: the file of {variable} is no text") from None
+    if len(content) > _LARGEST_SECRET:
+        raise UsageError(f"{path}: the file of {variable} is too large to hold {key}")
+    if key in _SECRETS or _holds_password(key, text):
+        _check_private(path, status)
+    return text.strip()
+
+
+def _holds_password(key: str, value: object) -> bool:
+    return key == "proxy" and isinstance(value, str) and "@" in value
+
+
+def _check_private(path: Path, status: os.stat_result) -> None:
+    if stat.S_ISREG(status.st_mode) and not is_private(stat.S_IMODE(status.st_mode), status.st_uid):
+        raise UsageError(f"{path}: it contains secrets, and others can read it: chmod 600 {path}")
+
+
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
 
 
 def _variable(key: str) -> str:
     return f"ENGAGEMENT_{key.upper()}"
 
 
-def _default_path() -> Path:
+def _default_path() -> Path | None:
     from platformdirs import user_config_dir
 
-    return Path(user_config_dir("engagement", appauthor=False)) / "config.toml"
+    try:
+        return Path(user_config_dir("engagement", appauthor=False)) / "config.toml"
+    except RuntimeError:  # a user without a home
+        return None
 
 
-def _read(path: Path, *, must_exist: bool) -> dict[str, str]:
+def _read(path: Path, *, must_exist: bool) -> dict[str, Any]:
+    """Return the tables of the file. A default file that this user may not look at counts as absent."""
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            status = os.fstat(file.fileno())
             table = tomllib.load(file)
     except (FileNotFoundError, NotADirectoryError):
         if must_exist:
             raise UsageError(f"{path}: there is no such configuration file: correct ENGAGEMENT_CONFIG") from None
         return {}
-    except (IsADirectoryError, PermissionError) as error:
+    except PermissionError as error:
+        if not must_exist and not _may_look_into(path.parent):
+            return {}  # the home of somebody else
+        raise UsageError(f"{path}: the configuration file cannot be read: {error.strerror}") from None
+    except OSError as error:
         raise UsageError(f"{path}: the configuration file cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         place = re.search(r" \(at [a-z0-9, ]+\)", str(error))  # not the rest of its text, which may quote a secret
@@ -128,12 +238,34 @@ def _read(path: Path, *, must_exist: bool) -> dict[str, str]:
         raise UsageError(
             f'{path}: the configuration file is not valid TOML{where}: write lines as `key = "value"`'
         ) from None
-    unknown = [key for key in table if key not in SETTINGS]
-    if unknown:
-        raise UsageError(f"{path}: unknown key {unknown[0]!r}: one of {', '.join(SETTINGS)}")
-    if mode & 0o077 and any(key in table for key in _SECRETS):
-        raise UsageError(f"{path}: it contains secrets, and others can read it: chmod 600 {path}")
-    wrong = [key for key, value in table.items() if not isinstance(value, str) and key != "requests_per_minute"]
-    if wrong:
-        raise UsageError(f"{path}: {wrong[0]} must be a string: put it in quotes")
-    return {key: text for key, value in table.items() if (text := str(value).strip())}
+    profiles = table.get(_PROFILES, {})
+    if not isinstance(profiles, dict) or not all(isinstance(profile, dict) for profile in profiles.values()):
+        raise UsageError(f"{path}: profiles are tables: begin each with a line [profiles.NAME]")
+    tables = [{key: value for key, value in table.items() if key != _PROFILES}, *profiles.values()]
+    for each in tables:
+        _check_keys(path, each)
+    if any(key in _SECRETS or _holds_password(key, value) for each in tables for key, value in each.items()):
+        _check_private(path, status)
+    return table
+
+
+def _may_look_into(folder: Path) -> bool:
+    return os.access(folder, os.X_OK)
+
+
+def _check_keys(path: Path, table: Mapping[str, Any]) -> None:
+    for key, value in table.items():
+        if key not in SETTINGS:
+            # What looks like no key may be a secret in the wrong place.
+            shown = f" {key!r}" if re.fullmatch(r"[a-z_]{1,32}", key) else ""
+            hint = did_you_mean(key, SETTINGS) if shown else ""
+            raise UsageError(f"{path}: unknown key{shown}{hint}: one of {', '.join(SETTINGS)}")
+        is_list = key in _LISTS and isinstance(value, list) and all(isinstance(item, str) for item in value)
+        is_number = key == "requests_per_minute" and isinstance(value, int) and not isinstance(value, bool)
+        if not isinstance(value, str) and not is_list and not is_number:
+            raise UsageError(f"{path}: {key} must be a string: put it in quotes")
+
+
+def _texts(path: Path, table: Mapping[str, Any]) -> dict[str, str]:
+    texts = {key: ",".join(value) if isinstance(value, list) else str(value) for key, value in table.items()}
+    return {key: text for key, value in texts.items() if (text := value.strip())}

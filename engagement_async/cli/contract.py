@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict
@@ -45,7 +45,7 @@ scheduler_options = all_of(
 class Given(TypedDict, total=False):
     """What of a contract a client or a job is given: one of the two."""
 
-    rate_limit: RateLimit
+    rate_limit: Sequence[RateLimit]
     scheduler: Scheduler
 
 
@@ -53,7 +53,7 @@ class Given(TypedDict, total=False):
 class Contract:
     """What a command knows of its contract. `of` checks it before anything is sent."""
 
-    limit: RateLimit
+    limits: tuple[RateLimit, ...]
     credentials: Credentials
     base_url: str
     name: str | None
@@ -65,7 +65,7 @@ class Contract:
     def of(
         cls,
         settings: Settings,
-        limit: RateLimit,
+        limits: tuple[RateLimit, ...],
         credentials: Credentials,
         base_url: str,
         *,
@@ -76,7 +76,7 @@ class Contract:
         """Return the contract of the flags, or else of the settings. Raise `UsageError` for what cannot be."""
         given, name = settings.get("scheduler", scheduler) or MACHINE, settings.get("contract", contract)
         found = cls(
-            limit,
+            limits,
             credentials,
             base_url,
             name,
@@ -105,23 +105,30 @@ class Contract:
             found.redis_scheduler()
         return found
 
+    def limits_of(self, endpoint: str) -> list[RateLimit]:
+        """Return the limits that count the requests to an endpoint. Raise `UsageError` if there is none."""
+        limits = [limit for limit in self.limits if limit.endpoint in (None, endpoint)]
+        if not limits:
+            raise UsageError(f"--limit has none for {endpoint}: add what the contract says of it, as --limit 300/min")
+        return limits
+
     def redis_scheduler(self) -> RedisScheduler:
-        return RedisScheduler(self.scheduler, self.limit, contract=self.name or "", **self.redis)
+        return RedisScheduler(self.scheduler, self.limits, contract=self.name or "", **self.redis)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Given]:
         """Yield what a client or a job is given."""
         if self.scheduler == PROCESS:
-            yield {"rate_limit": self.limit}
+            yield {"rate_limit": self.limits}
         elif self.scheduler == MACHINE:
             async with self._machine_scheduler() as machine:
                 # Where no folder can be written, a job's own memory of its last minute counts.
-                yield {"scheduler": machine} if machine.is_shared else {"rate_limit": self.limit}
+                yield {"scheduler": machine} if machine.is_shared else {"rate_limit": self.limits}
         else:
             async with self.redis_scheduler() as redis:
                 yield {"scheduler": redis}
 
     def _machine_scheduler(self) -> MachineScheduler:
         if self.name is not None:
-            return MachineScheduler(self.limit, contract=self.name)
-        return MachineScheduler(self.limit, credentials=self.credentials, base_url=self.base_url)
+            return MachineScheduler(self.limits, contract=self.name)
+        return MachineScheduler(self.limits, credentials=self.credentials, base_url=self.base_url)

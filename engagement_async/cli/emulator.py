@@ -24,6 +24,7 @@ from typing import Any
 
 import click
 
+from engagement_async.cli.completion import complete_files
 from engagement_async.emulator import (
     FAULTS,
     INTERPRETATIONS,
@@ -101,6 +102,10 @@ def _list(ctx: click.Context, _param: click.Parameter, is_given: bool) -> None:
 
 def _option(section: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:
     return click.option(*names, cls=_Option, section=section, **attributes)
+
+
+def _complete_names(names: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    return lambda _ctx, _param, incomplete: [name for name in names if name.startswith(incomplete)]
 
 
 def _parse_faults(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
@@ -210,6 +215,7 @@ def _parse_instant(ctx: click.Context, param: click.Parameter, text: str | None)
     "--owners-file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
+    shell_complete=complete_files,
     help="Where to write their tokens, as CSV: owner, access_token, access_token_secret.",
 )
 @_option(
@@ -225,6 +231,7 @@ def _parse_instant(ctx: click.Context, param: click.Parameter, text: str | None)
     "Behaviour",
     "--interpretation",
     multiple=True,
+    shell_complete=_complete_names(INTERPRETATIONS),
     callback=_parse_interpretation,
     metavar="NAME",
     help="Read what the documentation leaves open in another way. May be repeated; the names are below.",
@@ -234,6 +241,7 @@ def _parse_instant(ctx: click.Context, param: click.Parameter, text: str | None)
     "--fault",
     "faults",
     multiple=True,
+    shell_complete=_complete_names(FAULTS),
     callback=_parse_faults,
     metavar="NAME:EVERY",
     help="Let every EVERY-th request go wrong, as 503:10. May be repeated; the names are below.",
@@ -286,6 +294,7 @@ def _parse_instant(ctx: click.Context, param: click.Parameter, text: str | None)
     "--certificate-file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
+    shell_complete=complete_files,
     help="Where to write that certificate for clients. Default: a temporary file.",
 )
 @_option(

@@ -6,7 +6,14 @@ import errno
 import traceback
 from typing import Final
 
-from engagement_async.errors import AuthError, EngagementError, RequestRefusedError, ServerRefusedError, UsageError
+from engagement_async.errors import (
+    AuthError,
+    EngagementError,
+    ProxyError,
+    RequestRefusedError,
+    ServerRefusedError,
+    UsageError,
+)
 
 __all__ = [
     "BROKEN_PIPE",
@@ -76,7 +83,7 @@ def exit_code_of(error: BaseException) -> int:
             return INTERRUPTED
         case AuthError():
             return CREDENTIALS
-        case UsageError() | RequestRefusedError() | ServerRefusedError():
+        case UsageError() | RequestRefusedError() | ServerRefusedError() | ProxyError():
             return USAGE
         case EngagementError():
             return INCOMPLETE
@@ -95,6 +102,8 @@ def message_of(error: BaseException) -> str:
             return str(error)
         case KeyboardInterrupt() | Interrupted():
             return "interrupted"
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            return "this process may open no more files: raise its limit (ulimit -n 4096), or lower --concurrency"
         case OSError(errno=errno.EBADF, filename=None):
             return "stdout is closed: redirect it to a file, or name one with --output"
         case OSError():

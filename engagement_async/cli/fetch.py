@@ -2,46 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from pathlib import Path
-from typing import BinaryIO, Final
+from contextlib import suppress
 
 import click
-import orjson
 
 from engagement_async._core.endpoints import ENDPOINTS
 from engagement_async._core.merging import Merger
-from engagement_async._core.outcomes import count_outcomes
+from engagement_async._core.outcomes import Failure, FailureKind, count_outcomes
 from engagement_async._core.query import Query
 from engagement_async._core.result import EngagementResult
-from engagement_async._export.files import atomic_file, output_stream
-from engagement_async._export.formats import write_parquet
-from engagement_async._export.layout import TABLE_FORMATS
-from engagement_async._export.rows import write_csv, write_jsonl
+from engagement_async._core.tables import TableShape
+from engagement_async._engine.stream import AnswerStream
+from engagement_async._export.layout import TableLayout
 from engagement_async._progress import Progress, ProgressMeter, contract_per_minute
 from engagement_async.cli import options
 from engagement_async.cli.app import Session
+from engagement_async.cli.completion import complete_files
 from engagement_async.cli.config import Auth, Settings
+from engagement_async.cli.connection import Connection, connection_options
 from engagement_async.cli.contract import Contract, scheduler_options
-from engagement_async.cli.exit_codes import OK, SOME_FAILED, Interrupted
+from engagement_async.cli.exit_codes import INCOMPLETE, OK, SOME_FAILED, Interrupted
+from engagement_async.cli.logs import log_options, logging_as
+from engagement_async.cli.outputs import Outputs
 from engagement_async.cli.progress import count, duration, progress_event
 from engagement_async.cli.report import Reporter
 from engagement_async.cli.signals import run_async
+from engagement_async.cli.table import TABLE, TableOutput
+from engagement_async.cli.units import seconds
 from engagement_async.client import EngagementClient, check_query
-from engagement_async.config import DEFAULT_BASE_URL
 from engagement_async.errors import UsageError
 
-__all__ = ["Outputs", "fetch", "gather", "report_outcomes"]
+__all__ = ["exit_code_of_result", "fetch", "gather", "report_outcomes"]
 
-FORMATS: Final = ("json", *TABLE_FORMATS)
-_PLACE: Final = "{grouping}"
+_MANY = 20
+"""Requests from which on it is worth a job that what was answered is kept."""
 
 
-@click.command()
+@click.command(cls=options.QueryCommand)
 @options.endpoint_argument
 @click.argument("tweet_ids", nargs=-1, metavar="[ID]...")
 @options.id_options
@@ -51,10 +52,11 @@ _PLACE: Final = "{grouping}"
     "--output",
     "-o",
     default="-",
-    metavar="FILE|-",
-    help="Where to write the result; - is stdout. {grouping} in the name writes one file per grouping.",
+    metavar="FILE|DIR/|-",
+    shell_complete=complete_files,
+    help="Where to write the result; - is stdout. {grouping} in the name, or a directory, writes one file per grouping.",
 )
-@click.option("--format", "format_", type=click.Choice(FORMATS), help="Default: by the suffix, otherwise json.")
+@options.format_options(TABLE)
 @options.contract_options
 @scheduler_options
 @click.option(
@@ -66,7 +68,15 @@ _PLACE: Final = "{grouping}"
     help="Maximum requests in flight.",
 )
 @click.option("--base-url", metavar="URL", help="Address of the API. Also ENGAGEMENT_BASE_URL.")
+@connection_options
 @click.option("--auth", type=click.Choice(["oauth1", "bearer"]), help="Which credentials to use if both are set.")
+@click.option(
+    "--max-duration",
+    callback=seconds,
+    metavar="TIME",
+    help="Write what came after 90s, 30m, 2h or 1h30m; all other IDs failed. Exit code 5.",
+)
+@log_options
 @options.report_options
 @click.pass_obj
 def fetch(
@@ -76,6 +86,7 @@ def fetch(
     files: tuple[str, ...],
     id_column: str | None,
     ids_format: str | None,
+    accept_suspicious_ids: bool,
     strict: bool,
     metrics: tuple[str, ...],
     group_by: tuple[str, ...],
@@ -83,14 +94,19 @@ def fetch(
     end: str | None,
     output: str,
     format_: str | None,
+    wide: bool,
+    observed_at: bool,
+    excel: bool,
     requests_per_minute: int | None,
     period: float,
+    limits: tuple[str, ...],
     scheduler: str | None,
     contract: str | None,
     allow_plaintext_redis: bool,
     concurrency: int,
     base_url: str | None,
     auth: Auth | None,
+    max_duration: float | None,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -102,11 +118,11 @@ def fetch(
     engagement fetch historical --ids - --start 2026-01-01 --end 2026-03-01 -o result.json < ids.txt
 
     Each distinct ID is requested once, and every one is accounted for. Try it against `engagement emulator`. Exit codes: 0
-    all accounted for, 2 usage, input or configuration, 3 some IDs failed or some lines were not IDs, 4 credentials, 6 disk,
-    129/130/143 interrupted.
+    all accounted for, 2 usage, input or configuration, 3 some IDs failed or some lines were not IDs, 4 credentials, 5 some
+    IDs were not answered because of an outage or the time that was given, 6 disk, 129/130/143 interrupted.
     """
     reporter = Reporter.of(session, as_json=as_json, quiet=quiet)
-    settings = Settings.load(os.environ)
+    settings = Settings.load(os.environ, session.flags.get("profile"))
     credentials = settings.credentials(auth)
     query = options.make_query(
         ENDPOINTS[endpoint],
@@ -117,23 +133,58 @@ def fetch(
         app_only=credentials.is_app_only,
     )
     check_query(query, credentials)
-    limit = settings.rate_limit(requests_per_minute, period)
+    connection = Connection.of(settings, session.flags, os.environ, base_url)
     shared = Contract.of(
         settings,
-        limit,
+        settings.rate_limits(requests_per_minute, period, limits),
         credentials,
-        base_url or settings.base_url or DEFAULT_BASE_URL,
+        connection.base_url,
         scheduler=scheduler,
         contract=contract,
         allow_plaintext_redis=allow_plaintext_redis,
     )
-    with Outputs(output, format_, tuple(query.groupings)) as outputs:
+    shared.limits_of(endpoint)
+    outputs = _outputs(output, format_, query, files, wide=wide, observed_at=observed_at, excel=excel)
+    with logging_as(session), suppress(_NothingToWrite), outputs:
         distinct, rejected = options.read_distinct(
-            tweet_ids, files, id_column=id_column, ids_format=ids_format, strict=strict, reporter=reporter
+            tweet_ids,
+            files,
+            id_column=id_column,
+            ids_format=ids_format,
+            strict=strict,
+            reporter=reporter,
+            accept_suspicious=accept_suspicious_ids,
         )
-        result = gather(query, distinct, shared, concurrency, reporter)
+        result = gather(query, distinct, shared, connection, reporter, concurrency, max_duration)
+        if len(result.failed_tweet_ids) == len(result.tweet_ids) and not outputs.is_stream:
+            reporter.warn(f"no ID was answered: nothing was written to {output}")
+            raise _NothingToWrite
         outputs.write(result)
     report_outcomes(result, rejected, reporter)
+    return exit_code_of_result(result, rejected)
+
+
+class _NothingToWrite(Exception):  # noqa: N818 - no error: it leaves the files as they were
+    """The result has no values, for want of answers: what an earlier fetch wrote is worth more."""
+
+
+def _outputs(
+    output: str, format_: str | None, query: Query, files: Sequence[str], *, wide: bool, observed_at: bool, excel: bool
+) -> Outputs | TableOutput:
+    if format_ == TABLE:
+        if observed_at or excel:
+            raise UsageError("--format table is for eyes: write csv or another format for --observed-at and --excel")
+        return TableOutput(output)
+    shape = TableShape(query.engagement_types if wide else (), has_observed_at=observed_at)
+    layout = TableLayout(output, format_, query.groupings, shape=shape, excel=excel, stream_format="json")
+    return Outputs(layout, query, files)
+
+
+def exit_code_of_result(result: EngagementResult, rejected: int) -> int:
+    """Return the exit code of a fetch that came to its end."""
+    kinds = {reason.kind for reason in result.failed_tweet_ids.values() if isinstance(reason, Failure)}
+    if kinds & {FailureKind.TIMEOUT, FailureKind.OUTAGE}:
+        return INCOMPLETE
     return SOME_FAILED if result.failed_tweet_ids or rejected else OK
 
 
@@ -141,16 +192,23 @@ def gather(
     query: Query,
     tweet_ids: Sequence[str],
     contract: Contract,
-    concurrency: int,
+    connection: Connection,
     reporter: Reporter,
+    concurrency: int,
+    max_duration_s: float | None = None,
 ) -> EngagementResult:
-    """Return the merged answers for all IDs.
+    """Return the merged answers for all IDs, or those that came within `max_duration_s`.
 
     Raise `Interrupted` if a signal came, after reporting what was done.
     """
     merger = Merger(query)
-    meter = ProgressMeter(len(tweet_ids), contract_per_minute([contract.limit]), time.monotonic)
+    meter = ProgressMeter(len(tweet_ids), contract_per_minute(contract.limits_of(query.endpoint.name)), time.monotonic)
     last: Progress = meter.progress(0)
+
+    async def take(answers: AnswerStream) -> None:
+        async for answer in answers:
+            meter.add(count_outcomes(answer, query.engagement_types))
+            merger.add(answer)
 
     async def run() -> None:
         client: EngagementClient | None = None
@@ -159,7 +217,7 @@ def gather(
             nonlocal last
             if client is not None:
                 status = client.status()
-                last = meter.progress(status.requests, status.waiting_s, status.waiting_for)
+                last = meter.progress(status.requests, status.waiting_s, status.waiting_for, trouble=status.trouble)
             return last
 
         reporter.event(
@@ -171,16 +229,17 @@ def gather(
         async with (
             reporter.watching(progress),
             contract.opened() as given,
-            EngagementClient(
-                contract.credentials, concurrency=concurrency, base_url=contract.base_url, **given
-            ) as opened,
+            EngagementClient(contract.credentials, concurrency=concurrency, **connection.reach, **given) as opened,
         ):
             client = opened
             try:
                 async with opened.stream(query, tweet_ids) as answers:
-                    async for answer in answers:
-                        meter.add(count_outcomes(answer, query.engagement_types))
-                        merger.add(answer)
+                    try:
+                        async with asyncio.timeout(max_duration_s):
+                            await take(answers)
+                    except TimeoutError:
+                        await answers.give_up(opened.why_timed_out(max_duration_s or 0.0))
+                        await take(answers)
             finally:
                 progress()
                 client = None
@@ -193,6 +252,10 @@ def gather(
             f"interrupted: {last.ids_done:,} of {last.ids_total:,} IDs were answered for, with "
             f"{count(last.requests, 'request')}; nothing was written"
         )
+        if requests_for(query, last.ids_total) >= _MANY:
+            reporter.note(
+                "to keep what is answered and go on after a stop, make it a job: engagement backfill run JOB ..."
+            )
         raise
     reporter.event("progress", **progress_event(last))
     reporter.note(f"{count(last.ids_total, 'ID')} · {count(last.requests, 'request')} · {duration(last.elapsed_s)}")
@@ -202,65 +265,6 @@ def gather(
 def requests_for(query: Query, ids: int) -> int:
     """How many requests so many distinct IDs take, when none has to be asked twice."""
     return -(-ids // query.endpoint.ids_per_request) * len(query.spans())
-
-
-class Outputs:
-    """The files of one result: opened before the first request, whole at the end or not there.
-
-    Raises `UsageError` where the format cannot hold the groupings, or a folder is missing.
-    """
-
-    def __init__(self, output: str, format_: str | None, groupings: Sequence[str]) -> None:
-        suffix = Path(output).suffix.removeprefix(".").lower()
-        self.format = format_ or (suffix if suffix in FORMATS else "json")
-        if self.format not in FORMATS:
-            raise UsageError(f"unknown format {self.format!r}: one of {', '.join(FORMATS)}")
-        self._groupings = groupings
-        if self.format != "json" and len(groupings) > 1 and _PLACE not in output:
-            raise UsageError(
-                f"{self.format} holds one grouping, and there are {len(groupings)}: write {_PLACE} into --output, as "
-                f"{_PLACE}.{self.format}, for a file of each; or take --format json"
-            )
-        if self.format == "parquet":
-            try:
-                import pyarrow  # noqa: F401 - before the first request, not after the last
-            except ImportError:
-                raise UsageError("Parquet needs pyarrow: pip install 'engagement-async[arrow]'") from None
-            if output == "-" and sys.stdout.isatty():
-                raise UsageError("Parquet is no text for a terminal: name a file with --output")
-        if self.format == "json" and _PLACE in output:
-            raise UsageError(f"json holds all groupings in one file: leave {_PLACE} out of --output")
-        bad = [name for name in groupings if _PLACE in output and (name != os.path.basename(name) or name[0] == ".")]
-        if bad:
-            raise UsageError(f"the grouping {bad[0]!r} cannot be part of a file's name: name it otherwise")
-        self._paths = {name: output.replace(_PLACE, name) for name in groupings if self.format != "json"}
-        self._paths = self._paths or {"": output}
-        self._files: dict[str, BinaryIO] = {}
-        self._open = ExitStack()
-
-    def __enter__(self) -> Outputs:
-        with ExitStack() as stack:
-            for name, path in self._paths.items():
-                self._files[name] = stack.enter_context(output_stream(1) if path == "-" else atomic_file(path))
-            self._open = stack.pop_all()
-        return self
-
-    def __exit__(self, *raised: object) -> bool | None:
-        return self._open.__exit__(*raised)  # type: ignore[arg-type]
-
-    def write(self, result: EngagementResult) -> None:
-        """Write the result; the files are in place when the block ends."""
-        for name, file in self._files.items():
-            if self.format == "json":
-                indent = orjson.OPT_INDENT_2 if file.isatty() else 0
-                file.write(orjson.dumps(result.to_response(), option=orjson.OPT_APPEND_NEWLINE | indent))
-            elif self.format == "jsonl":
-                write_jsonl(file, result.rows(name))
-            elif self.format == "csv":
-                write_csv(file, result.rows(name), result.columns(name))
-            else:
-                write_parquet(file, [result.to_arrow(name)])
-            file.flush()
 
 
 def report_outcomes(result: EngagementResult, rejected: int, reporter: Reporter) -> None:
@@ -273,7 +277,7 @@ def report_outcomes(result: EngagementResult, rejected: int, reporter: Reporter)
         forbidden=result.forbidden_tweet_ids,
         unsupported=result.unsupported_tweet_ids,
         failed=result.failed_tweet_ids,
-        exit_code=SOME_FAILED if result.failed_tweet_ids or rejected else OK,
+        exit_code=exit_code_of_result(result, rejected),
     )
     reporter.counts(outcomes)
     for metric, ids in result.unsupported_tweet_ids.items():

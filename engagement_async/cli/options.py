@@ -9,14 +9,20 @@ import click
 
 from engagement_async._core.endpoints import ENDPOINTS, Endpoint
 from engagement_async._core.query import FULL_ORDERS, Query
+from engagement_async._export.layout import FORMATS
 from engagement_async._ids import reading
+from engagement_async.cli.completion import complete_files, complete_group_by, complete_metrics
+from engagement_async.cli.inputs import LISTED_REJECTS, InputReporter, id_chunks
 from engagement_async.cli.report import Reporter
 from engagement_async.errors import UsageError
 
 __all__ = [
+    "LISTED_REJECTS",
+    "QueryCommand",
     "all_of",
     "contract_options",
     "endpoint_argument",
+    "format_options",
     "id_options",
     "make_query",
     "query_options",
@@ -25,9 +31,6 @@ __all__ = [
 ]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-
-LISTED_REJECTS = 5
-"""Rejected lines that are reported one by one; of the others, only the count."""
 
 
 def all_of(*decorators: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
@@ -41,6 +44,24 @@ def all_of(*decorators: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
     return decorate
 
 
+class QueryCommand(click.Command):
+    """A command whose help ends with the metrics and the `group_by` values of each endpoint."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write them."""
+        for title, names_of in (
+            ("Metrics (* also with a Bearer token)", _marked_metrics),
+            ("Items of --group-by", lambda endpoint: list(endpoint.group_by)),
+        ):
+            with formatter.section(title):
+                formatter.write_dl([(name, ", ".join(names_of(endpoint))) for name, endpoint in ENDPOINTS.items()])
+        super().format_epilog(ctx, formatter)
+
+
+def _marked_metrics(endpoint: Endpoint) -> list[str]:
+    return [f"{metric}*" if metric in endpoint.public_metrics else metric for metric in endpoint.metrics]
+
+
 endpoint_argument = click.argument("endpoint", type=click.Choice(list(ENDPOINTS)))
 
 id_options = all_of(
@@ -48,14 +69,22 @@ id_options = all_of(
         "--ids",
         "files",
         multiple=True,
-        metavar="FILE|-",
-        help="File with Tweet IDs: text (one per line), CSV, JSONL or Parquet, also .gz or .zst; - is stdin. Repeatable.",
+        metavar="FILE|DIR|-",
+        shell_complete=complete_files,
+        help="Tweet IDs in text, CSV, JSON, Parquet or Arrow, also compressed, or Tweets in JSON; - is stdin. Repeatable.",
     ),
     click.option(
-        "--id-column", metavar="NAME", help="Column of the IDs, unless it is tweet_id, id_str, id or the only one."
+        "--id-column",
+        metavar="NAME|N",
+        help="Column of the IDs, by name or number, unless it is tweet_id, Post id, id_str, id or the like.",
     ),
     click.option(
-        "--ids-format", type=click.Choice(reading.FORMATS), help="Format of the files. Default: by their suffix."
+        "--ids-format", type=click.Choice(reading.FORMATS), help="Format of the files. Default: as they look."
+    ),
+    click.option(
+        "--accept-suspicious-ids",
+        is_flag=True,
+        help="Go on with IDs that look like row numbers, or as if a spreadsheet had rounded them.",
     ),
 )
 
@@ -64,12 +93,14 @@ query_options = all_of(
         "--metrics",
         multiple=True,
         metavar="A,B",
-        help="Engagement types. Default: all that the endpoint and the credentials allow.",
+        shell_complete=complete_metrics,
+        help="Engagement types, listed below. Default: all that the endpoint and the credentials allow.",
     ),
     click.option(
         "--group-by",
         multiple=True,
         metavar="[NAME=]A,B",
+        shell_complete=complete_group_by,
         help="A grouping, in nesting order; up to three. Default: tweet.id,engagement.type and, where there are any, "
         "engagement.day,engagement.hour.",
     ),
@@ -94,7 +125,33 @@ contract_options = all_of(
         metavar="S",
         help="Length of the rate-limit window in seconds.",
     ),
+    click.option(
+        "--limit",
+        "limits",
+        multiple=True,
+        metavar="[ENDPOINT=]N/TIME",
+        help="A rate limit beside --requests-per-minute, or instead of it: 20/s, 1000/15min, or for one endpoint "
+        "28hr=100/min. Repeatable. Also ENGAGEMENT_LIMITS, with commas.",
+    ),
 )
+
+
+def format_options(*more_formats: str) -> Callable[[_Command], _Command]:
+    """Return the options that say how results are written, with more formats than those of files."""
+    return all_of(
+        click.option(
+            "--format",
+            "format_",
+            type=click.Choice([*FORMATS, *more_formats]),
+            help="Default: by the suffix, which must be known; json on stdout, parquet in directories.",
+        ),
+        click.option("--wide", is_flag=True, help="One row per Tweet (day, hour), and a column per metric."),
+        click.option(
+            "--observed-at", is_flag=True, help="Add a column: when the response with the value was received."
+        ),
+        click.option("--excel", is_flag=True, help="CSV whose Tweet IDs Excel does not round."),
+    )
+
 
 report_options = all_of(
     click.option(
@@ -144,35 +201,16 @@ def read_distinct(
     ids_format: str | None,
     strict: bool,
     reporter: Reporter,
+    accept_suspicious: bool = False,
 ) -> tuple[list[str], int]:
     """Return the distinct IDs of the arguments and the files, in input order, and how many lines were not IDs.
 
     Raise `UsageError` for a bad argument, and with `strict` for a bad line; otherwise bad lines are reported.
     """
-    for tweet_id in given:
-        reason = reading.why_not_an_id(tweet_id)
-        if reason:
-            raise UsageError(f"{tweet_id[:80]!r} {reason}")
-    if not given and not files:
-        raise UsageError("which Tweets? Give IDs as arguments, --ids FILE, or --ids - for stdin")
-    rejected = 0
-
-    def told(reject: reading.Reject) -> None:
-        nonlocal rejected
-        rejected += 1
-        reporter.rejected(reject, show=rejected <= LISTED_REJECTS)
-
-    distinct = dict.fromkeys(given)
-    for chunk in reading.read_id_chunks(
-        files,
-        id_column=id_column,
-        format=ids_format,
-        on_reject=None if strict else told,
-        on_warning=reporter.warn,
-    ):
+    heard = InputReporter(reporter, accepts_suspicious=accept_suspicious)
+    distinct: dict[str, None] = {}
+    for chunk in id_chunks(given, files, heard, id_column=id_column, ids_format=ids_format, strict=strict):
         distinct.update(dict.fromkeys(chunk))
-    if rejected > LISTED_REJECTS:
-        reporter.note(f"and {rejected - LISTED_REJECTS:,} more lines are not Tweet IDs")
     if not distinct:
         raise UsageError(f"there is no Tweet ID in {' or '.join(files)}")
-    return list(distinct), rejected
+    return list(distinct), heard.rejected

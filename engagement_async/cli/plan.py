@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from math import ceil
@@ -16,10 +16,12 @@ import orjson
 from engagement_async._core.endpoints import ENDPOINTS
 from engagement_async._core.query import Query
 from engagement_async._core.rate_limit import RateLimit
-from engagement_async._ids import reading
 from engagement_async.cli import options
 from engagement_async.cli.app import Session
 from engagement_async.cli.config import Settings
+from engagement_async.cli.connection import profile_option
+from engagement_async.cli.exit_codes import OK, SOME_FAILED
+from engagement_async.cli.inputs import InputReporter, id_chunks
 from engagement_async.cli.progress import duration
 from engagement_async.cli.report import Reporter
 from engagement_async.errors import UsageError
@@ -119,65 +121,76 @@ def _hours(query: Query) -> int:
     return max(1, ceil((last - first).total_seconds() / 3600))
 
 
-@click.command()
+@click.command(cls=options.QueryCommand)
 @options.endpoint_argument
+@click.argument("tweet_ids", nargs=-1, metavar="[ID]...")
 @options.id_options
 @options.query_options
 @options.contract_options
+@profile_option
 @click.option("--json", "as_json", is_flag=True, help="Write the plan as one JSON object to stdout.")
 @click.pass_obj
 def plan(
     session: Session,
     endpoint: str,
+    tweet_ids: tuple[str, ...],
     files: tuple[str, ...],
     id_column: str | None,
     ids_format: str | None,
+    accept_suspicious_ids: bool,
     metrics: tuple[str, ...],
     group_by: tuple[str, ...],
     start: str | None,
     end: str | None,
     requests_per_minute: int | None,
     period: float,
+    limits: tuple[str, ...],
     as_json: bool,
-) -> None:
+) -> int:
     """Show what a fetch of these IDs from ENDPOINT would take. Sends no request, and needs no credentials.
 
     \b
     engagement plan totals --ids mine.csv --requests-per-minute 300
+
+    Exit codes: 0 every line holds an ID, 2 usage, or an input that cannot be read, 3 some lines were not IDs.
     """
     reporter = Reporter.of(session, as_json=as_json, quiet=False)
-    limit = Settings.load(os.environ).rate_limit(requests_per_minute, period)
+    settings = Settings.load(os.environ, session.flags.get("profile"))
+    of_contract = settings.rate_limits(requests_per_minute, period, limits)
+    limit = _slowest([each for each in of_contract if each.endpoint in (None, endpoint)], endpoint)
     query = options.make_query(ENDPOINTS[endpoint], metrics=metrics, group_by=group_by, start=start, end=end)
-    if not files:
-        raise UsageError("which Tweets? Give --ids FILE, or --ids - for stdin")
-    ids_read = rejected = 0
+    ids_read = 0
     distinct = Distinct()
-
-    def told(reject: reading.Reject) -> None:
-        nonlocal rejected
-        rejected += 1
-        reporter.rejected(reject, show=rejected <= options.LISTED_REJECTS)
-
-    for chunk in reading.read_id_chunks(
-        files, id_column=id_column, format=ids_format, on_reject=told, on_warning=reporter.warn
-    ):
+    heard = InputReporter(reporter, accepts_suspicious=accept_suspicious_ids)
+    for chunk in id_chunks(tweet_ids, files, heard, id_column=id_column, ids_format=ids_format):
         ids_read += len(chunk)
         distinct.update(chunk)
+    if not ids_read:
+        raise UsageError(f"there is no Tweet ID in {' or '.join(files)}")
+    rejected = heard.rejected
     made = make_plan(query, ids_read=ids_read, rejected=rejected, unique_ids=distinct.count(), limit=limit)
     if as_json:
         click.echo(orjson.dumps(asdict(made)))
-        return
-    of_contract = f"{limit.requests:,} requests in {limit.period:g} s"
+        return SOME_FAILED if rejected else OK
+    rate = f"{limit.requests:,} requests in {limit.period:g} s"
     for name, value in (
         ("lines read", f"{made.ids_read + made.rejected:,}"),
         ("rejected", f"{made.rejected:,}"),
         ("duplicates", f"{made.duplicates:,}"),
         ("unique IDs", f"{made.unique_ids:,}"),
         ("requests", f"{made.requests:,}  ({made.ids_per_request} IDs each)"),
-        ("time", f"{duration(made.seconds)}  (at {of_contract}, without retries)"),
+        ("time", f"{duration(made.seconds)}  (at {rate}, without retries)"),
         ("answers", f"about {_size(made.bytes_of_answers)}  (values of 4 digits; compressed, a fifth or less)"),
     ):
         click.echo(f"{name:<12}{value}")
+    return SOME_FAILED if rejected else OK
+
+
+def _slowest(limits: Sequence[RateLimit], endpoint: str) -> RateLimit:
+    """Return the limit that a long run is as fast as."""
+    if not limits:
+        raise UsageError(f"--limit has none for {endpoint}: add what the contract says of it, as --limit 300/min")
+    return min(limits, key=lambda limit: limit.requests / limit.period)
 
 
 def _size(count: float) -> str:

@@ -28,10 +28,11 @@ def rate_text(now: Progress) -> str:
 
 
 def waiting_text(now: Progress) -> str:
-    """Return what the run waits for, or nothing."""
-    if now.waiting_for is None or now.waiting_s < 1:
-        return ""
-    return f"waiting {duration(now.waiting_s)} for {now.waiting_for.text}"
+    """Return what the run waits for, and why nothing is answered, or nothing."""
+    waiting = ""
+    if now.waiting_for is not None and now.waiting_s >= 1:
+        waiting = f"waiting {duration(now.waiting_s)} for {now.waiting_for.text}"
+    return " · ".join(text for text in (waiting, now.trouble) if text)
 
 
 def progress_event(now: Progress) -> dict[str, object]:
@@ -48,6 +49,7 @@ def progress_event(now: Progress) -> dict[str, object]:
         "failed": now.outcomes.failed,
         "waiting_s": now.waiting_s,
         "waiting_for": now.waiting_for,
+        "trouble": now.trouble,
     }
     return {name: round(value, 1) if isinstance(value, float) else value for name, value in fields.items()}
 

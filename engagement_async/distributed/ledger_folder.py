@@ -12,6 +12,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
+from contextlib import suppress
 from pathlib import Path
 
 from engagement_async._core.shared_block import SLOTS, block_bytes
@@ -42,6 +44,7 @@ class OpenFile:
         self._is_open = True
         self._half = 0
         try:
+            _check_lockable(self._number)
             self._reserve_room(HEAD + 2 * block_bytes())
         except OSError:
             self.close()
@@ -49,6 +52,9 @@ class OpenFile:
 
     def _reserve_room(self, size: int) -> None:
         """See now whether the disk has room, and not when a request was granted. Who has the lock has seen to it already."""
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        if most != resource.RLIM_INFINITY and most < size:  # which no waiting changes
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         if os.fstat(self._number).st_size >= size or not hasattr(os, "posix_fallocate") or not self.lock():
             return
         try:
@@ -141,6 +147,13 @@ class OpenFile:
     def __del__(self) -> None:
         if getattr(self, "_is_open", False):
             self.close()
+
+
+def _check_lockable(descriptor: int) -> None:
+    """Raise `OSError` on a file system that locks nothing; another process's lock is none of its business."""
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def make_private_folder(path: Path) -> None:

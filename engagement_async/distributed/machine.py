@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from engagement_async._core.rate_limit import Ledger, RateLimit
 from engagement_async._engine.scheduler import Lane, LaneScheduler
-from engagement_async.config import DEFAULT_BASE_URL, checked_base_url
+from engagement_async.config import DEFAULT_BASE_URL, parsed_base_url
 from engagement_async.credentials import Credentials
 from engagement_async.distributed.boot import boot_clock
 from engagement_async.distributed.ledger_file import HEARTBEAT_S, LedgerFile
@@ -99,7 +99,7 @@ class MachineScheduler(LaneScheduler):
             )
         if credentials is not None and getattr(credentials, "fingerprint", None) is None:
             raise UsageError("these credentials do not say whose they are: name the contract with contract=...")
-        host = checked_base_url(base_url).authority
+        host = parsed_base_url(base_url).authority
         limits = Ledger(limits if isinstance(limits, Sequence) else [limits]).limits
         self._file = LedgerFile(limits, quarantine_s=quarantine_s, clock=clock, wall_clock=wall_clock)
         super().__init__(self._file, quarantine_s=quarantine_s, clock=clock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def shuffled(value: Any, draw: random.Random) -> Any:
 
 
 def answered(query: Query, number: int, ids: tuple[str, ...], draw: random.Random) -> Answer:
-    """Return an answer whose values follow from its IDs, and whose order from `draw`."""
+    """Return an answer whose values follow from its IDs, and whose order and instants from `draw`."""
     keys: dict[str, tuple[str, ...]] = {
         "tweet.id": ids[1:-1],
         "engagement.type": query.engagement_types,
@@ -111,7 +112,17 @@ def answered(query: Query, number: int, ids: tuple[str, ...], draw: random.Rando
         }
 
     groupings = {name: shuffled(nested(group_by, 7), draw) for name, group_by in query.groupings.items()}
-    return Answer(number, ids, groupings, unavailable_tweet_ids=ids[:1], failed_tweet_ids={ids[-1]: "missing"})
+    at = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(seconds=draw.random() * 1e6)
+    later = {i: at + timedelta(hours=draw.randrange(1, 99)) for i in draw.sample(ids, draw.randrange(3))}
+    return Answer(
+        number,
+        ids,
+        groupings,
+        unavailable_tweet_ids=ids[:1],
+        failed_tweet_ids={ids[-1]: "missing"},
+        observed_at=at,
+        observed_later=later,
+    )
 
 
 def merged(folder: JobDirectory) -> EngagementResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from engagement_async.cli.app import Group
 from engagement_async.cli.backfill.export import export
 from engagement_async.cli.backfill.report import report
 from engagement_async.cli.backfill.retry_failed import retry_failed
@@ -14,7 +15,7 @@ from engagement_async.cli.backfill.verify import verify
 __all__ = ["backfill"]
 
 
-@click.group()
+@click.group(cls=Group)
 def backfill() -> None:
     """Fetch millions of Tweets, in as many runs as it takes.
 

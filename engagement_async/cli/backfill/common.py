@@ -1,8 +1,7 @@
-"""What the subcommands share: the job's argument, errors as exit codes, spans of time."""
+"""What the subcommands share: the job's argument, errors as exit codes."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from engagement_async._progress import Progress, RunOutcome
+from engagement_async.backfill.totals import JobTotals
+from engagement_async.cli.completion import complete_folders
 from engagement_async.cli.exit_codes import (
     CORRUPT,
     INCOMPLETE,
@@ -30,7 +31,7 @@ from engagement_async.errors import (
     OtherJobError,
 )
 
-__all__ = ["exit_code_of_job", "job_argument", "job_errors", "json_option", "outcome_counts", "seconds", "text_of"]
+__all__ = ["exit_code_of_job", "job_argument", "job_errors", "json_option", "outcome_counts", "text_of"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -41,9 +42,8 @@ _CODES: tuple[tuple[type[JobError], int], ...] = (
     (JobDiskError, RESOURCE),
     (JobIncompleteError, INCOMPLETE),
 )
-_UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
-job_argument = click.argument("job", type=click.Path(path_type=Path))
+job_argument = click.argument("job", type=click.Path(path_type=Path), shell_complete=complete_folders)
 json_option = click.option("--json", "as_json", is_flag=True, help="Write one JSON object to stdout.")
 
 
@@ -61,16 +61,6 @@ def job_errors(command: _Command) -> _Command:
     return wrapped  # type: ignore[return-value]
 
 
-def seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    """Return the seconds of `90`, `90s`, `30m`, `2h` or `1d`."""
-    if value is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]*)", value.strip())
-    if match is None or match[2] not in _UNITS or not float(match[1]):
-        raise click.BadParameter(f"{value!r} is no time: write 90, 90s, 30m, 2h or 1d")
-    return float(match[1]) * _UNITS[match[2]]
-
-
 def exit_code_of_job(progress: Progress) -> int:
     """Return the exit code of a run that ended."""
     if progress.pending or progress.outcome is not RunOutcome.DONE:
@@ -78,9 +68,9 @@ def exit_code_of_job(progress: Progress) -> int:
     return SOME_FAILED if progress.outcomes.failed or progress.rejected else OK
 
 
-def outcome_counts(progress: Progress) -> dict[str, int]:
+def outcome_counts(found: Progress | JobTotals) -> dict[str, int]:
     """Return where the IDs and the lines of a job are: the same words in events, status and texts."""
-    return {**progress.outcomes._asdict(), "pending": progress.pending, "rejected": progress.rejected}
+    return {**found.outcomes._asdict(), "pending": found.pending, "rejected": found.rejected}
 
 
 def text_of(path: Path) -> str:

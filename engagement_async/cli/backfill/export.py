@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from engagement_async._export.layout import FORMATS
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.exporter import PART_IDS, Exporter
 from engagement_async.cli import options
 from engagement_async.cli.app import Session
-from engagement_async.cli.backfill.common import job_argument, job_errors, text_of
+from engagement_async.cli.backfill.common import job_argument, job_errors, outcome_counts, text_of
+from engagement_async.cli.completion import complete_files
 from engagement_async.cli.exit_codes import OK
 from engagement_async.cli.report import Reporter
 
@@ -20,10 +20,20 @@ __all__ = ["export"]
 
 @click.command()
 @job_argument
-@click.option("--output", "-o", required=True, metavar="FILE|DIR/|-", help="A file, or a directory of parts.")
-@click.option("--format", "format_", type=click.Choice(FORMATS), help="Default: by the suffix; parquet for parts.")
 @click.option(
-    "--outcomes", metavar="FILE", help="Also write every ID that lacks values, and why: .csv, .jsonl, .parquet."
+    "--output",
+    "-o",
+    required=True,
+    metavar="FILE|DIR/|-",
+    shell_complete=complete_files,
+    help="A file, or a directory of parts.",
+)
+@options.format_options()
+@click.option(
+    "--outcomes",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="Also write every ID that lacks values, and why: .csv, .jsonl, .parquet ...",
 )
 @click.option("--partial", is_flag=True, help="Export what an incomplete job has so far.")
 @click.option("--follow", is_flag=True, help="Write parts as they become complete, until the job is done.")
@@ -36,6 +46,9 @@ def export(
     job: Path,
     output: str,
     format_: str | None,
+    wide: bool,
+    observed_at: bool,
+    excel: bool,
     outcomes: str | None,
     partial: bool,
     follow: bool,
@@ -49,7 +62,7 @@ def export(
     engagement backfill export jobs/may --output may.parquet --outcomes gone.csv
     engagement backfill export jobs/may --output parts/ --format jsonl --follow
 
-    {grouping} in the name writes one file per grouping; DuckDB and JSON have all of them.
+    {grouping} in the name writes one file per grouping; DuckDB, Excel and JSON have all of them.
     """
     reporter = Reporter.of(session, as_json=as_json, quiet=quiet)
     reporter.context["job"] = text_of(job)
@@ -62,6 +75,9 @@ def export(
         JobDirectory(job),
         output,
         format=format_,
+        wide=wide,
+        observed_at=observed_at,
+        excel=excel,
         outcomes=outcomes,
         partial=partial,
         part_ids=part_ids,
@@ -71,7 +87,6 @@ def export(
         ),
     )
     done = exporter.follow() if follow else exporter.export()
-    reporter.event("finished", files=done.files, answered=done.answered, pending=done.pending, exit_code=OK)
     if done.pending:
         reporter.warn(f"{done.pending:,} IDs are still to be asked: this export is not the whole job")
     if done.windows is not None:
@@ -79,3 +94,4 @@ def export(
             f"the answers are of different hours, those that begin at {done.windows[0]} to those at {done.windows[1]}: "
             "sums over Tweets mix them"
         )
+    reporter.event("finished", files=done.files, outcomes=outcome_counts(done.totals), exit_code=OK)

@@ -8,13 +8,13 @@ from typing import Any
 import click
 
 from engagement_async._core.endpoints import ENDPOINTS
-from engagement_async._ids.reading import Reject
 from engagement_async.backfill.create import CreateJob, StartResult
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.inputs import FileSource
 from engagement_async.cli import options
 from engagement_async.cli.backfill.common import job_argument, job_errors, text_of
 from engagement_async.cli.backfill.run_command import RunCommand, run_options
+from engagement_async.cli.inputs import InputReporter
 from engagement_async.cli.progress import count
 from engagement_async.cli.report import Reporter
 from engagement_async.client import check_query
@@ -23,7 +23,7 @@ from engagement_async.errors import UsageError
 __all__ = ["run"]
 
 
-@click.command()
+@click.command(cls=options.QueryCommand)
 @job_argument
 @click.argument("endpoint", type=click.Choice(list(ENDPOINTS)), required=False)
 @options.id_options
@@ -41,6 +41,7 @@ def run(
     files: tuple[str, ...],
     id_column: str | None,
     ids_format: str | None,
+    accept_suspicious_ids: bool,
     metrics: tuple[str, ...],
     group_by: tuple[str, ...],
     start: str | None,
@@ -74,24 +75,33 @@ def run(
         check_query(query, command.credentials)
     elif metrics or group_by or start or end:
         raise UsageError("which endpoint? Name it after JOB, or leave out what it is to be asked")
-    rejects = 0
-
-    def on_reject(reject: Reject) -> None:
-        nonlocal rejects
-        rejects += 1
-        reporter.rejected(reject, show=rejects <= options.LISTED_REJECTS)
-
-    source = FileSource(files, id_column=id_column, format=ids_format, strict=strict, on_warning=reporter.warn)
+    if not directory.is_started and (query is None or not files):
+        raise UsageError(
+            f"{text_of(job)}: no job was started here: name an endpoint and IDs, as in "
+            f"`engagement backfill run {text_of(job)} totals --ids mine.csv`"
+        )
+    if extend and not files:
+        raise UsageError("--extend: by which Tweets? Give --ids")
+    heard = InputReporter(reporter, accepts_suspicious=accept_suspicious_ids)
+    source = FileSource(
+        files,
+        id_column=id_column,
+        format=ids_format,
+        strict=strict,
+        on_warning=heard.on_warning,
+        on_input=heard.on_input,
+    )
     create = CreateJob(
         directory,
         query,
         source if files else None,
         extend=extend,
         options=command.remembered,
-        on_reject=on_reject,
+        on_reject=heard.on_reject,
         on_read=lambda ids: reporter.now_and_then("reading", f"reading: {ids:,} IDs so far", ids_read=ids),
     )
     started = create()
+    heard.finish()
     _report_start(reporter, directory, started)
     return command(started.totals, started.runs)
 

@@ -18,20 +18,24 @@ from engagement_async.backfill.runner import DRAIN_S
 from engagement_async.backfill.totals import JobTotals
 from engagement_async.backfill.until_done import UntilDone
 from engagement_async.cli import options
-from engagement_async.cli.backfill.common import exit_code_of_job, outcome_counts, seconds, text_of
+from engagement_async.cli.app import Session
+from engagement_async.cli.backfill.common import exit_code_of_job, outcome_counts, text_of
 from engagement_async.cli.config import Auth, Settings
+from engagement_async.cli.connection import Connection, connection_options
 from engagement_async.cli.contract import Contract, Given, scheduler_options
 from engagement_async.cli.exit_codes import Interrupted
+from engagement_async.cli.logs import log_options, logging_as
 from engagement_async.cli.progress import count, duration
 from engagement_async.cli.report import Mode, Reporter
 from engagement_async.cli.signals import run_async
-from engagement_async.config import DEFAULT_BASE_URL, DEFAULT_CONCURRENCY, checked_base_url
+from engagement_async.cli.units import seconds
+from engagement_async.config import DEFAULT_CONCURRENCY
 from engagement_async.errors import EngagementError, UsageError
 
 __all__ = ["RunCommand", "run_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_REMEMBERED = ("requests_per_minute", "period", "concurrency", "auth")
+_REMEMBERED = ("requests_per_minute", "period", "limits", "concurrency", "auth")
 """Flags that stay in force when they are omitted later. Never where credentials are sent: a directory may be a gift."""
 _WHY_NOT_DONE = {
     RunOutcome.MAX_REQUESTS: "the requests of --max-requests are used up",
@@ -51,6 +55,7 @@ def run_options(command: _Command) -> _Command:
                 "--concurrency", type=click.IntRange(1, 1000), metavar="N", help="Maximum requests in flight [16]."
             ),
             click.option("--base-url", metavar="URL", help="Address of the API. Also ENGAGEMENT_BASE_URL."),
+            connection_options,
             click.option(
                 "--auth", type=click.Choice(["oauth1", "bearer"]), help="Which credentials to use if both are set."
             ),
@@ -61,13 +66,14 @@ def run_options(command: _Command) -> _Command:
                 help="Stop gracefully after N requests of this run.",
             ),
             click.option(
-                "--max-duration", callback=seconds, metavar="TIME", help="Stop gracefully after 90s, 30m, 2h or 1d."
+                "--max-duration", callback=seconds, metavar="TIME", help="Stop gracefully after 90s, 30m, 2h or 1h30m."
             ),
             click.option(
                 "--until-done",
                 is_flag=True,
                 help="Run again after a growing pause if the API does not answer or the disk is full.",
             ),
+            log_options,
             options.report_options,
         )
     ):
@@ -105,18 +111,19 @@ class RunCommand:
         }
         self.remembered = {name: given[name] for name in _REMEMBERED if name in given}
         """Flags for the job to remember."""
-        settings = Settings.load(os.environ)
+        session_flags = ctx.obj.flags
+        settings = Settings.load(os.environ, session_flags.get("profile"))
         known = {**directory.options(), **given}
         auth: Auth | None = known.get("auth")
         self.credentials = settings.credentials(auth)
         self._concurrency: int = known.get("concurrency", DEFAULT_CONCURRENCY)
-        base_url = given.get("base_url") or settings.base_url or DEFAULT_BASE_URL
-        checked_base_url(base_url)
+        self._session: Session = ctx.obj
+        self._connection = Connection.of(settings, session_flags, os.environ, given.get("base_url"))
         self._contract = Contract.of(
             settings,
-            settings.rate_limit(known.get("requests_per_minute"), known.get("period", 60.0)),
+            settings.rate_limits(known.get("requests_per_minute"), known.get("period", 60.0), known.get("limits", ())),
             self.credentials,
-            base_url,
+            self._connection.base_url,
             scheduler=given.get("scheduler"),
             contract=given.get("contract"),
             allow_plaintext_redis=given.get("allow_plaintext_redis", False),
@@ -125,7 +132,7 @@ class RunCommand:
     def __call__(self, totals: JobTotals, runs: int) -> int:
         """Run the job; return the exit code. `totals` and `runs` are those before it."""
         job = BackfillJob(self._directory.path)
-        meter = ProgressMeter(totals.ids, contract_per_minute([self._contract.limit]), time.monotonic)
+        meter = ProgressMeter(totals.ids, contract_per_minute(self._contract.limits), time.monotonic)
         meter.outcomes, meter.rejected = totals.outcomes, totals.rejected
         last = meter.progress(0)
         stopped: Progress | None = None
@@ -156,7 +163,8 @@ class RunCommand:
                     raise
 
         try:
-            progress = run_async(main)
+            with logging_as(self._session):
+                progress = run_async(main)
         except Interrupted as interrupted:
             progress = stopped or last
             if progress.outcome is not RunOutcome.DONE:
@@ -191,7 +199,7 @@ class RunCommand:
                     on_progress=on_progress,
                     progress_interval_s=0.2 if self._reporter.mode is Mode.TERMINAL else 1.0,
                     concurrency=self._concurrency,
-                    base_url=self._contract.base_url,
+                    **self._connection.reach,
                     **contract,
                 )
             except EngagementError as error:

@@ -1,10 +1,14 @@
-"""An answer's time is that of its windows together."""
+"""An answer's time is that of its windows together, and each ID knows when it was answered."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from engagement_async import Answer, Window
+from engagement_async._core.answer import merge_observations
 
 MIDNIGHT = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -21,3 +25,31 @@ def test_several_windows_are_one_span() -> None:
     answer = Answer(0, ("20",), windows=windows)
 
     assert (answer.start, answer.end) == (MIDNIGHT, MIDNIGHT + 3 * HOUR)
+
+
+def test_each_id_knows_when_it_was_answered() -> None:
+    answer = Answer(0, ("20", "21", "22"), observed_at=MIDNIGHT, observed_later={"21": MIDNIGHT + HOUR})
+    answer.failed_tweet_ids = {"22": "no"}
+
+    assert [answer.observed_at_of(i) for i in answer.tweet_ids] == [MIDNIGHT, MIDNIGHT + HOUR, None]
+    assert answer.observation.last_at == MIDNIGHT + HOUR
+    assert Answer(0, ("20",)).observed_at_of("20") is None
+
+
+INSTANTS = st.none() | st.integers(0, 3).map(lambda n: MIDNIGHT + n * HOUR)
+PARTS = st.lists(st.tuples(st.lists(st.sampled_from("abcde"), unique=True), INSTANTS), max_size=4)
+
+
+@given(PARTS, st.permutations("abcde"))
+def test_what_is_made_of_several_answers_keeps_the_last_instant_of_each_id(
+    parts: list[tuple[list[str], datetime | None]], tweet_ids: list[str]
+) -> None:
+    answers = [Answer(0, tuple(ids), observed_at=at) for ids, at in parts]
+    whole = Answer(0, tuple(tweet_ids))
+    whole.observed_at, whole.observed_later = merge_observations(answers, tweet_ids)
+
+    expected = {i: max((at for ids, at in parts if at and i in ids), default=None) for i in tweet_ids}
+    known = [at for at in expected.values() if at is not None]
+    assert whole.observed_at == min(known, default=None)
+    assert all(whole.observed_at_of(i) == at for i, at in expected.items() if at is not None)
+    assert merge_observations([whole], tweet_ids) == (whole.observed_at, whole.observed_later) or len(known) < 5

@@ -107,7 +107,7 @@ def test_what_is_no_id_is_told_by_its_place(bad: object, told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ids", "told"), [("123", "one string"), (b"123", "one string"), (123, "is a int"), (None, "NoneType")]
+    ("ids", "told"), [("123", "one string"), (b"123", "one string"), (123, "is an int"), (None, "NoneType")]
 )
 def test_what_is_no_list_of_ids_is_refused(ids: object, told: str) -> None:
     with pytest.raises(UsageError, match=told):

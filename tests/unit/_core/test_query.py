@@ -58,7 +58,11 @@ def test_a_span_is_sent_as_it_was_given() -> None:
     [
         (TOTALS, {"engagement_types": []}, "engagement_types is empty: name at least one of impressions"),
         (TOTALS, {"engagement_types": "favorites"}, r"one string: write \['favorites'\]"),
-        (TOTALS, {"engagement_types": ["likes"]}, "totals has no metric 'likes': take engagement_types from"),
+        (
+            TOTALS,
+            {"engagement_types": ["likes"]},
+            r"totals has no metric 'likes' \(did you mean 'favorites'\?\): take engagement_types from",
+        ),
         (TOTALS, {"engagement_types": ["url_clicks"]}, "totals has no metric 'url_clicks'"),
         (LAST_28_HOURS, {"engagement_types": ["quote_tweets"]}, "28hr has no metric 'quote_tweets'"),
         (TOTALS, {"engagement_types": ["favorites", "favorites"]}, "names favorites twice"),

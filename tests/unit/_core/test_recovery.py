@@ -16,15 +16,18 @@ from hypothesis import strategies as st
 
 from engagement_async import TOTALS, Failure, Query, RateLimit
 from engagement_async._core.answer import Answer
+from engagement_async._core.batches import OwnedTweet
 from engagement_async._core.call_state import CallState, EndpointState
 from engagement_async._core.decisions import (
     Accept,
     Admission,
+    AwaitOwner,
     Decision,
     Fail,
     GiveUp,
     HoldAll,
     Probe,
+    Renew,
     Requeue,
     Resign,
     RetryIn,
@@ -34,7 +37,7 @@ from engagement_async._core.decisions import (
 )
 from engagement_async._core.parsing import ParsedResponse, ResponseParser
 from engagement_async._core.rate_headers import RateHeaders
-from engagement_async._core.recovery import admit, cancel, decide
+from engagement_async._core.recovery import admit, cancel, conclude, decide
 from engagement_async._core.refusals import RefusedIdsError
 from engagement_async._core.request import Outcome, Request
 from engagement_async.errors import (
@@ -81,10 +84,15 @@ ERRORS: dict[str, EngagementError] = {
     "402": AccessRefusedError(
         "the API refuses this account: Payment Required", status=402, texts=("Payment Required",)
     ),
+    "no access": AccessRefusedError("the API refuses this account: suspended", status=403, texts=("suspended",)),
+    "no credentials": AuthError("the credential store has no credentials for it"),
     "403 html": AccessRefusedError("the API refuses this account: HTTP 403", status=403),
     "404": ServerRefusedError("no Engagement API at this address", status=404),
     "bad request": RequestRefusedError("groupBys you have specified", status=400),
 }
+
+
+WITNESSES = [OwnedTweet(i) for i in "xyz"]
 
 
 class Play:
@@ -97,16 +105,23 @@ class Play:
         for n in range(others):
             self.endpoint.failure_rate.record(0)
             self.endpoint.record_answer(-1.0)
-            self.endpoint.answered_ids.append(f"known{n}"[:6])
+            self.endpoint.answered.append(OwnedTweet(f"known{n}"[:6]))
 
     def step(self, at: float, name: str, event: str) -> str:
-        request = self.requests.setdefault(name, Request(tuple(name), PARSER, len(self.requests)))
+        ids, _, owner = name.partition("@")
+        new = Request(tuple(ids), PARSER, len(self.requests), owner=owner or None)
+        request = self.requests.setdefault(name, new)
+        if event == "in flight":
+            state = self.call.owners.of(owner)
+            state.in_flight += 1
+            request.renewals = state.renewals
+            return "in flight"
         if event == "admit":
             return self.describe(admit(request, self.call, now=at))
         if event == "cancel":
             cancel(request, self.call)
             return "cancelled"
-        decision = decide(request, outcome(request, event), self.call, now=at, jitter=1.0, witnesses="xyz")
+        decision = decide(request, outcome(request, event), self.call, now=at, jitter=1.0, witnesses=WITNESSES)
         return self.describe(decision, at)
 
     def named(self, requests: tuple[Request, ...]) -> str:
@@ -123,6 +138,10 @@ class Play:
             case Probe(request):
                 self.requests["?"] = request
                 return f"probe {request.tweet_ids[0]}"
+            case AwaitOwner():
+                return "await owner"
+            case Renew(owner):
+                return f"renew {owner}"
             case GiveUp(failure):
                 return f"give up: {failure.kind}"
             case Accept(answers, follow_up):
@@ -178,7 +197,70 @@ def outcome(request: Request, event: str) -> Outcome:
     return Outcome(ERRORS[event])
 
 
+def twice_refused(owner: str, then: str = "fail a: credentials") -> list[Step]:
+    name = f"a@{owner}"
+    return [(0, name, "401", f"renew {owner}"), (0, name, "in flight", "in flight"), (0, name, "401", then)]
+
+
 TRACES = [
+    Trace(
+        "a 401 of one owner has the store asked again, and fails this owner alone",
+        [
+            (0, "ab@x", "in flight", "in flight"),
+            (0, "gh@x", "in flight", "in flight"),
+            (0, "ab@x", "401", "renew x"),
+            (0, "gh@x", "401", "retry in 0"),
+            (0, "ab@x", "in flight", "in flight"),
+            (1, "ab@x", "401", "fail ab: credentials"),
+            (1, "cd@x", "admit", "give up: credentials"),
+            (1, "ef@y", "admit", "send"),
+            (2, "ef@y", "ok", "accept"),
+        ],
+    ),
+    Trace(
+        "an owner whom the store does not know costs no request",
+        [(0, "ab@x", "no credentials", "fail ab: credentials"), (0, "cd@x", "admit", "give up: credentials")],
+    ),
+    Trace(
+        "until an owner was answered, two of its requests are in flight",
+        [
+            (0, "ab@x", "admit", "send"),
+            (0, "ab@x", "in flight", "in flight"),
+            (0, "cd@x", "admit", "send"),
+            (0, "cd@x", "in flight", "in flight"),
+            (0, "ef@x", "admit", "await owner"),
+            (0, "gh@y", "admit", "send"),
+            (1, "ab@x", "ok", "accept"),
+            (1, "ef@x", "admit", "send"),
+        ],
+    ),
+    Trace(
+        "an account that is refused twice fails with its owner; what the API says of the contract stops nobody alone",
+        [
+            (0, "ab@x", "no access", "retry in 0"),
+            (1, "cd@x", "no access", "fail cd: credentials"),
+            (2, "ab@x", "admit", "give up: credentials"),
+            (3, "ef@y", "ok", "accept"),
+        ],
+    ),
+    Trace(
+        "a wrong clock is corrected for all owners",
+        [(0, "ab@x", "401 at: 600 600", "resign 600"), (1, "ab@x", "ok", "accept")],
+    ),
+    Trace(
+        "twenty owners that fail alike before anybody is answered stop the run",
+        [
+            *[step for n in range(19) for step in twice_refused(str(n))],
+            *twice_refused("last", "stop: AuthError"),
+        ],
+    ),
+    Trace(
+        "twenty owners that fail among others that are answered do not",
+        [
+            (0, "b@good", "ok", "accept"),
+            *[step for n in range(21) for step in twice_refused(str(n))],
+        ],
+    ),
     Trace("an answer is accepted", [(0, "ab", "admit", "send"), (1, "ab", "ok", "accept")]),
     Trace(
         "a failed request is sent again after a backoff that doubles; the first disconnect at once",
@@ -488,3 +570,21 @@ def test_bisecting_finds_one_bad_id_in_at_most_16_more_requests_and_loses_none(
 
     assert requests <= 1 + 16
     assert sorted([*good, bad]) == sorted(ids)
+
+
+def test_a_call_whose_owners_all_failed_ends_with_their_error() -> None:
+    play = Play()
+    for owner in ("x", "y"):
+        for _, name, event, _ in twice_refused(owner):
+            play.step(0, name, event)
+
+    error = conclude(play.call)
+    assert isinstance(error, AuthError)
+    assert str(error) == "every owner fails alike; owner y: the credentials were refused"
+
+    play.step(2, "a@z", "ok")
+    assert conclude(play.call) is None
+
+
+def test_a_call_without_owners_ends_without_an_error() -> None:
+    assert conclude(Play().call) is None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from engagement_async._core.batches import OwnedTweet
 from engagement_async._core.refusal_detector import RefusalDetector, same_refusal
 from engagement_async.errors import APIError
 
@@ -23,11 +24,15 @@ def test_refusals_are_compared_without_their_request_ids(one: str, other: str, a
     assert same_refusal(refused(one)) != same_refusal(refused(one, 403))
 
 
+def tweets(ids: str) -> list[OwnedTweet]:
+    return [OwnedTweet(i) for i in ids]
+
+
 def suspecting() -> RefusalDetector:
     detector = RefusalDetector()
     for batch_number in range(3):
         assert not detector.is_suspecting
-        detector.record_refusal(refused("no"), batch_number, "abc")
+        detector.record_refusal(refused("no"), batch_number, tweets("abc"))
     return detector
 
 
@@ -35,7 +40,7 @@ def test_three_witnesses_that_are_refused_alike_convict_the_request() -> None:
     detector = suspecting()
 
     assert detector.is_suspecting
-    assert [detector.next_witness() for _ in range(3)] == ["a", "b", "c"]
+    assert [detector.next_witness() for _ in range(3)] == tweets("abc")
     assert [detector.convicts(refused("no")) for _ in range(3)] == [False, False, True]
 
 
@@ -46,7 +51,7 @@ def test_a_witness_that_is_answered_clears_the_request_and_doubles_the_patience(
 
     for batch_number in range(6):
         assert not detector.is_suspecting
-        detector.record_refusal(refused("no"), batch_number, "abc")
+        detector.record_refusal(refused("no"), batch_number, tweets("abc"))
     assert detector.is_suspecting
 
 
@@ -55,7 +60,7 @@ def test_parts_of_one_batch_raise_the_suspicion_later_than_batches() -> None:
 
     for _ in range(5):
         assert not detector.is_suspecting
-        detector.record_refusal(refused("no"), 0, "abc")
+        detector.record_refusal(refused("no"), 0, tweets("abc"))
 
     assert detector.is_suspecting
 
@@ -64,7 +69,7 @@ def test_different_refusals_raise_no_suspicion() -> None:
     detector = RefusalDetector()
 
     for batch_number in range(20):
-        detector.record_refusal(refused("no" if batch_number % 2 else "not allowed"), batch_number, "abc")
+        detector.record_refusal(refused("no" if batch_number % 2 else "not allowed"), batch_number, tweets("abc"))
 
     assert not detector.is_suspecting
 
@@ -73,7 +78,7 @@ def test_with_too_few_witnesses_nothing_can_be_proved() -> None:
     detector = RefusalDetector()
 
     for batch_number in range(20):
-        detector.record_refusal(refused("no"), batch_number, "ab")
+        detector.record_refusal(refused("no"), batch_number, tweets("ab"))
 
     assert not detector.is_suspecting
 

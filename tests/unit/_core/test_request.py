@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from engagement_async import TOTALS, Query
+from engagement_async._core.batches import OwnedTweet
 from engagement_async._core.parsing import ResponseParser
 from engagement_async._core.request import Purpose, Request, split_in_half
 
@@ -22,6 +23,6 @@ def test_a_part_is_a_fresh_request_of_the_same_batch() -> None:
 
 
 def test_a_probe_asks_for_one_tweet_and_belongs_to_no_batch() -> None:
-    probe = Request(("1", "2"), PARSER, 7, batch="pending").probe("9", Purpose.LIFE_SIGN)
+    probe = Request(("1", "2"), PARSER, 7, batch="pending").probe(OwnedTweet("9"), Purpose.LIFE_SIGN)
 
     assert (probe.tweet_ids, probe.batch, probe.is_probe) == (("9",), None, True)

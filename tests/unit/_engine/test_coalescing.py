@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -280,3 +281,16 @@ async def test_a_large_call_and_a_crowd_of_small_ones_share_the_contract() -> No
 async def test_a_time_of_nonsense_is_refused(coalesce: Any) -> None:
     with pytest.raises(UsageError, match="coalesce"):
         EngagementClient(OWNER, rate_limit=RateLimit(1), coalesce=coalesce)
+
+
+async def test_each_caller_knows_when_it_was_answered() -> None:
+    before = datetime.now(UTC)
+    async with opened(Api()) as client:
+        results = await asyncio.gather(*(totals(client, n, n + 1) for n in range(1, 300)))
+
+    for result in results:
+        assert set(result.observed_at) == set(result.tweet_ids)
+        assert all(before <= at <= datetime.now(UTC) for at in result.observed_at.values())
+        assert [row["observed_at"] for row in result.rows("by_tweet", observed_at=True)] == list(
+            result.observed_at.values()
+        )

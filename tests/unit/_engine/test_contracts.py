@@ -24,7 +24,7 @@ from engagement_async import (
     Timeouts,
 )
 from engagement_async._engine import contracts
-from engagement_async._engine.contracts import scheduler_for
+from engagement_async._engine.contracts import application_of, scheduler_for
 from engagement_async._engine.transport import Response
 from tests.support.raw_http import Exchange, RawServer, zipped
 from tests.support.virtual_loop import run_virtual
@@ -87,14 +87,14 @@ def test_other_hosts_applications_and_limits_are_other_contracts() -> None:
     async def main() -> None:
         limits = (RateLimit(300),)
         found = [
-            scheduler_for(limits, HOST, OWNER),
-            scheduler_for(limits, URL("https://data-api.other"), OWNER),
-            scheduler_for(limits, HOST, OTHER_APP),
-            scheduler_for(limits, HOST, BearerCredentials("consumer-token")),
-            scheduler_for((RateLimit(300), RateLimit(20, period=1)), HOST, OWNER),
+            scheduler_for(limits, HOST, application_of(OWNER)),
+            scheduler_for(limits, URL("https://data-api.other"), application_of(OWNER)),
+            scheduler_for(limits, HOST, application_of(OTHER_APP)),
+            scheduler_for(limits, HOST, application_of(BearerCredentials("consumer-token"))),
+            scheduler_for((RateLimit(300), RateLimit(20, period=1)), HOST, application_of(OWNER)),
         ]
         assert len({id(scheduler) for scheduler in found}) == len(found)
-        assert scheduler_for(limits, HOST / "path", OTHER_OWNER) is found[0]
+        assert scheduler_for(limits, HOST / "path", application_of(OTHER_OWNER)) is found[0]
 
     asyncio.run(main())
 
@@ -105,7 +105,7 @@ def test_loops_of_several_threads_share_a_contract() -> None:
 
     def work() -> None:
         async def main() -> None:
-            scheduler = scheduler_for((limit,), HOST, OWNER)
+            scheduler = scheduler_for((limit,), HOST, application_of(OWNER))
             lane = scheduler.lane()
             for _ in range(15):
                 token = await scheduler.acquire(lane)
@@ -129,11 +129,11 @@ def test_what_a_closed_loop_had_in_flight_is_not_out_for_ever() -> None:
     loop = asyncio.new_event_loop()
 
     async def leave() -> None:
-        scheduler = scheduler_for((limit,), HOST, OWNER)
+        scheduler = scheduler_for((limit,), HOST, application_of(OWNER))
         await scheduler.acquire(scheduler.lane())
 
     async def find() -> int:
-        return scheduler_for((limit,), HOST, OWNER).available(limit)
+        return scheduler_for((limit,), HOST, application_of(OWNER)).available(limit)
 
     loop.run_until_complete(leave())
     loop.close()
@@ -271,7 +271,7 @@ async def test_twenty_calls_on_an_idle_contract_go_at_once() -> None:
 
 def test_loops_that_were_closed_are_forgotten() -> None:
     async def main() -> None:
-        scheduler_for((RateLimit(1),), HOST, OWNER)
+        scheduler_for((RateLimit(1),), HOST, application_of(OWNER))
 
     for _ in range(3):
         run_virtual(main())

@@ -12,12 +12,16 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from yarl import URL
 
 from engagement_async import (
     TOTALS,
     AuthError,
     BearerCredentials,
+    Failure,
+    FailureKind,
     LocalScheduler,
     Merger,
     Query,
@@ -731,3 +735,53 @@ async def test_calls_at_the_same_time_share_the_concurrency_and_one_that_is_canc
     for result in [result for result in (*results, rest) if isinstance(result, EngagementResult)]:
         check(result, 10_000)
     assert model.most_in_flight <= 4 + 4
+
+
+# --- given up before the end ---
+
+
+@given(seed=st.integers(0, 2**32), after_s=st.floats(0, 3.0), count=st.integers(1, 2_000), trouble=st.floats(0, 0.6))
+def test_what_is_given_up_loses_no_answer_and_no_id(seed: int, after_s: float, count: int, trouble: float) -> None:
+    """At whatever moment: every ID has one outcome, values are true, and sums are those of the answered IDs."""
+    rng = random.Random(seed)
+
+    def behave(model: Model, asked: list[str]) -> Response | BaseException | None:
+        if rng.random() < trouble:
+            outcomes: list[Response | BaseException] = [
+                reply(503),
+                reply(403),
+                DisconnectedError("no"),
+                NotSentError("no"),
+            ]
+            return rng.choice(outcomes)
+        return None
+
+    async def main() -> EngagementResult:
+        model = Model(behave, latency_s=1.0, seed=seed)
+        merger = Merger(QUERY)
+        engine = engine_for(model, RateLimit(60))
+        async with AnswerStream(engine, QUERY, chunk(ids(count), TOTALS.ids_per_request)) as answers:
+            try:
+                async with asyncio.timeout(after_s):
+                    async for answer in answers:
+                        merger.add(answer)
+            except TimeoutError:
+                await answers.give_up(Failure("over", kind=FailureKind.TIMEOUT))
+                async for answer in answers:
+                    merger.add(answer)
+        assert model.in_flight == 0
+        return merger.result()
+
+    try:
+        result = run_virtual(main())
+    except RequestRefusedError:  # every request so far was refused alike, before the time was over
+        return
+
+    assert result.tweet_ids == list(ids(count))
+    assert sum(result.outcomes.values()) == count
+    values = result.groupings.get("by_tweet", {})
+    assert set(values) == set(result.answered_tweet_ids)
+    assert all(values[i] == {m: truth(i, m) for m in QUERY.engagement_types} for i in values)
+    if not result.missing_metrics:
+        sums = {m: sum(truth(i, m) for i in values) for m in QUERY.engagement_types}
+        assert {m: result.groupings.get("sum", {}).get(m, 0) for m in QUERY.engagement_types} == sums

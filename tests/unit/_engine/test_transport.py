@@ -19,7 +19,7 @@ import pytest
 from aioresponses import CallbackResult, aioresponses
 from yarl import URL
 
-from engagement_async._engine.transport import AiohttpTransport, Response
+from engagement_async._engine.transport import AiohttpTransport, Response, certificate_message
 from engagement_async.config import SizeLimits, Timeouts
 from engagement_async.errors import (
     AttemptError,
@@ -388,12 +388,12 @@ async def test_a_refused_port_was_never_asked() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
-    with pytest.raises(NotSentError, match=r"^no connection: ."):
+    with pytest.raises(NotSentError, match=r"^no connection to 127.0.0.1:\d+: Connection refused$"):
         await attempt(f"http://127.0.0.1:{port}")
 
 
 async def test_a_name_that_does_not_resolve_was_never_asked() -> None:
-    with pytest.raises(NotSentError, match="name was not found"):
+    with pytest.raises(NotSentError, match=r"the name data-api\.invalid was not found"):
         await attempt("https://data-api.invalid", timeouts=Timeouts())
 
 
@@ -424,11 +424,38 @@ async def test_a_connection_that_cannot_be_made_in_time_was_never_asked() -> Non
 )
 async def test_a_certificate_that_cannot_be_trusted_stops_the_run(host: str, trusted: str | None) -> None:
     async with RawServer(sending(zipped(BODY)), tls=server_context(host)) as server:
-        with pytest.raises(ServerRefusedError, match="certificate cannot be trusted") as caught:
+        with pytest.raises(
+            ServerRefusedError,
+            match=r"certificate of 127\.0\.0\.1 cannot be trusted: .*(self-signed|not valid for|signature|issuer)",
+        ) as caught:
             await attempt(server.url, tls=trusting_client(trusted) if trusted else None)
 
         assert server.requests == 0, "the credentials were shown to it"
         assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "fix"),
+    [
+        (10, "certificate has expired", "Check this machine's date"),
+        (9, "certificate is not yet valid", "Check this machine's date"),
+        (62, "Hostname mismatch, certificate is not valid for 'a'.", "Check base_url and the proxy"),
+        (20, "unable to get local issuer certificate", "name that one's file with SSL_CERT_FILE or --ca-file"),
+        (85, "Missing Authority Key Identifier", "from 3.13 on: have it issued anew"),
+        (None, None, "name that one's file with SSL_CERT_FILE or --ca-file"),
+    ],
+)
+def test_openssl_s_reason_is_told_with_what_to_do(code: int | None, reason: str | None, fix: str) -> None:
+    error = ssl.SSLCertVerificationError()
+    if code is not None:
+        error.verify_code, error.verify_message = code, reason or ""
+
+    said = certificate_message(error, "a.example")
+
+    assert said.startswith(
+        f"the certificate of a.example cannot be trusted: {(reason or 'no reason given').rstrip('.')}. "
+    )
+    assert fix in said
 
 
 async def test_a_certificate_that_is_trusted_is_fine() -> None:
@@ -523,3 +550,17 @@ async def test_a_cancelled_attempt_stays_cancelled() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+@pytest.mark.parametrize("is_uvloop", [False, True], ids=["asyncio", "uvloop"])
+def test_what_uvloop_says_of_a_closed_connection_is_a_disconnect_and_elsewhere_a_bug(is_uvloop: bool) -> None:
+    uvloop = pytest.importorskip("uvloop") if is_uvloop else None
+
+    async def main() -> None:
+        with aioresponses() as mocked:
+            mocked.post(URL_OF_API, exception=RuntimeError("the handler is closed"))
+            with pytest.raises(DisconnectedError if is_uvloop else RuntimeError):
+                await attempt(URL_OF_API)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if uvloop else None) as runner:
+        runner.run(main())

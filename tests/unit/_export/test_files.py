@@ -10,16 +10,21 @@ import stat
 import subprocess
 import sys
 import threading
+import warnings
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engagement_async._export.files import atomic_file, atomic_path
+from engagement_async._export import files
+from engagement_async._export.files import atomic_file, atomic_path, check_outputs
 from engagement_async._export.formats import write_parquet
 from engagement_async.errors import UsageError
+from tests.support.jobs import started
 
 AT = datetime(2015, 9, 14, 17, tzinfo=UTC)
 
@@ -126,6 +131,213 @@ def test_what_a_killed_run_left_goes_and_what_another_writes_stays(tmp_path: Pat
 
     assert left == {".part", ".lock"}
     assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [(path.name, b"other")]
+
+
+def test_a_leftover_without_its_lock_goes_too(tmp_path: Path) -> None:
+    for name in (".x.csv.0123abcd.part", ".x.csv.0123abcd.part.wal", ".x.csv.89abcdef.lock"):
+        (tmp_path / name).touch()
+    (tmp_path / ".x.csv.gz.0123abcd.part").touch()  # of another file
+    (tmp_path / ".x.csv.0123abcd.lock.part").touch()
+    with atomic_file(tmp_path / "x.csv") as file:
+        file.write(b"1")
+
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [
+        ".x.csv.0123abcd.lock.part",
+        ".x.csv.gz.0123abcd.part",
+        "x.csv",
+    ]
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "文" * 86, "x" * 5000])
+def test_a_name_that_is_too_long_is_told_first(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="the name is longer than this file system takes"):
+        check_outputs([str(tmp_path / name)], [])
+
+
+def test_a_place_below_a_file_is_told_first(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="lies in what is no folder"):
+        check_outputs([str(tmp_path / "file" / "x.csv")], [])
+
+
+def test_an_input_is_no_output_whatever_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ids.csv").write_text("1")
+    Path("soft.csv").symlink_to("ids.csv")
+    os.link("ids.csv", "hard.csv")
+    Path("sub").mkdir()
+    for name in ("ids.csv", "soft.csv", "hard.csv", "sub/../ids.csv", str(tmp_path / "ids.csv"), "./ids.csv"):
+        for source in ("ids.csv", "soft.csv", str(tmp_path / "ids.csv")):
+            with pytest.raises(UsageError, match="is the same file as the input"):
+                check_outputs(["new.csv", name], ["none.csv", "/dev/null", "a\0b", source])
+    with pytest.raises(UsageError, match="named twice"):
+        check_outputs(["a.csv", "sub/../a.csv"], [])
+    check_outputs(["new.csv", "-", "/dev/null", "/dev/stdout"], ["ids.csv", "/dev/null"])
+
+
+@pytest.mark.parametrize("name", ["job/x.csv", "job/journal.sqlite", "link/x.csv"])
+def test_nothing_is_written_into_the_folder_of_a_job(tmp_path: Path, name: str) -> None:
+    directory = started(tmp_path / "job", 3)
+    (tmp_path / "link").symlink_to("job")
+    before = sorted(directory.path.iterdir())
+    with pytest.raises(UsageError, match="lies in the folder of a job"):
+        check_outputs([str(tmp_path / name)], [])
+
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "journal.sqlite").write_text("of somebody else")
+    check_outputs([str(tmp_path / "other" / "x.csv")], [])
+    assert sorted(directory.path.iterdir()) == before
+
+
+def test_the_standard_input_is_no_output(tmp_path: Path) -> None:
+    (tmp_path / "ids.csv").write_text("1")
+    code = "import sys; from engagement_async._export.files import check_outputs; check_outputs([sys.argv[1]], ['-'])"
+    with (tmp_path / "ids.csv").open() as stdin:
+        done = subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "ids.csv"], stdin=stdin, capture_output=True, text=True, check=False
+        )
+
+    assert "is the same file as the standard input" in done.stderr
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EROFS])
+@pytest.mark.parametrize("old", [b"old", b"older and longer"])
+def test_a_file_that_cannot_be_replaced_is_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, old: bytes
+) -> None:
+    path = tmp_path / "out.csv"
+    path.write_bytes(old)
+    inode = path.stat().st_ino
+
+    def replace(self: Path, target: Path) -> None:
+        raise OSError(number, "cannot")
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with atomic_file(path) as file:
+        file.write(b"newest")
+        assert path.read_bytes() == old
+
+    assert (path.read_bytes(), path.stat().st_ino) == (b"newest", inode)
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(OSError, match="cannot"), atomic_file(tmp_path / "none.csv"):
+        pass
+
+
+def test_a_mount_point_is_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    path.write_bytes(b"old")
+    mounted = subprocess.run(["mount", "--bind", path, path], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"this user cannot mount: {mounted.stderr.decode().strip()}")
+    try:
+        with atomic_file(path) as file:
+            file.write(b"new")
+        assert path.read_bytes() == b"new"
+    finally:
+        subprocess.run(["umount", path], check=True)
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (b"new", [path])
+
+
+def test_a_full_disk_leaves_the_old_content_of_a_file_that_cannot_be_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"this user cannot mount: {mounted.stderr.decode().strip()}")
+    try:
+        (disk / "out.csv").write_bytes(b"old")
+        (tmp_path / "out.csv").symlink_to(disk / "out.csv")
+        monkeypatch.setattr(files, "_begin", lambda target, path: begin_in(tmp_path))
+        with pytest.raises(OSError, match="No space left"), atomic_file(tmp_path / "out.csv") as file:
+            file.write(bytes(100_000))
+        assert (disk / "out.csv").read_bytes() == b"old"
+        with atomic_file(tmp_path / "out.csv") as file:
+            file.write(b"newer")
+        assert (disk / "out.csv").read_bytes() == b"newer"
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def begin_in(folder: Path) -> tuple[Path, int]:
+    """Return what `_begin` does for a target whose folder nobody may write to: a hidden file elsewhere."""
+    hidden = folder / ".out.csv.01234567.part"
+    return hidden, os.open(hidden.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
+
+
+def test_a_file_on_a_file_system_that_is_read_only_elsewhere_is_written_over(tmp_path: Path) -> None:
+    """As a container has it: one file mounted into an image that nobody may write to."""
+    folder, outside = tmp_path / "image", tmp_path / "volume.csv"
+    folder.mkdir()
+    outside.write_bytes(b"old")
+    (folder / "out.csv").touch()
+    script = (
+        'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && mount --bind "$2" "$1/out.csv" && '
+        'exec "$3" -c "$4" "$1/out.csv"'
+    )
+    code = (
+        "import sys; from engagement_async._export.files import *\nwith atomic_file(sys.argv[1]) as f: f.write(b'new')"
+    )
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", folder, outside, sys.executable, code],
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode and b"mount" in done.stderr:
+        pytest.skip(f"this user cannot mount: {done.stderr.decode().strip()[-200:]}")
+
+    assert (done.returncode, done.stderr, outside.read_bytes()) == (0, b"", b"new")
+
+
+def as_nobody(function: Callable[[], object]) -> str:
+    """Return what a function raises when a user without rights calls it."""
+    if os.geteuid():
+        pytest.skip("only root can be somebody else")
+    read, write = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: the child runs nothing of theirs
+        child = os.fork()
+    if not child:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            function()
+            os.write(write, b"fine")
+        except BaseException as error:
+            os.write(write, f"{type(error).__name__}: {error}".encode())
+        os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    with open(read) as said:
+        return said.read()
+
+
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [(0o666, "fine"), (0o644, "UsageError: {}: belongs to another user, and only its owner may replace")],
+)
+def test_another_users_file_in_a_sticky_folder_is_written_over_or_refused(mode: int, says: str) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name) / "shared"
+        folder.mkdir()
+        Path(name).chmod(0o755)
+        folder.chmod(0o1777)
+        path = folder / "out.csv"
+        path.write_bytes(b"old")
+        path.chmod(mode)
+
+        def write() -> None:
+            with atomic_file(path) as file:
+                file.write(b"new")
+
+        assert as_nobody(write).startswith(says.format(path))
+        assert path.read_bytes() == (b"new" if says == "fine" else b"old")
+        assert list(folder.iterdir()) == [path]
 
 
 WRITER = """

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from engagement_async import EngagementResult, Query
 from engagement_async._core.endpoints import LAST_28_HOURS
+from engagement_async._core.tables import table_columns
 from engagement_async._export.ordering import TableOrder
-from engagement_async._export.rows import Row, RowText, table_columns, write_csv, write_jsonl
+from engagement_async._export.rows import Row, RowText, write_csv, write_jsonl
 from tests.support.jobs import BY_TWEET, TYPES, answered
 
 GROUP_BYS = [

@@ -16,9 +16,10 @@ from hypothesis.strategies import DataObject
 from engagement_async import Answer, Window
 from engagement_async._core.batches import MAX_TWEET_ID
 from engagement_async._core.outcomes import Outcomes
-from engagement_async.backfill.codec import decode_answer, encode_answer, pack_ids, unpack_ids
+from engagement_async.backfill.codec import EncodedAnswer, decode_answer, encode_answer, pack_ids, unpack_ids
 from tests.support.jobs import TYPES, fill, merged, started
 
+INSTANTS = st.datetimes(timezones=st.just(UTC))
 COUNTS = st.dictionaries(st.sampled_from(TYPES), st.integers(-(2**63), 2**63 - 1))
 
 
@@ -44,10 +45,23 @@ def test_answers_come_back(data: DataObject) -> None:
         failed_tweet_ids=data.draw(st.fixed_dictionaries({i: st.text() for i in chosen["x"]})),
         notes=tuple(data.draw(st.lists(st.text(), max_size=2))),
     )
+    plain = encode_answer(answer, TYPES)
+    answer.observed_at = data.draw(st.none() | INSTANTS)
+    if answer.observed_at is not None:
+        answer.observed_later = data.draw(st.dictionaries(st.sampled_from(ids), INSTANTS))
     stored = encode_answer(answer, TYPES)
 
     assert decode_answer(stored, ids) == answer
     assert stored.outcomes == Outcomes(*(len(chosen[kind]) for kind in "auvfx"))
+    assert stored.size == plain.size  # by which exports are cut: they must not depend on when it was answered
+
+
+def test_an_answer_of_a_journal_from_before_there_were_instants_has_none() -> None:
+    body = zlib.compress(b'{"groupings":{"by_tweet":{"1":{"favorites":2}}}}')
+    answer = decode_answer(EncodedAnswer(0, Outcomes(1), 0, 48, body), ("1",))
+
+    assert (answer.observed_at, answer.observed_later) == (None, {})
+    assert answer.groupings == {"by_tweet": {"1": {"favorites": 2}}}
 
 
 def test_a_number_that_json_readers_would_round_fails_instead() -> None:

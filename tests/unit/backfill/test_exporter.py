@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import os
 import random
 from contextlib import ExitStack
 from datetime import UTC, date, datetime
@@ -13,6 +14,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
@@ -22,7 +24,7 @@ from engagement_async.backfill.codec import encode_answer
 from engagement_async.backfill.create import CreateJob
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.exporter import Exporter
-from engagement_async.backfill.inputs import GivenSource
+from engagement_async.backfill.inputs import FileSource, GivenSource
 from tests.support.jobs import (
     BY_TWEET,
     DAYS,
@@ -49,7 +51,7 @@ def job_of(path: Path, query: Query, seed: int, count: int = 2000) -> JobDirecto
         draw.shuffle(batches)
         for batch in batches:
             journal.write(
-                [encode_answer(answered(query, *batch, draw), query.engagement_types)], {"spent": {"n": seed}}
+                [encode_answer(answered(query, *batch[:2], draw), query.engagement_types)], {"spent": {"n": seed}}
             )
     return folder
 
@@ -64,19 +66,20 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet", "json"])
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "csv.gz", "jsonl.zst", "parquet", "arrow", "json", "xlsx"])
 @pytest.mark.parametrize("name", ["job", "hours"])
 def test_the_order_of_the_answers_does_not_show(twins: Path, tmp_path: Path, kind: str, name: str) -> None:
     digests = []
     for seed in (1, 2):
-        place = "result.json" if kind == "json" else f"{{grouping}}.{kind}"
+        is_one = kind in ("json", "xlsx")
+        place = f"result.{kind}" if is_one else f"{{grouping}}.{kind}"
         (tmp_path / str(seed)).mkdir()
-        outcomes = tmp_path / str(seed) / f"outcomes.{kind if kind != 'json' else 'csv'}"
+        outcomes = tmp_path / str(seed) / f"outcomes.{'csv' if is_one else kind}"
         Exporter(JobDirectory(twins / f"{name}{seed}"), tmp_path / str(seed) / place, outcomes=outcomes).export()
         digests.append({path.name: digest(path) for path in (tmp_path / str(seed)).iterdir()})
 
     assert digests[0] == digests[1]
-    assert len(digests[0]) == (2 if kind == "json" else {"job": 4, "hours": 3}[name])
+    assert len(digests[0]) == (2 if is_one else {"job": 4, "hours": 3}[name])
 
 
 def iter_rows(path: Path) -> list[dict[str, Any]]:
@@ -262,14 +265,14 @@ def test_a_job_without_any_value_makes_empty_tables(tmp_path: Path, kind: str) -
     ("output", "options", "says"),
     [
         ("x", {}, "which format"),
-        ("x.xlsx", {}, "which format"),
+        ("x.xls", {}, "which format"),
         ("x.csv", {}, "csv holds one grouping, and there are 3"),
         ("x/y/{grouping}.csv", {}, "no folder"),
         ("{grouping}.duckdb", {}, "leave {grouping} out"),
         ("x.json", {"outcomes": "a.duckdb"}, "outcomes are"),
-        ("parts/", {"format": "duckdb"}, "parts are"),
+        ("parts/", {"format": "duckdb"}, "a folder holds"),
         ("parts/", {"part_ids": 0}, "from 1 on"),
-        ("-", {"format": "parquet"}, "needs a file"),
+        ("-", {"format": "duckdb"}, "needs a file"),
         ("x/y/z.duckdb", {}, "no folder"),
     ],
 )
@@ -294,3 +297,84 @@ def test_a_grouping_that_is_no_name_for_a_file_is_told(tmp_path: Path) -> None:
     for output in (f"{tmp_path}/{{grouping}}.csv", f"{tmp_path}/parts/"):
         with pytest.raises(UsageError, match="cannot be part of a file's name"):
             Exporter(folder, output).export()
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("observed_at", [False, True])
+def test_shapes_of_tables_are_those_of_results(twins: Path, tmp_path: Path, wide: bool, observed_at: bool) -> None:
+    folder = JobDirectory(twins / "job1")
+    result = merged(folder)
+    for kind in ("parquet", "arrow", "jsonl", "csv"):
+        Exporter(folder, tmp_path / f"{{grouping}}.{kind}", wide=wide, observed_at=observed_at).export()
+    Exporter(folder, tmp_path / "x.duckdb", wide=wide, observed_at=observed_at, outcomes=tmp_path / "gone.csv").export()
+
+    place = {tweet_id: at for at, tweet_id in enumerate(result.tweet_ids)}
+    for name in MIXED.groupings:
+        columns = list(result.columns(name, wide=wide, observed_at=observed_at))
+        expected = [
+            row
+            for row in result.rows(name, wide=wide, observed_at=observed_at)
+            if row.get("tweet_id") not in result.failed_tweet_ids
+        ]
+        key = lambda row: (place.get(row.get("tweet_id"), 0), TYPES.index(row.get("engagement_type", TYPES[0])))  # noqa: E731
+        expected.sort(key=key)
+        assert pq.read_table(tmp_path / f"{name}.parquet").column_names == columns
+        assert iter_rows(tmp_path / f"{name}.parquet") == expected
+        assert pyarrow.feather.read_table(tmp_path / f"{name}.arrow").to_pylist() == expected
+        texts = [{column: text_of(value) for column, value in row.items()} for row in expected]
+        lines = iter_rows(tmp_path / f"{name}.jsonl")
+        assert [{column: text_of(value) for column, value in row.items()} for row in lines] == texts
+        assert iter_rows(tmp_path / f"{name}.csv") == texts
+        with duckdb.connect(str(tmp_path / "x.duckdb"), read_only=True) as connection:
+            found = connection.sql(f'SELECT * FROM "{name}"').to_arrow_table().to_pylist()
+        assert [list(row.values()) for row in found] == [list(row.values()) for row in expected]
+    gone = iter_rows(tmp_path / "gone.csv")
+    assert all(("observed_at" in row) == observed_at for row in gone)
+    for row in gone if observed_at else ():
+        at = result.observed_at.get(row["tweet_id"])
+        assert row["observed_at"] == ("" if at is None else text_of(at))
+
+
+def text_of(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return "" if value is None else str(value)
+
+
+def test_a_job_from_before_instants_were_kept_has_none(tmp_path: Path) -> None:
+    folder = JobDirectory(tmp_path / "job")
+    CreateJob(folder, BY_TWEET, GivenSource(["1"]))()
+    with folder.open_journal() as journal:
+        journal.write([encode_answer(Answer(0, ("1",), {"by_tweet": {"1": dict.fromkeys(TYPES, 1)}}), TYPES)], {})
+    Exporter(folder, tmp_path / "x.parquet", observed_at=True).export()
+    Exporter(folder, tmp_path / "x.csv", observed_at=True, wide=True).export()
+
+    assert pq.read_table(tmp_path / "x.parquet")["observed_at"].null_count == len(TYPES)
+    assert iter_rows(tmp_path / "x.csv")[0]["observed_at"] == ""
+
+
+def test_an_output_is_neither_an_input_nor_in_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = tmp_path / "ids.csv"
+    ids.write_text("tweet_id\n1\n")
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "by_tweet-00000.csv").hardlink_to(ids)
+    folder = JobDirectory(tmp_path / "job")
+    monkeypatch.chdir(tmp_path)
+    CreateJob(folder, BY_TWEET, FileSource(["ids.csv"]))()
+    with folder.open_journal() as journal:
+        journal.write([encode_answer(Answer(0, ("1",), {"by_tweet": {"1": dict.fromkeys(TYPES, 1)}}), TYPES)], {})
+    (tmp_path / "soft.csv").symlink_to(ids)
+    for output in ("ids.csv", "soft.csv", f"{tmp_path}/parts/by_tweet-00000.csv", "parts/"):
+        with pytest.raises(UsageError, match="is the same file as the input"):
+            Exporter(folder, output, format="csv").export()
+        with pytest.raises(UsageError, match="is the same file as the input"):
+            Exporter(folder, "new.csv", outcomes="ids.csv").export()
+    for output in ("job/x.csv", "job/", "job", "job/journal.sqlite"):
+        with pytest.raises(UsageError, match="lies in the job's folder"):
+            Exporter(folder, output, format="csv").export()
+    os.mkfifo("pipe.duckdb")
+    with pytest.raises(UsageError, match="duckdb needs a file"):
+        Exporter(folder, "pipe.duckdb").export()
+
+    assert ids.read_text() == "tweet_id\n1\n"
+    assert folder.verify().pending == 0

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from engagement_async import (
+    HISTORICAL,
     AuthError,
     BearerCredentials,
     OAuth1Credentials,
@@ -25,8 +26,9 @@ from engagement_async.backfill import (
     JobLockedError,
     OtherJobError,
     Progress,
-    committer,
 )
+from engagement_async.backfill.create import CreateJob
+from engagement_async.backfill.inputs import GivenSource
 from engagement_async.backfill.journal import Journal
 from engagement_async.emulator import Emulator
 from tests.support.jobs import BY_TWEET, HOURLY, MIXED, TYPES, bearer, emulator, make_ids, merged
@@ -248,15 +250,15 @@ async def test_a_full_disk_stops_the_run_and_there_being_room_again_lets_it_go_o
 
     def small(*args: Any, **options: Any) -> Journal:
         journal = opened(*args, **options)
-        pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
-        journal._db.execute(f"PRAGMA max_page_count={pages + 9}")
+        pages = journal._file.connection.execute("PRAGMA page_count").fetchone()[0]
+        journal._file.connection.execute(f"PRAGMA max_page_count={pages + 9}")
         return journal
 
     async with emulator() as server:
         job = BackfillJob(tmp_path / "job")
         await job.start(BY_TWEET, ids)
         monkeypatch.setattr(Journal, "open", small)
-        monkeypatch.setattr(committer, "HOLD_S", 1.0)
+        monkeypatch.setattr("engagement_async.backfill.committer.HOLD_S", 0.5)
         with pytest.raises(JobDiskError, match="no space"):
             await run(job, server)
         monkeypatch.undo()
@@ -305,7 +307,7 @@ async def test_what_cannot_be_asked_is_refused_before_anything_is_sent(tmp_path:
         job = BackfillJob(tmp_path / "job")
         with pytest.raises(UsageError, match="no job was started"):
             await run(job, server)
-        with pytest.raises(UsageError, match="say what"):
+        with pytest.raises(UsageError, match="give a query and IDs"):
             await job.start()
         with pytest.raises(UsageError, match="one string"):
             await job.start(BY_TWEET, "123")
@@ -371,3 +373,35 @@ async def test_no_secret_reaches_the_folder(tmp_path: Path) -> None:
     for secret in [*secrets, server.bearer_token, "canary-token", "oauth_signature"]:
         assert secret.encode() not in held
     assert TYPES[0].encode() in held
+
+
+async def test_a_job_of_the_last_28_hours_says_that_its_answers_are_of_different_hours(tmp_path: Path) -> None:
+    """That endpoint has no other window than the one of the moment: it cannot be fixed, but told."""
+    now = [1_767_225_600.0]
+    async with emulator(now=lambda: now[0]) as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(HOURLY, make_ids(100))
+        await run(job, server, credentials=owner(server), max_requests=2)
+        assert (await job.status()).windows is None
+        now[0] += 3 * 86_400
+        await run(job, server, credentials=owner(server))
+
+        assert (await job.status()).windows == ("2025-12-30T20:00:00Z", "2026-01-02T20:00:00Z")
+        done = await job.export(tmp_path / "{grouping}.csv")
+        assert done.windows == ("2025-12-30T20:00:00Z", "2026-01-02T20:00:00Z")
+
+
+async def test_a_job_of_the_last_four_weeks_that_takes_days_asks_for_one_span(tmp_path: Path) -> None:
+    query = Query(HISTORICAL, engagement_types=["favorites"], groupings={"d": ["engagement.day"]})
+    ids, now = make_ids(50), [1_767_225_600.0]
+    async with emulator(now=lambda: now[0], log_size=None) as server:
+        job = BackfillJob(tmp_path / "job")
+        await asyncio.to_thread(CreateJob(job.directory, query, GivenSource(ids), wall_clock=lambda: now[0]))
+        await run(job, server, credentials=owner(server), max_requests=1)
+        now[0] += 3 * 86_400
+        await run(job, server, credentials=owner(server))
+
+        assert {(entry.start, entry.end) for entry in server.log} == {(490_224, 490_896)}
+        start, end = "2025-12-04T00:00:00Z", "2026-01-01T00:00:00Z"
+        expected = server.expected("historical", ids, query.engagement_types, query.groupings, start=start, end=end)
+        assert (await result(job, tmp_path))["d"] == texts(expected["d"])

@@ -12,13 +12,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from engagement_async import Answer, Batch
+from engagement_async import HISTORICAL, Answer, Batch, Query
+from engagement_async._core.batches import SpanBatch
 from engagement_async._core.outcomes import Outcomes
 from engagement_async.backfill.codec import encode_answer
 from engagement_async.backfill.create import CreateJob
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.inputs import GivenSource
+from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.journal_rows import SCHEMA, document_row
+from engagement_async.backfill.work import PendingWork
 from engagement_async.errors import JobCorruptError, JobDiskError, OtherJobError
 from tests.support.jobs import BY_TWEET, TYPES, answer_to, fill, make_ids, started, unanswered
 
@@ -46,7 +49,7 @@ class JournalMachine(RuleBasedStateMachine):
         assert batches == [Batch(n, ids) for n, ids in enumerate(self.batches) if n not in self.answers][:count]
         answers = [
             Answer(n, ids, failed_tweet_ids=dict.fromkeys(ids, "down")) if failing else answer_to(n, ids)
-            for n, ids in batches
+            for n, ids, _ in batches
         ]
         self.journal.write([encode_answer(answer, TYPES) for answer in answers], {"spent": {"n": len(answers)}})
         self.answers.update((answer.batch_number, answer) for answer in answers)
@@ -72,7 +75,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule()
     def a_failed_transaction_leaves_no_trace(self) -> None:
         batches = unanswered(self.journal, 2)
-        stored = [encode_answer(answer_to(*batch), TYPES) for batch in batches]
+        stored = [encode_answer(answer_to(*batch[:2]), TYPES) for batch in batches]
         with pytest.raises(TypeError):
             self.journal.write(stored, {"spent": object()})
 
@@ -191,9 +194,11 @@ def test_a_database_of_something_else_is_told(tmp_path: Path) -> None:
 def test_a_full_disk_loses_nothing_that_was_committed(tmp_path: Path) -> None:
     folder = started(tmp_path / "job", 5000)
     with folder.open_journal() as journal:
-        pages = journal._db.execute("PRAGMA page_count").fetchone()[0]  # SQLite's own way of having a small disk
-        journal._db.execute(f"PRAGMA max_page_count={pages + 4}")
-        stored = [encode_answer(answer_to(*batch), TYPES) for batch in unanswered(journal, 20)]
+        pages = journal._file.connection.execute("PRAGMA page_count").fetchone()[
+            0
+        ]  # SQLite's own way of having a small disk
+        journal._file.connection.execute(f"PRAGMA max_page_count={pages + 4}")
+        stored = [encode_answer(answer_to(*batch[:2]), TYPES) for batch in unanswered(journal, 20)]
 
         def write_all() -> None:
             for answer in stored:
@@ -217,7 +222,53 @@ def test_a_journal_that_may_not_be_written_to_is_told(
     monkeypatch.setattr("os.access", lambda *_: may_write)  # where the user may write, it is the header that forbids it
     address = f"{folder.journal_path.as_uri()}?mode=ro"
     with folder.open_journal() as journal:
-        journal._db.close()
-        journal._db = sqlite3.connect(address, uri=True, isolation_level=None)
+        journal._file.connection.close()
+        journal._file.connection = sqlite3.connect(address, uri=True, isolation_level=None)
         with pytest.raises(error, match=r"read-only|forbids"):
             journal.write([], {"spent": {}})
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_a_job_may_be_verified_while_it_is_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, failed: bool
+) -> None:
+    """Answers that take the place of others, and parts that are completed, are no damage."""
+    query = SPANS if not failed else BY_TWEET
+    folder = started(tmp_path / "job", 40 if query is SPANS else 700, query)
+    with folder.open_journal() as writer:
+        work = PendingWork()
+        page = work.next_page(writer)
+        some = page[:-1] if query is SPANS else page
+        work.write(writer, [reply(batch, failed=failed) for batch in some], {})
+        assert writer.totals.parts or failed
+        left = [page[-1]]
+        seen = Journal.batch if query is SPANS else Journal.decode
+
+        def changing(journal: Journal, *args: object) -> object:
+            if left and journal is not writer:
+                batch = left.pop()
+                if query is SPANS:
+                    work.write(writer, [reply(batch)], {})
+                else:
+                    writer.write([encode_answer(reply(batch), TYPES)], {})
+            return seen(journal, *args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Journal, seen.__name__, changing)
+        assert folder.verify() == writer.totals
+    assert not left
+
+
+SPANS = Query(
+    HISTORICAL,
+    engagement_types=TYPES,
+    groupings={"by_tweet": ["tweet.id", "engagement.type"]},
+    start="2026-01-01",
+    end="2026-03-20",
+)
+
+
+def reply(batch: SpanBatch, *, failed: bool = False) -> Answer:
+    """Return an answer to one batch, in which all IDs failed or none."""
+    if failed:
+        return Answer(batch.number, batch.tweet_ids, failed_tweet_ids=dict.fromkeys(batch.tweet_ids, "down"))
+    return answer_to(batch.number, batch.tweet_ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hypothesis import given
@@ -55,3 +56,20 @@ def test_failed_ids_that_are_answered_later_make_the_answer_that_would_have_been
     assert actual.result().groupings == expected.result().groupings
     assert actual.result().outcomes == expected.result().outcomes
     assert actual.result().unavailable_tweet_ids == expected.result().unavailable_tweet_ids
+
+
+@given(st.sets(st.integers(0, 5)), st.sets(st.integers(0, 5)))
+def test_each_id_keeps_the_instant_of_its_own_answer(first: set[int], second: set[int]) -> None:
+    """However often IDs are asked again: those that were answered then were observed then, and the others before."""
+    ids = tuple(make_ids(6))
+    instants = [datetime(2026, 3, 2, tzinfo=UTC) + timedelta(days=day) for day in range(3)]
+    answer = Answer(0, ids, {}, unavailable_tweet_ids=ids, observed_at=instants[0])
+    expected = dict.fromkeys(ids, instants[0])
+    for chosen, at in ((first, instants[1]), (second, instants[2])):
+        again = tuple(ids[n] for n in sorted(chosen))
+        new = Answer(7, again, {}, unavailable_tweet_ids=again, observed_at=at)
+        answer = patch(answer, new, frozenset(again), MIXED)
+        expected |= dict.fromkeys(again, at)
+
+    assert {i: answer.observed_at_of(i) for i in ids} == expected
+    assert answer.observed_at == min(expected.values())

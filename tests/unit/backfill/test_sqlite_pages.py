@@ -62,3 +62,25 @@ def test_anything_can_be_read() -> None:
     draw = random.Random(1)
     for data in (b"", b"x" * 10_000, draw.randbytes(3 * PAGE_SIZE), bytes([0x0D, 76]) * (2 * PAGE_SIZE)):
         list(rows_of_pages(data))
+
+
+def test_a_head_that_runs_out_of_its_page_ends() -> None:
+    """The types of its values would be looked for beyond it for ever."""
+    page = bytearray(PAGE_SIZE)
+    page[:8] = bytes([0x0D, 0, 0, 0, 1, 0x0F, 0xF0, 0])
+    page[8:10] = (PAGE_SIZE - 6).to_bytes(2, "big")
+    page[-6:] = bytes([60, 1, 60, 1, 1, 1])
+
+    assert list(rows_of_pages(bytes(page))) == []
+
+
+def test_pages_that_point_to_each_other_cost_no_memory() -> None:
+    """A record that claims a quarter of a gigabyte is in no file that is smaller."""
+    page = bytearray(2 * PAGE_SIZE)
+    page[:8] = bytes([0x0D, 0, 0, 0, 1, 0, 100, 0])
+    page[8:10] = (100).to_bytes(2, "big")
+    head = bytes([0xFF, 0xFF, 0xFF, 0x7F, 1, 6, 0xFF, 0xFF, 0xFF, 0x6C])
+    page[100 : 100 + len(head)] = head
+    page[PAGE_SIZE : PAGE_SIZE + 4] = (2).to_bytes(4, "big")
+
+    assert list(rows_of_pages(bytes(page))) == []

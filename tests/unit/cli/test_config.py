@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from engagement_async._core.rate_limit import RateLimit
-from engagement_async.cli.config import SETTINGS, Settings
+from engagement_async.cli.config import SETTINGS, Settings, is_private
 from engagement_async.credentials import BearerCredentials, OAuth1Credentials
 from engagement_async.errors import UsageError
 
@@ -35,10 +36,10 @@ def load(config: Path, text: str = "", **environ: str) -> Settings:
 
 def test_the_environment_beats_the_file_and_a_flag_beats_both(config: Path) -> None:
     settings = load(config, 'base_url = "http://file"\nrequests_per_minute = 10')
-    assert (settings.base_url, settings.rate_limit(None, 60.0)) == ("http://file", RateLimit(10))
+    assert (settings.base_url, settings.rate_limits(None, 60.0)) == ("http://file", (RateLimit(10),))
 
     settings = load(config, 'base_url = "http://file"\nrequests_per_minute = 10', ENGAGEMENT_BASE_URL="http://env")
-    assert (settings.base_url, settings.rate_limit(7, 1.0)) == ("http://env", RateLimit(7, period=1.0))
+    assert (settings.base_url, settings.rate_limits(7, 1.0)) == ("http://env", (RateLimit(7, period=1.0),))
 
 
 @pytest.mark.parametrize("empty", ["", " "])
@@ -80,9 +81,18 @@ def test_a_part_of_oauth1_names_what_is_missing(config: Path, name: str) -> None
         load(config, **environ, **BEARER).credentials()
 
 
-def test_a_file_with_secrets_that_others_may_read_is_refused(config: Path) -> None:
+@pytest.fixture
+def of_somebody_else(config: Path) -> Path:
+    """Return the file as one that root does not own: what root gives out may be read by others."""
+    if os.geteuid() == 0:
+        os.chown(config, 65534, -1)
+    return config
+
+
+def test_a_file_with_secrets_that_others_may_read_is_refused(of_somebody_else: Path) -> None:
+    config = of_somebody_else
     config.chmod(0o640)
-    assert load(config, "requests_per_minute = 10").rate_limit(None, 60.0).requests == 10
+    assert load(config, "requests_per_minute = 10").rate_limits(None, 60.0)[0].requests == 10
     with pytest.raises(UsageError, match=f"chmod 600 {config}") as caught:
         load(config, f'bearer_token = "{CANARY}"')
     assert CANARY not in str(caught.value)
@@ -92,7 +102,14 @@ def test_a_file_with_secrets_that_others_may_read_is_refused(config: Path) -> No
     ("text", "message"),
     [
         (f"bearer_token = {CANARY}", r"is not valid TOML \(at line 1, column 16\)"),
-        (f'bearer_tokn = "{CANARY}"', f"unknown key 'bearer_tokn': one of {', '.join(SETTINGS)}"),
+        (
+            f'bearer_tokn = "{CANARY}"',
+            rf"unknown key 'bearer_tokn' \(did you mean 'bearer_token' or 'access_token'\?\): one of {', '.join(SETTINGS)}",
+        ),
+        (f"{CANARY} = 1", "unknown key: one of"),
+        ("profiles = 1", "profiles are tables"),
+        ("[profiles.a]\nlimit = 3", r"unknown key 'limit' \(did you mean 'limits'\?\)"),
+        ("limits = [1]", "limits must be a string"),
         ("access_token = 12", "access_token must be a string: put it in quotes"),
     ],
 )
@@ -114,11 +131,149 @@ def test_only_the_contract_knows_the_limit(config: Path, text: str) -> None:
     with pytest.raises(
         UsageError, match=r"how many requests per minute does your contract allow.*--requests-per-minute N"
     ):
-        load(config).rate_limit(None, 60.0)
+        load(config).rate_limits(None, 60.0)
     with pytest.raises(UsageError, match="whole number from 1 on"):
-        load(config, ENGAGEMENT_REQUESTS_PER_MINUTE=text).rate_limit(None, 60.0)
+        load(config, ENGAGEMENT_REQUESTS_PER_MINUTE=text).rate_limits(None, 60.0)
 
 
 def test_secrets_show_nowhere(config: Path) -> None:
     settings = load(config, **OAUTH1, **BEARER)
     assert CANARY not in f"{settings!r} {settings} {settings.credentials()!r}"
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "private"),
+    [
+        (0o600, 1000, True),
+        (0o400, 1000, True),
+        (0o640, 1000, False),
+        (0o604, 1000, False),
+        (0o644, 0, True),  # Kubernetes
+        (0o444, 0, True),  # Docker
+        (0o440, 0, True),  # fsGroup
+        (0o664, 0, False),
+        (0o646, 0, False),
+    ],
+)
+def test_root_may_give_secrets_out(mode: int, owner: int, private: bool) -> None:
+    assert is_private(mode, owner) is private
+
+
+def test_secrets_in_files_of_their_own(config: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.touch(0o600)
+    secret.write_text(f"{CANARY}\n")
+
+    settings = load(config, ENGAGEMENT_BEARER_TOKEN_FILE=str(secret))
+    assert settings.get("bearer_token") == CANARY
+
+    with pytest.raises(
+        UsageError, match="ENGAGEMENT_BEARER_TOKEN and ENGAGEMENT_BEARER_TOKEN_FILE are both set"
+    ) as caught:
+        load(config, ENGAGEMENT_BEARER_TOKEN_FILE=str(secret), **BEARER)
+    assert CANARY not in str(caught.value)
+    with pytest.raises(UsageError, match="the file of ENGAGEMENT_BEARER_TOKEN_FILE cannot be read: No such file"):
+        load(config, ENGAGEMENT_BEARER_TOKEN_FILE=str(tmp_path / "none"))
+    secret.write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="is no text"):
+        load(config, ENGAGEMENT_BEARER_TOKEN_FILE=str(secret))
+    with pytest.raises(UsageError, match="is too large to hold bearer_token"):
+        load(config, ENGAGEMENT_BEARER_TOKEN_FILE="/dev/zero")
+
+
+def test_secrets_of_a_systemd_unit(config: Path, tmp_path: Path) -> None:
+    for name in ("consumer_key", "consumer_secret", "access_token", "access_token_secret"):
+        path = tmp_path / f"engagement_{name}"
+        path.touch(0o400)
+        path.chmod(0o600)
+        path.write_text(name)
+
+    settings = load(config, "requests_per_minute = 10", CREDENTIALS_DIRECTORY=str(tmp_path))
+    assert isinstance(settings.credentials(), OAuth1Credentials)
+    assert settings.get("consumer_key") == "consumer_key"
+    assert load(config, CREDENTIALS_DIRECTORY=str(tmp_path), ENGAGEMENT_CONSUMER_KEY="key").get("consumer_key") == "key"
+
+
+PROFILES = """
+requests_per_minute = 10
+consumer_key = "top"
+consumer_secret = "top"
+access_token = "top"
+access_token_secret = "top"
+
+[profiles.one]
+bearer_token = "one"
+limits = ["20/s", "28hr=100/min"]
+
+[profiles.two]
+base_url = "http://two"
+"""
+
+
+def test_a_profile_overrides_the_file_and_its_credentials_are_never_mixed(config: Path) -> None:
+    config.write_text(PROFILES)
+    environ = {"ENGAGEMENT_CONFIG": str(config)}
+
+    one = Settings.load(environ, "one")
+    assert one.profile == "one"
+    assert isinstance(one.credentials(), BearerCredentials)
+    assert one.rate_limits(None, 60.0) == (
+        RateLimit(10),
+        RateLimit(20, period=1),
+        RateLimit(100, period=60, endpoint="28hr"),
+    )
+    two = Settings.load({**environ, "ENGAGEMENT_PROFILE": "two"})
+    assert (two.base_url, type(two.credentials())) == ("http://two", OAuth1Credentials)
+    assert Settings.load(environ).base_url is None
+    with pytest.raises(UsageError, match=r"there is no profile 'tow' \(did you mean 'two'.*\): it has one, two"):
+        Settings.load(environ, "tow")
+
+
+def test_a_profile_of_a_flag_beats_the_environment_and_one_of_the_environment_does_not(config: Path) -> None:
+    config.write_text(PROFILES)
+    environ = {"ENGAGEMENT_CONFIG": str(config), **OAUTH1, "ENGAGEMENT_BASE_URL": "http://env"}
+
+    assert isinstance(Settings.load(environ, "one").credentials(), BearerCredentials)
+    assert Settings.load(environ, "two").base_url == "http://two"
+    by_variable = Settings.load({**environ, "ENGAGEMENT_PROFILE": "two"})
+    assert by_variable.base_url == "http://env"
+
+
+def test_limits_stand_beside_the_requests_a_minute_or_alone(config: Path) -> None:
+    settings = load(config, ENGAGEMENT_LIMITS="20/s, 300/min")
+    assert settings.rate_limits(None, 60.0) == (RateLimit(20, period=1), RateLimit(300))
+    assert settings.rate_limits(5, 60.0, ["1/s"]) == (RateLimit(5), RateLimit(1, period=1))
+
+
+@pytest.mark.parametrize("text", ['"abc"', "a b", "'x"])
+def test_what_was_copied_along_is_told(config: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="bearer_token has white space or quotes"):
+        load(config, ENGAGEMENT_BEARER_TOKEN=text).credentials()
+
+
+def test_a_token_with_the_word_before_it_is_taken(config: Path) -> None:
+    credentials = load(config, ENGAGEMENT_BEARER_TOKEN=f"Bearer {CANARY}").credentials()
+    assert credentials.signer("https://x").authorization(0) == f"Bearer {CANARY}"
+
+
+def test_a_password_of_a_proxy_is_a_secret(of_somebody_else: Path) -> None:
+    of_somebody_else.chmod(0o644)
+    assert load(of_somebody_else, 'proxy = "http://proxy:3128"').get("proxy") == "http://proxy:3128"
+    with pytest.raises(UsageError, match="chmod 600") as caught:
+        load(of_somebody_else, f'proxy = "http://user:{CANARY}@proxy:3128"')
+    assert CANARY not in str(caught.value)
+
+
+def test_the_default_file_of_a_home_of_somebody_else_counts_as_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+    def refuse(self: Path, *args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert Settings.load({"ENGAGEMENT_BASE_URL": "http://env"}).base_url == "http://env"
+    with pytest.raises(UsageError, match="cannot be read: Permission denied"):
+        Settings.load({"ENGAGEMENT_CONFIG": str(tmp_path / "x")})

@@ -119,9 +119,9 @@ def test_every_id_is_accounted_for_and_those_that_failed_make_3(cli: Cli, emulat
     assert done.returncode == 3
     assert done.stdout == b""
     told = events(done.stderr)
-    assert [event["event"] for event in told] == ["rejected", "started", "progress", "finished"]
+    assert [event["event"] for event in told] == ["rejected", "input", "started", "progress", "finished"]
     assert (told[0]["line"], told[0]["text"]) == (262, "1.7E+18")
-    assert told[3]["outcomes"] == {
+    assert told[4]["outcomes"] == {
         "answered": 257,
         "unavailable": 1,
         "unsupported": 0,
@@ -129,7 +129,7 @@ def test_every_id_is_accounted_for_and_those_that_failed_make_3(cli: Cli, emulat
         "failed": 1,
         "rejected": 1,
     }
-    assert (told[3]["unavailable"], told[3]["forbidden"], list(told[3]["failed"])) == ([GONE], [FOREIGN], [BAD])
+    assert (told[4]["unavailable"], told[4]["forbidden"], list(told[4]["failed"])) == ([GONE], [FOREIGN], [BAD])
     result = json.loads((cli.folder / "out.json").read_bytes())
     assert result["by_tweet_type"] == truth(
         emulator, [i for i in IDS if i not in (GONE, FOREIGN, BAD)], ("favorites", "replies")
@@ -283,6 +283,7 @@ def test_a_signal_stops_it_in_good_order(cli: Cli, number: signal.Signals, code:
     args = ("28hr", "--ids", "ids.txt", "--json", "-o", "out.json", "--requests-per-minute", "2")
     with cli.start("fetch", *args) as process:
         assert process.stderr is not None
+        assert json.loads(process.stderr.readline())["event"] == "input"
         assert json.loads(process.stderr.readline())["event"] == "started"
         process.send_signal(number)
         told = events(process.stderr.read())

@@ -55,9 +55,9 @@ def read(*given: str, files: tuple[str, ...] = (), strict: bool = False) -> tupl
 
 
 def test_ids_of_arguments_and_files_are_distinct_in_their_order(tmp_path: Path) -> None:
-    (tmp_path / "ids.txt").write_text("30\n20\n40\n")
+    (tmp_path / "ids.txt").write_text("300000000\n20\n40\n")
 
-    assert read("20", "20", files=(str(tmp_path / "ids.txt"),)) == (["20", "30", "40"], 0)
+    assert read("20", "20", files=(str(tmp_path / "ids.txt"),)) == (["20", "300000000", "40"], 0)
 
 
 def test_of_many_bad_lines_the_first_are_shown_and_the_rest_counted(
@@ -68,7 +68,7 @@ def test_of_many_bad_lines_the_first_are_shown_and_the_rest_counted(
 
     assert read(files=(str(tmp_path / "ids.txt"),)) == (["20"], bad)
     shown = capsys.readouterr().err.splitlines()
-    assert len(shown) == LISTED_REJECTS + 1
+    assert len(shown) == LISTED_REJECTS + 2
     assert shown[-1] == "and 3 more lines are not Tweet IDs"
 
 

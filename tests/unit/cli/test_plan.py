@@ -24,9 +24,9 @@ from engagement_async.errors import UsageError
 ID = "1070059276213702656"
 
 
-def run(*args: str) -> tuple[str, str]:
-    result = CliRunner().invoke(plan, args, obj=Session(), catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+def run(*args: str, code: int = 0) -> tuple[str, str]:
+    result = CliRunner().invoke(plan, args, obj=Session(), catch_exceptions=False, standalone_mode=False)
+    assert result.return_value == code, result.output
     return result.stdout, result.stderr
 
 
@@ -93,7 +93,7 @@ def test_for_people_and_for_machines(tmp_path: Path) -> None:
     path = tmp_path / "ids.csv"
     path.write_text(f"tweet_id\n{ID}\n{ID}\n7\n1.7E+18\n")
 
-    out, err = run("totals", "--ids", str(path), "--requests-per-minute", "300")
+    out, err = run("totals", "--ids", str(path), "--requests-per-minute", "300", code=3)
     assert out.splitlines() == [
         "lines read  4",
         "rejected    1",
@@ -105,7 +105,7 @@ def test_for_people_and_for_machines(tmp_path: Path) -> None:
     ]
     assert err.startswith(f"warning: {path}:5: '1.7E+18' is a float: a spreadsheet made it one")
 
-    out, err = run("totals", "--ids", str(path), "--requests-per-minute", "300", "--json")
+    out, err = run("totals", "--ids", str(path), "--requests-per-minute", "300", "--json", code=3)
     assert json.loads(out) | {"bytes_of_answers": 0} == {
         "endpoint": "totals",
         "ids_read": 3,
@@ -117,15 +117,27 @@ def test_for_people_and_for_machines(tmp_path: Path) -> None:
         "seconds": 0.2,
         "bytes_of_answers": 0,
     }
-    assert json.loads(err)["event"] == "rejected"
+    rejected, taken = map(json.loads, err.splitlines())
+    assert (rejected["event"], taken["event"]) == ("rejected", "input")
+    assert (taken["format"], taken["column"], taken["ids"], taken["rejected"]) == ("csv", "tweet_id", 3, 1)
 
 
-def test_ids_from_stdin_that_all_end_in_00_get_a_warning() -> None:
+def test_ids_as_arguments() -> None:
+    out, _ = run("totals", f"{ID},{int(ID) + 1}", f"https://x.com/a/status/{ID}", "--requests-per-minute", "300")
+
+    assert "unique IDs  2\n" in out
+
+
+@pytest.mark.parametrize(("flags", "code"), [((), 2), (("--accept-suspicious-ids",), 0)])
+def test_ids_from_stdin_that_all_end_in_00_stop_it_unless_they_are_accepted(flags: tuple[str, ...], code: int) -> None:
     ids = "\n".join(f"{n}00" for n in range(1, 200))
     command = [sys.executable, "-m", "engagement_async", "plan", "28hr", "--ids", "-", "--requests-per-minute", "9"]
-    done = subprocess.run(command, input=ids, capture_output=True, text=True, check=True)
-    assert "unique IDs  199\n" in done.stdout
-    assert done.stderr.startswith("warning: standard input: every ID ends in 00")
+    done = subprocess.run([*command, *flags], input=ids, capture_output=True, text=True, check=False)
+
+    assert done.returncode == code
+    assert "standard input: every ID ends in 00" in done.stderr
+    assert ("If they are right: --accept-suspicious-ids" in done.stderr) == (code == 2)
+    assert ("unique IDs  199\n" in done.stdout) == (code == 0)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +148,8 @@ def test_ids_from_stdin_that_all_end_in_00_get_a_warning() -> None:
         (["totals", "--ids", "-", "--requests-per-minute", "1", "--metrics", "likes"], "no metric 'likes'"),
         (["totals", "--ids", "-", "--requests-per-minute", "1", "--start", "2024-01-01"], "takes no start and end"),
         (["totals", "--ids", "none.txt", "--requests-per-minute", "1"], "No such file"),
+        (["totals", "--ids", "-", "--requests-per-minute", "1"], "there is no Tweet ID in -"),
+        (["totals", "12x", "--requests-per-minute", "1"], "'12x' is not a Tweet ID"),
     ],
 )
 def test_what_is_wrong_is_told(args: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:

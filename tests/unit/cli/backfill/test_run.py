@@ -108,11 +108,11 @@ def test_the_same_options_go_on_and_others_are_refused(engagement: Engagement, s
 def test_events_for_machines(engagement: Engagement) -> None:
     _, told = engagement("run", "job", "totals", "--ids", "good.txt", *METRICS, *CONTRACT, "--json")
     found = events(told)
-    assert [event["event"] for event in found] == ["started", "finished"]
-    assert found[0]["is_new"]
-    assert found[1]["outcome"] == "done"
-    assert sum(found[1]["outcomes"].values()) == 800
-    assert found[1]["exit_code"] == 0
+    assert [event["event"] for event in found] == ["input", "started", "finished"]
+    assert found[1]["is_new"]
+    assert found[2]["outcome"] == "done"
+    assert sum(found[2]["outcomes"].values()) == 800
+    assert found[2]["exit_code"] == 0
     _, told = engagement("export", "job", "-o", "x.jsonl", "--json")
     assert [event["event"] for event in events(told)] == ["file", "finished"]
     _, told = engagement("run", "job", "28hr", "--json", *CONTRACT, code=2)
@@ -124,8 +124,8 @@ def test_events_for_machines(engagement: Engagement) -> None:
     ("args", "code", "says"),
     [
         (("run", "job"), 2, "no job was started here"),
-        (("run", "job", "totals"), 2, "say which Tweets"),
-        (("run", "job", "--ids", "good.txt"), 2, "say what"),
+        (("run", "job", "totals"), 2, "name an endpoint and IDs"),
+        (("run", "job", "--ids", "good.txt"), 2, "name an endpoint and IDs"),
         (("run", "job", "--metrics", "favorites"), 2, "which endpoint"),
         (("run", "job", "totals", "--ids", "ids.txt", "--strict"), 2, "ids.txt:1310"),
         (("run", "job", "totals", "--ids", "nothing.txt"), 2, "No such file"),

@@ -1,0 +1,139 @@
+"""What became of the lines of one input: IDs taken, rejects, notices, comments. Nothing is skipped without a count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engagement_async._ids.values import find_id, plain_values, why_not_an_id
+from engagement_async.errors import UsageError
+
+__all__ = ["InputReport", "Intake", "OnReject", "Reject"]
+
+_SHOWN = 80
+_EXACT_FLOAT = 2**53
+"""Floats hold every integer up to this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One line of the input that is not an ID."""
+
+    source: str
+    """The file's path, or `standard input`."""
+    line: int
+    """Its number, from 1; in Parquet and Arrow, that of the row."""
+    text: str
+    """Its text, cut to 80 characters."""
+    reason: str
+    """Why it is not an ID, and how to fix it."""
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}: {self.text!r} {self.reason}"
+
+
+OnReject = Callable[[Reject], object]
+
+
+@dataclass(slots=True)
+class InputReport:
+    """What was taken from one input, and what was not."""
+
+    source: str
+    """The file's path, or `standard input`."""
+    format: str = ""
+    """What it was read as: `text`, `csv`, `tsv`, `json`, `parquet`, `arrow`."""
+    packing: tuple[str, ...] = ()
+    """What had to be undone first, outermost first, as `gzip` or `UTF-16`."""
+    column: str | None = None
+    """The column or key of the IDs: its name, or its number, from 1, where there is no header."""
+    ids: int = 0
+    """IDs, duplicates included."""
+    rejected: int = 0
+    """Lines or values that are not IDs."""
+    notices: int = 0
+    """Messages between Tweets that are none: deletions, limits, ends of pages, headers that are repeated."""
+    comments: int = 0
+    """Lines of text with a comment."""
+    irregular: int = 0
+    """Rows with more or fewer cells than the first: their IDs were taken, and what else is in them was not looked at."""
+
+    def __str__(self) -> str:
+        column = ""
+        if self.column is not None:
+            column = f", column {self.column}" if self.column.isdigit() else f", column {self.column!r}"
+        packing = f" ({', '.join(self.packing)})" if self.packing else ""
+        parts = [f"{self.source}: {_count(self.ids, 'ID')} from {self.format}{packing}{column}"]
+        parts += [f"{_count(self.rejected, 'reject')}"] if self.rejected else []
+        parts += [f"{_count(self.notices, 'notice')} skipped"] if self.notices else []
+        parts += [f"{_count(self.comments, 'comment')} skipped"] if self.comments else []
+        parts += [f"{_count(self.irregular, 'row')} with another number of cells"] if self.irregular else []
+        return "; ".join(parts)
+
+    def fields(self) -> dict[str, Any]:
+        """Return what an event for machines says."""
+        return {
+            "source": self.source,
+            "format": self.format,
+            "packing": list(self.packing),
+            "column": self.column,
+            "ids": self.ids,
+            "rejected": self.rejected,
+            "notices": self.notices,
+            "comments": self.comments,
+            "irregular": self.irregular,
+        }
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+@dataclass(slots=True)
+class Intake:
+    """Takes the values of one input: IDs come out, everything else is counted. `on_reject` None makes a reject an error."""
+
+    report: InputReport
+    on_reject: OnReject | None = None
+    fractions: int = 0
+    """IDs with a fraction of zeros that a float cannot hold without it: `2124551806699486865.0` was written in full."""
+    rounded_fractions: int = 0
+    """IDs with one that a float may have been rounded to."""
+
+    @property
+    def source(self) -> str:
+        """The input's name."""
+        return self.report.source
+
+    def reject(self, line: int, text: str, reason: str) -> None:
+        """Count a line that is no ID, and tell the caller."""
+        self.report.rejected += 1
+        reject = Reject(self.source, line, text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…", reason)
+        if self.on_reject is None:
+            raise UsageError(str(reject))
+        self.on_reject(reject)
+
+    def checked(self, values: Sequence[str], lines: Sequence[int]) -> list[str]:
+        """Return the IDs of values, one each; the others become rejects."""
+        ids = plain_values(values)
+        if ids is not None:
+            return ids
+        return [found for value, line in zip(values, lines, strict=True) for found in self.one(value, line)]
+
+    def one(self, value: str, line: int) -> Iterator[str]:
+        """Yield the ID of one value, or nothing after it was rejected."""
+        found = find_id(value)
+        if found is None:
+            self.reject(line, value.strip(), why_not_an_id(value) or "")
+            return
+        if "." in value and value.strip("\"' \t\r\n").endswith("0") and int(found) > _EXACT_FLOAT and "/" not in value:
+            if int(float(found)) == int(found):
+                self.rounded_fractions += 1
+            else:
+                self.fractions += 1
+        yield found
+
+    def refused(self, reason: str, line: int | None = None) -> UsageError:
+        """Return the error that refuses the whole input."""
+        return UsageError(f"{self.source}{'' if line is None else f':{line}'}: {reason}")

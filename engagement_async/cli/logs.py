@@ -1,0 +1,114 @@
+"""The log of a command: a line a request and what the engine warns of, into a file or on stderr. It holds no secrets."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import click
+
+from engagement_async.cli.app import Session, remember_flag
+from engagement_async.cli.completion import complete_files
+from engagement_async.cli.streams import json_line, printable, utc_now
+from engagement_async.errors import UsageError
+
+__all__ = ["LEVELS", "log_options", "logging_as"]
+
+LEVELS = ("debug", "info", "warning", "error")
+_LOGGER = "engagement_async"
+
+
+def log_options(command: Any) -> Any:
+    """Add `--log-level` and `--log-file`. They are no parameters of the command: `logging_as` finds them in the session."""
+    level = click.option(
+        "--log-level",
+        type=click.Choice(LEVELS),
+        expose_value=False,
+        callback=remember_flag,
+        help="What to log: info has a line for each request. Default: info with --log-file, otherwise only warnings.",
+    )
+    file = click.option(
+        "--log-file",
+        metavar="FILE",
+        expose_value=False,
+        callback=remember_flag,
+        shell_complete=complete_files,
+        help="Append the log to this file, which nobody else can read, instead of stderr.",
+    )
+    return level(file(command))
+
+
+@contextmanager
+def logging_as(session: Session) -> Iterator[None]:
+    """Log as the options have it while the block runs. Raise `UsageError` if the file cannot be written."""
+    path, level = session.flags.get("log_file"), session.flags.get("log_level")
+    if path is None and level is None:
+        yield
+        return
+    handler: logging.Handler = _Lines(is_json=session.json) if path is None else _file(path)
+    number = logging.getLevelNamesMapping()[(level or "info").upper()]
+    handler.setLevel(number)
+    handler.setFormatter(_Formatter())
+    log = logging.getLogger(_LOGGER)
+    before = log.level
+    log.setLevel(min(number, logging.WARNING))  # warnings go to stderr in any case
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+        handler.close()
+
+
+def _file(path: str) -> logging.Handler:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY, 0o600)
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) & 0o077 and status.st_uid == os.geteuid():
+            os.fchmod(descriptor, 0o600)
+    except OSError as error:
+        raise UsageError(f"{path}: --log-file cannot be written: {error.strerror}") from None
+    return _Quiet(open(descriptor, "a", encoding="utf-8", errors="backslashreplace"))
+
+
+class _Quiet(logging.StreamHandler[Any]):
+    """Writes lines. A full disk costs the log its lines, and not the run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Drop the line."""
+
+    def close(self) -> None:
+        """Close the file."""
+        with suppress(OSError):
+            self.stream.close()
+        super().close()
+
+
+class _Lines(logging.Handler):
+    """Writes lines or events to stderr; what is a warning there already is not written twice."""
+
+    def __init__(self, *, is_json: bool) -> None:
+        super().__init__()
+        self._is_json = is_json
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        if record.levelno >= logging.WARNING:
+            return
+        line: str | bytes = self.format(record)
+        if self._is_json:
+            message = {"level": record.levelname.lower(), "message": record.getMessage()}
+            line = json_line({"event": "log", "time": utc_now(), **message})
+        with suppress(OSError):
+            click.echo(line, err=True)
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = printable(record.getMessage()).replace("\n", " ")
+        return f"{utc_now()} {record.levelname} {text}"

@@ -1,0 +1,240 @@
+"""Credentials of many owners: a protocol, what is made into one, and a file."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import inspect
+import io
+import os
+import re
+import stat
+import threading
+import tomllib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import orjson
+
+from engagement_async.credentials import Credentials, OAuth1Credentials
+from engagement_async.errors import UsageError
+
+__all__ = ["CredentialFile", "CredentialStore", "Lookup", "as_store"]
+
+
+@runtime_checkable
+class CredentialStore(Protocol):
+    """Where a client gets the credentials of each owner from: a `CredentialFile`, or a class of your own.
+
+    A client asks when it first needs an owner, keeps what it got, and asks again when the API refuses that: give newer
+    credentials then, and the request is sent once more.
+    """
+
+    async def get(self, owner: str) -> Credentials | None:
+        """Return an owner's credentials; None if there are none, whereupon the Tweets of this owner fail.
+
+        Args:
+            owner: The name that the Tweets came with.
+
+        Raises:
+            Exception: Whatever it raises ends the run.
+        """
+        ...
+
+
+Lookup = Callable[[str], Credentials | Awaitable[Credentials | None] | None]
+"""A function that returns an owner's credentials, sync or async."""
+
+
+class _FunctionStore:
+    def __init__(self, look_up: Lookup) -> None:
+        self._look_up = look_up
+
+    async def get(self, owner: str) -> Credentials | None:
+        found = self._look_up(owner)
+        return await found if inspect.isawaitable(found) else found
+
+
+def as_store(credentials: object) -> CredentialStore | None:
+    """Return a store for what is one, a mapping of owners to credentials, or a function; None for anything else."""
+    if hasattr(credentials, "signer"):
+        return None
+    if isinstance(credentials, Mapping):
+        return _FunctionStore(credentials.get)
+    if isinstance(credentials, CredentialStore):
+        return credentials
+    return _FunctionStore(credentials) if callable(credentials) and not isinstance(credentials, type) else None
+
+
+class CredentialFile:
+    """Credentials of many owners in a file: CSV, JSON lines or TOML, by its suffix. A `CredentialStore`.
+
+    CSV and JSON lines have the columns `owner`, `access_token` and `access_token_secret`; TOML has a table for each owner
+    with these two keys. `consumer_key` and `consumer_secret` may stand beside them, where owners granted their tokens to
+    different applications.
+
+    The file is read when it is first needed, and again when it has changed.
+
+    Args:
+        path: The file. It must be readable by its owner alone, unless it belongs to root (as mounted secrets do).
+        consumer_key: The key of your app, for owners without one of their own.
+        consumer_secret: Its secret.
+
+    Raises:
+        UsageError: The suffix is unknown, or one of the consumer pair is missing. Later, when the file is read: others may
+            read it, or a line is not what it must be. Names the line, and never a value.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, consumer_key: str | None = None, consumer_secret: str | None = None
+    ) -> None:
+        self.path = Path(path)
+        if self.path.suffix.lower() not in _READERS:
+            raise UsageError(
+                f"{self.path} is neither .csv, .jsonl nor .toml: name it so, or give a mapping of owners to credentials"
+            )
+        if (consumer_key is None) != (consumer_secret is None):
+            raise UsageError("consumer_key and consumer_secret go together: give both, or neither")
+        # A closure: nothing that prints an object finds them.
+        self._consumer: Callable[[], tuple[str | None, str | None]] = lambda: (consumer_key, consumer_secret)
+        self._stamp: tuple[int, int, int] | None = None
+        self._owners: dict[str, OAuth1Credentials] = {}
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"CredentialFile({str(self.path)!r})"
+
+    async def get(self, owner: str) -> Credentials | None:
+        """Return an owner's credentials; None if the file has none.
+
+        Args:
+            owner: The name in the column `owner`.
+
+        Raises:
+            UsageError: The file cannot be read, or a line is not what it must be.
+        """
+        return (await asyncio.to_thread(self._read)).get(owner)
+
+    def owners(self) -> list[str]:
+        """Return the owners in the file, in its order. Reads it if it changed.
+
+        Raises:
+            UsageError: As for `get`.
+        """
+        return list(self._read())
+
+    def fingerprint(self, key: bytes) -> str:
+        """Return a keyed hash of what identifies the application: its contract is the same, whoever the owners are.
+
+        Args:
+            key: What the hash is keyed with.
+
+        Raises:
+            UsageError: As for `get`.
+        """
+        first = next(iter(self._read().values()), None)
+        return "" if first is None else first.fingerprint(key)
+
+    def _read(self) -> dict[str, OAuth1Credentials]:
+        with self._lock:
+            self._read_if_changed()
+            return self._owners
+
+    def _read_if_changed(self) -> None:
+        try:
+            status = self.path.stat()
+            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if stamp == self._stamp:
+                return
+            if status.st_uid != 0 and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise UsageError(f"{self.path} holds secrets, and others may read it: chmod 600 {self.path}")
+            text = self.path.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise UsageError(f"{self.path} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise UsageError(f"{self.path} is not UTF-8") from None
+        owners: dict[str, OAuth1Credentials] = {}
+        read: _Reader = _READERS[self.path.suffix.lower()]
+        for where, owner, entry in read(self.path, text):
+            if owner in owners:
+                raise UsageError(f"{where}: owner {owner!r} is there twice: take one out")
+            owners[owner] = self._credentials(where, entry)
+        self._stamp, self._owners = stamp, owners
+
+    def _credentials(self, where: str, entry: Mapping[str, Any]) -> OAuth1Credentials:
+        consumer_key, consumer_secret = self._consumer()
+        values: dict[str, Any] = {
+            "consumer_key": entry.get("consumer_key") or consumer_key,
+            "consumer_secret": entry.get("consumer_secret") or consumer_secret,
+            "access_token": entry.get("access_token"),
+            "access_token_secret": entry.get("access_token_secret"),
+        }
+        if missing := [name for name, value in values.items() if not isinstance(value, str) or not value]:
+            hint = ": give them to CredentialFile, or in the file" if missing[0].startswith("consumer") else ""
+            raise UsageError(f"{where}: no {' and no '.join(missing)}{hint}")
+        try:
+            return OAuth1Credentials(**values)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from None
+
+
+_Entries = Iterator[tuple[str, str, Mapping[str, Any]]]
+
+
+def _checked_owner(where: str, owner: object) -> str:
+    if not isinstance(owner, str) or not owner.strip():
+        raise UsageError(f"{where}: no owner: each line has `owner`, `access_token` and `access_token_secret`")
+    return owner.strip()
+
+
+def _read_csv(path: Path, text: str) -> _Entries:
+    rows = csv.DictReader(io.StringIO(text), skipinitialspace=True, strict=True)
+    try:
+        for row in rows:
+            where = f"{path}, line {rows.line_num}"
+            if None in row:
+                raise UsageError(f"{where}: more cells than there are columns")
+            yield (
+                where,
+                _checked_owner(where, row.get("owner")),
+                {name: (value or "").strip() for name, value in row.items()},
+            )
+    except csv.Error:
+        raise UsageError(f"{path}, line {rows.line_num}: this is no CSV") from None
+
+
+def _read_jsonl(path: Path, text: str) -> _Entries:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            entry = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            raise UsageError(f"{where}: this is no JSON") from None
+        if not isinstance(entry, dict):
+            raise UsageError(f"{where}: this is no JSON object")
+        yield where, _checked_owner(where, entry.get("owner")), entry
+
+
+def _read_toml(path: Path, text: str) -> _Entries:
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        at = re.search(r"\(at [^()]*\)", str(error))  # the rest of the message may quote the text
+        raise UsageError(f"{path} is no TOML {at.group() if at else ''}".rstrip()) from None
+    for owner, entry in tables.items():
+        where = f"{path}, table {owner!r}"
+        if not isinstance(entry, dict):
+            raise UsageError(f"{path}: {owner!r} is no table: write [owner] above its access_token")
+        yield where, _checked_owner(where, owner), entry
+
+
+_Reader = Callable[[Path, str], _Entries]
+_READERS: Mapping[str, _Reader] = {
+    ".csv": _read_csv,
+    ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
+    ".toml": _read_toml,
+}

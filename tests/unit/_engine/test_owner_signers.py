@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engagement_async import AuthError, OAuth1Credentials, UsageError
+from engagement_async._engine.owner_signers import OwnerSigners
+
+URL = "https://api.example/totals"
+
+
+class Store:
+    def __init__(self, **owners: Any) -> None:
+        self.owners = owners
+        self.calls: list[str] = []
+
+    async def get(self, owner: str) -> Any:
+        self.calls.append(owner)
+        return self.owners.get(owner)
+
+
+def credentials(token: str) -> OAuth1Credentials:
+    return OAuth1Credentials("key", "secret", token, "secret")
+
+
+async def test_the_store_is_asked_once_for_each_owner() -> None:
+    store = Store(a=credentials("a"), b=credentials("b"))
+    signers = OwnerSigners(store)
+
+    assert signers.known("a", URL) is None
+    signer = await signers.get("a", URL)
+    assert 'oauth_token="a"' in signer.authorization(0)
+    assert signers.known("a", URL) is signer is await signers.get("a", URL)
+    assert await signers.get("a", URL + "/other") is not signer
+    await signers.get("b", URL)
+    assert store.calls == ["a", "b"]
+
+
+async def test_an_owner_whom_the_store_does_not_know_is_an_error() -> None:
+    with pytest.raises(AuthError, match="has no credentials for it"):
+        await OwnerSigners(Store()).get("a", URL)
+
+
+async def test_after_a_refusal_the_store_is_asked_again() -> None:
+    store = Store(a=credentials("old"))
+    signers = OwnerSigners(store)
+    await signers.get("a", URL)
+
+    signers.renew("a")
+    assert signers.known("a", URL) is None
+    with pytest.raises(AuthError, match="no other credentials"):
+        await signers.get("a", URL)
+    store.owners["a"] = credentials("new")
+
+    assert 'oauth_token="new"' in (await signers.get("a", URL)).authorization(0)
+    signers.renew("nobody")
+
+
+async def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OwnerSigners, "KEPT", 2)
+    store = Store(**{name: credentials(name) for name in "abc"})
+    signers = OwnerSigners(store)
+
+    for name in "abac":
+        await signers.get(name, URL)
+
+    assert signers.known("b", URL) is None
+    assert signers.known("a", URL) is not None
+    assert store.calls == ["a", "b", "c"]
+
+
+async def test_what_the_store_gives_must_sign() -> None:
+    with pytest.raises(UsageError, match="gave a str for owner 'a'"):
+        await OwnerSigners(Store(a="token")).get("a", URL)

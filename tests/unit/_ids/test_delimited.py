@@ -1,0 +1,154 @@
+"""CSV and TSV: the column, the header or its absence, and what quotes do."""
+
+from __future__ import annotations
+
+import csv
+import re
+
+import pytest
+
+from engagement_async._ids.delimited import delimited_ids
+from engagement_async._ids.formats import Format
+from engagement_async._ids.report import InputReport, Intake, Reject
+from engagement_async.errors import UsageError
+
+A, B, C = "1070059276213702656", "1021817816134156288", "9223372036854775807"
+
+
+def read(
+    text: str, id_column: str | None = None, hint: Format = Format.CSV
+) -> tuple[list[str], list[str], InputReport]:
+    rejects: list[Reject] = []
+    intake = Intake(InputReport("a.csv", "csv"), rejects.append)
+    data = text.encode()
+    blocks = [(1, data if data.endswith(b"\n") else data + b"\n")] if data else []
+    chunks = delimited_ids(blocks, intake, id_column=id_column, hint=hint)
+    ids = [tweet_id for chunk in chunks for tweet_id in chunk]
+    return ids, [f"{reject.line}: {reject.reason.split(':')[0]}" for reject in rejects], intake.report
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [
+        (f"tweet_id\n{A}\n{B}\n{C}", "tweet_id"),
+        (f"whatever\n{A}\n{B}\n{C}", "whatever"),
+        (f"{A}\n{B}\n{C}", None),
+        (f"'{A}\n'{B}\n'{C}\n", None),
+        (f'"""{A}"""\n"""{B}"""\n"""{C}"""\n', None),
+        (f"\u200b{A}\n{B}\n{C}", None),
+        (f"https://x.com/a/status/{A}\n{B}\n{C}\n", None),
+        (f"Tweet id,Tweet permalink\n{A},x\n{B},y\n{C},z\n", "Tweet id"),
+        (f"id,status_id\n1,{A}\n2,{B}\n3,{C}\n", "status_id"),
+        (f"id;Post id\n1;{A}\n2;{B}\n3;{C}\n", "Post id"),
+        (f"\n\nid|text\n{A}|x\n{B}|y\n{C}|z\n", "id"),
+        (f"sep=;\r\ntweet_id;text\r\n{A};x\r\n{B};y\r\n{C};z\r\n", "tweet_id"),
+        (f'"a,b";tweet_id\n1;{A}\n2;{B}\n3;{C}\n', "tweet_id"),
+        (f'tweet_id,n\n"=""{A}""",1\n"=""{B}""",2\n"=""{C}""",3\n', "tweet_id"),
+        (f"{A},hello\n{B},you\n{C},there\n", "1"),
+        (f'"hello, a",{A}\n"you",{B}\nthere,{C}\n', "2"),
+        (f'text,id\n"a\nb",{A}\n"c ""d""",{B}\ne,{C}\n', "id"),
+        (f"text,id\nx,{A}\n,\n,,,\ny,{B}\nz,{C}\n", "id"),
+        (f"text,url\nx,https://x.com/a/status/{A}\ny,{B}\nz,{C}\n", "url"),
+    ],
+)
+def test_the_column_is_found(text: str, column: str | None) -> None:
+    ids, rejects, report = read(text)
+
+    assert (ids, rejects, report.column) == ([A, B, C], [], column)
+
+
+@pytest.mark.parametrize(
+    ("text", "id_column", "expected"),
+    [
+        (f"a,b\n{A},{B}\n", "b", [B]),
+        (f"a,Tweet ID\n{A},{B}\n", "tweet_id", [B]),
+        (f"a,b\n{A},{B}\n", "2", [B]),
+        (f"{A},{B}\n{B},{C}\n", "2", [B, C]),
+        (f"x,{A[:-1]}x\ny,{B}\n", "2", [B]),
+        ("20,x\n30,y\n", "1", ["20", "30"]),
+    ],
+)
+def test_the_caller_names_the_column(text: str, id_column: str, expected: list[str]) -> None:
+    assert read(text, id_column)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "id_column", "message"),
+    [
+        ("a,b\n1x,2x\n", None, "which column holds the IDs. Name it with --id-column: 'a', 'b'"),
+        (f"{A},hello\n{B},you\n", A, "has no header, for its first line holds an ID: so no column"),
+        (f"{A},{B}\n{C},{A}\n", None, "has no header.* Name it by its number, as --id-column 1, or --ids-format text"),
+        ("20,a\n30,b\n", None, "has no header.* Name it by its number, as --id-column 1"),
+        (f"{A},hello\n", "3", "has no column 3, but 2"),
+        (f"a\n{A}\n", "b", "has no column 'b', but 'a'"),
+        (f"id,number\n1,{A}\n2,{B}\n", None, "'id' holds no IDs, but row numbers"),
+        (f"tweet_id,text{A},hello\n{B},you\n", None, "holds names of columns and an ID too"),
+        ('x,id\n"a,1\nb,2\n', None, "a.csv:2: a quote is opened here"),
+        ('x,id\n"a,1\nb,"2"\n', None, "a.csv:2: a quote is opened here"),
+        ('x,id\n"' + "a,1\n" * 1_500_000, None, "a.csv:2: a quote is opened here.*over 4,194,304 characters"),
+    ],
+)
+def test_what_is_not_clear_is_refused_with_the_fix(text: str, id_column: str | None, message: str) -> None:
+    with pytest.raises(UsageError, match=re.compile(message, re.DOTALL)):
+        read(text, id_column)
+
+
+def test_one_row_of_ids_is_a_list() -> None:
+    assert read(f"{A},{B},{C}\n")[0] == [A, B, C]
+
+
+@pytest.mark.parametrize(
+    ("text", "ids", "rejects"),
+    [
+        (f"x,id\n1,{A}\n2\n", [A], ["3: has 1 cells"]),
+        (f"text,id\na,{A}\nI paid 1,500,{B}\nb,{C}\n", [A, C], ["3: has 3 cells, and the first row 2"]),
+        (f"id,text\n{A},a\nb,{B}\n,c\n", [A], ["3: is not a Tweet ID", "4: is empty"]),
+        (f'id,text\n{A},"a" b\n{B},c\n', [B], ["2: is not CSV"]),
+        (f'id,text\n{A},"a\n{B},b"\n{C},c\n', [A, C], ["3: is within quotes that were opened in line 2"]),
+        (f'text,id\n"a,{A}\nb",{B}\nc,{C}\n', [B, C], ["2: is within quotes that were opened in line 2"]),
+    ],
+)
+def test_what_is_no_id_is_rejected_where_it_is(text: str, ids: list[str], rejects: list[str]) -> None:
+    assert read(text)[:2] == (ids, rejects)
+
+
+def test_a_text_of_several_lines_with_commas_and_other_ids_is_no_row() -> None:
+    text = f'id,text,user_id\n{A},"one, two\nthree, four\nfive, six",{C}\n{B},x,{C}\n'
+
+    assert read(text)[:2] == ([A, B], [])
+
+
+def test_headers_of_files_that_were_joined_are_notices() -> None:
+    ids, rejects, report = read(f"id,text\n{A},x\nid,text\n{B},y\n")
+
+    assert (ids, rejects, report.notices) == ([A, B], [], 1)
+
+
+def test_rows_with_more_cells_are_told() -> None:
+    ids, rejects, report = read(f"id,text\n{A},x\n{B},y, z\n")
+
+    assert (ids, rejects, report.irregular) == ([A, B], [], 1)
+
+
+def test_large_cells_are_taken_and_the_process_keeps_its_limit() -> None:
+    limit = csv.field_size_limit()
+    cell = "y" * 300_000
+    ids, rejects, _ = read(f'id,text\n{A},{cell}\n{B},"{cell}\n{cell}"\n{C},"{cell}"\n')
+
+    assert (ids, rejects) == ([A, B, C], [])
+    assert csv.field_size_limit() == limit
+
+
+def test_a_row_goes_on_in_the_next_block() -> None:
+    intake = Intake(InputReport("a.csv"), lambda reject: None)
+    blocks = [(1, f'id,text\n{A},"a\n'.encode()), (3, f'b"\n{B},c\n'.encode()), (5, f"{C},d\n".encode())]
+
+    chunks = delimited_ids(blocks, intake, id_column=None, hint=None)
+
+    assert [tweet_id for chunk in chunks for tweet_id in chunk] == [A, B, C]
+    assert intake.report.rejected == 0
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "tweet_id\n", "id,text\n"])
+def test_no_rows(text: str) -> None:
+    assert read(text)[:2] == ([], [])

@@ -1,0 +1,83 @@
+"""The log of a command: which lines, where, and for whom."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from engagement_async import UsageError
+from engagement_async.cli.app import Session
+from engagement_async.cli.logs import logging_as
+
+LOG = logging.getLogger("engagement_async.requests")
+
+
+def session(**flags: object) -> Session:
+    return Session(flags=flags)
+
+
+def test_without_options_nothing_is_set_up() -> None:
+    with logging_as(session()):
+        assert not LOG.isEnabledFor(logging.INFO)
+
+
+def test_a_file_has_the_lines_and_nobody_else_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("before\n")
+    path.chmod(0o644)
+    with logging_as(session(log_file=str(path))):
+        LOG.info("request %s", "one\x1b[31m\ntwo")
+        LOG.debug("not this")
+        LOG.warning("and this")
+
+    first, second, third = path.read_text().splitlines()
+    assert first == "before"
+    assert second.endswith(" INFO request one\\x1b[31m two")
+    assert third.endswith(" WARNING and this")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert not LOG.isEnabledFor(logging.INFO)
+
+
+def test_levels(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    for level in ("debug", "error"):
+        with logging_as(session(log_file=str(path), log_level=level)):
+            LOG.debug("debug")
+            LOG.info("info")
+            LOG.error("error")
+
+    assert [line.split()[-1] for line in path.read_text().splitlines()] == ["debug", "info", "error", "error"]
+
+
+def test_on_stderr_warnings_are_left_to_the_reporter(capsys: pytest.CaptureFixture[str]) -> None:
+    with logging_as(session(log_level="info")):
+        LOG.info("a line")
+        LOG.warning("a warning")
+
+    assert capsys.readouterr().err.endswith(" INFO a line\n")
+
+
+def test_for_machines_they_are_events(capsys: pytest.CaptureFixture[str]) -> None:
+    with logging_as(Session(json=True, flags={"log_level": "info"})):
+        LOG.info("a line")
+
+    event = json.loads(capsys.readouterr().err)
+    assert (event["event"], event["level"], event["message"]) == ("log", "info", "a line")
+
+
+def test_a_file_that_cannot_be_written_is_told_before(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UsageError, match="--log-file cannot be written: No such file"),
+        logging_as(session(log_file=str(tmp_path / "none" / "a.log"))),
+    ):
+        pass
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_full_disk_costs_lines_and_not_the_run() -> None:
+    with logging_as(session(log_file="/dev/full")):
+        LOG.info("a line")
