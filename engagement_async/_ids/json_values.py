@@ -26,6 +26,8 @@ _NOTICES = frozenset(
 """Keys of what comes between Tweets in a stream or at its end, and is none."""
 _EMPTY_PAGE = frozenset({"meta", "errors", "includes", "search_metadata", "next", "requestParameters", "__twarc"})
 """Keys of a page on which there is no Tweet."""
+_USER = frozenset({"username", "screen_name"})
+_OF_TWEETS = frozenset({"text", "full_text", "content", "rawContent", "tweet", "conversation_id", "entities", "lang"})
 _LISTED = 80
 
 
@@ -84,7 +86,9 @@ class JsonIds:
         inner = next((value[name] for name in _WITHIN if isinstance(value.get(name), (dict, list))), None)
         if key is not None and (is_named or inner is None or self._strong(value[key])):
             other = None if is_named else self._other_id(value, key, inner)
-            if other is not None:
+            if not is_named and not _USER.isdisjoint(value) and _OF_TWEETS.isdisjoint(value):
+                self._intake.reject(line, _shown(value), "is a user, and no Tweet; if it is one, name its --id-column")
+            elif other is not None:
                 reason = f"names two Tweets, the other is {other}: give one a line"
                 self._intake.reject(line, f"{key}: {value[key]}", reason)
             else:
