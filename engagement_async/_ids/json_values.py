@@ -85,7 +85,7 @@ class JsonIds:
         key = self._named(value, self._id_column) if self._id_column is not None else self._best(value)
         inner = next((value[name] for name in _WITHIN if isinstance(value.get(name), (dict, list))), None)
         if key is not None and (is_named or inner is None or self._strong(value[key])):
-            other = None if is_named else self._other_id(value, key, inner)
+            other = self._other_id(value, key, None if is_named else inner)
             if not is_named and not _USER.isdisjoint(value) and _OF_TWEETS.isdisjoint(value):
                 self._intake.reject(line, _shown(value), "is a user, and no Tweet; if it is one, name its --id-column")
             elif other is not None:
