@@ -251,7 +251,8 @@ def test_a_killed_run_leaves_nothing_for_long(cli: Cli) -> None:
 def test_a_long_fetch_that_is_stopped_names_jobs(cli: Cli, emulator: Emulator) -> None:
     before = len(emulator.log.entries)
     (cli.folder / "many.txt").write_text("\n".join(tweet_ids(600, newest_at=NOW)))
-    with cli.start("fetch", "28hr", "--ids", "many.txt", "-o", "x.csv", "--requests-per-minute", "2") as process:
+    alone = ("--requests-per-minute", "2", "--scheduler", "process")  # what was spent before would be waited for
+    with cli.start("fetch", "28hr", "--ids", "many.txt", "-o", "x.csv", *alone) as process:
         assert process.stderr is not None
         while len(emulator.log.entries) == before:
             time.sleep(0.01)
