@@ -22,6 +22,8 @@ def section(name: str) -> str:
     if name == "machine":
         return f"\n{_machine_table(report.load('throughput')['machine'])}\n\n"
     for benchmark, (_, tables) in BENCHMARKS.items():
+        if not (report.RESULTS / f"{benchmark}.json").exists():  # not run yet: the others' pages need not wait for it
+            continue
         sections = tables(report.load(benchmark))
         if name in sections:
             return f"\n{sections[name].strip()}\n\n"
