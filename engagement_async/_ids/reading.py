@@ -31,7 +31,7 @@ from engagement_async.errors import UsageError
 
 __all__ = ["FORMATS", "InputReport", "Reject", "ids_of_argument", "read_id_chunks", "read_ids", "why_not_an_id"]
 
-FORMATS = tuple(Format)
+FORMATS = tuple(each.value for each in Format)
 
 _READ_BYTES = 256 * 1024
 _HEAD_BYTES = 64 * 1024
