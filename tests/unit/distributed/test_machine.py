@@ -103,7 +103,7 @@ async def test_four_processes_share_the_contract_evenly_and_use_it(bench: Bench)
 
     bench.check()
     assert shares.total() >= 100  # benchmarks/contracts.py measures; a test must pass on a busy machine
-    assert min(shares.values()) >= 0.8 * shares.total() / 4
+    assert min(shares.values()) >= 0.5 * shares.total() / 4
 
 
 async def test_processes_that_follow_each_other_find_what_was_spent(bench: Bench) -> None:
