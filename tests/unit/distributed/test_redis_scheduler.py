@@ -142,11 +142,10 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 async def test_four_processes_share_the_contract_evenly_and_use_it(bench: Bench) -> None:
     spenders = await bench.start_all()
     began_at = time.monotonic()
-    await asyncio.sleep(4)
+    await until(lambda: bench.server.count(began_at).total() >= 150)
     shares = bench.server.count(began_at)
     await bench.end(spenders)
 
-    assert shares.total() >= 100  # benchmarks/contracts.py measures; a test must pass on a busy machine
     assert min(shares.values()) >= 0.5 * shares.total() / 4
 
 
