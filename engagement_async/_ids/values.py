@@ -37,7 +37,7 @@ _FORMS = re.compile(
             r"(?P<digits>[0-9]+)",
             r"[0-9]{1,3}(?:(?P<sep>[,.'’_ \u00a0\u202f])[0-9]{3})(?:(?P=sep)[0-9]{3}){4,5}",  # 1,070,059,276,213,702,656
             r"(?P<whole>[0-9]+)[.,]0+",  # all digits are there, and the fraction is none
-            r"[xX](?P<x>[0-9]+)",  # as R packages write them, so that no spreadsheet rounds them
+            r"[xX](?P<x>[0-9]{9,})",  # as R packages write them, so that no spreadsheet rounds them
             r"(?:tag|object):[^\s,]+,[0-9]{4}:(?:[a-z]+:)*(?P<tag>[0-9]+)",  # activity streams
             rf"(?:(?:{_NOT_YET}\S)*?/)?(?:[a-z0-9-]+\.)*{_SITES}(?::[0-9]+)?/(?:#!/)?(?:(?:{_NOT_YET}[^?#\s])*?/)?status(?:es)?/(?P<url>[0-9]+)"
             rf"(?:[/?#&]{_NOT_YET}(?:{_NOT_YET}\S)*)?[.,:;!)]*",

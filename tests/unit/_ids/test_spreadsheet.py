@@ -67,7 +67,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for size in (len(whole) // 2, len(whole) - 30):
         path.write_bytes(whole[:size])
-        with pytest.raises(UsageError, match=r"a\.xlsx: is not a whole Excel workbook: "):
+        with pytest.raises(UsageError, match=r"a\.xlsx: (is not a whole Excel workbook|the zip file is cut short)"):
             taken(path)
 
 

@@ -81,6 +81,7 @@ def test_an_id_in_any_form(text: str) -> None:
         (f"https://x.com/a/status/{A}?s=1https://x.com/a/status/{A}", "is not a Tweet's address"),
         (f"https://x.com/a/status/12/{A}", "is not a Tweet's address"),
         (f"{A} {A}", "is not a Tweet ID"),
+        ("x2", "is not a Tweet ID"),
         (f"id:twitter.com:{A}", "is not a Tweet ID"),
     ],
 )
