@@ -1,24 +1,21 @@
 """Tweet IDs out of CSV and TSV: one column of it, with or without a header. Lazy, line numbers kept.
 
-A block of lines without a quote is cut by `str.split`; others go through `csv`, line by line. A quote that is never closed
-swallows the rows behind it, so rows are looked for within cells of several lines.
+A block of lines without a quote is cut by `str.split`; others go through `csv`, line by line.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain, islice
-from typing import NamedTuple
 
-from engagement_async._ids.columns import best_column, column_number, is_known_name, named_column, rank
 from engagement_async._ids.formats import Format, delimiter_of, is_sep_line
 from engagement_async._ids.lines import Block
 from engagement_async._ids.report import Intake
+from engagement_async._ids.rows import Layout, Row, choose_layout, ids_of_rows
 from engagement_async._ids.text import text_ids
-from engagement_async._ids.values import find_id, has_long_number, has_many_digits, is_strong, plain_lines, plain_values
+from engagement_async._ids.values import plain_lines, plain_values
 
 __all__ = ["delimited_ids"]
 
@@ -26,22 +23,6 @@ _SAMPLE_ROWS = 50
 _CHUNK_ROWS = 16 * 1024
 _RECORD_BYTES = 4 * 1024 * 1024
 """The largest row: a cell of several lines is as long as the text of it, and a quote that is never closed as the file."""
-
-
-class _Row(NamedTuple):
-    line: int
-    cells: list[str]
-    lines: Sequence[str]
-    """The lines of a row that has several; else nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Where the IDs are."""
-
-    column: int
-    width: int
-    header: list[str] | None
 
 
 def delimited_ids(
@@ -59,14 +40,12 @@ def delimited_ids(
     sample = _some(table, _SAMPLE_ROWS)
     if not sample:
         return
-    layout = _layout(sample, id_column, intake)
+    layout = choose_layout(sample, id_column, intake)
     if layout is None:  # rows of IDs and nothing else
         intake.report.format = Format.TEXT
         yield from text_ids(((row.line, (delimiter.join(row.cells) + "\n").encode()) for row in sample), intake)
         return
-    intake.report.column = str(layout.column + 1) if layout.header is None else layout.header[layout.column].strip()
-    if layout.header is None and layout.width == 1:
-        intake.report.column = None
+    intake.report.column = layout.name
     yield from _chunks(table, sample[layout.header is not None :], layout, intake)
 
 
@@ -79,60 +58,6 @@ def _delimiter(block: bytes, hint: Format | None) -> tuple[int, str]:
         if line.strip():
             return skipped, "\t" if hint is Format.TSV and "\t" in line else delimiter_of(line)
     return 0, ","
-
-
-# --- the layout ---------------------------------------------------------------------------------------------------
-
-
-def _layout(sample: list[_Row], id_column: str | None, intake: Intake) -> _Layout | None:
-    """Return where the IDs are, or None if every cell is one."""
-    first = [cell.strip() for cell in sample[0].cells]
-    width = len(first)
-    has_ids = any(find_id(cell) for cell in first) and not any(is_known_name(cell) for cell in first)
-    if id_column is not None:
-        return _named_layout(first, id_column, intake, has_ids=has_ids)
-    if width == 1:
-        is_value = has_ids or (has_many_digits(first[0]) and rank(first[0]) is None)
-        return _Layout(0, 1, None if is_value else first)
-    if not has_ids:
-        if any(map(has_long_number, first)):
-            raise intake.refused("the first line holds names of columns and an ID too: is the end of a line missing?")
-        columns = {index: _cells(sample[1:], index) for index in range(width)}
-        return _Layout(best_column(first, columns, intake.source), width, first)
-    strong = [index for index in range(width) if _holds_ids(_cells(sample, index))]
-    if len(strong) == 1:
-        return _Layout(strong[0], width, None)
-    if len(sample) == 1 and all(map(find_id, filter(None, first))):
-        return None
-    listed = ", ".join(repr(cell[:40]) for cell in first[:20])
-    raise intake.refused(
-        f"has no header, for its first line holds an ID: {listed}. Which column holds the Tweet IDs? Name it by its number, "
-        f"as --id-column {strong[0] + 1 if strong else 1}" + ("" if not strong else ", or --ids-format text for all")
-    )
-
-
-def _named_layout(first: list[str], id_column: str, intake: Intake, *, has_ids: bool) -> _Layout:
-    number = column_number(id_column)
-    if has_ids or (number is not None and number <= len(first) and has_many_digits(first[number - 1])):
-        if number is None:
-            raise intake.refused(
-                f"has no header, for its first line holds an ID: so no column {id_column[:40]!r}. Name the column by its "
-                "number, as --id-column 1"
-            )
-        if number > len(first):
-            raise intake.refused(f"has no column {number}, but {len(first)}")
-        return _Layout(number - 1, len(first), None)
-    intake.report.irregular += any(map(has_long_number, first))
-    return _Layout(named_column(first, id_column, intake.source), len(first), first)
-
-
-def _cells(rows: Iterable[_Row], index: int) -> list[str]:
-    return [row.cells[index] for row in rows if index < len(row.cells)]
-
-
-def _holds_ids(cells: Sequence[str]) -> bool:
-    ids = [find_id(cell) for cell in cells if cell.strip()]
-    return bool(ids) and sum(1 for found in ids if found and is_strong(found)) > len(ids) / 2
 
 
 # --- the rows -----------------------------------------------------------------------------------------------------
@@ -164,7 +89,7 @@ class _Table:
         has_quotes = b'"' in self._block if self._block else any('"' in line for line in lines)
         return None if has_quotes else (self._take_all(), lines)
 
-    def column(self, layout: _Layout) -> list[str] | None:
+    def column(self, layout: Layout) -> list[str] | None:
         """Return the cells of the column to the end of the block, if every line is a regular row with an ID."""
         lines = self._lines[self._at :]
         place, width = layout.column, layout.width
@@ -195,7 +120,7 @@ class _Table:
         self._at = len(self._lines)
         return number
 
-    def rows(self) -> Iterator[_Row]:
+    def rows(self) -> Iterator[Row]:
         """Yield the rows one by one, those of a block with quotes at least to its end."""
         while self.fill():
             taken: list[str] = []
@@ -205,7 +130,7 @@ class _Table:
                 if '"' not in self._lines[self._at]:
                     text = self._next()
                     if text and not text.isspace():
-                        yield _Row(line, text.split(self.delimiter), ())
+                        yield Row(line, text.split(self.delimiter), ())
                     continue
                 try:
                     cells = next(reader, None)
@@ -217,7 +142,7 @@ class _Table:
                     self._intake.reject(line, taken[0].strip(), f"is not CSV: {error}")
                     continue
                 if cells:
-                    yield _Row(line, cells, tuple(taken) if len(taken) > 1 else ())
+                    yield Row(line, cells, tuple(taken) if len(taken) > 1 else ())
 
     def fill(self) -> bool:
         """Read the next block if all lines were taken; return whether there is a line."""
@@ -249,7 +174,7 @@ class _Table:
         taken.append("")  # the end of the file within a row
 
 
-def _some(table: _Table, count: int) -> list[_Row]:
+def _some(table: _Table, count: int) -> list[Row]:
     with _large_cells():
         return list(islice(table.rows(), count))
 
@@ -267,8 +192,8 @@ def _large_cells() -> Iterator[None]:
 # --- the column ---------------------------------------------------------------------------------------------------
 
 
-def _chunks(table: _Table, sample: list[_Row], layout: _Layout, intake: Intake) -> Iterator[list[str]]:
-    yield from filter(None, (_of_rows(sample, table.delimiter, layout, intake),))
+def _chunks(table: _Table, sample: list[Row], layout: Layout, intake: Intake) -> Iterator[list[str]]:
+    yield from filter(None, (ids_of_rows(sample, table.delimiter, layout, intake),))
     while table.fill():
         if layout.width == 1 and (alone := table.ids()) is not None:
             ids = alone
@@ -279,12 +204,12 @@ def _chunks(table: _Table, sample: list[_Row], layout: _Layout, intake: Intake) 
         elif (block := table.block()) is not None:
             ids = _of_cells(*block, table.delimiter, layout, intake)
         else:
-            ids = _of_rows(_some(table, _CHUNK_ROWS), table.delimiter, layout, intake)
+            ids = ids_of_rows(_some(table, _CHUNK_ROWS), table.delimiter, layout, intake)
         if ids:
             yield ids
 
 
-def _of_lines(number: int, lines: list[str], delimiter: str, layout: _Layout, intake: Intake) -> list[str]:
+def _of_lines(number: int, lines: list[str], delimiter: str, layout: Layout, intake: Intake) -> list[str]:
     """Return the IDs of lines without quotes."""
     if layout.column == 0:  # whatever the other cells are
         values = lines if layout.width == 1 else [line.partition(delimiter)[0] for line in lines]
@@ -294,78 +219,11 @@ def _of_lines(number: int, lines: list[str], delimiter: str, layout: _Layout, in
     return _of_cells(number, [line.split(delimiter) for line in lines], delimiter, layout, intake)
 
 
-def _of_cells(number: int, rows: list[list[str]], delimiter: str, layout: _Layout, intake: Intake) -> list[str]:
+def _of_cells(number: int, rows: list[list[str]], delimiter: str, layout: Layout, intake: Intake) -> list[str]:
     """Return the IDs of rows that have a line each."""
     if {*map(len, rows)} == {layout.width}:
         column = layout.column
         ids = plain_values([cells[column] for cells in rows])
         if ids is not None:
             return ids
-    return _of_rows((_Row(line, cells, ()) for line, cells in enumerate(rows, number)), delimiter, layout, intake)
-
-
-def _of_rows(rows: Iterable[_Row], delimiter: str, layout: _Layout, intake: Intake) -> list[str]:
-    values: list[str] = []
-    numbers: list[int] = []
-    ids: list[str] = []
-    for row in rows:
-        if row.lines:  # in its order
-            ids += intake.checked(values, numbers)
-            values, numbers = [], []
-        value = _value(row, delimiter, layout, intake)
-        if value is not None:
-            values.append(value)
-            numbers.append(row.line)
-        if row.lines:
-            taken = intake.checked(values, numbers)
-            values, numbers = [], []
-            ids += taken
-            _look_within(row, delimiter, layout, taken, intake)
-    return ids + intake.checked(values, numbers)
-
-
-def _value(row: _Row, delimiter: str, layout: _Layout, intake: Intake) -> str | None:
-    """Return the cell of the ID, or None after the row was counted as something else."""
-    cells, column, width = row.cells, layout.column, layout.width
-    if column >= len(cells):
-        if any(cell.strip() for cell in cells):
-            intake.reject(
-                row.line, delimiter.join(cells), f"has {len(cells)} cells: the ID's is the {_nth(column + 1)}"
-            )
-        return None
-    value = cells[column]
-    has_surplus = any(cell.strip() for cell in cells[width:])
-    if column > 0 and (len(cells) < width or has_surplus):  # a small number may be another column's
-        found = find_id(value)
-        if found is None or not is_strong(found):
-            reason = f"has {len(cells)} cells, and the first row {width}: is a quote missing?"
-            intake.reject(row.line, delimiter.join(cells), reason)
-            return None
-    intake.report.irregular += len(cells) < width or has_surplus
-    if not value.strip() and not any(cell.strip() for cell in cells):
-        return None  # a row of empty cells, as spreadsheets append them
-    if layout.header is not None and find_id(value) is None and [cell.strip() for cell in cells] == layout.header:
-        intake.report.notices += 1  # of files that were joined
-        return None
-    return value
-
-
-def _look_within(row: _Row, delimiter: str, layout: _Layout, taken: Sequence[str], intake: Intake) -> None:
-    """Reject the IDs in the lines of one row that look like rows of their own: a quote was opened too many or too few.
-
-    The cells of the first line count from the left, those of the last from the right: the others are parts of a text.
-    """
-    left, right = layout.column, layout.column - layout.width
-    last = len(row.lines) - 1
-    for offset, line in enumerate(row.lines):
-        cells = line.split(delimiter)
-        places = ((left,) if offset < last else ()) + ((right,) if offset > 0 else ())
-        found = [find_id(cells[place]) for place in places if -len(cells) <= place < len(cells)]
-        if any(tweet_id and is_strong(tweet_id) and tweet_id not in taken for tweet_id in found):
-            reason = f"is within quotes that were opened in line {row.line}: is one missing?"
-            intake.reject(row.line + offset, line.strip(), reason)
-
-
-def _nth(number: int) -> str:
-    suffix = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{suffix}"
+    return ids_of_rows((Row(line, cells, ()) for line, cells in enumerate(rows, number)), delimiter, layout, intake)

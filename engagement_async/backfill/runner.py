@@ -29,7 +29,7 @@ from engagement_async.config import (
     parsed_base_url,
 )
 from engagement_async.credentials import Credentials
-from engagement_async.errors import JobDiskError, UsageError
+from engagement_async.errors import EngagementError, JobDiskError, UsageError
 
 __all__ = ["DRAIN_S", "JobRunner", "RunLimits"]
 
@@ -129,6 +129,9 @@ class JobRunner:
                 watching = asyncio.create_task(self._watch(on_progress, progress_interval_s))
                 try:
                     outcome = await self._ask_all(FailedWork() if failed_only else PendingWork())
+                except EngagementError:
+                    on_progress(self._progress())  # what came until then is committed
+                    raise
                 finally:
                     watching.cancel()
             progress = self._progress(outcome)
@@ -165,6 +168,7 @@ class JobRunner:
         if self._outcome is None:
             self._outcome = outcome
             self._quota.close()
+            self._committer.end_soon()
             if self._stream is not None:
                 self._draining = asyncio.create_task(self._drain(self._stream))
 
@@ -269,6 +273,7 @@ class JobRunner:
                 "eta_s": progress.eta_s,
                 "waiting_s": progress.waiting_s,
                 "waiting_for": progress.waiting_for,
+                "trouble": progress.trouble,
             },
         }
 

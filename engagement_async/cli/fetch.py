@@ -34,6 +34,7 @@ from engagement_async.cli.signals import run_async
 from engagement_async.cli.table import TABLE, TableOutput
 from engagement_async.cli.units import seconds
 from engagement_async.client import EngagementClient, check_query
+from engagement_async.errors import UsageError
 
 __all__ = ["exit_code_of_result", "fetch", "gather", "report_outcomes"]
 
@@ -171,6 +172,8 @@ def _outputs(
     output: str, format_: str | None, query: Query, files: Sequence[str], *, wide: bool, observed_at: bool, excel: bool
 ) -> Outputs | TableOutput:
     if format_ == TABLE:
+        if observed_at or excel:
+            raise UsageError("--format table is for eyes: write csv or another format for --observed-at and --excel")
         return TableOutput(output)
     shape = TableShape(query.engagement_types if wide else (), has_observed_at=observed_at)
     layout = TableLayout(output, format_, query.groupings, shape=shape, excel=excel, stream_format="json")

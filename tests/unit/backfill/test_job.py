@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engagement_async import (
+    HISTORICAL,
     AuthError,
     BearerCredentials,
     OAuth1Credentials,
@@ -26,6 +28,8 @@ from engagement_async.backfill import (
     OtherJobError,
     Progress,
 )
+from engagement_async.backfill.create import CreateJob
+from engagement_async.backfill.inputs import GivenSource
 from engagement_async.backfill.journal import Journal
 from engagement_async.emulator import Emulator
 from tests.support.jobs import BY_TWEET, HOURLY, MIXED, TYPES, bearer, emulator, make_ids, merged
@@ -370,3 +374,84 @@ async def test_no_secret_reaches_the_folder(tmp_path: Path) -> None:
     for secret in [*secrets, server.bearer_token, "canary-token", "oauth_signature"]:
         assert secret.encode() not in held
     assert TYPES[0].encode() in held
+
+
+async def test_a_job_of_the_last_28_hours_says_that_its_answers_are_of_different_hours(tmp_path: Path) -> None:
+    """That endpoint has no other window than the one of the moment: it cannot be fixed, but told."""
+    now = [1_767_225_600.0]
+    async with emulator(now=lambda: now[0]) as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(HOURLY, make_ids(100))
+        await run(job, server, credentials=owner(server), max_requests=2)
+        assert (await job.status()).windows is None
+        now[0] += 3 * 86_400
+        await run(job, server, credentials=owner(server))
+
+        assert (await job.status()).windows == ("2025-12-30T20:00:00Z", "2026-01-02T20:00:00Z")
+        done = await job.export(tmp_path / "{grouping}.csv")
+        assert done.windows == ("2025-12-30T20:00:00Z", "2026-01-02T20:00:00Z")
+
+
+async def test_a_job_of_the_last_four_weeks_that_takes_days_asks_for_one_span(tmp_path: Path) -> None:
+    query = Query(HISTORICAL, engagement_types=["favorites"], groupings={"d": ["engagement.day"]})
+    ids, now = make_ids(50), [1_767_225_600.0]
+    async with emulator(now=lambda: now[0], log_size=None) as server:
+        job = BackfillJob(tmp_path / "job")
+        await asyncio.to_thread(CreateJob(job.directory, query, GivenSource(ids), wall_clock=lambda: now[0]))
+        await run(job, server, credentials=owner(server), max_requests=1)
+        now[0] += 3 * 86_400
+        await run(job, server, credentials=owner(server))
+
+        assert {(entry.start, entry.end) for entry in server.log} == {(490_224, 490_896)}
+        start, end = "2025-12-04T00:00:00Z", "2026-01-01T00:00:00Z"
+        expected = server.expected("historical", ids, query.engagement_types, query.groupings, start=start, end=end)
+        assert (await result(job, tmp_path))["d"] == texts(expected["d"])
+
+
+async def test_a_run_that_ends_with_an_error_says_how_far_it_came(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    async with emulator(latency_s=0.05) as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, make_ids(5000))
+        running = asyncio.create_task(run(job, server, on_progress=told.append, progress_interval_s=3600))
+        while len(server.log) < 6:
+            await asyncio.sleep(0.01)
+        server.revoke()
+        with pytest.raises(AuthError):
+            await running
+
+        status = await job.status()
+        assert 0 < told[-1].ids_done == 5000 - status.totals.pending
+        assert told[-1].requests == status.requests
+
+
+@pytest.mark.parametrize("is_stopped", [True, False])
+async def test_somebody_reads_the_journal_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_stopped: bool
+) -> None:
+    """A run waits for them, as long as nobody stops it; then for 20 s."""
+    monkeypatch.setattr("engagement_async.backfill.committer.HOLD_S", 0.3)
+    monkeypatch.setattr("engagement_async.backfill.journal_file._BUSY_S", 0.1)
+    async with emulator() as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, make_ids(5000))
+        reader = sqlite3.connect(job.directory.journal_path, isolation_level=None, check_same_thread=False)
+        running = asyncio.create_task(run(job, server))
+        while not len(server.log):
+            await asyncio.sleep(0)
+        await asyncio.to_thread(_begin_to_read, reader)
+        await asyncio.sleep(1.0)
+        assert not running.done()
+        if is_stopped:
+            job.stop()
+            with pytest.raises(JobDiskError, match="holds the journal for too long"):
+                await running
+        reader.close()
+        if not is_stopped:
+            assert (await running).outcome == "done"
+        assert (await job.verify()).pending == (await job.status()).totals.pending
+
+
+def _begin_to_read(reader: sqlite3.Connection) -> None:
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM answer").fetchall()
