@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["EngagementSeries", "FillSpan"]
 
 _Result = TypeVar("_Result")
+_ROWS_AT_ONCE = 5_000_000
+"""Of a fill: some hundred megabytes."""
 _LEVELS = {
     TOTALS.name: ("tweet.id", "engagement.type"),
     LAST_28_HOURS.name: ("tweet.id", "engagement.type", "engagement.day", "engagement.hour"),
@@ -129,7 +131,8 @@ class EngagementSeries:
     ) -> list[PullReport]:
         """Close the gaps from `/historical`, in as few requests as there can be: spans of at most four weeks.
 
-        Each span is one transaction. Later readings of hours that are there already replace them, as those of a pull do.
+        Each span is one transaction, or several where there are many Tweets. Later readings of hours that are there already
+        replace them, as those of a pull do.
 
         Args:
             client: An open client.
@@ -138,7 +141,7 @@ class EngagementSeries:
             on_answer: Called with each answer.
 
         Returns:
-            What each span came to; nothing if there was no gap.
+            What each transaction came to; nothing if there was no gap.
 
         Raises:
             UsageError: There is no store, or `start` is out of the API's reach.
@@ -154,9 +157,10 @@ class EngagementSeries:
                 await _whole(self._store.want_from, self._start(start, metrics))
             for part in await asyncio.to_thread(self.fill_plan):
                 span = Span(part.starts_at, part.ends_at)
-                gathered = Gathered(_query(HISTORICAL, metrics, span), self._now(), span)
-                await gather(client, gathered, _as_tweets(part.tweets), on_answer)
-                reports.append(await _whole(self._store.commit, gathered, self._now()))
+                for tweets in _in_memory(part.tweets, span.hours * len(metrics)):
+                    gathered = Gathered(_query(HISTORICAL, metrics, span), self._now(), span)
+                    await gather(client, gathered, _as_tweets(tweets), on_answer)
+                    reports.append(await _whole(self._store.commit, gathered, self._now()))
         return reports
 
     async def watch(
@@ -364,6 +368,14 @@ def _wanted(table: str, by: str, time_zone: str, *, wide: bool, observed_at: boo
         if value not in list(kind):
             raise UsageError(f"{value!r} is none of {', '.join(kind)}")
     return TableQuery(SeriesTable(table), Period(by), time_zone, wide=wide, observed_at=observed_at)
+
+
+def _in_memory(tweets: Sequence[tuple[str, str]], rows_each: int) -> Iterator[Sequence[tuple[str, str]]]:
+    """Yield the Tweets in parts whose answers fit into memory together, and fill whole requests."""
+    requests = max(1, _ROWS_AT_ONCE // (rows_each * HISTORICAL.ids_per_request))
+    size = requests * HISTORICAL.ids_per_request
+    for at in range(0, len(tweets), size):
+        yield tweets[at : at + size]
 
 
 def _as_tweets(tweets: Iterable[tuple[str, str]]) -> Tweets:

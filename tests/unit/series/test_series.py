@@ -205,6 +205,20 @@ async def test_a_series_goes_back_as_far_as_the_api_does(
             await series.fill(client, start=start)
 
 
+async def test_a_fill_of_many_tweets_is_committed_in_parts_of_whole_requests(
+    world: World, client: EngagementClient, series: EngagementSeries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for hours in (0, 60):
+        world.now = ZERO + hours * HOUR
+        await series.pull(client, IDS, engagement_types=METRICS)
+    monkeypatch.setattr("engagement_async.series.series._ROWS_AT_ONCE", 1)
+
+    reports = await series.fill(client)
+
+    assert [(report.answered, report.requests) for report in reports] == [(25, 1), (5, 1)]
+    assert series.gaps() == []
+
+
 async def test_tweets_that_fail_leave_a_gap_and_gone_and_forbidden_ones_none(
     world: World, client: EngagementClient, series: EngagementSeries
 ) -> None:

@@ -90,7 +90,7 @@ class Model:
         }
 
 
-@settings(max_examples=settings().max_examples // 10)
+@settings(max_examples=settings().max_examples // 12)
 @given(PULLS)
 def test_any_pulls_in_any_order_give_the_truth_and_exactly_the_gaps(pulls: Sequence[Pull]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -28,9 +28,9 @@ TRUTH = {
 }
 
 
-@pytest.fixture
-def series(tmp_path: Path) -> EngagementSeries:
-    series = EngagementSeries(tmp_path / "s.duckdb")
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> EngagementSeries:
+    series = EngagementSeries(tmp_path_factory.mktemp("series") / "s.duckdb")
     for now in (ZERO, END):
         commit(series, pulled(IDS, now))
     return series
@@ -157,7 +157,7 @@ def test_what_cannot_be_is_refused(series: EngagementSeries, tmp_path: Path) -> 
         with pytest.raises(UsageError, match=says):
             series.to_arrow(**options)
     outputs: tuple[tuple[str, dict[str, Any], str], ...] = (
-        ("s.duckdb", {}, "same file"),
+        (str(series.path), {}, "same file"),
         ("x.json", {"table": "totals"}, "take jsonl"),
         ("x.unknown", {}, "which format"),
     )
