@@ -100,8 +100,6 @@ def make_store(path: Path) -> None:
     """Make an empty store, unless there is a file: it is there whole, or not at all. The caller holds the store's lock."""
     if path.exists():
         return
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {path.parent}: make it first")
     hidden = path.with_name(f".{path.name}.new")
     for leftover in (hidden, hidden.with_name(f"{hidden.name}.wal")):
         leftover.unlink(missing_ok=True)
@@ -144,7 +142,9 @@ def _check_file(path: Path) -> None:
         with path.open("rb") as file:
             head = file.read(_MAGIC_AT + len(_MAGIC))
     except FileNotFoundError:
-        raise NoStoreError(f"{path}: there is no series here: begin one with `engagement series pull {path}`") from None
+        raise NoStoreError(
+            f"{path}: there is no series here: begin one with Tweets, as `engagement series pull {path} --ids FILE`"
+        ) from None
     except IsADirectoryError:
         raise OtherSeriesError(f"{path}: is a folder: a series is a file, as series.duckdb") from None
     if head[_MAGIC_AT:] != _MAGIC:

@@ -21,6 +21,7 @@ import pytest
 from engagement_async import (
     HISTORICAL,
     TOTALS,
+    AuthError,
     BearerCredentials,
     EngagementClient,
     OAuth1Credentials,
@@ -318,13 +319,18 @@ async def test_what_a_pull_refuses(world: World, client: EngagementClient, serie
         ({"endpoint": HISTORICAL}, "historical is what fill asks"),
         ({"engagement_types": ["likes"]}, "favorites"),
         ({"tweet_ids": []}, "no Tweet to pull"),
-        ({}, "no Tweets in this series yet"),
+        ({}, "there is no series here"),
     )
     for options, says in refused:
         with pytest.raises(UsageError, match=says):
             await series.pull(client, **options)
     with pytest.raises(UsageError, match="pull first"):
         await series.fill(client)
+    wrong = OAuth1Credentials("a", "b", "c", "d")
+    async with EngagementClient(wrong, rate_limit=RateLimit(60), base_url=world.emulator.base_url) as refused_client:
+        with pytest.raises(AuthError):
+            await series.pull(refused_client, IDS, engagement_types=METRICS)
+    assert not series.path.exists()
     await series.pull(client, IDS, engagement_types=METRICS)
     with pytest.raises(OtherSeriesError, match="begin another store"):
         await series.pull(client, IDS, engagement_types=["replies"])
