@@ -412,3 +412,28 @@ def test_a_watch_ends_in_good_order_and_goes_on_after_a_kill(tmp_path: Path) -> 
     assert status["tweets"]["answered"] == len(IDS)
     assert status["pulls"] >= 4
     assert status["gaps"] == []
+
+
+async def test_a_store_that_another_program_writes_is_locked_and_not_damaged(
+    world: World, client: EngagementClient, series: EngagementSeries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engagement_async.series.store._WAIT_S", 0.2)
+    await series.pull(client, IDS, engagement_types=METRICS)
+    code = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); input()"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", code, str(series.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert writer.stdout is not None
+    try:
+        assert writer.stdout.readline() == b"open\n"
+        asked = len(world.emulator.log)
+        with pytest.raises(SeriesLockedError, match="close it there"):
+            await asyncio.to_thread(series.status)
+        with pytest.raises(SeriesLockedError, match="close it there"):
+            await series.pull(client, IDS)
+        assert len(world.emulator.log) == asked
+    finally:
+        writer.communicate(b"\n")
+    with duckdb.connect(str(series.path)), pytest.raises(SeriesLockedError, match="close it there"):
+        await asyncio.to_thread(series.status)
+    assert series.status().pulls == 1
