@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,12 +17,15 @@ from engagement_async.client import EngagementClient
 from engagement_async.series.readings import Reading, TweetState, read_window, readings_of
 from engagement_async.series.spans import Span
 
-__all__ = ["GROUPING", "Gathered", "gather"]
+__all__ = ["GROUPING", "Gathered", "coverage_table", "gather"]
 
 GROUPING = "series"
 _INSTANT = pa.timestamp("us")
 _VALUES = pa.schema([("tweet_id", pa.string()), ("engagement_type", pa.string()), ("value", pa.int64())])
 _HOURS = _VALUES.append(pa.field("engagement_hour", _INSTANT))
+_COVERAGE = pa.schema(
+    [("owner", pa.string()), ("tweet_id", pa.string()), ("starts_at", _INSTANT), ("ends_at", _INSTANT)]
+)
 _LEFT_OUT = pa.schema([("tweet_id", pa.string()), ("engagement_type", pa.string()), ("endpoint", pa.string())])
 _TWEETS = pa.schema(
     [
@@ -125,6 +128,12 @@ class Gathered:
             if wanted:
                 row["wanted_from"], row["wanted_to"] = map(_naive, wanted)
         return row
+
+
+def coverage_table(rows: Sequence[tuple[str, str, datetime, datetime]]) -> pa.Table:
+    """Return spans of Tweets (owner, ID, start, end) as a table."""
+    columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, _COVERAGE, strict=True)], _COVERAGE)
 
 
 def _naive(at: datetime | None) -> datetime | None:

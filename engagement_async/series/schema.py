@@ -9,7 +9,7 @@ from typing import Final
 
 from engagement_async.series.readings import TweetState
 
-__all__ = ["FORMAT", "MERGE_HOURS", "MERGE_TOTALS", "TABLES", "UPDATE_TWEETS"]
+__all__ = ["COVERAGE", "FORMAT", "MERGE_HOURS", "MERGE_TOTALS", "REPLACE_COVERAGE", "TABLES", "UPDATE_TWEETS"]
 
 FORMAT: Final = "1"
 """Of the tables below."""
@@ -92,20 +92,16 @@ MERGE_HOURS: Final = (
             is_edge
         FROM new_hours ANTI JOIN hours USING ({_KEY})""",  # noqa: S608
     "DROP TABLE new_hours",
-    """INSERT INTO coverage SELECT owner, tweet_id, whole_from, whole_to FROM pulled_tweets WHERE whole_from < whole_to""",
-    """CREATE TEMP TABLE new_coverage AS
-        SELECT owner, tweet_id, min(starts_at) AS starts_at, max(ends_at) AS ends_at
-        FROM (SELECT *, sum(is_apart) OVER (PARTITION BY owner, tweet_id ORDER BY starts_at, ends_at
-                ROWS UNBOUNDED PRECEDING) AS island
-            FROM (SELECT *, CASE WHEN starts_at <= max(ends_at) OVER (PARTITION BY owner, tweet_id
-                    ORDER BY starts_at, ends_at ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) THEN 0 ELSE 1 END
-                    AS is_apart
-                FROM coverage SEMI JOIN pulled_tweets USING (owner, tweet_id)))
-        GROUP BY owner, tweet_id, island""",
+)
+
+COVERAGE: Final = """SELECT owner, tweet_id, starts_at, ends_at FROM coverage SEMI JOIN pulled_tweets USING (owner, tweet_id)
+    UNION ALL SELECT owner, tweet_id, whole_from, whole_to FROM pulled_tweets WHERE whole_from < whole_to
+    ORDER BY owner, tweet_id"""
+"""The spans that are whole with a pull, of each of its Tweets."""
+REPLACE_COVERAGE: Final = (
     """DELETE FROM coverage USING pulled_tweets new
         WHERE coverage.owner = new.owner AND coverage.tweet_id = new.tweet_id""",
-    "INSERT INTO coverage SELECT * FROM new_coverage",
-    "DROP TABLE new_coverage",
+    "INSERT INTO coverage SELECT owner, tweet_id, starts_at, ends_at FROM new_coverage",
 )
 
 MERGE_TOTALS: Final = (

@@ -14,11 +14,11 @@ from typing import Any
 from engagement_async._core.endpoints import Endpoint
 from engagement_async.errors import OtherSeriesError, UsageError
 from engagement_async.series.database import Database, NoStoreError, make_store, opened
-from engagement_async.series.gathering import Gathered
+from engagement_async.series.gathering import Gathered, coverage_table
 from engagement_async.series.readings import TweetState
 from engagement_async.series.reports import Gap, PullReport, SeriesStatus
-from engagement_async.series.schema import MERGE_HOURS, MERGE_TOTALS, UPDATE_TWEETS
-from engagement_async.series.spans import Span, missing
+from engagement_async.series.schema import COVERAGE, MERGE_HOURS, MERGE_TOTALS, REPLACE_COVERAGE, UPDATE_TWEETS
+from engagement_async.series.spans import Span, missing, union
 
 __all__ = ["COMMIT_WAIT_S", "Store"]
 
@@ -64,6 +64,8 @@ class Store:
                     database.execute("INSERT INTO series_info VALUES (?, ?)", f"metrics {endpoint.name}", metrics)
                 for statement in MERGE_HOURS if endpoint.has_window else MERGE_TOTALS:
                     database.execute(statement)
+                if endpoint.has_window:
+                    _merge_coverage(database)
                 for statement in UPDATE_TWEETS:
                     database.execute(statement)
                 ((after,),) = database.execute("SELECT count(*) FROM corrections")
@@ -162,16 +164,33 @@ def _metrics(database: Database) -> Mapping[str, tuple[str, ...]]:
     return {key.partition(" ")[2]: tuple(json.loads(value)) for key, value in rows}
 
 
+def _merge_coverage(database: Database) -> None:
+    """Add the hours that are whole to those that were before.
+
+    In Python, as nested windows of DuckDB before 1.4 join spans that do not meet.
+    """
+    merged = [
+        (*tweet, *span)
+        for tweet, rows in groupby(database.execute(COVERAGE), key=itemgetter(0, 1))
+        for span in union(Span(row[2], row[3]) for row in rows)
+    ]
+    with database.registered({"new_coverage": coverage_table(merged)}):
+        for statement in REPLACE_COVERAGE:
+            database.execute(statement)
+
+
 def _gaps(database: Database, wanted_from: datetime | None = None) -> list[Gap]:
     # Tweets that one span covers, which is the rule, are left out before they are looked at one by one.
     rows = database.execute(
-        f"""WITH wanted AS (SELECT * REPLACE (least(wanted_from, $1) AS wanted_from) FROM tweets
-                WHERE wanted_from IS NOT NULL)
+        f"""WITH wanted AS (
+                SELECT owner, tweet_id, least(wanted_from, $1) AS wanted_from, wanted_to FROM tweets
+                WHERE {_IS_ASKED} AND wanted_from IS NOT NULL),
+            whole AS (
+                SELECT owner, tweet_id FROM wanted JOIN coverage USING (owner, tweet_id)
+                WHERE starts_at <= wanted_from AND ends_at >= wanted_to)
             SELECT owner, tweet_id, wanted_from, wanted_to, starts_at, ends_at
-            FROM wanted LEFT JOIN coverage USING (owner, tweet_id)
-            WHERE {_IS_ASKED} AND wanted_from < wanted_to AND NOT EXISTS (
-                FROM coverage whole WHERE whole.owner = wanted.owner AND whole.tweet_id = wanted.tweet_id
-                    AND whole.starts_at <= wanted_from AND whole.ends_at >= wanted_to)
+            FROM (FROM wanted ANTI JOIN whole USING (owner, tweet_id)) LEFT JOIN coverage USING (owner, tweet_id)
+            WHERE wanted_from < wanted_to
             ORDER BY owner, tweet_id, starts_at""",  # noqa: S608 - ours
         _naive(wanted_from),
     )
