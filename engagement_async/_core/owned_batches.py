@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sized
 from itertools import islice, repeat
+from typing import Generic, TypeVar
 
 from engagement_async._core.batches import DEDUP_AT_ONCE_MAX, ITERABLE_TWICE, Batch, check_tweet_ids
 from engagement_async._core.unique_ids import OwnersOfIds
 from engagement_async.errors import UsageError
 
-__all__ = ["OwnedIds", "Tweets", "TweetsByOwner", "chunk_by_owner"]
+__all__ = ["Claims", "OwnedIds", "Tweets", "TweetsByOwner", "chunk_by_owner", "take_turns"]
+
+_Id = TypeVar("_Id", str, int)
+_EVEN: Mapping[str, int] = {}
 
 OwnedIds = Mapping[str, Iterable[str | int]] | Iterable[tuple[str, str | int]] | AsyncIterable[tuple[str, str | int]]
 """What callers may give: a mapping of owners to IDs, or any iterable or async iterable of pairs `(owner, tweet_id)`."""
@@ -79,7 +83,7 @@ def chunk_by_owner(given: OwnedIds | TweetsByOwner, size: int) -> Iterator[Batch
         if not isinstance(source, Sized) or len(source) > DEDUP_AT_ONCE_MAX:
             return _chunk_pairs(iter(source), batcher)
         batcher.add(list(source))
-        return _take_turns(batcher.gathered(), size, tweets.weights)
+        return take_turns(batcher.gathered(), size, tweets.weights)
     for owner, ids in source.items():
         if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
             raise UsageError(f"the IDs of owner {owner!r} are a {type(ids).__name__}: give a list, or another iterable")
@@ -87,10 +91,50 @@ def chunk_by_owner(given: OwnedIds | TweetsByOwner, size: int) -> Iterator[Batch
     if len(lists) == len(source) and sum(map(len, lists)) <= DEDUP_AT_ONCE_MAX:
         for owner, ids in source.items():
             batcher.add_of(owner, list(ids))
-        return _take_turns(batcher.gathered(), size, tweets.weights)
-    return _take_turns(
+        return take_turns(batcher.gathered(), size, tweets.weights)
+    return take_turns(
         {owner: batcher.distinct(owner, iter(ids)) for owner, ids in source.items()}, size, tweets.weights
     )
+
+
+class Claims(Generic[_Id]):
+    """Whose each ID is: distinct IDs, each of the first owner that it came with.
+
+    `first_owner` says whether it is no error that an ID comes with another owner later.
+    """
+
+    def __init__(self, *, first_owner: bool) -> None:
+        self._first_owner = first_owner
+        self._numbers: dict[str, int] = {}
+        self._known: OwnersOfIds[_Id] = OwnersOfIds()
+        self.names: list[str] = []
+        """The owners, by number."""
+
+    def number_of(self, owner: str) -> int:
+        """Return the number of an owner, a new one if need be. Raise `UsageError` for what is no name."""
+        number = self._numbers.get(owner)
+        if number is None:
+            if not isinstance(owner, str) or not owner.strip():
+                raise UsageError(
+                    f"an owner is {owner!r}: give a name that is not empty, as the credential store knows it"
+                )
+            number = self._numbers[owner] = len(self.names)
+            self.names.append(owner)
+        return number
+
+    def new(self, tweet_ids: Iterable[_Id], owners: Iterable[int]) -> list[tuple[_Id, int]]:
+        """Return those IDs that were not there before, each with the number of its owner.
+
+        Raise `UsageError` for one that came with another owner before.
+        """
+        new, taken = self._known.claim(tweet_ids, owners)
+        if taken and not self._first_owner:
+            tweet_id, (first, other) = next(iter(taken.items()))
+            raise UsageError(
+                f"Tweet {tweet_id} is given for two owners, {self.names[first]!r} and {self.names[other]!r}: take one "
+                "out, or let the first one have it (first_owner=True, --first-owner)"
+            )
+        return new
 
 
 class _Batcher:
@@ -98,12 +142,10 @@ class _Batcher:
 
     def __init__(self, size: int, *, first_owner: bool) -> None:
         self._size = size
-        self._first_owner = first_owner
-        self._numbers: dict[str, int] = {}
-        self._names: list[str] = []
+        self._claims: Claims[str] = Claims(first_owner=first_owner)
+        self._names = self._claims.names
         self._gathered: list[list[str]] = []
         """By the number of the owner."""
-        self._known = OwnersOfIds()
         self._count = 0
         self._number = 0
 
@@ -154,28 +196,15 @@ class _Batcher:
         return batch
 
     def _number_of(self, owner: str) -> int:
-        number = self._numbers.get(owner)
-        if number is None:
-            if not isinstance(owner, str) or not owner.strip():
-                raise UsageError(
-                    f"an owner is {owner!r}: give a name that is not empty, as the credential store knows it"
-                )
-            number = self._numbers[owner] = len(self._names)
-            self._names.append(owner)
+        number = self._claims.number_of(owner)
+        if number == len(self._gathered):
             self._gathered.append([])
         return number
 
     def _new(self, given: list[str | int], owners: Iterable[int]) -> list[tuple[str, int]]:
         ids = check_tweet_ids(given, position=self._count)
         self._count += len(given)
-        new, taken = self._known.claim(ids, owners)
-        if taken and not self._first_owner:
-            tweet_id, (first, other) = next(iter(taken.items()))
-            raise UsageError(
-                f"Tweet {tweet_id} is given for two owners, {self._names[first]!r} and {self._names[other]!r}: take one "
-                "out, or let the first one have it (first_owner)"
-            )
-        return new
+        return self._claims.new(ids, owners)
 
 
 def _chunk_pairs(pairs: Iterator[tuple[str, str | int]], batcher: _Batcher) -> Iterator[Batch]:
@@ -203,8 +232,8 @@ async def _chunk_async(pairs: AsyncIterable[tuple[str, str | int]], batcher: _Ba
             await pairs.aclose()
 
 
-def _take_turns(sources: Mapping[str, Iterator[str]], size: int, weights: Mapping[str, int]) -> Iterator[Batch]:
-    """Yield batches of the owners in turns, `weights` of them at each turn."""
+def take_turns(sources: Mapping[str, Iterator[str]], size: int, weights: Mapping[str, int] = _EVEN) -> Iterator[Batch]:
+    """Yield batches of the owners' distinct IDs in turns, `weights` of them at each turn."""
     turns = deque(sources.items())
     number = 0
     while turns:

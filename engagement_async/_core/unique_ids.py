@@ -91,26 +91,26 @@ class IdSet(Generic[_Id]):
         self._free_slots[shard] = size * 3 // 4 - used
 
 
-class OwnersOfIds:
+class OwnersOfIds(Generic[_Id]):
     """Remembers to which owner, a number from 0, each ID belongs: in a `dict` first, then at 16 to 21 bytes an ID."""
 
     def __init__(self, dict_max: int = SET_MAX) -> None:
         self._dict_max = dict_max
-        self._first: dict[str, int] = {}
+        self._first: dict[_Id, int] = {}
         self._tables = [array("q", bytes(8 * _FIRST_SIZE)) for _ in range(_SHARDS)]
         self._owners = [array("i", bytes(4 * _FIRST_SIZE)) for _ in range(_SHARDS)]
         self._used = [0] * _SHARDS
 
     def claim(
-        self, tweet_ids: Iterable[str], owners: Iterable[int]
-    ) -> tuple[list[tuple[str, int]], dict[str, tuple[int, int]]]:
+        self, tweet_ids: Iterable[_Id], owners: Iterable[int]
+    ) -> tuple[list[tuple[_Id, int]], dict[_Id, tuple[int, int]]]:
         """Add the IDs that nobody has, each for the owner at its place.
 
         Return those with their owners, each once, in their order; and of the others that another owner has, that one and
         the one that was given.
         """
-        new: list[tuple[str, int]] = []
-        taken: dict[str, tuple[int, int]] = {}
+        new: list[tuple[_Id, int]] = []
+        taken: dict[_Id, tuple[int, int]] = {}
         first, dict_max = self._first, self._dict_max
         for tweet_id, owner in zip(tweet_ids, owners, strict=False):
             held = first.get(tweet_id)

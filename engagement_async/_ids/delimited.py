@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -42,12 +42,22 @@ class _Layout:
     column: int
     width: int
     header: list[str] | None
+    owner: int | None = None
+    """The column of the IDs' owners, where they have such."""
 
 
 def delimited_ids(
-    blocks: Iterable[Block], intake: Intake, *, id_column: str | None, hint: Format | None
+    blocks: Iterable[Block],
+    intake: Intake,
+    *,
+    id_column: str | None,
+    hint: Format | None,
+    owner_column: str | None = None,
 ) -> Iterator[list[str]]:
-    """Yield the IDs of one column, in chunks. Raise `UsageError` if it is not clear which one."""
+    """Yield the IDs of one column, in chunks, and put their owners into `intake.owners` if `owner_column` names theirs.
+
+    Raise `UsageError` if it is not clear which column it is.
+    """
     source = iter(blocks)
     first = next(source, None)
     if first is None:
@@ -60,6 +70,8 @@ def delimited_ids(
     if not sample:
         return
     layout = _layout(sample, id_column, intake)
+    if owner_column is not None:
+        layout = _with_owners(layout, sample, owner_column, intake)
     if layout is None:  # rows of IDs and nothing else
         intake.report.format = Format.TEXT
         yield from text_ids(((row.line, (delimiter.join(row.cells) + "\n").encode()) for row in sample), intake)
@@ -124,6 +136,27 @@ def _named_layout(first: list[str], id_column: str, intake: Intake, *, has_ids: 
         return _Layout(number - 1, len(first), None)
     intake.report.irregular += any(map(has_long_number, first))
     return _Layout(named_column(first, id_column, intake.source), len(first), first)
+
+
+def _with_owners(layout: _Layout | None, sample: list[_Row], owner_column: str, intake: Intake) -> _Layout:
+    """Return the layout with the column of the owners."""
+    if layout is None:
+        raise intake.refused("has nothing but IDs: which column holds them? Name it, as --id-column 1")
+    if layout.header is not None:
+        owner = named_column(layout.header, owner_column, intake.source, option="--owner-column")
+        intake.report.owner_column = layout.header[owner]
+    else:
+        number = column_number(owner_column)
+        if number is None or number > layout.width:
+            raise intake.refused(
+                f"has no header, for its first line holds an ID: so no column {owner_column[:40]!r} of owners. Name it by "
+                f"its number, 1 to {layout.width}, as --owner-column 1"
+            )
+        owner = number - 1
+        intake.report.owner_column = owner_column
+    if owner == layout.column:
+        raise intake.refused(f"column {owner_column!r} holds the IDs: which one holds their owners?")
+    return replace(layout, owner=owner)
 
 
 def _cells(rows: Iterable[_Row], index: int) -> list[str]:
@@ -255,7 +288,7 @@ def _chunks(table: _Table, sample: list[_Row], layout: _Layout, intake: Intake) 
 
 def _of_lines(number: int, lines: list[str], delimiter: str, layout: _Layout, intake: Intake) -> list[str]:
     """Return the IDs of lines without quotes."""
-    if layout.column == 0:  # whatever the other cells are
+    if layout.column == 0 and layout.owner is None:  # whatever the other cells are
         values = lines if layout.width == 1 else [line.partition(delimiter)[0] for line in lines]
         ids = intake.plain(values)
         if ids is not None and {line.count(delimiter) for line in lines} == {layout.width - 1}:
@@ -266,8 +299,11 @@ def _of_lines(number: int, lines: list[str], delimiter: str, layout: _Layout, in
 def _of_cells(number: int, rows: list[list[str]], delimiter: str, layout: _Layout, intake: Intake) -> list[str]:
     """Return the IDs of rows that have a line each."""
     if {*map(len, rows)} == {layout.width}:
-        column = layout.column
-        ids = intake.plain([cells[column] for cells in rows])
+        column, owner = layout.column, layout.owner
+        values = [cells[column] for cells in rows]
+        if owner is not None:
+            return intake.owned(values, [cells[owner] for cells in rows], range(number, number + len(rows)))
+        ids = intake.plain(values)
         if ids is not None:
             return ids
     return _of_rows((_Row(line, cells, ()) for line, cells in enumerate(rows, number)), delimiter, layout, intake)
@@ -275,22 +311,31 @@ def _of_cells(number: int, rows: list[list[str]], delimiter: str, layout: _Layou
 
 def _of_rows(rows: Iterable[_Row], delimiter: str, layout: _Layout, intake: Intake) -> list[str]:
     values: list[str] = []
+    owners: list[str] = []
     numbers: list[int] = []
     ids: list[str] = []
+
+    def taken() -> list[str]:
+        found = intake.checked(values, numbers) if layout.owner is None else intake.owned(values, owners, numbers)
+        values.clear()
+        owners.clear()
+        numbers.clear()
+        ids.extend(found)
+        return found
+
     for row in rows:
         if row.lines:  # in its order
-            ids += intake.checked(values, numbers)
-            values, numbers = [], []
+            taken()
         value = _value(row, delimiter, layout, intake)
         if value is not None:
             values.append(value)
             numbers.append(row.line)
+            if layout.owner is not None:
+                owners.append(row.cells[layout.owner])
         if row.lines:
-            taken = intake.checked(values, numbers)
-            values, numbers = [], []
-            ids += taken
-            _look_within(row, delimiter, layout, taken, intake)
-    return ids + intake.checked(values, numbers)
+            _look_within(row, delimiter, layout, taken(), intake)
+    taken()
+    return ids
 
 
 def _value(row: _Row, delimiter: str, layout: _Layout, intake: Intake) -> str | None:
@@ -304,6 +349,10 @@ def _value(row: _Row, delimiter: str, layout: _Layout, intake: Intake) -> str | 
         return None
     value = cells[column]
     has_surplus = any(cell.strip() for cell in cells[width:])
+    if layout.owner is not None and any(map(str.strip, cells)) and (len(cells) < width or has_surplus):
+        reason = f"has {len(cells)} cells, and the first row {width}: which one is the owner?"
+        intake.reject(row.line, delimiter.join(cells), reason)
+        return None
     if column > 0 and (len(cells) < width or has_surplus):  # a small number may be another column's
         found = find_id(value)
         if found is None or not is_strong(found):

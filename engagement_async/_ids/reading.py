@@ -27,7 +27,16 @@ from engagement_async._ids.text import ids_of_line, text_ids
 from engagement_async._ids.values import why_not_an_id
 from engagement_async.errors import UsageError
 
-__all__ = ["FORMATS", "InputReport", "Reject", "ids_of_argument", "read_id_chunks", "read_ids", "why_not_an_id"]
+__all__ = [
+    "FORMATS",
+    "InputReport",
+    "Reject",
+    "ids_of_argument",
+    "read_id_chunks",
+    "read_ids",
+    "read_owned_chunks",
+    "why_not_an_id",
+]
 
 FORMATS = tuple(Format)
 
@@ -43,6 +52,7 @@ class _Wishes:
     format: Format | None
     on_reject: OnReject | None
     stdin: BinaryIO | None
+    owner_column: str | None = None
 
 
 def read_ids(
@@ -99,13 +109,51 @@ def read_id_chunks(
 
     As `read_ids`.
     """
-    if format is not None and format not in FORMATS:
-        raise UsageError(f"unknown format {format!r}: one of {', '.join(FORMATS)}")
-    if id_column is not None and format == Format.TEXT:
-        raise UsageError("text has no columns: name its format (csv, tsv, json), or leave the ID column out")
-    wishes = _Wishes(id_column, Format(format) if format else None, on_reject, stdin)
+    wishes = _Wishes(id_column, _checked_format(format, id_column), on_reject, stdin)
+    for _, chunk in _read(paths, wishes, on_warning, on_input):
+        yield chunk
+
+
+def read_owned_chunks(
+    paths: Sequence[str | Path],
+    *,
+    owner_column: str,
+    id_column: str | None = None,
+    format: str | None = None,  # noqa: A002 - the word of the command line
+    on_reject: OnReject | None = None,
+    on_warning: Callable[[str], object] | None = None,
+    on_input: Callable[[InputReport], object] | None = None,
+    stdin: BinaryIO | None = None,
+) -> Iterator[tuple[list[str], list[str]]]:
+    """Return the Tweet IDs of all files in order, each with its owner: lists of owners, and of their IDs.
+
+    `owner_column` is the name or number of the column of the owners; in JSON a key of the Tweet, or of what is around it,
+    as `author_id`, or a path of keys, as `user.screen_name`. A line without an owner is a reject. Else as `read_ids`.
+    """
+    wanted = _checked_format(format, owner_column)
+    wishes = _Wishes(id_column, wanted, on_reject, stdin, owner_column)
+    for intake, chunk in _read(paths, wishes, on_warning, on_input):
+        owners, intake.owners = intake.owners, []
+        yield owners, chunk
+
+
+def _checked_format(format_: str | None, column: str | None) -> Format | None:
+    if format_ is not None and format_ not in FORMATS:
+        raise UsageError(f"unknown format {format_!r}: one of {', '.join(FORMATS)}")
+    if column is not None and format_ == Format.TEXT:
+        raise UsageError("text has no columns: name its format (csv, tsv, json), or leave the column out")
+    return Format(format_) if format_ else None
+
+
+def _read(
+    paths: Sequence[str | Path],
+    wishes: _Wishes,
+    on_warning: Callable[[str], object] | None,
+    on_input: Callable[[InputReport], object] | None,
+) -> Iterator[tuple[Intake, list[str]]]:
+    """Yield the IDs of all files in chunks, each with what counts those of its file."""
     for path in files_of(paths):
-        intake = Intake(InputReport(name_of(path)), on_reject)
+        intake = Intake(InputReport(name_of(path)), wishes.on_reject)
         suspicion = Suspicion()
         for chunk in _chunks(path, wishes, intake):
             intake.report.ids += len(chunk)
@@ -113,7 +161,7 @@ def read_id_chunks(
             if finding is not None and on_warning is not None:
                 on_warning(f"{intake.source}: {finding}")
                 suspicion = Suspicion.none()
-            yield chunk
+            yield intake, chunk
         finding = suspicion.end(intake.rounded_fractions, intake.fractions)
         if finding is not None and on_warning is not None:
             on_warning(f"{intake.source}: {finding}")
@@ -144,14 +192,22 @@ def _chunks(path: str | Path, wishes: _Wishes, intake: Intake) -> Iterator[list[
         intake.report.format = kind
         if kind in (Format.PARQUET, Format.ARROW):
             file = _seekable(file, pieces, stack, is_packed=bool(packing or encoding))
-            yield from columnar_ids(file, intake, kind=kind, id_column=wishes.id_column)
+            yield from columnar_ids(
+                file, intake, kind=kind, id_column=wishes.id_column, owner_column=wishes.owner_column
+            )
         elif kind in (Format.JSON, Format.JSONL):
-            yield from json_ids(pieces, intake, id_column=wishes.id_column)
+            yield from json_ids(pieces, intake, id_column=wishes.id_column, owner_column=wishes.owner_column)
         elif kind is Format.TEXT:
             yield from text_ids(line_blocks(pieces, intake.reject), intake)
         else:
             lines = line_blocks(pieces, intake.reject)
-            yield from delimited_ids(lines, intake, id_column=wishes.id_column, hint=wishes.format or hint)
+            yield from delimited_ids(
+                lines,
+                intake,
+                id_column=wishes.id_column,
+                hint=wishes.format or hint,
+                owner_column=wishes.owner_column,
+            )
 
 
 def _kind(head: bytes, hint: Format | None, wishes: _Wishes, intake: Intake) -> Format:
@@ -160,7 +216,8 @@ def _kind(head: bytes, hint: Format | None, wishes: _Wishes, intake: Intake) -> 
         return wishes.format or hint or Format.TEXT
     wanted = wishes.format
     if wanted in (None, Format.PARQUET, Format.ARROW):
-        return detect(head, wanted or hint, intake.source, has_column=wishes.id_column is not None)
+        has_column = wishes.id_column is not None or wishes.owner_column is not None
+        return detect(head, wanted or hint, intake.source, has_column=has_column)
     return wanted
 
 
