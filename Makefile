@@ -52,9 +52,10 @@ nightly: $(STAMP) ## run the property tests with fifty times the examples
 bench: $(VENV)/.bench ## run all benchmarks except those of jobs, and write their figures into the pages
 	$(BIN)/python -m benchmarks
 
-jobs: $(VENV)/.bench ## benchmark durable jobs: speed, memory, a hundred kills (ten minutes)
+jobs: $(VENV)/.bench ## benchmark durable jobs: speed, memory, a hundred kills, a long night (half an hour)
 	$(BIN)/python -m benchmarks backfill
 	$(BIN)/python -m benchmarks.kill
+	$(BIN)/python -m benchmarks.night
 
 figures: $(STAMP) ## write the figures of the pages from benchmarks/results and the sources
 	$(COG) -r $(PAGES)

@@ -14,7 +14,19 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from benchmarks import arrow, backfill, bursts, contracts, costs, imports, limiters, report, simulate, throughput
+from benchmarks import (
+    arrow,
+    backfill,
+    bursts,
+    contracts,
+    costs,
+    imports,
+    limiters,
+    neighbour,
+    report,
+    simulate,
+    throughput,
+)
 
 
 class Benchmark(NamedTuple):
@@ -24,6 +36,7 @@ class Benchmark(NamedTuple):
 
 BENCHMARKS = {
     "throughput": Benchmark(throughput.measure, throughput.tables),
+    "neighbour": Benchmark(neighbour.measure, neighbour.tables),
     "limiters": Benchmark(limiters.measure, limiters.tables),
     "bursts": Benchmark(bursts.measure, bursts.tables),
     "simulate": Benchmark(simulate.measure, simulate.tables),

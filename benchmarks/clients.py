@@ -13,8 +13,8 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 import orjson
@@ -24,6 +24,7 @@ from benchmarks.canned import LOADS, LOOSE_LIMIT, Load
 __all__ = ["CLIENTS", "CONCURRENCY"]
 
 CONCURRENCY = 16
+BEAT_S = 0.001
 BEARER = {
     "Authorization": "Bearer AAAAAAAAAAAAAAAAAAAAAMLheAAAAAAA0",
     "Content-Type": "application/json",
@@ -273,7 +274,22 @@ CLIENTS: dict[str, Client] = {
 }
 
 
-async def _measure(client: Client, base_url: str, load: Load, seconds: float) -> dict[str, float]:
+@asynccontextmanager
+async def _heartbeat(late: list[float]) -> AsyncIterator[None]:
+    """Note by how many seconds each beat of a millisecond comes late: what an application that shares the loop waits."""
+
+    async def beat() -> None:
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(BEAT_S)
+            late.append(time.perf_counter() - began - BEAT_S)
+
+    beating = asyncio.create_task(beat())
+    yield
+    beating.cancel()
+
+
+async def _measure(client: Client, base_url: str, load: Load, seconds: float, beat: bool) -> dict[str, float]:
     async with client(base_url, load) as run:
         merged: Any = await run()  # connections are made, caches are warm
         if merged and set(merged) != set(load.tweet_ids):
@@ -282,14 +298,20 @@ async def _measure(client: Client, base_url: str, load: Load, seconds: float) ->
         gc.collect()
         walls, cpus = [], []
         stop_at = time.perf_counter() + seconds
-        while True:
-            cpu, wall = time.process_time(), time.perf_counter()
-            await run()
-            walls.append(time.perf_counter() - wall)
-            cpus.append(time.process_time() - cpu)
-            if time.perf_counter() >= stop_at and len(walls) >= 2:
-                break
-    return {"wall_s": sum(walls) / len(walls) / load.batches, "cpu_s": sum(cpus) / len(cpus) / load.batches}
+        late: list[float] = []
+        async with _heartbeat(late) if beat else nullcontext():
+            while True:
+                cpu, wall = time.process_time(), time.perf_counter()
+                await run()
+                walls.append(time.perf_counter() - wall)
+                cpus.append(time.process_time() - cpu)
+                if time.perf_counter() >= stop_at and len(walls) >= 2:
+                    break
+    found = {"wall_s": sum(walls) / len(walls) / load.batches, "cpu_s": sum(cpus) / len(cpus) / load.batches}
+    if beat:
+        late.sort()
+        found |= {"p50_s": late[len(late) // 2], "p99_s": late[len(late) * 99 // 100], "max_s": late[-1]}
+    return found
 
 
 def main() -> None:
@@ -301,6 +323,7 @@ def main() -> None:
     parser.add_argument("--core", type=int)
     parser.add_argument("--fast", action="store_true", help="uvloop; and isal, for the clients that can take it")
     parser.add_argument("--aiohttp-isal", action="store_true", help="set isal as aiohttp's own zlib backend")
+    parser.add_argument("--heartbeat", action="store_true", help="measure too how late a beat of 1 ms comes beside it")
     given = parser.parse_args()
     if given.core is not None:
         os.sched_setaffinity(0, {given.core})
@@ -311,7 +334,7 @@ def main() -> None:
         from isal import isal_zlib
 
         aiohttp.set_zlib_backend(isal_zlib)
-    measure = _measure(CLIENTS[given.client], given.base_url, LOADS[given.load], given.seconds)
+    measure = _measure(CLIENTS[given.client], given.base_url, LOADS[given.load], given.seconds, given.heartbeat)
     if given.fast:
         import uvloop
 

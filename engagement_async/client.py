@@ -17,7 +17,7 @@ from engagement_async._core.batches import TweetIds, check_tweet_ids, chunk
 from engagement_async._core.endpoints import ENDPOINTS, HISTORICAL, LAST_28_HOURS, TOTALS, GroupBy, Metric
 from engagement_async._core.merging import Merger
 from engagement_async._core.outcomes import Failure, FailureKind
-from engagement_async._core.owned_batches import OwnedIds, Tweets, TweetsByOwner, chunk_by_owner
+from engagement_async._core.owned_batches import OwnedIds, Tweets, chunk_by_owner, have_owners
 from engagement_async._core.query import Bound, Query
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.result import EngagementResult
@@ -324,7 +324,7 @@ class EngagementClient:
         size = query.endpoint.ids_per_request
         if self._store is not None:
             return self.stream_batches(query, chunk_by_owner(cast("OwnedIds", tweet_ids), size))
-        if isinstance(tweet_ids, (Mapping, TweetsByOwner)) or query.is_by_owner:
+        if query.is_by_owner or have_owners(tweet_ids):
             raise UsageError(
                 "there are owners, in tweet_ids or in a grouping, and credentials is one owner's: give a CredentialFile, "
                 "or a mapping of owners to their credentials"

@@ -120,7 +120,7 @@ def checked_base_url(text: str, allow_http_to: str | Iterable[str] = ()) -> URL:
     if url.scheme == "http" and not _is_loopback(host) and host not in allowed:
         raise UsageError(
             f"base_url is http to {host}, which would show the credentials to the network: use https, or allow it with "
-            f"allow_http_to={host!r} if the credentials are an emulator's"
+            f"allow_http_to={host!r} (--allow-http-to {host}) if the credentials are an emulator's"
         )
     return url
 

@@ -21,7 +21,7 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -269,6 +269,19 @@ class SchedulerContract:
 
             await until(lambda: scheduler.available(limit) == 2)
             await until(lambda: scheduler.waiting_s == 0.0)
+
+    async def test_another_thread_is_served_or_refused_at_once(self) -> None:
+        """And this one goes on."""
+        async with self.contract(RateLimit(5, period=60, burst=5)) as new, asyncio.timeout(PATIENCE_S):
+            scheduler = new()
+
+            async def spend() -> None:
+                scheduler.settle(await scheduler.acquire(scheduler.lane()))
+
+            await spend()
+            with suppress(UsageError):
+                await asyncio.to_thread(asyncio.run, spend())
+            await spend()
 
     # --- what the server says ---
 

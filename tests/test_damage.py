@@ -11,14 +11,14 @@ import random
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from engagement_async import Answer, Query
-from engagement_async.backfill.codec import encode_answer
+from engagement_async import HISTORICAL, Answer, Query
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.exporter import Exporter
 from engagement_async.backfill.journal import Journal
@@ -29,32 +29,55 @@ from tests.support.jobs import MIXED, TYPES, started
 
 RUN: dict[str, Any] = {"began_at": 1.0, "seen_at": 2.0, "requests": 3, "ids": 600, "outcome": None, "now": {}}
 IS_NIGHTLY = settings().max_examples >= 5_000
-SAMPLE = int(os.environ.get("ENGAGEMENT_TEST_BITS", "0")) or (None if IS_NIGHTLY else 500)
+SAMPLE = int(os.environ.get("ENGAGEMENT_TEST_BITS", "0")) or (None if IS_NIGHTLY else 300)
 """How many bits; None for all."""
 
 pytestmark = [pytest.mark.hypothesis, pytest.mark.timeout(0 if IS_NIGHTLY else 120)]
 
 
-def answer(number: int, ids: tuple[str, ...]) -> Answer:
+SPANS = Query(
+    HISTORICAL,
+    engagement_types=TYPES,
+    groupings={"by_tweet": ["tweet.id", "engagement.type"], "all": ["engagement.type"]},
+    start="2026-01-01",
+    end="2026-02-10",
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A query, and how many IDs of it make a small journal."""
+
+    query: Query
+    ids: int
+
+
+KINDS = {"batches": Kind(MIXED, 600), "parts": Kind(SPANS, 60)}
+"""Of answers to whole batches, and of answers to single spans of batches."""
+KIND = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+
+
+def answer(number: int, ids: tuple[str, ...], query: Query = MIXED) -> Answer:
     """Return an answer whose values follow from its IDs."""
     values = {i: {"favorites": int(i) % 97, "replies": int(i) % 7} for i in ids}
-    return Answer(
-        number,
-        ids,
-        {
-            "by_tweet": values,
-            "by_type": {metric: {i: values[i][metric] for i in ids} for metric in TYPES},
-            "all": {metric: sum(values[i][metric] for i in ids) for metric in TYPES},
-        },
-    )
+    groupings: dict[str, Any] = {
+        "by_tweet": values,
+        "by_type": {metric: {i: values[i][metric] for i in ids} for metric in TYPES},
+        "all": {metric: sum(values[i][metric] for i in ids) for metric in TYPES},
+    }
+    return Answer(number, ids, {name: groupings[name] for name in query.groupings})
 
 
-def go_on(directory: JobDirectory) -> None:
-    """Do what a run does with a journal, without a network."""
+def go_on(directory: JobDirectory, most: int = 10**6) -> None:
+    """Do what a run does with a journal, without a network; stop after so many requests."""
     with directory.open_journal() as journal:
         work = PendingWork()
-        while page := work.next_page(journal):
-            work.write(journal, [answer(each.number, each.tweet_ids) for each in page], {"run 000000": RUN})
+        while page := work.next_page(journal)[:most]:
+            most -= len(page)
+            answers = [answer(each.number, each.tweet_ids, journal.query) for each in page]
+            work.write(journal, answers, {"run 000000": RUN})
+            if not most:
+                return
         if journal.totals.pending:
             raise AssertionError("it went on to the end, and IDs are pending")
 
@@ -76,33 +99,31 @@ def bits_of(data: bytes, seed: int) -> Iterator[int]:
     yield from every if SAMPLE is None else random.Random(seed).sample(every, min(SAMPLE, len(every)))
 
 
-@pytest.fixture(scope="module")
-def memory() -> Iterator[Path]:
+@pytest.fixture
+def tmp_memory() -> Iterator[Path]:
     """Make a folder that is quick to write to."""
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     yield folder
     shutil.rmtree(folder)
 
 
-def make(path: Path, answered: int) -> JobDirectory:
-    """Make a job of three batches, some of which are answered."""
-    directory = started(path, 600, MIXED)
-    with directory.open_journal() as journal:
-        for number in range(answered):
-            stored = encode_answer(answer(number, journal.batch(number).tweet_ids), TYPES)
-            journal.write([stored], {"run 000000": RUN})
+def make(path: Path, answered: int, kind: Kind = KINDS["batches"]) -> JobDirectory:
+    """Make a job of which some requests were answered."""
+    directory = started(path, kind.ids, kind.query)
+    go_on(directory, answered)
     return directory
 
 
-def test_no_flipped_bit_is_ever_read_as_something_else(memory: Path) -> None:
-    directory = make(memory / "read" / "job", 3)
+@KIND
+def test_no_flipped_bit_is_ever_read_as_something_else(tmp_memory: Path, kind: Kind) -> None:
+    directory = make(tmp_memory / "job", 3, kind)
     whole = directory.journal_path.read_bytes()
-    expected = seen(directory, MIXED)
+    expected = seen(directory, kind.query)
     damaged = 0
     for bit in bits_of(whole, 1):
         directory.journal_path.write_bytes(flipped(whole, bit))
         try:
-            assert seen(directory, MIXED) == expected, f"bit {bit}"
+            assert seen(directory, kind.query) == expected, f"bit {bit}"
         except JobCorruptError:
             damaged += 1
         try:
@@ -113,28 +134,32 @@ def test_no_flipped_bit_is_ever_read_as_something_else(memory: Path) -> None:
     assert damaged
 
 
-def test_no_run_goes_on_with_a_flipped_bit_to_other_numbers(memory: Path) -> None:
-    directory = make(memory / "run" / "job", 1)
+@KIND
+def test_no_run_goes_on_with_a_flipped_bit_to_other_numbers(tmp_memory: Path, kind: Kind) -> None:
+    directory = make(tmp_memory / "job", 1, kind)
     whole = directory.journal_path.read_bytes()
     go_on(directory)
-    expected = seen(directory, MIXED)
+    expected = seen(directory, kind.query)
     damaged = 0
     for bit in bits_of(whole, 2):
         directory.journal_path.write_bytes(flipped(whole, bit))
         try:
             go_on(directory)
-            assert seen(directory, MIXED) == expected, f"bit {bit}"
+            assert seen(directory, kind.query) == expected, f"bit {bit}"
         except JobCorruptError:
             damaged += 1
 
     assert damaged
 
 
-def test_what_a_repair_saves_is_right(memory: Path) -> None:
+@KIND
+def test_what_a_repair_saves_is_right(tmp_memory: Path, kind: Kind) -> None:
     """A flipped bit costs no more than the row that it is in; what is lost is asked or added again."""
-    directory = make(memory / "repair" / "job", 3)
+    directory = make(tmp_memory / "job", 3, kind)
     whole = directory.journal_path.read_bytes()
-    expected = seen(directory, MIXED)
+    runs_before = directory.status().runs
+    go_on(directory)
+    expected = seen(directory, kind.query)
     lost = 0
     for bit in list(bits_of(whole, 3))[:: 1 if IS_NIGHTLY else 10]:
         directory.journal_path.write_bytes(flipped(whole, bit))
@@ -151,9 +176,9 @@ def test_what_a_repair_saves_is_right(memory: Path) -> None:
         assert directory.verify() == done.totals
         if not done.lost_batches:
             go_on(directory)
-            totals, runs, files = seen(directory, MIXED)
+            totals, runs, files = seen(directory, kind.query)
             assert (totals.outcomes, files) == (expected[0].outcomes, expected[2]), f"bit {bit}"
-            assert done.lost_documents or runs == expected[1]
+            assert done.lost_documents or runs == runs_before
 
     assert lost or not IS_NIGHTLY
 

@@ -111,6 +111,7 @@ def test_the_search_finds_what_is_there() -> None:
 LOGGING = {"third-broken", "restart", "429", "429-storm", "second-consumer", "clock-10-min-behind", "outage", "nonce"}
 RAISING = {
     "401",
+    "429-for-ever",
     "403-application",
     "404",
     "406",

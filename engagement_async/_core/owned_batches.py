@@ -11,7 +11,7 @@ from engagement_async._core.batches import DEDUP_AT_ONCE_MAX, ITERABLE_TWICE, Ba
 from engagement_async._core.unique_ids import OwnersOfIds
 from engagement_async.errors import UsageError
 
-__all__ = ["Claims", "OwnedIds", "Tweets", "TweetsByOwner", "chunk_by_owner", "take_turns"]
+__all__ = ["Claims", "OwnedIds", "Tweets", "TweetsByOwner", "chunk_by_owner", "have_owners", "take_turns"]
 
 _Id = TypeVar("_Id", str, int)
 _EVEN: Mapping[str, int] = {}
@@ -135,6 +135,14 @@ class Claims(Generic[_Id]):
                 "out, or let the first one have it (first_owner=True, --first-owner)"
             )
         return new
+
+
+def have_owners(given: object) -> bool:
+    """Return whether these IDs come with owners. The keys of a mapping to anything but lists are IDs themselves."""
+    if isinstance(given, Mapping):
+        first = next(iter(given.values()), None)
+        return isinstance(first, Iterable) and not isinstance(first, (str, bytes))
+    return isinstance(given, TweetsByOwner)
 
 
 class _Batcher:

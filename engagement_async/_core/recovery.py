@@ -327,10 +327,11 @@ def _on_owner_refused(request: Request, owner: str, error: APIError, call: CallS
     return _fail_owner(request, owner, error, call)
 
 
-def _fail_owner(request: Request, owner: str, error: EngagementError, call: CallState) -> Decision:
+def _fail_owner(request: Request, owner: str, error: APIError, call: CallState) -> Decision:
     failure = Failure(f"owner {owner}: {error}", kind=FailureKind.CREDENTIALS)
-    if call.owners.fail(owner, failure, error):
-        return Stop(error)
+    of_all = type(error)(f"every owner fails alike; owner {owner}: {error}", status=error.status, texts=error.texts)
+    if call.owners.fail(owner, failure, of_all):
+        return Stop(of_all)
     return Fail(request.tweet_ids, failure)
 
 

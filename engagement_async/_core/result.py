@@ -7,19 +7,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 from engagement_async._core.answer import Observation, Window
 from engagement_async._core.groupings import Grouping, split_by_levels
+from engagement_async._core.html import table_html
 from engagement_async._core.outcomes import OwnerResult
 from engagement_async._core.query import OWNER, UNSUPPORTED_KEYS, Query
 from engagement_async._core.tables import Observed, TableShape, table_columns, table_rows
 from engagement_async.errors import FailedTweetsError, UsageError
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
     import pyarrow as pa
 
 __all__ = ["EngagementResult"]
+
+_SHOWN = 10
+"""Rows of a grouping that a notebook shows."""
 
 
 @dataclass(eq=False, repr=False)
@@ -54,12 +61,12 @@ class EngagementResult:
     """All distinct IDs of the input."""
     notes: tuple[str, ...] = field(default=())
     """Messages from the API's `errors` array that accompanied data and are not already reflected in the outcomes."""
+    observations: tuple[Observation, ...] = field(default=())
+    """When the IDs of each batch had their outcomes. `observed_at` has it by ID."""
     owners: dict[str, OwnerResult] = field(default_factory=dict)
     """What each owner came to, where a credential store signs for several: outcomes, requests, and the error, if any."""
     tweet_owners: dict[str, str] = field(default_factory=dict)
     """ID to its owner, where there are several."""
-    observations: tuple[Observation, ...] = field(default=())
-    """When the IDs of each batch had their outcomes. `observed_at` has it by ID."""
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in self.outcomes.items() if count)
@@ -158,11 +165,8 @@ class EngagementResult:
         Raises:
             UsageError: The query has no such grouping, or a wide table cannot be made of it.
         """
-        shape = self._shape(wide=wide, observed_at=observed_at)
-        parts = [table_columns(levels, shape) for levels, _ in self._parts(grouping)]
-        values = shape.value_columns
-        keys = dict.fromkeys(name for columns in parts for name in columns[: -len(values)])
-        return ("owner", *keys, *values) if self._gets_owners(grouping) else (*keys, *values)
+        columns = self._columns(grouping, self._shape(wide=wide, observed_at=observed_at))
+        return ("owner", *columns) if self._gets_owners(grouping) else columns
 
     def rows(self, grouping: str, *, wide: bool = False, observed_at: bool = False) -> Iterator[dict[str, Any]]:
         """Yield tidy rows, one a value.
@@ -184,11 +188,9 @@ class EngagementResult:
             InvalidAnswerError: The API gave a day or an hour that is none.
         """
         shape = self._shape(wide=wide, observed_at=observed_at)
+        self._columns(grouping, shape)  # what cannot be made is an error of this call, not of the first row
         observed = self._observed(grouping) if observed_at else None
-        parts = self._parts(grouping)
-        for levels, _ in parts:
-            table_columns(levels, shape)  # what cannot be made is an error of this call, not of the first row
-        rows = (row for levels, part in parts for row in table_rows(levels, part, shape, observed))
+        rows = (row for levels, part in self._parts(grouping) for row in table_rows(levels, part, shape, observed))
         if self._gets_owners(grouping):
             return ({"owner": self.tweet_owners.get(row["tweet_id"]), **row} for row in rows)
         return rows
@@ -209,26 +211,78 @@ class EngagementResult:
             InvalidAnswerError: The API gave a day or an hour that is none.
         """
         shape = self._shape(wide=wide, observed_at=observed_at)
-        columns = self.columns(grouping, wide=wide, observed_at=observed_at)
+        columns = self._columns(grouping, shape)
         observed = self._observed(grouping) if observed_at else None
         from engagement_async._core.arrow import concat, shaped_table, with_owners
 
-        table = concat([shaped_table(part, levels, shape, observed) for levels, part in self._parts(grouping)])
-        if self._gets_owners(grouping):
-            table = with_owners(table, self.tweet_owners)
-        return table.select(columns)
+        tables = [shaped_table(part, levels, shape, observed) for levels, part in self._parts(grouping)]
+        table = concat(tables).select(columns)
+        return with_owners(table, self.tweet_owners) if self._gets_owners(grouping) else table
+
+    def to_pandas(self, grouping: str, *, wide: bool = False, observed_at: bool = False) -> pd.DataFrame:
+        """Return the rows as a `pandas.DataFrame` (pandas and the extra `[arrow]`), with the columns of `to_arrow`.
+
+        Tweet IDs are text, `engagement_type` is categorical, and days are dates.
+
+        Args:
+            grouping: The name of a grouping of the query.
+            wide: As for `rows`.
+            observed_at: As for `rows`.
+
+        Raises:
+            UsageError: As for `to_arrow`.
+            ImportError: pandas is not installed.
+        """
+        return self.to_arrow(grouping, wide=wide, observed_at=observed_at).to_pandas()
+
+    def to_polars(self, grouping: str, *, wide: bool = False, observed_at: bool = False) -> pl.DataFrame:
+        """Return the rows as a `polars.DataFrame` (Polars and the extra `[arrow]`), with the columns of `to_arrow`.
+
+        Args:
+            grouping: The name of a grouping of the query.
+            wide: As for `rows`.
+            observed_at: As for `rows`.
+
+        Raises:
+            UsageError: As for `to_arrow`.
+            ImportError: Polars is not installed.
+        """
+        table = self.to_arrow(grouping, wide=wide, observed_at=observed_at)
+        import polars as pl
+
+        frame = pl.from_arrow(table)
+        return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
+
+    def _repr_html_(self) -> str:
+        """Return the outcomes and the first rows of each grouping, for notebooks."""
+        outcomes = [{"outcome": state, "IDs": count} for state, count in self.outcomes.items() if count]
+        tables = [table_html(f"EngagementResult: {self.query.endpoint.name}", ("outcome", "IDs"), outcomes)]
+        for name in self.groupings:
+            wide = "engagement.type" in self.query.groupings[name]
+            rows = self.rows(name, wide=wide)
+            first = list(islice(rows, _SHOWN))
+            more = sum(1 for _ in rows)
+            tables.append(table_html(name, self.columns(name, wide=wide), first, more=more))
+        return "".join(tables)
+
+    def _shape(self, *, wide: bool, observed_at: bool) -> TableShape:
+        return TableShape(self.query.engagement_types if wide else (), has_observed_at=observed_at)
+
+    def _columns(self, grouping: str, shape: TableShape) -> tuple[str, ...]:
+        """Return the columns without `owner`."""
+        parts = [table_columns(levels, shape) for levels, _ in self._parts(grouping)]
+        values = shape.value_columns
+        keys = dict.fromkeys(name for columns in parts for name in columns[: -len(values)])
+        return (*keys, *values)
+
+    def _observed(self, grouping: str) -> Observed:
+        is_by_tweet = "tweet.id" in self.query.groupings[grouping]
+        return self.observed_at if is_by_tweet else self.last_observed_at
 
     def _gets_owners(self, grouping: str) -> bool:
         """Whether rows get a column `owner` that is no level of the grouping."""
         group_by = self.query.groupings[grouping]
         return bool(self.owners) and "tweet.id" in group_by and group_by[0] != OWNER
-
-    def _shape(self, *, wide: bool, observed_at: bool) -> TableShape:
-        return TableShape(self.query.engagement_types if wide else (), has_observed_at=observed_at)
-
-    def _observed(self, grouping: str) -> Observed:
-        is_by_tweet = "tweet.id" in self.query.groupings.get(grouping, ())
-        return self.observed_at if is_by_tweet else self.last_observed_at
 
     def _parts(self, name: str) -> list[tuple[tuple[str, ...], Grouping]]:
         if name not in self.groupings:

@@ -1,9 +1,7 @@
 """The scheduler: who may send the next request, and when. The rule is the ledger's; here are its clock and its waiters.
 
-One pump and one timer serve all waiters. Each call waits in a lane of its own: lanes share the contract by weight
-(stride scheduling, https://en.wikipedia.org/wiki/Stride_scheduling), so a small call is not stuck behind a large one;
-within a lane retries go first, and the rest first in, first out. Lanes lie in heaps, one an endpoint: ten thousand cost an
-acquire no more than one.
+One pump and one timer serve all waiters. Each call waits in a lane of its own, and each owner of Tweets within it in a
+sublane: `lanes.py` says whose turn it is.
 """
 
 from __future__ import annotations
@@ -11,13 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from heapq import heappop, heappush, heapreplace
-from itertools import count
 from typing import Any, Protocol
 
 from engagement_async._core.rate_limit import Ledger, RateLimit
+from engagement_async._engine.lanes import Lane, LaneQueue, Turns
 from engagement_async.errors import UsageError
 
 __all__ = ["Grants", "Lane", "LaneScheduler", "LocalScheduler", "Scheduler", "loop_clock"]
@@ -38,37 +34,6 @@ def loop_clock(loop: asyncio.AbstractEventLoop | None = None) -> Callable[[], fl
     return monotonic
 
 
-class Lane:
-    """Where the requests of one call wait for their turn."""
-
-    __slots__ = ("endpoint", "is_queued", "pass_value", "retries", "stride", "waiters")
-
-    def __init__(self, endpoint: str | None = None, *, weight: float = 1.0) -> None:
-        if not weight > 0:
-            raise UsageError(f"a lane's weight is a number above 0, not {weight!r}")
-        self.endpoint = endpoint
-        self.stride = 1.0 / weight
-        self.pass_value = 0.0
-        self.is_queued = False
-        self.retries: deque[asyncio.Future[Any]] = deque()
-        self.waiters: deque[asyncio.Future[Any]] = deque()
-
-    def first(self) -> asyncio.Future[Any] | None:
-        """Return whose turn it is in this lane; drop waiters that were cancelled meanwhile."""
-        for queue in (self.retries, self.waiters):
-            while queue:
-                if not queue[0].done():
-                    return queue[0]
-                queue.popleft()
-        return None
-
-    def clear(self) -> None:
-        """Forget all waiters."""
-        self.retries.clear()
-        self.waiters.clear()
-        self.is_queued = False
-
-
 class Scheduler(Protocol):
     """What the engine wants of a scheduler, be it of one process or shared between many.
 
@@ -85,7 +50,8 @@ class Scheduler(Protocol):
     def lane(self, endpoint: str | None = None, *, weight: float = 1.0) -> Lane:
         """Return a place to wait in, for the requests of one call to `endpoint`.
 
-        A lane of `weight` 2 is granted twice as many tokens as one of weight 1 beside it.
+        A lane of `weight` 2 is granted twice as many tokens as one of weight 1 beside it. `Lane.sublane` divides it between
+        owners of Tweets.
         """
         ...
 
@@ -193,9 +159,8 @@ class LaneScheduler:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._own_clock = clock
         self._clock: Callable[[], float] = clock or self._unbound_clock
-        self._queues: dict[str | None, list[tuple[float, int, Lane]]] = {}  # heaps of lanes in which somebody may wait
-        self._numbers = count()
-        self._virtual_time = 0.0
+        self._queues: dict[str | None, LaneQueue] = {}  # in which somebody may wait, by endpoint
+        self._turns = Turns()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._warned_of_cap = False
@@ -220,8 +185,8 @@ class LaneScheduler:
     async def acquire(self, lane: Lane, *, retry: bool = False) -> Any:
         """Return a token, once the contract has one. A cancelled wait costs nothing.
 
-        `lane` is this scheduler's; a `retry` goes before first attempts of its lane. Raise `UsageError` when another event
-        loop uses this scheduler.
+        `lane` is this scheduler's, or a sublane; a `retry` goes before first attempts there. Raise `UsageError` when another
+        event loop uses this scheduler.
         """
         loop = self.bind()
         if not self._queues:
@@ -299,15 +264,7 @@ class LaneScheduler:
 
     def count_waiting(self, at_most: int) -> dict[str | None, int]:
         """Return how many wait for a token, by endpoint; from `at_most` on it is not counted further."""
-        counts: dict[str | None, int] = {}
-        for endpoint in self._by_turn():
-            count = 0
-            for _, _, lane in self._queues[endpoint]:
-                count += len(lane.retries) + len(lane.waiters)
-                if count >= at_most:
-                    break
-            counts[endpoint] = min(count, at_most)
-        return counts
+        return {endpoint: self._queues[endpoint].count(at_most) for endpoint in self._by_turn()}
 
     def reconsider(self) -> None:
         """Grant what can be granted now: the ledger may have more than it said."""
@@ -316,13 +273,10 @@ class LaneScheduler:
 
     def fail_waiting(self, error: Exception) -> None:
         """Raise an error to everybody who waits: no token will come."""
-        if self._loop is not None and not self._loop.is_closed():
-            for endpoint in self._by_turn():
-                for _, _, lane in self._queues[endpoint]:
-                    for future in (*lane.retries, *lane.waiters):
-                        if not future.done():
-                            future.set_exception(error)
-        self._forget_waiters()
+        is_open = self._loop is not None and not self._loop.is_closed()
+        for future in self._forget_waiters():
+            if is_open and not future.done():
+                future.set_exception(error)
 
     # --- the loop ---
 
@@ -355,11 +309,10 @@ class LaneScheduler:
         self._timer, self._timer_at = None, math.inf
         self._loop, self._clock = loop, clock
 
-    def _forget_waiters(self) -> None:
-        for queue in self._queues.values():
-            for _, _, lane in queue:
-                lane.clear()
+    def _forget_waiters(self) -> list[asyncio.Future[Any]]:
+        forgotten = [future for queue in self._queues.values() for future in queue.clear()]
         self._queues.clear()
+        return forgotten
 
     # --- the waiters ---
 
@@ -368,24 +321,22 @@ class LaneScheduler:
         queue = self._queues.get(lane.endpoint)
         is_first = queue is None
         if queue is None:
-            queue = self._queues[lane.endpoint] = []
-        if not lane.is_queued:
-            lane.pass_value = max(lane.pass_value, self._virtual_time)  # an idle lane earns no credit
-            lane.is_queued = True
-            heappush(queue, (lane.pass_value, next(self._numbers), lane))
+            queue = self._queues[lane.endpoint] = LaneQueue(self._turns)
         (lane.retries if retry else lane.waiters).append(future)
+        while lane.parent is not None and lane.parent.sublanes is not None:
+            lane.parent.sublanes.add(lane)
+            lane = lane.parent
+        queue.add(lane)
         return is_first
 
     def _by_turn(self) -> list[str | None]:
         """Return the endpoints for which somebody waits, the one whose turn it is first."""
         for endpoint, queue in list(self._queues.items()):
-            while queue and queue[0][2].first() is None:
-                heappop(queue)[2].is_queued = False
-            if not queue:
+            if queue.first() is None:
                 del self._queues[endpoint]
         if len(self._queues) < 2:
             return list(self._queues)
-        return sorted(self._queues, key=lambda endpoint: self._queues[endpoint][0][:2])
+        return sorted(self._queues, key=lambda endpoint: self._queues[endpoint].turn)
 
     def _reconsider(self) -> None:
         if self._loop is not None and not self._loop.is_closed():
@@ -410,19 +361,9 @@ class LaneScheduler:
 
     def _grant(self, endpoint: str | None, token: Any) -> None:
         queue = self._queues[endpoint]
-        lane = queue[0][2]
-        waiters = lane.retries or lane.waiters
-        future = waiters.popleft()
-        # Virtual time is monotonic: a lane that was delayed by its own limit cannot push new lanes back.
-        self._virtual_time = max(self._virtual_time, lane.pass_value)
-        lane.pass_value += lane.stride
-        if lane.retries or lane.waiters:
-            heapreplace(queue, (lane.pass_value, next(self._numbers), lane))
-        else:
-            heappop(queue)
-            lane.is_queued = False
-            if not queue:
-                del self._queues[endpoint]
+        future = queue.take()
+        if not queue:
+            del self._queues[endpoint]
         future.set_result(token)
 
     def _warn_of_cap(self, wake_at: float, now: float) -> None:

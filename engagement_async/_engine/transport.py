@@ -114,7 +114,6 @@ class _Connector(aiohttp.TCPConnector):
         super().__init__(**options)
         self.trouble: str | None = None
         self._proxy = proxy
-        self._connecting = 0
         self._has_connected = False
         self._has_few_files = False
         self._timer: asyncio.TimerHandle | None = None
@@ -126,56 +125,45 @@ class _Connector(aiohttp.TCPConnector):
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109
     ) -> Connection:
         """Return a connection of the pool, or a new one."""
-        if not self._has_connected and self._timer is None:
+        if not self._has_connected and self._timer is None and self.trouble is None:
             self._timer = asyncio.get_running_loop().call_later(_SLOW_S, self._tell, f"{req.host}:{req.port}")
-        self._connecting += 1
-        failure: Exception
-        try:
-            connection = await self._connect(req, traces, timeout)
-        except _ERRORS as error:
-            failure = map_connect_error(error, self._proxy)
-            self._cancel_timer()  # the failure itself is told
-        else:
-            if not self._has_connected:
-                self._has_connected, self.trouble = True, None
-                self._cancel_timer()
-            return connection
-        finally:
-            self._connecting -= 1
+        for pause_s in (*_FEW_FILES_PAUSES_S, None):
+            try:
+                connection = await super().connect(req, traces, timeout)
+            except _ERRORS as error:
+                is_out = isinstance(error, OSError) and is_out_of_files(error)
+                failure = map_connect_error(error, self._proxy)
+            except BaseException:
+                self._stop_timer()
+                raise
+            else:
+                if not self._has_connected:
+                    self._has_connected, self.trouble = True, None
+                    self._stop_timer()
+                return connection
+            if not is_out or pause_s is None:
+                break
+            if not self._has_few_files:
+                self._has_few_files = True
+                logger.warning("%s. Requests wait for each other", _FEW_FILES)
+            await asyncio.sleep(pause_s)
+        self._stop_timer()  # the failure itself is told
         raise failure  # outside of the except clause: aiohttp's error would stay as its context
 
     async def close(self, *, abort_ssl: bool = False) -> None:
         """Close all connections."""
-        self._cancel_timer()
+        self._stop_timer()
         await super().close(abort_ssl=abort_ssl)
 
-    async def _connect(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: list[Any],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109
-    ) -> Connection:
-        for pause_s in _FEW_FILES_PAUSES_S:
-            try:
-                return await super().connect(req, traces, timeout)
-            except OSError as error:
-                if not is_out_of_files(error):
-                    raise
-            if not self._has_few_files:
-                self._has_few_files = True
-                logger.warning("%s: requests wait for each other", _FEW_FILES)
-            await asyncio.sleep(pause_s)
-        return await super().connect(req, traces, timeout)
-
-    def _cancel_timer(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def _tell(self, address: str) -> None:
-        if self._connecting:
-            to = f"the proxy {self._proxy}" if self._proxy is not None else address
-            self.trouble = f"no connection to {to} after {_SLOW_S:g} s"
-            logger.warning("%s: still trying. A firewall may drop it, or a name server may not answer", self.trouble)
+        to = f"the proxy {self._proxy}" if self._proxy is not None else address
+        self.trouble = f"no connection to {to} after {_SLOW_S:g} s"
+        logger.warning("%s: still trying. A firewall may drop it, or a name server may not answer", self.trouble)
 
 
 class AiohttpTransport:

@@ -132,7 +132,9 @@ def _make_room(file: BinaryIO, size: int) -> None:
 
 
 def check_outputs(paths: Iterable[str], inputs: Iterable[str]) -> None:
-    """Raise `UsageError` for files that cannot be written, that are named twice, or are an input: before anything is.
+    """Raise `UsageError` for files that cannot or must not be written: before anything is.
+
+    They must not be named twice, be an input, or lie in the folder of a job.
 
     `-` is the standard output in the one and the standard input in the other.
     """
@@ -150,11 +152,23 @@ def check_outputs(paths: Iterable[str], inputs: Iterable[str]) -> None:
         if target in targets:
             raise UsageError(f"{path}: is named twice: each table needs a file of its own")
         targets.add(target)
+        if _is_job(target.parent):
+            raise UsageError(f"{path}: lies in the folder of a job, which holds the job alone: name another place")
         with suppress(FileNotFoundError):
             found = os.stat(target)
             for name, of_input in read:
                 if os.path.samestat(found, of_input):
                     raise UsageError(f"{path}: is the same file as {name}: name another")
+
+
+def _is_job(folder: Path) -> bool:
+    """Whether a folder holds the journal of a job."""
+    try:
+        with (folder / "journal.sqlite").open("rb") as file:
+            head = file.read(72)
+    except OSError:
+        return False
+    return head.startswith(b"SQLite format 3\0") and head[68:] == b"ENGA"  # SQLite's application_id
 
 
 def check_target(path: str | Path) -> Path:

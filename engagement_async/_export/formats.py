@@ -214,6 +214,11 @@ class _ArrowWriter:
         import pyarrow as pa
         import pyarrow.compute as pc
 
+        for at, field in enumerate(table.schema):
+            if field.name != "engagement_type" and pa.types.is_dictionary(field.type):
+                table = table.set_column(
+                    at, field.name, table[field.name].cast(pa.string())
+                )  # its values are not known
         if "engagement_type" not in table.column_names:
             return table
         types = pa.array(self._types, pa.string())

@@ -18,9 +18,9 @@ from engagement_async._ids.formats import Format, delimiter_of, is_sep_line
 from engagement_async._ids.lines import Block
 from engagement_async._ids.report import Intake
 from engagement_async._ids.text import text_ids
-from engagement_async._ids.values import find_id, has_long_number, has_many_digits, is_strong
+from engagement_async._ids.values import find_id, has_long_number, has_many_digits, is_strong, plain_lines, plain_values
 
-__all__ = ["delimited_ids"]
+__all__ = ["Layout", "Row", "choose_layout", "delimited_ids", "ids_of_rows"]
 
 _SAMPLE_ROWS = 50
 _CHUNK_ROWS = 16 * 1024
@@ -28,7 +28,9 @@ _RECORD_BYTES = 4 * 1024 * 1024
 """The largest row: a cell of several lines is as long as the text of it, and a quote that is never closed as the file."""
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """One row, and the line in which it begins."""
+
     line: int
     cells: list[str]
     lines: Sequence[str]
@@ -36,7 +38,7 @@ class _Row(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class Layout:
     """Where the IDs are."""
 
     column: int
@@ -44,6 +46,13 @@ class _Layout:
     header: list[str] | None
     owner: int | None = None
     """The column of the IDs' owners, where they have such."""
+
+    @property
+    def name(self) -> str | None:
+        """What reports call the column: its name, or its number; nothing if it is the only one and has none."""
+        if self.header is not None:
+            return self.header[self.column]
+        return str(self.column + 1) if self.width > 1 else None
 
 
 def delimited_ids(
@@ -69,16 +78,12 @@ def delimited_ids(
     sample = _some(table, _SAMPLE_ROWS)
     if not sample:
         return
-    layout = _layout(sample, id_column, intake)
-    if owner_column is not None:
-        layout = _with_owners(layout, sample, owner_column, intake)
+    layout = choose_layout(sample, id_column, intake, owner_column=owner_column)
     if layout is None:  # rows of IDs and nothing else
         intake.report.format = Format.TEXT
         yield from text_ids(((row.line, (delimiter.join(row.cells) + "\n").encode()) for row in sample), intake)
         return
-    intake.report.column = str(layout.column + 1) if layout.header is None else layout.header[layout.column].strip()
-    if layout.header is None and layout.width == 1:
-        intake.report.column = None
+    intake.report.column = layout.name
     yield from _chunks(table, sample[layout.header is not None :], layout, intake)
 
 
@@ -96,8 +101,19 @@ def _delimiter(block: bytes, hint: Format | None) -> tuple[int, str]:
 # --- the layout ---------------------------------------------------------------------------------------------------
 
 
-def _layout(sample: list[_Row], id_column: str | None, intake: Intake) -> _Layout | None:
-    """Return where the IDs are, or None if every cell is one."""
+def choose_layout(
+    sample: list[Row], id_column: str | None, intake: Intake, *, owner_column: str | None = None
+) -> Layout | None:
+    """Return where the IDs of a table, and their owners, are by its first rows, or None if every cell of the only row is
+    an ID.
+
+    Raise `UsageError` if that is not clear.
+    """
+    layout = _id_layout(sample, id_column, intake)
+    return layout if owner_column is None else _with_owners(layout, owner_column, intake)
+
+
+def _id_layout(sample: list[Row], id_column: str | None, intake: Intake) -> Layout | None:
     first = [cell.strip() for cell in sample[0].cells]
     width = len(first)
     has_ids = any(find_id(cell) for cell in first) and not any(is_known_name(cell) for cell in first)
@@ -105,15 +121,15 @@ def _layout(sample: list[_Row], id_column: str | None, intake: Intake) -> _Layou
         return _named_layout(first, id_column, intake, has_ids=has_ids)
     if width == 1:
         is_value = has_ids or (has_many_digits(first[0]) and rank(first[0]) is None)
-        return _Layout(0, 1, None if is_value else first)
+        return Layout(0, 1, None if is_value else first)
     if not has_ids:
         if any(map(has_long_number, first)):
             raise intake.refused("the first line holds names of columns and an ID too: is the end of a line missing?")
         columns = {index: _cells(sample[1:], index) for index in range(width)}
-        return _Layout(best_column(first, columns, intake.source), width, first)
+        return Layout(best_column(first, columns, intake.source), width, first)
     strong = [index for index in range(width) if _holds_ids(_cells(sample, index))]
     if len(strong) == 1:
-        return _Layout(strong[0], width, None)
+        return Layout(strong[0], width, None)
     if len(sample) == 1 and all(map(find_id, filter(None, first))):
         return None
     listed = ", ".join(repr(cell[:40]) for cell in first[:20])
@@ -123,7 +139,7 @@ def _layout(sample: list[_Row], id_column: str | None, intake: Intake) -> _Layou
     )
 
 
-def _named_layout(first: list[str], id_column: str, intake: Intake, *, has_ids: bool) -> _Layout:
+def _named_layout(first: list[str], id_column: str, intake: Intake, *, has_ids: bool) -> Layout:
     number = column_number(id_column)
     if has_ids or (number is not None and number <= len(first) and has_many_digits(first[number - 1])):
         if number is None:
@@ -133,12 +149,12 @@ def _named_layout(first: list[str], id_column: str, intake: Intake, *, has_ids: 
             )
         if number > len(first):
             raise intake.refused(f"has no column {number}, but {len(first)}")
-        return _Layout(number - 1, len(first), None)
+        return Layout(number - 1, len(first), None)
     intake.report.irregular += any(map(has_long_number, first))
-    return _Layout(named_column(first, id_column, intake.source), len(first), first)
+    return Layout(named_column(first, id_column, intake.source), len(first), first)
 
 
-def _with_owners(layout: _Layout | None, sample: list[_Row], owner_column: str, intake: Intake) -> _Layout:
+def _with_owners(layout: Layout | None, owner_column: str, intake: Intake) -> Layout:
     """Return the layout with the column of the owners."""
     if layout is None:
         raise intake.refused("has nothing but IDs: which column holds them? Name it, as --id-column 1")
@@ -159,7 +175,7 @@ def _with_owners(layout: _Layout | None, sample: list[_Row], owner_column: str, 
     return replace(layout, owner=owner)
 
 
-def _cells(rows: Iterable[_Row], index: int) -> list[str]:
+def _cells(rows: Iterable[Row], index: int) -> list[str]:
     return [row.cells[index] for row in rows if index < len(row.cells)]
 
 
@@ -178,14 +194,39 @@ class _Table:
         self.delimiter = delimiter
         self._blocks = iter(blocks)
         self._intake = intake
+        self._block = b""
+        """The block, while none of its lines was taken."""
         self._lines: list[str] = []
         self._at = 0
         self._number = 1
 
+    def ids(self) -> list[str] | None:
+        """Return the lines of a whole block, if each is an ID and nothing else."""
+        ids = plain_lines(self._block) if self._block else None
+        if ids is not None:
+            self._take_all()
+        return ids
+
     def plain(self) -> tuple[int, list[str]] | None:
         """Return the lines to the end of the block, with the number of the first, if none of them holds a quote."""
         lines = self._lines[self._at :]
-        return None if any('"' in line for line in lines) else (self._take_all(), lines)
+        has_quotes = b'"' in self._block if self._block else any('"' in line for line in lines)
+        return None if has_quotes else (self._take_all(), lines)
+
+    def column(self, layout: Layout) -> list[str] | None:
+        """Return the cells of the column to the end of the block, if every line is a regular row with an ID."""
+        lines = self._lines[self._at :]
+        place, width = layout.column, layout.width
+        try:
+            with _large_cells():
+                reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
+                values = [cells[place] for cells in reader if len(cells) == width]
+        except csv.Error:
+            return None
+        ids = plain_values(values) if len(values) == len(lines) else None
+        if ids is not None:
+            self._take_all()
+        return ids
 
     def block(self) -> tuple[int, list[list[str]]] | None:
         """Return the rows to the end of the block, with the number of the first, if each has a line to itself."""
@@ -199,10 +240,11 @@ class _Table:
 
     def _take_all(self) -> int:
         number, self._number = self._number, self._number + len(self._lines) - self._at
+        self._block = b""
         self._at = len(self._lines)
         return number
 
-    def rows(self) -> Iterator[_Row]:
+    def rows(self) -> Iterator[Row]:
         """Yield the rows one by one, those of a block with quotes at least to its end."""
         while self.fill():
             taken: list[str] = []
@@ -212,7 +254,7 @@ class _Table:
                 if '"' not in self._lines[self._at]:
                     text = self._next()
                     if text and not text.isspace():
-                        yield _Row(line, text.split(self.delimiter), ())
+                        yield Row(line, text.split(self.delimiter), ())
                     continue
                 try:
                     cells = next(reader, None)
@@ -224,7 +266,7 @@ class _Table:
                     self._intake.reject(line, taken[0].strip(), f"is not CSV: {error}")
                     continue
                 if cells:
-                    yield _Row(line, cells, tuple(taken) if len(taken) > 1 else ())
+                    yield Row(line, cells, tuple(taken) if len(taken) > 1 else ())
 
     def fill(self) -> bool:
         """Read the next block if all lines were taken; return whether there is a line."""
@@ -232,12 +274,13 @@ class _Table:
             block = next(self._blocks, None)
             if block is None:
                 return False
-            self._number, text = block[0], block[1].decode("utf-8", "replace")
-            self._lines, self._at = text.split("\n")[:-1], 0
+            self._number, self._block = block
+            self._lines, self._at = self._block.decode("utf-8", "replace").split("\n")[:-1], 0
         return True
 
     def _next(self) -> str:
         line = self._lines[self._at]
+        self._block = b""
         self._at += 1
         self._number += 1
         return line
@@ -255,7 +298,7 @@ class _Table:
         taken.append("")  # the end of the file within a row
 
 
-def _some(table: _Table, count: int) -> list[_Row]:
+def _some(table: _Table, count: int) -> list[Row]:
     with _large_cells():
         return list(islice(table.rows(), count))
 
@@ -273,43 +316,48 @@ def _large_cells() -> Iterator[None]:
 # --- the column ---------------------------------------------------------------------------------------------------
 
 
-def _chunks(table: _Table, sample: list[_Row], layout: _Layout, intake: Intake) -> Iterator[list[str]]:
-    yield from filter(None, (_of_rows(sample, table.delimiter, layout, intake),))
+def _chunks(table: _Table, sample: list[Row], layout: Layout, intake: Intake) -> Iterator[list[str]]:
+    yield from filter(None, (ids_of_rows(sample, table.delimiter, layout, intake),))
     while table.fill():
-        if (lines := table.plain()) is not None:
+        if layout.width == 1 and (alone := table.ids()) is not None:
+            ids = alone
+        elif (lines := table.plain()) is not None:
             ids = _of_lines(*lines, table.delimiter, layout, intake)
+        elif (values := table.column(layout)) is not None:
+            ids = values
         elif (block := table.block()) is not None:
             ids = _of_cells(*block, table.delimiter, layout, intake)
         else:
-            ids = _of_rows(_some(table, _CHUNK_ROWS), table.delimiter, layout, intake)
+            ids = ids_of_rows(_some(table, _CHUNK_ROWS), table.delimiter, layout, intake)
         if ids:
             yield ids
 
 
-def _of_lines(number: int, lines: list[str], delimiter: str, layout: _Layout, intake: Intake) -> list[str]:
+def _of_lines(number: int, lines: list[str], delimiter: str, layout: Layout, intake: Intake) -> list[str]:
     """Return the IDs of lines without quotes."""
     if layout.column == 0 and layout.owner is None:  # whatever the other cells are
         values = lines if layout.width == 1 else [line.partition(delimiter)[0] for line in lines]
-        ids = intake.plain(values)
+        ids = plain_values(values)
         if ids is not None and {line.count(delimiter) for line in lines} == {layout.width - 1}:
             return ids
     return _of_cells(number, [line.split(delimiter) for line in lines], delimiter, layout, intake)
 
 
-def _of_cells(number: int, rows: list[list[str]], delimiter: str, layout: _Layout, intake: Intake) -> list[str]:
+def _of_cells(number: int, rows: list[list[str]], delimiter: str, layout: Layout, intake: Intake) -> list[str]:
     """Return the IDs of rows that have a line each."""
     if {*map(len, rows)} == {layout.width}:
         column, owner = layout.column, layout.owner
         values = [cells[column] for cells in rows]
         if owner is not None:
             return intake.owned(values, [cells[owner] for cells in rows], range(number, number + len(rows)))
-        ids = intake.plain(values)
+        ids = plain_values(values)
         if ids is not None:
             return ids
-    return _of_rows((_Row(line, cells, ()) for line, cells in enumerate(rows, number)), delimiter, layout, intake)
+    return ids_of_rows((Row(line, cells, ()) for line, cells in enumerate(rows, number)), delimiter, layout, intake)
 
 
-def _of_rows(rows: Iterable[_Row], delimiter: str, layout: _Layout, intake: Intake) -> list[str]:
+def ids_of_rows(rows: Iterable[Row], delimiter: str, layout: Layout, intake: Intake) -> list[str]:
+    """Return the IDs of rows; what is none of a row is counted."""
     values: list[str] = []
     owners: list[str] = []
     numbers: list[int] = []
@@ -338,7 +386,7 @@ def _of_rows(rows: Iterable[_Row], delimiter: str, layout: _Layout, intake: Inta
     return ids
 
 
-def _value(row: _Row, delimiter: str, layout: _Layout, intake: Intake) -> str | None:
+def _value(row: Row, delimiter: str, layout: Layout, intake: Intake) -> str | None:
     """Return the cell of the ID, or None after the row was counted as something else."""
     cells, column, width = row.cells, layout.column, layout.width
     if column >= len(cells):
@@ -368,7 +416,7 @@ def _value(row: _Row, delimiter: str, layout: _Layout, intake: Intake) -> str | 
     return value
 
 
-def _look_within(row: _Row, delimiter: str, layout: _Layout, taken: Sequence[str], intake: Intake) -> None:
+def _look_within(row: Row, delimiter: str, layout: Layout, taken: Sequence[str], intake: Intake) -> None:
     """Reject the IDs in the lines of one row that look like rows of their own: a quote was opened too many or too few.
 
     The cells of the first line count from the left, those of the last from the right: the others are parts of a text.

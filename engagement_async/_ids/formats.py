@@ -23,6 +23,7 @@ class Format(StrEnum):
     JSONL = "jsonl"
     PARQUET = "parquet"
     ARROW = "arrow"
+    XLSX = "xlsx"
 
 
 _SUFFIXES = {
@@ -38,6 +39,8 @@ _SUFFIXES = {
     ".arrow": Format.ARROW,
     ".feather": Format.ARROW,
     ".ipc": Format.ARROW,
+    ".xlsx": Format.XLSX,
+    ".xlsm": Format.XLSX,
 }
 _PACKED = frozenset({".gz", ".zst", ".zstd", ".bz2", ".xz"})
 _JSON_START = re.compile(
@@ -45,7 +48,7 @@ _JSON_START = re.compile(
 )
 _MARKUP = re.compile(rb"\s*<(?:!doctype|\?xml|html|head|body|div|table|svg|rss|feed)\b|\s*<!--", re.IGNORECASE)
 _FOREIGN = {
-    b"\xd0\xcf\x11\xe0": "an Excel workbook of before 2007: format its ID column as text, and save it as CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook of before 2007, or with a password: save it as CSV, its ID column formatted as text",
     b"SQLite format 3\0": "an SQLite database: export the IDs, as `sqlite3 -csv FILE 'select tweet_id from tweets'` does",
     b"Obj\x01": "Avro: convert it to Parquet or CSV",
     b"ORC": "ORC: convert it to Parquet or CSV",
@@ -85,8 +88,10 @@ def detect(head: bytes, hint: Format | None, source: str, *, has_column: bool = 
         if head.startswith(magic):
             raise UsageError(f"{source}: is {what}")
     if head.startswith(b"PK\x03\x04"):
+        if any(mark in head for mark in (b"xl/", b"[Content_Types].xml")) and b"word/" not in head:
+            return Format.XLSX
         raise UsageError(f"{source}: {_zip_fix(head)}")
-    if hint in (Format.PARQUET, Format.ARROW):
+    if hint in (Format.PARQUET, Format.ARROW, Format.XLSX):
         raise UsageError(f"{source}: is not a whole {hint.capitalize()} file: it begins with {head[:8]!r}")
     if _MARKUP.match(head):
         raise UsageError(f"{source}: is HTML or XML: give the IDs as text, CSV or JSON")
@@ -118,8 +123,6 @@ def _is_binary(head: bytes) -> bool:
 
 
 def _zip_fix(head: bytes) -> str:
-    if b"xl/" in head or b"[Content_Types].xml" in head or b"_rels/" in head:
-        return "is a spreadsheet: format its ID column as text, and save it as CSV"
     if b"mimetypeapplication/vnd.oasis" in head:
         return "is a spreadsheet: format its ID column as text, and save it as CSV"
     return "is a ZIP archive: unpack it, or pipe one of its files, as `unzip -p FILE data/tweets.js | ...` does"

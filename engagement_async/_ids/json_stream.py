@@ -17,10 +17,9 @@ import orjson
 
 from engagement_async._ids.archives import peek
 from engagement_async._ids.columns import rank
-from engagement_async._ids.json_values import Fraction, JsonIds, agrees
+from engagement_async._ids.json_values import Fraction, JsonIds
 from engagement_async._ids.lines import line_blocks
 from engagement_async._ids.report import Intake
-from engagement_async._ids.values import is_strong
 
 __all__ = ["json_ids"]
 
@@ -31,7 +30,6 @@ _CHUNK = 16 * 1024
 _SPACE = re.compile(r"[\s,;]*")
 _ASSIGNMENT = re.compile(r"(?:(?:var|let|const)\s+)?[A-Za-z_$][\w.$]*(?:\[[^\]]*\])?\s*=\s*(?=[\[{])")
 _SHORT = 81
-_ROW_NUMBERS = 10**8
 _decoder = json.JSONDecoder(parse_float=Fraction, parse_constant=Fraction)
 
 
@@ -58,12 +56,12 @@ def json_ids(
 class _OwnedIds:
     """Finds IDs as `JsonIds`, and remembers whose each is."""
 
-    key = None
-    """None is known beforehand: each value is searched for its owner too."""
-
     def __init__(self, intake: Intake, id_column: str | None, owner_column: str) -> None:
         self._finder = JsonIds(intake, id_column, owner_column)
         self._owners: list[str] = []
+
+    def quick(self, value: object) -> None:
+        """Return None: each value is searched for its owner too."""
 
     def of(self, value: object, line: int) -> Iterator[str]:
         """As `JsonIds.of`."""
@@ -99,10 +97,10 @@ def _is_json(line: bytes) -> bool:
 def _of_lines(
     pieces: Iterator[bytes], finder: JsonIds | _OwnedIds, intake: Intake
 ) -> Iterator[tuple[list[str], list[int]]]:
+    quick = finder.quick
     for first, block in line_blocks(pieces, intake.reject, line_bytes=_VALUE_BYTES):
         values: list[str] = []
         numbers: list[int] = []
-        key = finder.key
         for number, line in enumerate(block.split(b"\n")[:-1], first):
             try:
                 value = orjson.loads(line)
@@ -110,18 +108,14 @@ def _of_lines(
                 if line.strip():
                     intake.reject(number, line[:_SHORT].decode("utf-8", "replace"), "is not JSON")
                 continue
-            if type(value) is dict:
-                held = value.get(key)
-                if ((type(held) is str and is_strong(held)) or (type(held) is int and held > _ROW_NUMBERS)) and agrees(
-                    value, key
-                ):
-                    values.append(str(held))
-                    numbers.append(number)
-                    continue
+            alike = quick(value)
+            if alike is not None:
+                values.append(alike)
+                numbers.append(number)
+                continue
             for found in finder.of(_exact(value, line), number):
                 values.append(found)
                 numbers.append(number)
-            key = finder.key
         yield values, numbers
 
 

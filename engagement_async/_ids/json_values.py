@@ -10,12 +10,13 @@ import orjson
 
 from engagement_async._ids.columns import is_known_name, rank
 from engagement_async._ids.report import Intake
-from engagement_async._ids.values import find_id, is_strong
+from engagement_async._ids.values import STRONG_DIGITS, find_id, is_strong
 
 __all__ = ["Fraction", "JsonIds", "agrees", "owner_in"]
 
 _WITHIN = ("tweet", "data", "statuses", "tweets", "results", "posts", "status", "post", "like", "activity", "items")
 """Keys of what holds Tweets: X's archive, pages and streams of the second version, searches of the first, Gnip's."""
+_WITHIN_KEYS = frozenset(_WITHIN)
 _NOTICES = frozenset(
     {
         *("delete", "scrub_geo", "limit", "status_withheld", "user_withheld", "disconnect", "warning", "info"),
@@ -46,6 +47,18 @@ class JsonIds:
         self._is_strong = False
         self.key: str | None = None
 
+    def quick(self, value: object) -> str | None:
+        """Return the ID of an object that is like those before, or None where `of` must look closer."""
+        if type(value) is dict and _WITHIN_KEYS.isdisjoint(value):
+            held = value.get(self.key)
+            if type(held) is int:
+                held = str(held)
+            elif type(held) is not str:
+                return None
+            if len(held) >= STRONG_DIGITS and ("id" not in value or agrees(value, self.key)):
+                return held
+        return None
+
     def of(self, value: object, line: int) -> Iterator[str]:
         """Yield what may be IDs out of a value; what certainly holds none is rejected or counted as a notice."""
         match value:
@@ -65,7 +78,11 @@ class JsonIds:
                 before = self.owner
                 if self._owner_column is not None:
                     self.owner = owner_in(value, self._owner_column) or before
-                yield from self._of_object(value, line)
+                found = self.quick(value)
+                if found is not None:
+                    yield found
+                else:
+                    yield from self._of_object(value, line)
                 self.owner = before
 
     def _of_object(self, value: dict[str, Any], line: int) -> Iterator[str]:

@@ -22,6 +22,7 @@ from engagement_async._ids.json_stream import json_ids
 from engagement_async._ids.lines import line_blocks
 from engagement_async._ids.report import InputReport, Intake, OnReject, Reject
 from engagement_async._ids.sources import files_of, name_of, open_source
+from engagement_async._ids.spreadsheet import spreadsheet_ids
 from engagement_async._ids.suspicion import Suspicion
 from engagement_async._ids.text import ids_of_line, text_ids
 from engagement_async._ids.values import why_not_an_id
@@ -71,7 +72,7 @@ def read_ids(
     zstd) are recognized by their first bytes.
 
     Args:
-        paths: Files of text, CSV, TSV, JSON, JSON lines, Parquet or Arrow; folders of such files; `-` is `stdin`.
+        paths: Files of text, CSV, TSV, JSON, JSON lines, Parquet, Arrow or Excel; folders of such files; `-` is `stdin`.
         id_column: Name of the column or key, or the number of a column from 1. By default the best of those that are known,
             as `tweet_id`, `Post id`, `id_str` or `id`, or the only one.
         format: Format of all files, one of `FORMATS`.
@@ -195,6 +196,9 @@ def _chunks(path: str | Path, wishes: _Wishes, intake: Intake) -> Iterator[list[
             yield from columnar_ids(
                 file, intake, kind=kind, id_column=wishes.id_column, owner_column=wishes.owner_column
             )
+        elif kind is Format.XLSX:
+            file = _seekable(file, pieces, stack, is_packed=bool(packing or encoding))
+            yield from spreadsheet_ids(file, intake, id_column=wishes.id_column, owner_column=wishes.owner_column)
         elif kind in (Format.JSON, Format.JSONL):
             yield from json_ids(pieces, intake, id_column=wishes.id_column, owner_column=wishes.owner_column)
         elif kind is Format.TEXT:
@@ -215,7 +219,7 @@ def _kind(head: bytes, hint: Format | None, wishes: _Wishes, intake: Intake) -> 
     if not head:
         return wishes.format or hint or Format.TEXT
     wanted = wishes.format
-    if wanted in (None, Format.PARQUET, Format.ARROW):
+    if wanted in (None, Format.PARQUET, Format.ARROW, Format.XLSX):
         has_column = wishes.id_column is not None or wishes.owner_column is not None
         return detect(head, wanted or hint, intake.source, has_column=has_column)
     return wanted

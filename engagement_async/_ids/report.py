@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engagement_async._ids.values import find_id, plain_ids, why_not_an_id
+from engagement_async._ids.values import find_id, plain_values, why_not_an_id
 from engagement_async.errors import UsageError
 
 __all__ = ["InputReport", "Intake", "OnReject", "Reject"]
@@ -124,7 +124,7 @@ class Intake:
 
     def checked(self, values: Sequence[str], lines: Sequence[int]) -> list[str]:
         """Return the IDs of values, one each; the others become rejects."""
-        ids = self.plain(values)
+        ids = plain_values(values)
         if ids is not None:
             return ids
         return [found for value, line in zip(values, lines, strict=True) for found in self.one(value, line)]
@@ -132,7 +132,7 @@ class Intake:
     def owned(self, values: Sequence[str], owners: Sequence[str], lines: Sequence[int]) -> list[str]:
         """Return the IDs of values, one each, and take their owners; IDs without one become rejects too."""
         named = [owner.strip() for owner in owners]
-        ids = self.plain(values) if all(named) else None
+        ids = plain_values(values) if all(named) else None
         if ids is not None:
             self.owners += named
             return ids
@@ -147,13 +147,6 @@ class Intake:
             else:
                 self.reject(line, value, why_not_an_id(value) or "")
         return ids
-
-    @staticmethod
-    def plain(values: Sequence[str]) -> list[str] | None:
-        """Return the IDs if all values are IDs and nothing else."""
-        text = "\n".join(values)
-        ids = plain_ids(text)
-        return ids if len(ids) == len(values) == text.count("\n") + 1 else None
 
     def one(self, value: str, line: int) -> Iterator[str]:
         """Yield the ID of one value, or nothing after it was rejected."""

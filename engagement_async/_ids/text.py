@@ -11,11 +11,13 @@ from collections.abc import Iterable, Iterator
 
 from engagement_async._ids.lines import Block
 from engagement_async._ids.report import Intake
-from engagement_async._ids.values import find_id, is_strong, plain_ids, why_not_an_id
+from engagement_async._ids.values import find_id, is_strong, plain_lines, why_not_an_id
 
 __all__ = ["ids_of_line", "text_ids"]
 
 _BETWEEN = re.compile(r"[\s,;|]+")
+_BULLET = re.compile(r"(?:[-*+•·–]|[0-9]{1,6}[.)])\s+")
+"""What begins an item of a list."""
 _COMMENT = re.compile(r"#(?!!/)")
 """Not the `#!` in addresses of 2011."""
 
@@ -23,18 +25,18 @@ _COMMENT = re.compile(r"#(?!!/)")
 def text_ids(blocks: Iterable[Block], intake: Intake) -> Iterator[list[str]]:
     """Yield the IDs of each block of lines."""
     for number, block in blocks:
-        text = block.decode("utf-8", "replace")
-        ids = plain_ids(text)
-        if len(ids) != text.count("\n"):
+        ids = plain_lines(block)
+        if ids is None:
             ids = []
-            for line, raw in enumerate(text.split("\n")[:-1], number):
+            for line, raw in enumerate(block.decode("utf-8", "replace").split("\n")[:-1], number):
                 value = raw
                 comment = _COMMENT.search(raw)
                 if comment and ("://" not in raw or find_id(raw) is None):  # an address may have a fragment
                     value = raw[: comment.start()]
                     intake.report.comments += 1
-                if value.strip():
-                    ids.extend(ids_of_line(value.strip(), line, intake))
+                value = _BULLET.sub("", value.strip())
+                if value:
+                    ids.extend(ids_of_line(value, line, intake))
         if ids:
             yield ids
 

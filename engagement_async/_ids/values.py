@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from engagement_async._core.batches import MAX_TWEET_ID
 
-__all__ = ["find_id", "has_long_number", "has_many_digits", "is_strong", "plain_ids", "why_not_an_id"]
+__all__ = [
+    "STRONG_DIGITS",
+    "find_id",
+    "has_long_number",
+    "has_many_digits",
+    "is_strong",
+    "plain_lines",
+    "plain_values",
+    "why_not_an_id",
+]
 
-_ID_LINES = re.compile(r"^([1-8][0-9]{0,18}|9[0-9]{0,17})\r?$", re.MULTILINE)
-"""Lines that are certainly IDs. 19 digits that start with 9 may exceed 2^63-1: those take the slow path."""
+_DIGITS_AND_ENDS = b"0123456789\n"
+_DIGITS = 19
+_MAY_BE_LARGER = re.compile(rb"\n9[0-9]{18}")
+"""19 digits that start with 9 may exceed 2^63-1."""
 
 _UNSEEN = dict.fromkeys(
     map(ord, "\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff")
@@ -36,17 +48,46 @@ _FORMS = re.compile(
 _FLOAT = re.compile(r"[0-9]+(?:[.,][0-9]*)?[eE][+]?[0-9]+|[0-9]+[.,][0-9]*")
 _ADDRESS = re.compile(r"(?:https?:)?//|(?:www\.|mobile\.)?(?:twitter|x|t)\.com?/", re.IGNORECASE)
 _MISSING = frozenset({"na", "n/a", "nan", "nat", "<na>", "none", "null", "nil", "\\n", "-", "--"})
-_STRONG_DIGITS = 9
+STRONG_DIGITS = 9
+"""Digits of an ID that is too large for a row number or a count."""
 _LONGEST = 4096
 """Characters of a value: no address of a Tweet is longer."""
 _LONG_NUMBER = re.compile(r"[0-9]{15}")
 _MANY_DIGITS = re.compile(r"[0-9]{4}|[0-9][eE.,][0-9]")
 
 
-def plain_ids(text: str) -> list[str]:
-    """Return the lines that are IDs and nothing else: if there are as many as lines, there is nothing else."""
-    found: list[str] = _ID_LINES.findall(text)
-    return found
+def plain_lines(block: bytes) -> list[str] | None:
+    """Return the lines of a block if each is an ID and nothing else; None where they need a closer look.
+
+    `block` ends with a line end. This is what is quick about reading: it never looks at single lines.
+    """
+    if b"\r" in block:
+        block = block.replace(b"\r\n", b"\n")
+    if block.translate(None, _DIGITS_AND_ENDS):
+        return None
+    lines = block.decode("ascii").split("\n")
+    lines.pop()
+    return lines if _are_ids(block, lines) else None
+
+
+def plain_values(values: Sequence[str]) -> list[str] | None:
+    """Return the values if each is an ID and nothing else; None where they need a closer look."""
+    text = "\n".join(values) + "\n"
+    if not text.isascii():
+        return None
+    block = text.encode("ascii")
+    if b"\r" in block or block.translate(None, _DIGITS_AND_ENDS):
+        return plain_lines(block) if block.count(b"\n") == len(values) else None
+    return list(values) if block.count(b"\n") == len(values) and _are_ids(block, values) else None
+
+
+def _are_ids(block: bytes, lines: Sequence[str]) -> bool:
+    """Return whether lines of digits are IDs: none is empty, begins with 0, or is too large."""
+    block = b"\n" + block
+    if b"\n\n" in block or b"\n0" in block:
+        return False
+    longest = max(map(len, lines), default=0)
+    return longest < _DIGITS or (longest == _DIGITS and _MAY_BE_LARGER.search(block) is None)
 
 
 def find_id(text: str) -> str | None:
@@ -85,7 +126,7 @@ def why_not_an_id(text: str) -> str | None:
 
 def is_strong(tweet_id: str) -> bool:
     """Return whether an ID is too large for a row number or a count: 10^8 or more, as all since the year 2007."""
-    return len(tweet_id) >= _STRONG_DIGITS
+    return len(tweet_id) >= STRONG_DIGITS
 
 
 def has_many_digits(text: str) -> bool:

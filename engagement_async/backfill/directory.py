@@ -271,7 +271,7 @@ def _status_of(journal: Journal, *, is_running: bool) -> JobStatus:
             began_at=run["began_at"],
             seen_at=run["seen_at"],
             # What was granted and not answered when a process was killed may have left it or not.
-            requests=run["requests"] - (run["in_flight"] if run["outcome"] is None else 0),
+            requests=run["requests"] - (run.get("in_flight", 0) if run["outcome"] is None else 0),
             ids=run["ids"],
             outcome=run["outcome"],
         )

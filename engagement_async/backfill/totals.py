@@ -71,7 +71,11 @@ class JobTotals:
         return first, last
 
     def has_other_answers_than(self, earlier: JobTotals) -> bool:
-        """Whether an answer that was there earlier has another in its place now."""
+        """Return whether an answer that was there earlier has another in its place now.
+
+        Args:
+            earlier: Totals of the same journal, from before.
+        """
         return (self.revision, self.completions) != (earlier.revision, earlier.completions)
 
     @property

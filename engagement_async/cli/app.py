@@ -133,7 +133,8 @@ def engagement() -> None:
 
     Credentials and defaults come from the environment (ENGAGEMENT_CONSUMER_KEY, ENGAGEMENT_CONSUMER_SECRET,
     ENGAGEMENT_ACCESS_TOKEN, ENGAGEMENT_ACCESS_TOKEN_SECRET, ENGAGEMENT_BEARER_TOKEN, ENGAGEMENT_BASE_URL,
-    ENGAGEMENT_REQUESTS_PER_MINUTE) or from a configuration file. Results go to stdout, everything else to stderr.
+    ENGAGEMENT_PROXY, ENGAGEMENT_REQUESTS_PER_MINUTE, or each with _FILE, the name of a file that holds it) or from a
+    configuration file. `engagement check` says whether they are right. Results go to stdout, everything else to stderr.
     """
 
 

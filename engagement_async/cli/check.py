@@ -129,7 +129,9 @@ def check(
         found = run_async(ask)
     rows = _rows(settings, credentials, connection, found, None if shared is None else shared)
     if as_json:
-        click.echo(json_line({**{name.replace(" ", "_"): text for name, text in rows}, "exit_code": found.exit_code}))
+        texts = {name.replace(" ", "_"): text for name, text in rows}
+        numbers = {"seconds": round(found.seconds, 3), "clock_off_s": _clock_off_s(found), "exit_code": found.exit_code}
+        click.echo(json_line({**texts, **numbers}))
     else:
         for name, text in rows:
             click.echo(printable(f"{name:<13}{text}"))
@@ -252,11 +254,16 @@ def _limit_text(limit: Any) -> str:
     return f"{limit.requests:,} requests in {limit.period:g} s{of}"
 
 
-def _clock_text(found: _Finding) -> str:
+def _clock_off_s(found: _Finding) -> float | None:
+    """Return how many seconds this machine is ahead of the API, to a second; None if no answer says."""
     date = RateHeaders.from_headers(found.headers).date
-    if date is None:
+    return None if date is None else round(found.received_at - date.timestamp(), 1)
+
+
+def _clock_text(found: _Finding) -> str:
+    off_s = _clock_off_s(found)
+    if off_s is None:
         return "unknown: the answer has no Date"
-    off_s = found.received_at - date.timestamp()
     if abs(off_s) <= SKEW_S:
         return "right, to half a minute"
     return f"{abs(off_s):,.0f} s {'ahead of' if off_s > 0 else 'behind'} the API's: set this machine's time"

@@ -46,6 +46,7 @@ from engagement_async.cli.table import TABLE, TableOutput
 from engagement_async.cli.units import seconds
 from engagement_async.client import EngagementClient
 from engagement_async.credentials import BearerCredentials
+from engagement_async.errors import UsageError
 
 __all__ = ["exit_code_of_result", "fetch", "gather", "report_outcomes"]
 
@@ -205,6 +206,8 @@ def _outputs(
     has_owners: bool,
 ) -> Outputs | TableOutput:
     if format_ == TABLE:
+        if shape.has_observed_at or excel:
+            raise UsageError("--format table is for eyes: write csv or another format for --observed-at and --excel")
         return TableOutput(output)
     layout = TableLayout(output, format_, query.groupings, shape=shape, excel=excel, stream_format="json")
     return Outputs(layout, query, files, has_owners=has_owners)

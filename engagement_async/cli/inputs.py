@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 
 from engagement_async._ids.reading import InputReport, Reject, ids_of_argument, read_id_chunks
@@ -73,7 +74,7 @@ def id_chunks(
     """
     if not given and not files:
         raise UsageError("which Tweets? Give IDs as arguments, --ids FILE, or --ids - for stdin")
-    arguments = [tweet_id for text in given for tweet_id in ids_of_argument(text)]
+    arguments = [tweet_id for text in given for tweet_id in _argument(text)]
     if arguments:
         yield arguments
     yield from read_id_chunks(
@@ -86,3 +87,12 @@ def id_chunks(
     )
     heard.finish()
     heard.finish_rejects()
+
+
+def _argument(text: str) -> list[str]:
+    try:
+        return ids_of_argument(text)
+    except UsageError:
+        if os.path.exists(text):  # `--ids *.csv` gives the first alone to the option
+            raise UsageError(f"{text!r} is a file: write --ids before each file, or name their directory") from None
+        raise

@@ -21,12 +21,26 @@ _CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGHUP:
 
 @contextmanager
 def signals_raise() -> Iterator[None]:
-    """Raise `Interrupted` in the main thread when a signal comes during the block, so that unfinished files are removed."""
+    """Raise `Interrupted` in the main thread when a signal comes during the block, so that unfinished files are removed.
+
+    Also where Python makes another error of it, as in a class that is being made while a module is imported.
+    """
+    interrupted: Interrupted | None = None
+
+    def interrupt(number: int, _frame: object) -> NoReturn:
+        nonlocal interrupted
+        interrupted = Interrupted(_CODES[signal.Signals(number)])
+        raise interrupted
+
     handlers = {number: signal.getsignal(number) for number in _handled()}
     for number in handlers:
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
     try:
         yield
+    except Exception:
+        if interrupted is not None:
+            raise interrupted from None
+        raise
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -34,10 +48,6 @@ def signals_raise() -> Iterator[None]:
 
 def _handled() -> list[signal.Signals]:
     return [number for number in _CODES if signal.getsignal(number) is not signal.SIG_IGN]
-
-
-def _interrupt(number: int, _frame: object) -> NoReturn:
-    raise Interrupted(_CODES[signal.Signals(number)])
 
 
 def _end_now(number: int, _frame: object) -> None:

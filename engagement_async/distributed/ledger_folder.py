@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,6 +52,9 @@ class OpenFile:
 
     def _reserve_room(self, size: int) -> None:
         """See now whether the disk has room, and not when a request was granted. Who has the lock has seen to it already."""
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        if most != resource.RLIM_INFINITY and most < size:  # which no waiting changes
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         if os.fstat(self._number).st_size >= size or not hasattr(os, "posix_fallocate") or not self.lock():
             return
         try:

@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -245,7 +246,6 @@ async def test_a_proxy_is_gone_through(has_tls: bool) -> None:
 
 def _pem(host: str) -> str:
     import tempfile
-    from pathlib import Path
 
     from tests.support.certificates import write_certificate
 
@@ -339,6 +339,22 @@ async def test_no_variable_of_the_environment_is_looked_at(monkeypatch: pytest.M
     assert proxy.heads == []
 
 
+async def test_no_netrc_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine 127.0.0.1 login me password canary\nmachine {HOST} login me password canary\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    with ConnectProxy({}, refusal="403 Forbidden") as proxy:
+        async with EngagementClient(
+            TOKEN, rate_limit=RateLimit(60), base_url=f"https://{HOST}", proxy=proxy.url
+        ) as client:
+            with pytest.raises(ProxyError):
+                await client.totals(IDS[:1], engagement_types=TYPES, groupings=GROUPINGS)
+
+    assert len(proxy.heads) == 1
+    assert "authorization" not in proxy.heads[0].lower()
+
+
 # --- plain http ---
 
 
@@ -405,3 +421,24 @@ async def test_each_request_has_a_line(caplog: pytest.LogCaptureFixture) -> None
         "request endpoint=totals batch=0 attempt=2 ids=2 status=404",
     ]
     assert "canary" not in caplog.text
+
+
+async def test_tweets_of_many_owners_keep_their_owner_when_the_time_is_over() -> None:
+    async with Emulator(
+        requests_per_minute=None, owners=3, unavailable_fraction=0, faults={"hang-before-headers": 1}
+    ) as emulator:
+        given = emulator.credentials
+        store = {
+            owner.handle: OAuth1Credentials(
+                given.consumer_key, given.consumer_secret, owner.access_token, owner.access_token_secret
+            )
+            for owner in emulator.owners
+        }
+        tweets = {owner.handle: emulator.tweet_ids(owner.handle, 300) for owner in emulator.owners}
+        async with EngagementClient(
+            store, base_url=emulator.base_url, rate_limit=RateLimit(60_000), concurrency=2
+        ) as client:
+            result = await client.totals(tweets, engagement_types=TYPES, groupings=GROUPINGS, timeout=0.5)
+
+    assert result.outcomes["failed"] == 900
+    assert result.tweet_owners == {tweet_id: owner for owner, ids in tweets.items() for tweet_id in ids}

@@ -23,7 +23,7 @@ __all__ = ["report"]
 def report(job: Path, as_json: bool) -> None:
     """Show what JOB has used: requests, IDs, minutes, run by run.
 
-    A run that was killed sent at least what it last recorded, and at most four times its concurrency more.
+    A run that was killed sent at least what it last recorded, and at most three times its concurrency more.
     """
     found = JobDirectory(job).status()
     ids = sum(run.ids for run in found.runs)

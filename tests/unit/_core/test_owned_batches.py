@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement_async import Batch, TweetsByOwner, UsageError
-from engagement_async._core.owned_batches import chunk_by_owner
+from engagement_async._core.owned_batches import chunk_by_owner, have_owners
 
 PAIRS = st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 60)))
 SIZE = 3
@@ -136,3 +136,19 @@ def test_what_is_no_owned_tweet_is_an_error(source: Any, message: str) -> None:
 def test_a_weight_is_a_whole_number_from_1_on(weight: Any) -> None:
     with pytest.raises(UsageError, match="the weight of owner 'a'"):
         TweetsByOwner({"a": [1]}, weights={"a": weight})
+
+
+@pytest.mark.parametrize(
+    ("given", "do"),
+    [
+        ({"acme": ["1"]}, True),
+        ({"acme": iter(["1"])}, True),
+        (TweetsByOwner([("acme", "1")]), True),
+        ({}, False),
+        (dict.fromkeys(["1", "2"]), False),
+        ({"1": "a note"}, False),
+        (["1"], False),
+    ],
+)
+def test_ids_with_owners_are_told_from_ids(given: Any, do: bool) -> None:
+    assert have_owners(given) is do

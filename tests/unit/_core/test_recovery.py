@@ -578,7 +578,9 @@ def test_a_call_whose_owners_all_failed_ends_with_their_error() -> None:
         for _, name, event, _ in twice_refused(owner):
             play.step(0, name, event)
 
-    assert conclude(play.call) is ERRORS["401"]
+    error = conclude(play.call)
+    assert isinstance(error, AuthError)
+    assert str(error) == "every owner fails alike; owner y: the credentials were refused"
 
     play.step(2, "a@z", "ok")
     assert conclude(play.call) is None

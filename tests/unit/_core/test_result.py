@@ -79,3 +79,26 @@ def test_an_unknown_grouping_is_told_with_the_known_ones() -> None:
 
 def test_its_repr_is_its_account() -> None:
     assert repr(result_of(("tweet.id",))) == "<EngagementResult 28hr: 2 answered>"
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_data_frames_hold_the_rows(wide: bool) -> None:
+    result = result_of(("tweet.id", "engagement.type", "engagement.day"))
+    rows = list(result.rows("g", wide=wide))
+
+    pandas = result.to_pandas("g", wide=wide)
+    polars = result.to_polars("g", wide=wide)
+
+    assert tuple(pandas.columns) == tuple(polars.columns) == result.columns("g", wide=wide)
+    assert pandas.to_dict("records") == polars.to_dicts() == rows
+
+
+def test_a_notebook_shows_outcomes_and_the_first_rows() -> None:
+    merger = Merger(Query(LAST_28_HOURS, engagement_types=["favorites"], groupings={"<b>": ("tweet.id",)}))
+    merger.add(Answer(0, tuple(map(str, range(1, 26))), {"<b>": {str(n): n for n in range(1, 26)}}))
+    html = merger.result()._repr_html_()
+
+    assert "EngagementResult: 28hr" in html
+    assert "answered" in html
+    assert "<strong>&lt;b&gt;</strong>" in html
+    assert "15 more rows" in html

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engagement_async import LAST_28_HOURS, Answer, EngagementResult, Merger, Query, UsageError
+from engagement_async import LAST_28_HOURS, TOTALS, Answer, EngagementResult, Merger, Query, UsageError
 from engagement_async._core.tables import TableShape, table_columns, table_rows
 from tests.unit._core.test_result import ORDERS, nested
 
@@ -90,3 +90,25 @@ def test_who_was_not_answered_has_no_instant() -> None:
     assert (result.first_observed_at, result.last_observed_at) == (AT, AT)
     assert [row["observed_at"] for row in result.rows("g", observed_at=True)] == [AT, None]
     assert result.to_arrow("g", observed_at=True)["observed_at"].to_pylist() == [AT, None]
+
+
+def test_tables_of_many_owners_have_them_in_every_shape() -> None:
+    groupings = {"by_tweet": ["tweet.id", "engagement.type"], "by_owner": ["owner", "engagement.type"]}
+    merger = Merger(Query(TOTALS, engagement_types=["favorites", "replies"], groupings=groupings))
+    values = {"favorites": 1, "replies": 2}
+    for number, owner in enumerate(("ann", "bob")):
+        i = str(number + 1)
+        at = AT + timedelta(days=number)
+        merger.add(Answer(number, (i,), {"by_tweet": {i: values}, "by_owner": values}, owner=owner, observed_at=at))
+    result = merger.result()
+
+    for name in groupings:
+        rows = list(result.rows(name, wide=True, observed_at=True))
+        assert [row["owner"] for row in rows] == ["ann", "bob"]
+        assert tuple(rows[0]) == result.columns(name, wide=True, observed_at=True)
+        assert result.to_arrow(name, wide=True, observed_at=True).to_pylist() == rows
+    assert [row["observed_at"] for row in result.rows("by_tweet", wide=True, observed_at=True)] == [
+        AT,
+        AT + timedelta(days=1),
+    ]
+    assert {row["observed_at"] for row in result.rows("by_owner", observed_at=True)} == {AT + timedelta(days=1)}

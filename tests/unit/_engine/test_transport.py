@@ -550,3 +550,17 @@ async def test_a_cancelled_attempt_stays_cancelled() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+@pytest.mark.parametrize("is_uvloop", [False, True], ids=["asyncio", "uvloop"])
+def test_what_uvloop_says_of_a_closed_connection_is_a_disconnect_and_elsewhere_a_bug(is_uvloop: bool) -> None:
+    uvloop = pytest.importorskip("uvloop") if is_uvloop else None
+
+    async def main() -> None:
+        with aioresponses() as mocked:
+            mocked.post(URL_OF_API, exception=RuntimeError("the handler is closed"))
+            with pytest.raises(DisconnectedError if is_uvloop else RuntimeError):
+                await attempt(URL_OF_API)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if uvloop else None) as runner:
+        runner.run(main())

@@ -24,6 +24,7 @@ from engagement_async._export import files
 from engagement_async._export.files import atomic_file, atomic_path, check_outputs
 from engagement_async._export.formats import write_parquet
 from engagement_async.errors import UsageError
+from tests.support.jobs import started
 
 AT = datetime(2015, 9, 14, 17, tzinfo=UTC)
 
@@ -172,6 +173,20 @@ def test_an_input_is_no_output_whatever_it_is_called(tmp_path: Path, monkeypatch
     with pytest.raises(UsageError, match="named twice"):
         check_outputs(["a.csv", "sub/../a.csv"], [])
     check_outputs(["new.csv", "-", "/dev/null", "/dev/stdout"], ["ids.csv", "/dev/null"])
+
+
+@pytest.mark.parametrize("name", ["job/x.csv", "job/journal.sqlite", "link/x.csv"])
+def test_nothing_is_written_into_the_folder_of_a_job(tmp_path: Path, name: str) -> None:
+    directory = started(tmp_path / "job", 3)
+    (tmp_path / "link").symlink_to("job")
+    before = sorted(directory.path.iterdir())
+    with pytest.raises(UsageError, match="lies in the folder of a job"):
+        check_outputs([str(tmp_path / name)], [])
+
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "journal.sqlite").write_text("of somebody else")
+    check_outputs([str(tmp_path / "other" / "x.csv")], [])
+    assert sorted(directory.path.iterdir()) == before
 
 
 def test_the_standard_input_is_no_output(tmp_path: Path) -> None:

@@ -52,7 +52,12 @@ def test_the_suffix_counts_where_the_content_leaves_it_open(head: str, hint: For
 
 @pytest.mark.parametrize(
     ("head", "expected"),
-    [(b"PAR1xx", Format.PARQUET), (b"ARROW1\0\0", Format.ARROW), (b"\xff\xff\xff\xff8", Format.ARROW)],
+    [
+        (b"PAR1xx", Format.PARQUET),
+        (b"PK\x03\x04 [Content_Types].xml", Format.XLSX),
+        (b"ARROW1\0\0", Format.ARROW),
+        (b"\xff\xff\xff\xff8", Format.ARROW),
+    ],
 )
 def test_binary_formats(head: bytes, expected: Format) -> None:
     assert detect(head, Format.CSV, "a") is expected
@@ -61,7 +66,8 @@ def test_binary_formats(head: bytes, expected: Format) -> None:
 @pytest.mark.parametrize(
     ("head", "hint", "message"),
     [
-        (b"PK\x03\x04 [Content_Types].xml", None, "is a spreadsheet: .* save it as CSV"),
+        (b"PK\x03\x04 mimetypeapplication/vnd.oasis", None, "is a spreadsheet: .* save it as CSV"),
+        (b"PK\x03\x04 [Content_Types].xml word/", None, "is a ZIP archive"),
         (b"PK\x03\x04 data/tweets.js", None, "is a ZIP archive: unpack it"),
         (b"\xd0\xcf\x11\xe0", None, "is an Excel workbook"),
         (b"SQLite format 3\0", None, "is an SQLite database"),

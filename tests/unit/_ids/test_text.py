@@ -22,6 +22,10 @@ def test_several_ids_on_a_line(line: str) -> None:
     assert read(line + "\n")[:2] == ([A, B], [])
 
 
+def test_items_of_a_list() -> None:
+    assert read(f"- {A}\n* https://x.com/a/status/{B}\n1. {A}\n2) {B}\n")[:2] == ([A, B, A, B], [])
+
+
 def test_comments_are_counted_and_fragments_are_none() -> None:
     ids, rejects, report = read(f"# mine\n{A} # the first\nhttps://x.com/#!/a/status/{B}#m\n\n")
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from engagement_async import (
+    HISTORICAL,
     AuthError,
     BearerCredentials,
     OAuth1Credentials,
@@ -26,6 +27,8 @@ from engagement_async.backfill import (
     OtherJobError,
     Progress,
 )
+from engagement_async.backfill.create import CreateJob
+from engagement_async.backfill.inputs import GivenSource
 from engagement_async.backfill.journal import Journal
 from engagement_async.emulator import Emulator
 from tests.support.jobs import BY_TWEET, HOURLY, MIXED, TYPES, bearer, emulator, make_ids, merged
@@ -370,3 +373,35 @@ async def test_no_secret_reaches_the_folder(tmp_path: Path) -> None:
     for secret in [*secrets, server.bearer_token, "canary-token", "oauth_signature"]:
         assert secret.encode() not in held
     assert TYPES[0].encode() in held
+
+
+async def test_a_job_of_the_last_28_hours_says_that_its_answers_are_of_different_hours(tmp_path: Path) -> None:
+    """That endpoint has no other window than the one of the moment: it cannot be fixed, but told."""
+    now = [1_767_225_600.0]
+    async with emulator(now=lambda: now[0]) as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(HOURLY, make_ids(100))
+        await run(job, server, credentials=owner(server), max_requests=2)
+        assert (await job.status()).windows is None
+        now[0] += 3 * 86_400
+        await run(job, server, credentials=owner(server))
+
+        assert (await job.status()).windows == ("2025-12-30T20:00:00Z", "2026-01-02T20:00:00Z")
+        done = await job.export(tmp_path / "{grouping}.csv")
+        assert done.windows == ("2025-12-30T20:00:00Z", "2026-01-02T20:00:00Z")
+
+
+async def test_a_job_of_the_last_four_weeks_that_takes_days_asks_for_one_span(tmp_path: Path) -> None:
+    query = Query(HISTORICAL, engagement_types=["favorites"], groupings={"d": ["engagement.day"]})
+    ids, now = make_ids(50), [1_767_225_600.0]
+    async with emulator(now=lambda: now[0], log_size=None) as server:
+        job = BackfillJob(tmp_path / "job")
+        await asyncio.to_thread(CreateJob(job.directory, query, GivenSource(ids), wall_clock=lambda: now[0]))
+        await run(job, server, credentials=owner(server), max_requests=1)
+        now[0] += 3 * 86_400
+        await run(job, server, credentials=owner(server))
+
+        assert {(entry.start, entry.end) for entry in server.log} == {(490_224, 490_896)}
+        start, end = "2025-12-04T00:00:00Z", "2026-01-01T00:00:00Z"
+        expected = server.expected("historical", ids, query.engagement_types, query.groupings, start=start, end=end)
+        assert (await result(job, tmp_path))["d"] == texts(expected["d"])

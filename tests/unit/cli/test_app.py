@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 import pytest
 
-from engagement_async import errors
+import engagement_async
+from engagement_async import cli, errors
 from engagement_async.cli import exit_codes
 from engagement_async.cli.app import COMMANDS, Session, engagement, run
 
@@ -45,6 +46,12 @@ def raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
         (errors.UsageError("bad metric"), 2, "bad metric"),
         (errors.RequestRefusedError("refused"), 2, "refused"),
         (errors.ServerRefusedError("wrong host"), 2, "wrong host"),
+        (errors.ProxyError("407", status=407), 2, "407"),
+        (
+            OSError(errno.EMFILE, "Too many open files"),
+            6,
+            "this process may open no more files: raise its limit (ulimit -n",
+        ),
         (errors.AuthError("token not found"), 4, "token not found"),
         (errors.EngagementError("the deadline came"), 5, "the deadline came"),
         (OSError(errno.ENOSPC, "No space left on device", "out.csv"), 6, "out.csv: No space left on device: make room"),
@@ -144,3 +151,42 @@ def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == exit_codes.BROKEN_PIPE
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([option]) == 0
+    assert capsys.readouterr().out == f"engagement {engagement_async.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [(["fetsh"], "'fetch'"), (["backfil"], "'backfill'"), (["backfill", "staus"], "'status'")],
+)
+def test_a_misspelt_command_is_answered_with_what_was_meant(
+    arguments: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    assert f"No such command '{arguments[-1]}' (did you mean {meant}?)" in capsys.readouterr().err
+
+
+def test_windows_is_refused_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "engagement: this command runs on Linux and macOS; on Windows use WSL, the Windows Subsystem for Linux\n"
+    )
+
+
+def test_so_is_a_python_that_knows_no_locks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raising(ModuleNotFoundError("no", name="fcntl"), monkeypatch)
+
+    assert run(["boom"]) == 2
+    assert "on Windows use WSL" in capsys.readouterr().err

@@ -41,6 +41,8 @@ def test_right_credentials(emulator: Emulator) -> None:
     assert found["credentials"] == "accepted (HTTP 200; the Tweet is answered)"
     assert found["signed_with"] == "OAuth 1.0a of an owner"
     assert found["clock"] == "right, to half a minute"
+    assert abs(found["clock_off_s"]) <= 30
+    assert found["seconds"] > 0
     assert "x-per-minute-remaining: 299" in found["rate_headers"]
     assert found["contract"] == "300 requests in 60 s"
     assert emulator.log.requests == 1

@@ -63,3 +63,11 @@ def test_small_arguments_are_meant() -> None:
 def test_nothing_is_given() -> None:
     with pytest.raises(UsageError, match="which Tweets"):
         read()
+
+
+def test_a_file_among_the_arguments_is_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "b.csv"
+    path.touch()
+
+    with pytest.raises(UsageError, match=r"b\.csv' is a file: write --ids before each file"):
+        read(A, str(path))

@@ -21,6 +21,7 @@ import openpyxl
 import pyarrow.parquet as pq
 import pytest
 
+from engagement_async.backfill import read_ids
 from engagement_async.emulator import Emulator, tweet_ids
 from tests.unit.cli.test_fetch import BAD, GONE, IDS, METRICS, NOW, Cli, truth
 
@@ -105,6 +106,21 @@ def test_excel_keeps_ids_and_they_come_back(cli: Cli) -> None:
     assert raw.startswith(b"\xef\xbb\xbftweet_id,")
     ids = {row["tweet_id"] for row in rows_of(raw.decode("utf-8-sig"))}
     assert ids == {f'="{i}"' for i in SMALL if i != GONE}
+    assert set(read_ids([cli.folder / "x.csv"])) == {i for i in SMALL if i != GONE}
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv.gz", "x.csv.zst", "x.jsonl", "x.parquet", "x.arrow", "out/"])
+def test_the_ids_of_an_output_can_be_fetched_again(cli: Cli, name: str) -> None:
+    assert cli("fetch", "totals", "--ids", "ids.csv", "-o", name, "--wide", "--observed-at").returncode == 0
+
+    assert set(read_ids([f"{cli.folder}/{name}"])) == {i for i in SMALL if i != GONE}
+
+
+@pytest.mark.parametrize("option", ["--observed-at", "--excel"])
+def test_a_table_for_eyes_has_nothing_for_machines(cli: Cli, option: str) -> None:
+    done = cli("fetch", "totals", "--ids", "ids.csv", "--format", "table", option)
+
+    assert (done.returncode, b"is for eyes: write csv" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +235,7 @@ def test_a_killed_run_leaves_nothing_for_long(cli: Cli) -> None:
     args = ("fetch", "28hr", "--ids", "many.txt", "--json", "-o", "x.csv", "--requests-per-minute", "2")
     with cli.start(*args) as process:
         assert process.stderr is not None
-        assert json.loads(process.stderr.readline())["event"] == "started"
+        assert [json.loads(process.stderr.readline())["event"] for _ in range(2)] == ["input", "started"]
         process.send_signal(signal.SIGKILL)
         process.wait()
     left = [path.name for path in cli.folder.iterdir() if path.name.startswith(".x.csv")]

@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from engagement_async.cli.exit_codes import INTERRUPTED, TERMINATED, Interrupted
-from engagement_async.cli.signals import run_async
+from engagement_async.cli.signals import run_async, signals_raise
 
 
 def test_a_result_comes_back() -> None:
@@ -64,3 +64,30 @@ def test_the_handlers_of_before_are_there_after() -> None:
     run_async(main)
 
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+class _EndsItself:
+    """Python up to 3.11 makes a RuntimeError of what is raised here: in every class of a module that is imported."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_while_a_module_is_imported_is_a_signal() -> None:
+    def make_a_class() -> None:
+        with signals_raise():
+            type("Made", (), {"field": _EndsItself()})
+
+    with pytest.raises(Interrupted) as caught:
+        make_a_class()
+
+    assert caught.value.exit_code == TERMINATED
+
+
+def test_an_error_beside_no_signal_stays_what_it_is() -> None:
+    def fail() -> None:
+        with signals_raise():
+            raise ValueError("of the command")
+
+    with pytest.raises(ValueError, match="of the command"):
+        fail()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -116,3 +117,14 @@ def test_nobody_else_may_look_into_the_folder(tmp_path: Path) -> None:
 
     for path in tmp_path.rglob("*"):
         assert not path.stat().st_mode & 0o077
+
+
+def test_a_process_that_may_not_write_so_large_a_file_cannot_share_it(tmp_path: Path) -> None:
+    OpenFile(tmp_path).close()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            OpenFile(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
