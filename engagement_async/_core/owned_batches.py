@@ -11,7 +11,17 @@ from engagement_async._core.batches import DEDUP_AT_ONCE_MAX, ITERABLE_TWICE, Ba
 from engagement_async._core.unique_ids import OwnersOfIds
 from engagement_async.errors import UsageError
 
-__all__ = ["Claims", "OwnedIds", "Tweets", "TweetsByOwner", "chunk_by_owner", "have_owners", "take_turns"]
+__all__ = [
+    "Claims",
+    "OwnedIds",
+    "Tweets",
+    "TweetsByOwner",
+    "check_pair",
+    "chunk_by_owner",
+    "have_owners",
+    "pairs_of",
+    "take_turns",
+]
 
 _Id = TypeVar("_Id", str, int)
 _EVEN: Mapping[str, int] = {}
@@ -85,8 +95,7 @@ def chunk_by_owner(given: OwnedIds | TweetsByOwner, size: int) -> Iterator[Batch
         batcher.add(list(source))
         return take_turns(batcher.gathered(), size, tweets.weights)
     for owner, ids in source.items():
-        if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
-            raise UsageError(f"the IDs of owner {owner!r} are a {type(ids).__name__}: give a list, or another iterable")
+        check_ids_of(owner, ids)
     lists = [ids for ids in source.values() if isinstance(ids, ITERABLE_TWICE)]
     if len(lists) == len(source) and sum(map(len, lists)) <= DEDUP_AT_ONCE_MAX:
         for owner, ids in source.items():
@@ -95,6 +104,31 @@ def chunk_by_owner(given: OwnedIds | TweetsByOwner, size: int) -> Iterator[Batch
     return take_turns(
         {owner: batcher.distinct(owner, iter(ids)) for owner, ids in source.items()}, size, tweets.weights
     )
+
+
+def check_pair(pair: object, position: int) -> None:
+    """Raise `UsageError` for what is no pair of an owner and an ID."""
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise UsageError(
+            f"tweet_ids[{position}] is a {type(pair).__name__}: with a credential store, give pairs (owner, tweet_id)"
+        )
+
+
+def pairs_of(
+    source: Mapping[str, Iterable[str | int]] | Iterable[tuple[str, str | int]],
+) -> Iterable[tuple[str, str | int]]:
+    """Return pairs of owners and IDs, also of a mapping."""
+    if not isinstance(source, Mapping):
+        return source
+    for owner, ids in source.items():
+        check_ids_of(owner, ids)
+    return ((owner, tweet_id) for owner, ids in source.items() for tweet_id in ids)
+
+
+def check_ids_of(owner: str, ids: object) -> None:
+    """Raise `UsageError` if what a mapping has for an owner are no IDs."""
+    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
+        raise UsageError(f"the IDs of owner {owner!r} are a {type(ids).__name__}: give a list, or another iterable")
 
 
 class Claims(Generic[_Id]):
@@ -160,11 +194,7 @@ class _Batcher:
     def add(self, pairs: list[tuple[str, str | int]]) -> None:
         """Take in the next pairs of the source. Raise `UsageError` for the first that is none."""
         for offset, pair in enumerate(pairs):
-            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-                where = f"tweet_ids[{self._count + offset}]"
-                raise UsageError(
-                    f"{where} is a {type(pair).__name__}: with a credential store, give pairs (owner, tweet_id)"
-                )
+            check_pair(pair, self._count + offset)
         owners = [self._number_of(owner) for owner, _ in pairs]
         for tweet_id, number in self._new([tweet_id for _, tweet_id in pairs], owners):
             self._gathered[number].append(tweet_id)

@@ -70,7 +70,7 @@ class Committer:
         self._thread: ThreadPoolExecutor
         self._work: Work
         self._run_name = ""
-        self._sample_ids: list[str] = []
+        self._sample_ids: list[OwnedTweet] = []
         self._uncommitted: list[Answer] = []
         self._open: dict[int, int] = {}  # batches that were handed out, and how many of their IDs are not committed
         self._is_ending = False
@@ -113,7 +113,7 @@ class Committer:
         spent, _ = self._quota.checkpoint()
         documents = {self._run_name: self._describe(None), "spent": spent}
 
-        def begin() -> list[str]:
+        def begin() -> list[OwnedTweet]:
             self._reserve.hold(max(_LEAST_RESERVED_BYTES, self._concurrency * _RESERVED_BYTES))
             self.journal.write([], documents)
             return self.journal.sample_ids()
@@ -236,9 +236,9 @@ class Committer:
 class BatchesOfWork:
     """An async iterator that knows some Tweets beside: those that were answered before, then others from far apart."""
 
-    def __init__(self, batches: AsyncIterator[SpanBatch], sample_ids: Iterable[str]) -> None:
+    def __init__(self, batches: AsyncIterator[SpanBatch], sample_ids: Iterable[OwnedTweet]) -> None:
         self._batches = batches
-        self._sample = [OwnedTweet(i) for i in sample_ids]
+        self._sample = list(sample_ids)
 
     def __aiter__(self) -> BatchesOfWork:
         return self

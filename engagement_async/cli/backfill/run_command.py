@@ -25,6 +25,7 @@ from engagement_async.cli.connection import Connection, connection_options
 from engagement_async.cli.contract import Contract, Given, scheduler_options
 from engagement_async.cli.exit_codes import Interrupted
 from engagement_async.cli.logs import log_options, logging_as
+from engagement_async.cli.owners import OwnerFlags, credentials_option
 from engagement_async.cli.progress import count, duration
 from engagement_async.cli.report import Mode, Reporter
 from engagement_async.cli.signals import run_async
@@ -35,7 +36,7 @@ from engagement_async.errors import EngagementError, UsageError
 __all__ = ["RunCommand", "run_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_REMEMBERED = ("requests_per_minute", "period", "limits", "concurrency", "auth")
+_REMEMBERED = ("requests_per_minute", "period", "limits", "concurrency", "auth", "owner_column")
 """Flags that stay in force when they are omitted later. Never where credentials are sent: a directory may be a gift."""
 _WHY_NOT_DONE = {
     RunOutcome.MAX_REQUESTS: "the requests of --max-requests are used up",
@@ -56,6 +57,7 @@ def run_options(command: _Command) -> _Command:
             ),
             click.option("--base-url", metavar="URL", help="Address of the API. Also ENGAGEMENT_BASE_URL."),
             connection_options,
+            credentials_option,
             click.option(
                 "--auth", type=click.Choice(["oauth1", "bearer"]), help="Which credentials to use if both are set."
             ),
@@ -115,7 +117,11 @@ class RunCommand:
         settings = Settings.load(os.environ, session_flags.get("profile"))
         known = {**directory.options(), **given}
         auth: Auth | None = known.get("auth")
-        self.credentials = settings.credentials(auth)
+        self.owners = OwnerFlags(
+            known.get("owner_column"), given.get("credentials_path"), given.get("first_owner", False)
+        )
+        self.owners.check(auth=auth)
+        self.credentials = self.owners.credentials(settings, auth)
         self._concurrency: int = known.get("concurrency", DEFAULT_CONCURRENCY)
         self._session: Session = ctx.obj
         self._connection = Connection.of(settings, session_flags, os.environ, given.get("base_url"))
