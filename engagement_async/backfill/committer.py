@@ -124,7 +124,8 @@ class Committer:
 
     def batches(self) -> BatchesOfWork:
         """Return the batches of the work, each to be had as soon as there is room for one more."""
-        return BatchesOfWork(self._batches(), self._sample_ids)
+        outcomes = self.journal.totals.outcomes
+        return BatchesOfWork(self._batches(), self._sample_ids, were_answered=sum(outcomes) > outcomes.failed)
 
     async def _batches(self) -> AsyncIterator[SpanBatch]:
         while True:
@@ -236,8 +237,11 @@ class Committer:
 class BatchesOfWork:
     """An async iterator that knows some Tweets beside: those that were answered before, then others from far apart."""
 
-    def __init__(self, batches: AsyncIterator[SpanBatch], sample_ids: Iterable[OwnedTweet]) -> None:
+    def __init__(
+        self, batches: AsyncIterator[SpanBatch], sample_ids: Iterable[OwnedTweet], *, were_answered: bool
+    ) -> None:
         self._batches = batches
+        self.were_answered = were_answered
         self._sample = list(sample_ids)
 
     def __aiter__(self) -> BatchesOfWork:
