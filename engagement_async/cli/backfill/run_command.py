@@ -20,6 +20,7 @@ from engagement_async.backfill.until_done import UntilDone
 from engagement_async.cli import options
 from engagement_async.cli.app import Session
 from engagement_async.cli.backfill.common import exit_code_of_job, outcome_counts, text_of
+from engagement_async.cli.backfill.status import owner_fields, owner_lines
 from engagement_async.cli.config import Auth, Settings
 from engagement_async.cli.connection import Connection, connection_options
 from engagement_async.cli.contract import Contract, Given, scheduler_options
@@ -226,14 +227,22 @@ class RunCommand:
     def _report(self, progress: Progress, exit_code: int) -> None:
         counts = outcome_counts(progress)
         reporter = self._reporter
+        owners = {} if self.owners.column is None else self._directory.status().owners
         reporter.event(
-            "finished", outcome=progress.outcome, requests=progress.requests, outcomes=counts, exit_code=exit_code
+            "finished",
+            outcome=progress.outcome,
+            requests=progress.requests,
+            outcomes=counts,
+            **owner_fields(owners),
+            exit_code=exit_code,
         )
         reporter.note(
             f"{count(progress.requests, 'request')} · {duration(progress.elapsed_s)} · "
             f"{progress.ids_done:,} of {progress.ids_total:,} IDs are done"
         )
         reporter.counts(counts)
+        for place, line in enumerate(owner_lines(owners)):
+            reporter.note(f"  {line}" if place else f"owners: {line}")
         path = text_of(self._directory.path)
         if progress.rejected:
             reporter.note(f"lines that are no IDs: {text_of(self._directory.rejects_path)}")

@@ -16,7 +16,7 @@ from engagement_async.cli.backfill.common import job_argument, job_errors, json_
 from engagement_async.cli.progress import count, duration
 from engagement_async.cli.streams import json_line, printable
 
-__all__ = ["owner_fields", "status"]
+__all__ = ["owner_fields", "owner_lines", "status"]
 
 _LISTED_OWNERS = 10
 
@@ -66,22 +66,18 @@ def owner_fields(owners: Mapping[str, OwnerStatus]) -> dict[str, Any]:
     return {"owners": fields} if fields else {}
 
 
-def _owner_lines(found: JobStatus) -> list[tuple[str, str]]:
-    """Return how many owners there are, and those with trouble, the worst first."""
-    if not found.owners:
+def owner_lines(owners: Mapping[str, OwnerStatus]) -> list[str]:
+    """Return how many owners there are, and those with trouble, the worst first; nothing where there are none."""
+    if not owners:
         return []
-    done = sum(not its.pending for its in found.owners.values())
-    lines = [("owners", f"{done:,} of {len(found.owners):,} done")]
-    troubled = [
-        (owner, its)
-        for owner, its in found.owners.items()
-        if its.error or its.outcomes.failed or its.outcomes.forbidden
-    ]
+    done = sum(not its.pending for its in owners.values())
+    lines = [f"{done:,} of {len(owners):,} done"]
+    troubled = [(o, its) for o, its in owners.items() if its.error or its.outcomes.failed or its.outcomes.forbidden]
     for owner, its in troubled[:_LISTED_OWNERS]:
         counts = ", ".join(f"{number:,} {name}" for name, number in its.outcomes._asdict().items() if number)
-        lines.append(("", f"{its.error} ({its.outcomes.failed:,} failed)" if its.error else f"owner {owner}: {counts}"))
+        lines.append(f"{its.error} ({its.outcomes.failed:,} failed)" if its.error else f"owner {owner}: {counts}")
     if len(troubled) > _LISTED_OWNERS:
-        lines.append(("", f"and {len(troubled) - _LISTED_OWNERS:,} more with failed or forbidden Tweets"))
+        lines.append(f"and {len(troubled) - _LISTED_OWNERS:,} more with failed or forbidden Tweets")
     return lines
 
 
@@ -108,7 +104,7 @@ def _lines(job: Path, found: JobStatus) -> list[tuple[str, str]]:
         lines.append(
             ("windows", f"from {found.windows[0]} on to {found.windows[1]} on: answers are of different hours")
         )
-    lines += _owner_lines(found)
+    lines += [("" if place else "owners", text) for place, text in enumerate(owner_lines(found.owners))]
     if found.is_running and found.now:
         now = found.now
         if now["contract_per_minute"]:
