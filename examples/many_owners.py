@@ -3,8 +3,8 @@
     engagement emulator --owners 50 --owners-file owners.csv
     python examples/many_owners.py owners.csv ids.csv jobs/owners
 
-`owners.csv` has `owner`, `access_token` and `access_token_secret`, and only you may be able to read it; `ids.csv` has `owner`
-and `tweet_id`. An owner whose token was revoked fails alone: put new tokens into `owners.csv`, and run it again.
+`owners.csv` has `owner`, `access_token` and `access_token_secret`, and only you may be able to read it; `ids.csv` has
+`owner` and `tweet_id`. An owner whose token was revoked fails alone: put new tokens into `owners.csv`, and run it again.
 """
 
 from __future__ import annotations

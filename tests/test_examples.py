@@ -121,9 +121,8 @@ def test_many_owners_have_one_table_and_fail_alone(tmp_path: Path, monkeypatch: 
         for name, value in emulator.environment.items():
             monkeypatch.setenv(name, value)
         owners, ids = tmp_path / "owners.csv", tmp_path / "ids.csv"
-        ids.write_text(
-            "owner,tweet_id\n" + "".join(f"{emulator.owner_of(i)},{i}\n" for i in tweet_ids(60, newest_at=time.time()))
-        )
+        owned = [f"{emulator.owner_of(i)},{i}\n" for i in tweet_ids(60, newest_at=time.time())]
+        ids.write_text("owner,tweet_id\n" + "".join(owned))
         owners.touch(0o600)
 
         def attempt() -> subprocess.CompletedProcess[str]:
