@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks import report
 
-__all__ = ["bullet", "jobs_under_kill", "limiter_peaks", "overhead", "paragraph", "section"]
+__all__ = ["bullet", "job_through_a_night", "jobs_under_kill", "limiter_peaks", "overhead", "paragraph", "section"]
 
 _WIDTH = 125
 
@@ -22,6 +22,8 @@ def section(name: str) -> str:
     if name == "machine":
         return f"\n{_machine_table(report.load('throughput')['machine'])}\n\n"
     for benchmark, (_, tables) in BENCHMARKS.items():
+        if not (report.RESULTS / f"{benchmark}.json").exists():  # not run yet: the others' pages need not wait for it
+            continue
         sections = tables(report.load(benchmark))
         if name in sections:
             return f"\n{sections[name].strip()}\n\n"
@@ -86,6 +88,24 @@ def jobs_under_kill() -> str:
         f"run, byte for byte; {kill['repeated']:,} batches were requested a second time, of at most "
         f"{kill['most_in_flight']:,} in flight at the kills; {kill['refused']} responses were a 429, and at most "
         f"{kill['peak']:,} of {kill['limit']:,} allowed requests arrived in any window."
+    )
+
+
+def job_through_a_night() -> str:
+    """Return what 500 kills, stops and full disks do to a job."""
+    night = report.load("night")
+    if not night["is_true"] or night["refused"] or night["repeated_ids"] > night["most_repeated_ids"]:
+        raise RuntimeError("benchmarks/results/night.json: the night was lost, and no page may say otherwise")
+    ends = {
+        end: sum(n for name, n in night["events"].items() if name.endswith(end)) for end in ("kill", "stop", "full")
+    }
+    return (
+        f"One job of {night['ids']:,} IDs went through {ends['kill']} kills, {ends['stop']} stops and {ends['full']} full "
+        "disks while it ran, was extended, retried what had failed and was exported, with outages and with Tweets that the "
+        f"API failed at or refused. In the end its tables are the server's truth. Of {night['requests']:,} requests, "
+        f"{night['failing_requests']:,} were answered with an error; {night['repeated_ids']:,} IDs were answered again, of "
+        f"{night['most_repeated_ids']:,} that may be; {night['refused']} responses were a 429, and at most {night['peak']} "
+        f"of {night['limit']} allowed requests arrived in any window."
     )
 
 

@@ -366,7 +366,7 @@ class SchedulerContract:
             await asyncio.wait_for(waiting, PATIENCE_S)
 
     async def test_schedulers_take_turns(self) -> None:
-        """However many wait at each of them."""
+        """However many wait at each of them. Without turns the first one would get two; late ones lose some of theirs."""
         granted: Counter[int] = Counter()
 
         async def take(number: int, scheduler: Scheduler) -> None:
@@ -385,4 +385,4 @@ class SchedulerContract:
                 *(take(number, schedulers[number]) for number, tasks in enumerate((1, 4, 40)) for _ in range(tasks))
             )
 
-        assert min(granted[number] for number in range(3)) >= 18
+        assert min(granted[number] for number in range(3)) >= 8

@@ -186,13 +186,16 @@ def test_an_untouched_file_gives_every_id(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", BUILT)
-def test_of_a_mutated_text_no_id_is_dropped_without_a_word(name: str, tmp_path: Path) -> None:
+def test_of_a_mutated_text_no_id_is_dropped_without_a_word(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     taken = 0
     for seed in range(SEEDS):
         source = random.Random(f"{name} {seed}")
         ids = planted(seed)
         text = mutated(BUILT[name](ids), source)
         pack = source.choice(list(PACKED))
+        monkeypatch.setattr("engagement_async._ids.reading._READ_BYTES", source.choice([40, 300, 1 << 18]))
         found = read(tmp_path / name, PACKED[pack](text.encode("utf-8", "replace")))
         if found is not None:
             taken += len(found[0])

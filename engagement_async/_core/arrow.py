@@ -54,7 +54,7 @@ def shaped_table(grouping: Grouping, levels: Sequence[str], shape: TableShape, o
     columns = _key_columns(builder, levels)
     columns["value"] = builder.values()
     if shape.has_observed_at:
-        columns["observed_at"] = _observed_at(builder, len(columns["value"]), observed)
+        columns["observed_at"] = _observed_at(builder, levels, len(columns["value"]), observed)
     return pa.table(columns)
 
 
@@ -69,13 +69,14 @@ def _wide_table(grouping: Grouping, levels: tuple[str, ...], shape: TableShape, 
     for metric in shape.metrics:
         columns[metric] = _int64([values.get(metric) for values in rows])
     if shape.has_observed_at:
-        columns["observed_at"] = _observed_at(builder, len(rows), observed)
+        columns["observed_at"] = _observed_at(builder, keys, len(rows), observed)
     return pa.table(columns)
 
 
-def _observed_at(builder: _ColumnBuilder, rows: int, observed: Observed) -> pa.Array:
+def _observed_at(builder: _ColumnBuilder, levels: Sequence[str], rows: int, observed: Observed) -> pa.Array:
     if isinstance(observed, Mapping):
-        return builder.column("tweet.id", TYPES["observed_at"], observed.get)
+        key = "tweet.id" if "tweet.id" in levels else "owner"
+        return builder.column(key, TYPES["observed_at"], observed.get)
     return pa.repeat(pa.scalar(observed, TYPES["observed_at"]), rows)
 
 

@@ -276,8 +276,16 @@ class EngagementResult:
         return (*keys, *values)
 
     def _observed(self, grouping: str) -> Observed:
-        is_by_tweet = "tweet.id" in self.query.groupings[grouping]
-        return self.observed_at if is_by_tweet else self.last_observed_at
+        group_by = self.query.groupings[grouping]
+        if "tweet.id" in group_by:
+            return self.observed_at
+        if OWNER not in group_by:
+            return self.last_observed_at
+        last: dict[str, datetime] = {}
+        for i, at in self.observed_at.items():
+            owner = self.tweet_owners.get(i, "")
+            last[owner] = max(last.get(owner, at), at)
+        return last
 
     def _gets_owners(self, grouping: str) -> bool:
         """Whether rows get a column `owner` that is no level of the grouping."""

@@ -15,7 +15,8 @@ from engagement_async.errors import UsageError
 __all__ = ["LONG", "Observed", "TableShape", "check_shape", "table_columns", "table_rows", "wide_grouping"]
 
 Observed = Mapping[str, datetime] | datetime | None
-"""When values were received: by Tweet for a grouping by Tweet, one instant for a sum; None when nobody knows."""
+"""When values were received: by Tweet for a grouping by Tweet, by owner for sums by owner, one instant for other sums; None
+when nobody knows."""
 
 _TYPE = "engagement.type"
 
@@ -61,8 +62,9 @@ def table_rows(
     if not shape.has_observed_at:
         yield from rows
         return
+    key = "tweet_id" if "tweet.id" in levels else "owner"
     for row in rows:
-        row["observed_at"] = observed.get(row["tweet_id"]) if isinstance(observed, Mapping) else observed
+        row["observed_at"] = observed.get(row[key]) if isinstance(observed, Mapping) else observed
         yield row
 
 

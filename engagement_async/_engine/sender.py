@@ -45,6 +45,8 @@ class Call:
     wait_for_capacity: Callable[[], Awaitable[None]]
     """Awaited before a response is parsed."""
     in_flight: int = 0
+    received: int = 0
+    """Responses that are here and not parsed yet."""
 
 
 class Sender:
@@ -151,19 +153,23 @@ class Sender:
         signed_at = 0.0
         try:
             response, signed_at = await self._post(request, call)
-            headers = response.headers
-            observed_at = datetime.fromtimestamp(self._wall_clock() + self.clock_offset_s, UTC)
-            if response.status == 200 and request.purpose is Purpose.DATA and not request.is_probe:
-                await call.wait_for_capacity()  # a probe's outcome is waited for by other calls too
-            await self._turns.take()
-            parsed = request.parser.parse(
-                request.batch_number,
-                request.tweet_ids,
-                response.status,
-                headers,
-                response.body,
-                accept_incomplete=accepts_incomplete(request, call.state),
-            )
+            call.received += 1
+            try:
+                headers = response.headers
+                observed_at = datetime.fromtimestamp(self._wall_clock() + self.clock_offset_s, UTC)
+                if response.status == 200 and request.purpose is Purpose.DATA and not request.is_probe:
+                    await call.wait_for_capacity()  # a probe's outcome is waited for by other calls too
+                await self._turns.take()
+                parsed = request.parser.parse(
+                    request.batch_number,
+                    request.tweet_ids,
+                    response.status,
+                    headers,
+                    response.body,
+                    accept_incomplete=accepts_incomplete(request, call.state),
+                )
+            finally:
+                call.received -= 1
         except (APIError, AttemptError, ProxyError) as error:
             self._note_failure(error)
             return Outcome(error, RateHeaders.from_headers(headers), signed_at, self._wall_clock())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from contextlib import ExitStack
 from itertools import islice
@@ -87,6 +88,10 @@ class AnswerStream:
         Raises:
             UsageError: The rest of a sync source has what is no Tweet ID.
         """
+        self._concurrency = sys.maxsize  # what has arrived is paid for: it is parsed before the rest is given up
+        while self._waiters:
+            if not (waiter := self._waiters.popleft()).done():
+                waiter.set_result(None)
         await self._workers.give_up(failure)
 
     @property

@@ -319,6 +319,8 @@ def map_connect_error(error: Exception, proxy: Proxy | None) -> NotSentError | S
             return NotSentError(f"the name {error.host} was not found ({reason}){hint}")
         if isinstance(error, aiohttp.ClientConnectorSSLError):
             return NotSentError(f"no TLS with {error.host}:{error.port}: {reason}")
+        if to is not None and not isinstance(error, aiohttp.ClientProxyConnectionError):
+            return NotSentError(f"no connection to {error.host}:{error.port} through {to}: {reason}")
         return NotSentError(f"no connection to {to or f'{error.host}:{error.port}'}: {reason}")
     if isinstance(error, TimeoutError):
         return NotSentError(f"connecting{f' through {to}' if to else ''} took too long")

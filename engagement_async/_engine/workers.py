@@ -145,6 +145,8 @@ class Workers:
     async def give_up(self, failure: Failure) -> None:
         """Abort what is in flight, and fail all IDs without an outcome, those that a sync source still has among them."""
         self.stop()
+        while self._call.received:  # noqa: ASYNC110 - what has arrived is parsed within some turns of the loop
+            await asyncio.sleep(0)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

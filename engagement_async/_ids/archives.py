@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from engagement_async.errors import UsageError
 
-__all__ = ["as_utf8", "packing_of", "peek", "unpacked"]
+__all__ = ["HEAD_BYTES", "as_utf8", "packing_of", "peek", "unpacked"]
 
 _OUT_BYTES = 1024 * 1024
 _GZIP_BYTES = 4 * 1024
@@ -38,6 +38,7 @@ _FOREIGN = {
     b"LZIP": "lzip: decompress it first, as `lzip -dc FILE | engagement ... --ids -` does",
 }
 HEAD_BYTES = 16
+"""What is enough to recognize an archive."""
 
 
 def peek(pieces: Iterable[bytes], size: int, *, lines: int = 1) -> tuple[bytes, Iterator[bytes]]:

@@ -48,7 +48,7 @@ _JSON_START = re.compile(
 )
 _MARKUP = re.compile(rb"\s*<(?:!doctype|\?xml|html|head|body|div|table|svg|rss|feed)\b|\s*<!--", re.IGNORECASE)
 _FOREIGN = {
-    b"\xd0\xcf\x11\xe0": "an Excel workbook of before 2007, or with a password: save it as CSV, its ID column formatted as text",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook of before 2007, or with a password: save it as CSV, its ID column as text",
     b"SQLite format 3\0": "an SQLite database: export the IDs, as `sqlite3 -csv FILE 'select tweet_id from tweets'` does",
     b"Obj\x01": "Avro: convert it to Parquet or CSV",
     b"ORC": "ORC: convert it to Parquet or CSV",
@@ -88,9 +88,7 @@ def detect(head: bytes, hint: Format | None, source: str, *, has_column: bool = 
         if head.startswith(magic):
             raise UsageError(f"{source}: is {what}")
     if head.startswith(b"PK\x03\x04"):
-        if any(mark in head for mark in (b"xl/", b"[Content_Types].xml")) and b"word/" not in head:
-            return Format.XLSX
-        raise UsageError(f"{source}: {_zip_fix(head)}")
+        raise UsageError(f"{source}: is a ZIP archive within another: unpack it first")
     if hint in (Format.PARQUET, Format.ARROW, Format.XLSX):
         raise UsageError(f"{source}: is not a whole {hint.capitalize()} file: it begins with {head[:8]!r}")
     if _MARKUP.match(head):
@@ -120,12 +118,6 @@ def _is_binary(head: bytes) -> bool:
     if controls < 0.02:
         return False
     return controls > 0.1 or head.decode("utf-8", "replace").count("\ufffd") > 0.05 * len(head)
-
-
-def _zip_fix(head: bytes) -> str:
-    if b"mimetypeapplication/vnd.oasis" in head:
-        return "is a spreadsheet: format its ID column as text, and save it as CSV"
-    return "is a ZIP archive: unpack it, or pipe one of its files, as `unzip -p FILE data/tweets.js | ...` does"
 
 
 def _text(head: bytes) -> Format:

@@ -17,9 +17,10 @@ import orjson
 
 from engagement_async._ids.archives import peek
 from engagement_async._ids.columns import rank
-from engagement_async._ids.json_values import Fraction, JsonIds
+from engagement_async._ids.json_values import Fraction, JsonIds, stands_alone
 from engagement_async._ids.lines import line_blocks
 from engagement_async._ids.report import Intake
+from engagement_async._ids.values import STRONG_DIGITS
 
 __all__ = ["json_ids"]
 
@@ -56,12 +57,12 @@ def json_ids(
 class _OwnedIds:
     """Finds IDs as `JsonIds`, and remembers whose each is."""
 
+    key = None
+    """None is known beforehand: each value is searched for its owner too."""
+
     def __init__(self, intake: Intake, id_column: str | None, owner_column: str) -> None:
         self._finder = JsonIds(intake, id_column, owner_column)
         self._owners: list[str] = []
-
-    def quick(self, value: object) -> None:
-        """Return None: each value is searched for its owner too."""
 
     def of(self, value: object, line: int) -> Iterator[str]:
         """As `JsonIds.of`."""
@@ -97,7 +98,7 @@ def _is_json(line: bytes) -> bool:
 def _of_lines(
     pieces: Iterator[bytes], finder: JsonIds | _OwnedIds, intake: Intake
 ) -> Iterator[tuple[list[str], list[int]]]:
-    quick = finder.quick
+    key = finder.key
     for first, block in line_blocks(pieces, intake.reject, line_bytes=_VALUE_BYTES):
         values: list[str] = []
         numbers: list[int] = []
@@ -108,14 +109,15 @@ def _of_lines(
                 if line.strip():
                     intake.reject(number, line[:_SHORT].decode("utf-8", "replace"), "is not JSON")
                 continue
-            alike = quick(value)
-            if alike is not None:
-                values.append(alike)
+            held = value.get(key) if type(value) is dict else None
+            if type(held) is str and len(held) >= STRONG_DIGITS and stands_alone(value, key):
+                values.append(held)
                 numbers.append(number)
                 continue
             for found in finder.of(_exact(value, line), number):
                 values.append(found)
                 numbers.append(number)
+            key = finder.key
         yield values, numbers
 
 

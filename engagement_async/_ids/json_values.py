@@ -12,7 +12,7 @@ from engagement_async._ids.columns import is_known_name, rank
 from engagement_async._ids.report import Intake
 from engagement_async._ids.values import STRONG_DIGITS, find_id, is_strong
 
-__all__ = ["Fraction", "JsonIds", "agrees", "owner_in"]
+__all__ = ["Fraction", "JsonIds", "agrees", "owner_in", "stands_alone"]
 
 _WITHIN = ("tweet", "data", "statuses", "tweets", "results", "posts", "status", "post", "like", "activity", "items")
 """Keys of what holds Tweets: X's archive, pages and streams of the second version, searches of the first, Gnip's."""
@@ -26,6 +26,8 @@ _NOTICES = frozenset(
 """Keys of what comes between Tweets in a stream or at its end, and is none."""
 _EMPTY_PAGE = frozenset({"meta", "errors", "includes", "search_metadata", "next", "requestParameters", "__twarc"})
 """Keys of a page on which there is no Tweet."""
+_USER = frozenset({"username", "screen_name"})
+_OF_TWEETS = frozenset({"text", "full_text", "content", "rawContent", "tweet", "conversation_id", "entities", "lang"})
 _LISTED = 80
 
 
@@ -47,17 +49,13 @@ class JsonIds:
         self._is_strong = False
         self.key: str | None = None
 
-    def quick(self, value: object) -> str | None:
-        """Return the ID of an object that is like those before, or None where `of` must look closer."""
-        if type(value) is dict and _WITHIN_KEYS.isdisjoint(value):
-            held = value.get(self.key)
-            if type(held) is int:
-                held = str(held)
-            elif type(held) is not str:
-                return None
-            if len(held) >= STRONG_DIGITS and ("id" not in value or agrees(value, self.key)):
-                return held
-        return None
+    def _quick(self, value: dict[str, Any]) -> str | None:
+        """Return the ID of an object that is like those before, or None where a closer look is needed."""
+        held: Any = None if self.key is None else value.get(self.key)
+        if type(held) is int:
+            held = str(held)
+        is_alike = type(held) is str and len(held) >= STRONG_DIGITS and stands_alone(value, self.key)
+        return held if is_alike else None
 
     def of(self, value: object, line: int) -> Iterator[str]:
         """Yield what may be IDs out of a value; what certainly holds none is rejected or counted as a notice."""
@@ -78,7 +76,7 @@ class JsonIds:
                 before = self.owner
                 if self._owner_column is not None:
                     self.owner = owner_in(value, self._owner_column) or before
-                found = self.quick(value)
+                found = self._quick(value)
                 if found is not None:
                     yield found
                 else:
@@ -90,8 +88,10 @@ class JsonIds:
         key = self._named(value, self._id_column) if self._id_column is not None else self._best(value)
         inner = next((value[name] for name in _WITHIN if isinstance(value.get(name), (dict, list))), None)
         if key is not None and (is_named or inner is None or self._strong(value[key])):
-            other = None if is_named else self._other_id(value, key, inner)
-            if other is not None:
+            other = self._other_id(value, key, None if is_named else inner)
+            if not is_named and not _USER.isdisjoint(value) and _OF_TWEETS.isdisjoint(value):
+                self._intake.reject(line, _shown(value), "is a user, and no Tweet; if it is one, name its --id-column")
+            elif other is not None:
                 reason = f"names two Tweets, the other is {other}: give one a line"
                 self._intake.reject(line, f"{key}: {value[key]}", reason)
             else:
@@ -174,6 +174,11 @@ def owner_in(value: Mapping[str, Any], column: str) -> str:
         for key in column.split("."):
             held = held.get(key) if isinstance(held, dict) else None
     return str(held) if isinstance(held, (str, int)) and not isinstance(held, bool) else ""
+
+
+def stands_alone(value: Mapping[str, Any], key: str | None) -> bool:
+    """Return whether an object names no other Tweet than that of `key`."""
+    return _WITHIN_KEYS.isdisjoint(value) and ("id" not in value or agrees(value, key))
 
 
 def agrees(value: Mapping[str, Any], key: str | None) -> bool:

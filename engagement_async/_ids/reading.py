@@ -9,12 +9,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-from engagement_async._ids.archives import as_utf8, peek, unpacked
+from engagement_async._ids.archives import HEAD_BYTES, as_utf8, peek, unpacked
 from engagement_async._ids.columnar import columnar_ids
 from engagement_async._ids.delimited import delimited_ids
 from engagement_async._ids.formats import Format, detect, suffix_format
@@ -26,6 +26,7 @@ from engagement_async._ids.spreadsheet import spreadsheet_ids
 from engagement_async._ids.suspicion import Suspicion
 from engagement_async._ids.text import ids_of_line, text_ids
 from engagement_async._ids.values import why_not_an_id
+from engagement_async._ids.zips import is_workbook, is_zip, open_zip, part_pieces, parts_of
 from engagement_async.errors import UsageError
 
 __all__ = [
@@ -39,7 +40,7 @@ __all__ = [
     "why_not_an_id",
 ]
 
-FORMATS = tuple(Format)
+FORMATS = tuple(each.value for each in Format)
 
 _READ_BYTES = 256 * 1024
 _HEAD_BYTES = 64 * 1024
@@ -51,9 +52,21 @@ class _Wishes:
 
     id_column: str | None
     format: Format | None
-    on_reject: OnReject | None
     stdin: BinaryIO | None
     owner_column: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """The bytes of one input, unpacked."""
+
+    name: str
+    packing: tuple[str, ...]
+    pieces: Iterator[bytes]
+    file: BinaryIO | None
+    """The same bytes from their beginning, if they are a file as it is."""
+    kind: Format | None = None
+    """What they are, if that is known already."""
 
 
 def read_ids(
@@ -69,7 +82,7 @@ def read_ids(
     """Return the Tweet IDs of all files in order, duplicates included, one by one.
 
     What a file is, is seen by its content, and by its suffix where that leaves it open. Compressed files (gzip, bzip2, xz,
-    zstd) are recognized by their first bytes.
+    zstd, zip) are recognized by their first bytes.
 
     Args:
         paths: Files of text, CSV, TSV, JSON, JSON lines, Parquet, Arrow or Excel; folders of such files; `-` is `stdin`.
@@ -110,9 +123,9 @@ def read_id_chunks(
 
     As `read_ids`.
     """
-    wishes = _Wishes(id_column, _checked_format(format, id_column), on_reject, stdin)
-    for _, chunk in _read(paths, wishes, on_warning, on_input):
-        yield chunk
+    wishes = _Wishes(id_column, _checked_format(format, id_column), stdin)
+    for intake, chunks in _inputs(paths, wishes, on_reject, on_input):
+        yield from _watched(chunks, intake, on_warning)
 
 
 def read_owned_chunks(
@@ -131,11 +144,11 @@ def read_owned_chunks(
     `owner_column` is the name or number of the column of the owners; in JSON a key of the Tweet, or of what is around it,
     as `author_id`, or a path of keys, as `user.screen_name`. A line without an owner is a reject. Else as `read_ids`.
     """
-    wanted = _checked_format(format, owner_column)
-    wishes = _Wishes(id_column, wanted, on_reject, stdin, owner_column)
-    for intake, chunk in _read(paths, wishes, on_warning, on_input):
-        owners, intake.owners = intake.owners, []
-        yield owners, chunk
+    wishes = _Wishes(id_column, _checked_format(format, owner_column), stdin, owner_column)
+    for intake, chunks in _inputs(paths, wishes, on_reject, on_input):
+        for chunk in _watched(chunks, intake, on_warning):
+            owners, intake.owners = intake.owners, []
+            yield owners, chunk
 
 
 def _checked_format(format_: str | None, column: str | None) -> Format | None:
@@ -146,28 +159,37 @@ def _checked_format(format_: str | None, column: str | None) -> Format | None:
     return Format(format_) if format_ else None
 
 
-def _read(
+def _inputs(
     paths: Sequence[str | Path],
     wishes: _Wishes,
-    on_warning: Callable[[str], object] | None,
+    on_reject: OnReject | None,
     on_input: Callable[[InputReport], object] | None,
-) -> Iterator[tuple[Intake, list[str]]]:
-    """Yield the IDs of all files in chunks, each with what counts those of its file."""
+) -> Iterator[tuple[Intake, Iterator[list[str]]]]:
+    """Yield what counts the IDs of each input, with these IDs in chunks: to be read to their end before the next one."""
     for path in files_of(paths):
-        intake = Intake(InputReport(name_of(path)), wishes.on_reject)
-        suspicion = Suspicion()
-        for chunk in _chunks(path, wishes, intake):
-            intake.report.ids += len(chunk)
-            finding = suspicion.add(chunk)
-            if finding is not None and on_warning is not None:
-                on_warning(f"{intake.source}: {finding}")
-                suspicion = Suspicion.none()
-            yield intake, chunk
-        finding = suspicion.end(intake.rounded_fractions, intake.fractions)
+        with ExitStack() as stack:
+            for stream in _streams(path, wishes, stack):
+                intake = Intake(InputReport(stream.name, packing=stream.packing), on_reject)
+                yield intake, _chunks(stream, wishes, intake)
+                if on_input is not None:
+                    on_input(intake.report)
+
+
+def _watched(
+    chunks: Iterator[list[str]], intake: Intake, on_warning: Callable[[str], object] | None
+) -> Iterator[list[str]]:
+    """Yield the chunks, count their IDs, and tell once if they are suspicious: early, or at the end."""
+    suspicion = Suspicion()
+    for chunk in chunks:
+        intake.report.ids += len(chunk)
+        finding = suspicion.add(chunk)
         if finding is not None and on_warning is not None:
             on_warning(f"{intake.source}: {finding}")
-        if on_input is not None:
-            on_input(intake.report)
+            suspicion = Suspicion.none()
+        yield chunk
+    finding = suspicion.end(intake.rounded_fractions, intake.fractions)
+    if finding is not None and on_warning is not None:
+        on_warning(f"{intake.source}: {finding}")
 
 
 def ids_of_argument(text: str) -> list[str]:
@@ -179,26 +201,46 @@ def ids_of_argument(text: str) -> list[str]:
     return ids
 
 
-def _chunks(path: str | Path, wishes: _Wishes, intake: Intake) -> Iterator[list[str]]:
+def _streams(path: str | Path, wishes: _Wishes, stack: ExitStack) -> Iterator[_Stream]:
+    """Yield what a file holds: itself without its packing, or the parts of a ZIP archive one after the other."""
+    name = name_of(path)
+    file = stack.enter_context(open_source(path, wishes.stdin))
+    packing, pieces = unpacked(iter(lambda: file.read(_READ_BYTES), b""), name)
+    head, pieces = peek(pieces, HEAD_BYTES)
+    if not is_zip(head):
+        yield _Stream(name, packing, pieces, None if packing else file)
+        return
+    file = _seekable(_Stream(name, packing, pieces, None if packing else file), stack)
+    archive = stack.enter_context(open_zip(file, name))
+    if is_workbook(archive):
+        file.seek(0)
+        yield _Stream(name, packing, iter(()), file, Format.XLSX)
+        return
+    for part in parts_of(archive, name):
+        inner = f"{name}/{part.filename}"
+        more, pieces = unpacked(part_pieces(archive, part, inner), inner)
+        yield _Stream(inner, (*packing, "zip", *more), pieces, None)
+
+
+def _chunks(stream: _Stream, wishes: _Wishes, intake: Intake) -> Iterator[list[str]]:
     with ExitStack() as stack:
-        file = stack.enter_context(open_source(path, wishes.stdin))
-        packing, pieces = unpacked(iter(lambda: file.read(_READ_BYTES), b""), intake.source)
-        intake.report.packing = packing
-        encoding, pieces = as_utf8(pieces)
+        encoding, pieces = as_utf8(stream.pieces)
         if encoding is not None:
             intake.report.packing += (encoding,)
         head, pieces = peek(pieces, _HEAD_BYTES)
-        hint = suffix_format(intake.source)
-        kind = _kind(head, hint, wishes, intake)
+        hint = suffix_format(stream.name)
+        kind = stream.kind or _kind(head, hint, wishes, intake)
         intake.report.format = kind
         if kind in (Format.PARQUET, Format.ARROW):
-            file = _seekable(file, pieces, stack, is_packed=bool(packing or encoding))
+            whole = _seekable(replace(stream, pieces=pieces), stack)
             yield from columnar_ids(
-                file, intake, kind=kind, id_column=wishes.id_column, owner_column=wishes.owner_column
+                whole, intake, kind=kind, id_column=wishes.id_column, owner_column=wishes.owner_column
             )
         elif kind is Format.XLSX:
-            file = _seekable(file, pieces, stack, is_packed=bool(packing or encoding))
-            yield from spreadsheet_ids(file, intake, id_column=wishes.id_column, owner_column=wishes.owner_column)
+            assert stream.file is not None  # noqa: S101 - `_streams` saw to it
+            yield from spreadsheet_ids(
+                stream.file, intake, id_column=wishes.id_column, owner_column=wishes.owner_column
+            )
         elif kind in (Format.JSON, Format.JSONL):
             yield from json_ids(pieces, intake, id_column=wishes.id_column, owner_column=wishes.owner_column)
         elif kind is Format.TEXT:
@@ -225,13 +267,13 @@ def _kind(head: bytes, hint: Format | None, wishes: _Wishes, intake: Intake) -> 
     return wanted
 
 
-def _seekable(file: BinaryIO, pieces: Iterator[bytes], stack: ExitStack, *, is_packed: bool) -> BinaryIO:
+def _seekable(stream: _Stream, stack: ExitStack) -> BinaryIO:
     """Return the same bytes as a file that can be read from its end: as it is, or a copy on the disk."""
-    if file.seekable() and not is_packed:
-        file.seek(0)
-        return file
+    if stream.file is not None and stream.file.seekable():
+        stream.file.seek(0)
+        return stream.file
     copy: BinaryIO = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
-    for piece in pieces:
+    for piece in stream.pieces:
         copy.write(piece)
     copy.seek(0)
     return copy

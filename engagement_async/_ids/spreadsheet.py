@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any, BinaryIO
 
-from engagement_async._ids.delimited import Layout, Row, choose_layout, ids_of_rows
 from engagement_async._ids.report import Intake
+from engagement_async._ids.rows import Layout, Row, choose_layout, ids_of_rows
 from engagement_async.errors import UsageError
 
 __all__ = ["spreadsheet_ids"]

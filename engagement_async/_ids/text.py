@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from engagement_async._ids.lines import Block
 from engagement_async._ids.report import Intake
-from engagement_async._ids.values import find_id, is_strong, plain_lines, why_not_an_id
+from engagement_async._ids.values import find_id, is_strong, plain_addresses, plain_lines, why_not_an_id
 
 __all__ = ["ids_of_line", "text_ids"]
 
@@ -27,8 +27,11 @@ def text_ids(blocks: Iterable[Block], intake: Intake) -> Iterator[list[str]]:
     for number, block in blocks:
         ids = plain_lines(block)
         if ids is None:
+            text = block.decode("utf-8", "replace")
+            ids = plain_addresses(text) if text.startswith("http") else None
+        if ids is None:
             ids = []
-            for line, raw in enumerate(block.decode("utf-8", "replace").split("\n")[:-1], number):
+            for line, raw in enumerate(text.split("\n")[:-1], number):
                 value = raw
                 comment = _COMMENT.search(raw)
                 if comment and ("://" not in raw or find_id(raw) is None):  # an address may have a fragment

@@ -13,6 +13,7 @@ __all__ = [
     "has_long_number",
     "has_many_digits",
     "is_strong",
+    "plain_addresses",
     "plain_lines",
     "plain_values",
     "why_not_an_id",
@@ -37,7 +38,7 @@ _FORMS = re.compile(
             r"(?P<digits>[0-9]+)",
             r"[0-9]{1,3}(?:(?P<sep>[,.'’_ \u00a0\u202f])[0-9]{3})(?:(?P=sep)[0-9]{3}){4,5}",  # 1,070,059,276,213,702,656
             r"(?P<whole>[0-9]+)[.,]0+",  # all digits are there, and the fraction is none
-            r"[xX](?P<x>[0-9]+)",  # as R packages write them, so that no spreadsheet rounds them
+            r"[xX](?P<x>[0-9]{9,})",  # as R packages write them, so that no spreadsheet rounds them
             r"(?:tag|object):[^\s,]+,[0-9]{4}:(?:[a-z]+:)*(?P<tag>[0-9]+)",  # activity streams
             rf"(?:(?:{_NOT_YET}\S)*?/)?(?:[a-z0-9-]+\.)*{_SITES}(?::[0-9]+)?/(?:#!/)?(?:(?:{_NOT_YET}[^?#\s])*?/)?status(?:es)?/(?P<url>[0-9]+)"
             rf"(?:[/?#&]{_NOT_YET}(?:{_NOT_YET}\S)*)?[.,:;!)]*",
@@ -52,6 +53,11 @@ STRONG_DIGITS = 9
 """Digits of an ID that is too large for a row number or a count."""
 _LONGEST = 4096
 """Characters of a value: no address of a Tweet is longer."""
+_ADDRESS_LINES = re.compile(
+    r"^https?://(?:www\.|mobile\.)?(?:twitter|x)\.com/(?:i/web|\w{1,20})/status/([1-8][0-9]{0,18}|9[0-9]{0,17})"
+    r"(?:\?[\w=&%-]*)?\r?$",
+    re.MULTILINE | re.ASCII,
+)
 _LONG_NUMBER = re.compile(r"[0-9]{15}")
 _MANY_DIGITS = re.compile(r"[0-9]{4}|[0-9][eE.,][0-9]")
 
@@ -68,6 +74,12 @@ def plain_lines(block: bytes) -> list[str] | None:
     lines = block.decode("ascii").split("\n")
     lines.pop()
     return lines if _are_ids(block, lines) else None
+
+
+def plain_addresses(text: str) -> list[str] | None:
+    """Return the IDs of a block if each of its lines is a Tweet's address as X writes it; None for a closer look."""
+    found: list[str] = _ADDRESS_LINES.findall(text)
+    return found if len(found) == text.count("\n") else None
 
 
 def plain_values(values: Sequence[str]) -> list[str] | None:

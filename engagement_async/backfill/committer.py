@@ -176,9 +176,13 @@ class Committer:
         """Whether answers are not committed yet."""
         return bool(self._uncommitted)
 
+    def end_soon(self) -> None:
+        """Wait no longer than `HOLD_S` from now on for somebody who reads the journal: the run is to end."""
+        self._is_ending = True
+
     async def end(self, outcome: str) -> None:
         """Commit what is left, and how the run ended."""
-        self._is_ending = True
+        self.end_soon()
         await self.commit(outcome)
 
     async def commit(self, outcome: str | None = None) -> None:
@@ -188,9 +192,10 @@ class Committer:
             try:
                 await self._try_to_commit(outcome)
             except JournalBusyError as error:
-                self._give_up_at = self._give_up_at or clock() + HOLD_S
-                if self._is_ending and clock() > self._give_up_at:
-                    raise
+                if self._is_ending:
+                    self._give_up_at = self._give_up_at or clock() + HOLD_S
+                    if clock() > self._give_up_at:
+                        raise
                 logger.warning("waiting until the journal can be written to: %s", error)
             except JournalMovedError:
                 raise  # waiting brings no file back

@@ -144,9 +144,11 @@ class JobDirectory:
         return name in self._names or name.startswith((".", "journal.", "starting.")) or name == "lost+found"
 
     def must_exist(self) -> None:
-        """Raise `UsageError` when no job was started here."""
+        """Raise `UsageError` when no job was started here, `JobLockedError` while another process starts one."""
         self.check()
         if not self.is_started:
+            if self.starting_path.exists() and self.is_locked and not self.is_started:
+                raise JobLockedError(f"{self.path}: another process starts this job: it is reading the IDs")
             raise UsageError(f"{self.path}: no job was started here: `backfill run` starts one")
 
     def holds(self, path: str | Path) -> bool:

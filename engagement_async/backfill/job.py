@@ -170,7 +170,8 @@ class BackfillJob:
             max_duration_s: Stop gracefully after this many seconds.
             on_progress: Called with the run's `Progress` every `progress_interval_s` seconds, and once at the end.
             progress_interval_s: Seconds between two calls of `on_progress`.
-            connection: `concurrency`, `outage_timeout_s`, `timeouts`, `size_limits` and `tls` of `EngagementClient`.
+            connection: `concurrency`, `outage_timeout_s`, `timeouts`, `size_limits`, `tls`, `proxy` and `allow_http_to` of
+                `EngagementClient`.
 
         Raises:
             JobLockedError: The job is running already.

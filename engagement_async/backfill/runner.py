@@ -31,7 +31,7 @@ from engagement_async.config import (
 )
 from engagement_async.credential_store import CredentialStore, as_store
 from engagement_async.credentials import Credentials
-from engagement_async.errors import JobDiskError, UsageError
+from engagement_async.errors import EngagementError, JobDiskError, UsageError
 
 __all__ = ["DRAIN_S", "JobRunner", "RunLimits"]
 
@@ -132,6 +132,9 @@ class JobRunner:
                 watching = asyncio.create_task(self._watch(on_progress, progress_interval_s))
                 try:
                     outcome = await self._ask_all(FailedWork() if failed_only else PendingWork())
+                except EngagementError:
+                    on_progress(self._progress())  # what came until then is committed
+                    raise
                 finally:
                     watching.cancel()
             progress = self._progress(outcome)
@@ -168,6 +171,7 @@ class JobRunner:
         if self._outcome is None:
             self._outcome = outcome
             self._quota.close()
+            self._committer.end_soon()
             if self._stream is not None:
                 self._draining = asyncio.create_task(self._drain(self._stream))
 
@@ -272,6 +276,7 @@ class JobRunner:
                 "eta_s": progress.eta_s,
                 "waiting_s": progress.waiting_s,
                 "waiting_for": progress.waiting_for,
+                "trouble": progress.trouble,
             },
         }
 

@@ -71,7 +71,7 @@ id_options = all_of(
         multiple=True,
         metavar="FILE|DIR|-",
         shell_complete=complete_files,
-        help="Tweet IDs in text, CSV, JSON, Parquet or Arrow, also compressed, or Tweets in JSON; - is stdin. Repeatable.",
+        help="Tweet IDs or Tweets in text, CSV, JSON, Parquet, Arrow or Excel, also compressed; - is stdin. Repeatable.",
     ),
     click.option(
         "--id-column",

@@ -78,8 +78,9 @@ class MachineScheduler(LaneScheduler):
     both must be the same in all processes.
 
     Each event loop takes an object of its own: several of one process share the contract like several processes. Where
-    no folder can be written, a warning says so, and the contract is kept within this object. Raise `UsageError` for
-    limits that a ledger cannot hold, or when it is not clear which contract is meant.
+    no folder can be written, a warning says so, and the contract is kept within this object; where a folder that was in
+    use is lost and cannot be made again, nothing is granted until it can. Raise `UsageError` for limits that a ledger
+    cannot hold, or when it is not clear which contract is meant.
     """
 
     def __init__(

@@ -116,4 +116,6 @@ def _lines(job: Path, found: JobStatus) -> list[tuple[str, str]]:
         if now["waiting_for"]:
             reason = WaitReason(now["waiting_for"]).text
             lines.append(("waiting", f"{duration(now['waiting_s'])} for {reason}"))
+        if trouble := now.get("trouble"):
+            lines.append(("trouble", trouble))
     return lines

@@ -8,6 +8,10 @@ from enum import Enum
 from itertools import count
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,6 +116,55 @@ def test_what_is_no_id_is_told_by_its_place(bad: object, told: str) -> None:
 def test_what_is_no_list_of_ids_is_refused(ids: object, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         batches_of(ids, 250)
+
+
+A, B = 2124551806699486865, 2124551806699486867
+TEXTS = [str(A), str(B)]
+FIX_FLOAT = r"a float loses an ID's last digits.*dtype=\{'tweet_id': str\}"
+FIX_MISSING = r"a value is missing. Drop it, as column.dropna\(\)"
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        *(np.array([A, B]), np.array([A, B], "uint64"), np.array(TEXTS), np.array([A, str(B)], object)),
+        *([np.int64(A), np.uint64(B)], pd.Series([A, B]), pd.Series([A, B]).to_numpy(), pd.Index([A, B])),
+        *(pd.array([A, B], "Int64"), pd.Series([A, B], dtype="Int64"), pd.Series(TEXTS, dtype="string")),
+        *(pd.Series([A, B], dtype="int64[pyarrow]"), pd.Series([A, B]).astype("category")),
+        *(pl.Series([A, B]), pl.Series([A, B], dtype=pl.UInt64), pl.Series(TEXTS)),
+        *(pa.array([A, B]), pa.array([A, B], pa.uint64()), pa.array(TEXTS), pa.array(TEXTS, pa.string_view())),
+        *(pa.chunked_array([[A], [B]]), pa.array(TEXTS).dictionary_encode(), [pa.scalar(A), pa.scalar(str(B))]),
+    ],
+    ids=lambda column: f"{type(column).__module__}.{type(column).__name__}",
+)
+def test_columns_of_other_libraries(column: Any) -> None:
+    assert [batch.tweet_ids for batch in batches_of(column, 250)] == [tuple(TEXTS)]
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        (np.array([1.5]), rf"tweet_ids\[0\] is a float64, .*: {FIX_FLOAT}"),
+        (pd.Series([A, None]), rf"is a float, .*: {FIX_FLOAT}"),
+        (pa.array([1.5]), rf"is a float, .*: {FIX_FLOAT}"),
+        (pd.array([A, None], "Int64"), rf"tweet_ids\[1\] is an NAType, <NA>: {FIX_MISSING}"),
+        (pl.Series([A, None]), rf"is a NoneType, None: {FIX_MISSING}"),
+        (pa.array([A, None]), rf"is a NoneType, None: {FIX_MISSING}"),
+        ([float("nan")], rf"is a float, nan: {FIX_MISSING}"),
+        (pd.DataFrame({"a": [A]}), r"is a DataFrame: give one column of it, as df\['tweet_id'\]"),
+        (pl.DataFrame({"a": [A]}), "is a DataFrame: give one column of it"),
+        (pl.DataFrame({"a": [A]}).lazy(), r"is a LazyFrame: give one column of it, as df.collect\(\)\['tweet_id'\]"),
+        (pa.table({"a": [A]}), "is a Table: give one column of it"),
+        (pa.RecordBatch.from_pydict({"a": [A]}), "is a RecordBatch: give one column of it"),
+        (np.array([[A, B]]), r"is an ndarray of 2 dimensions: give one column of it, as array\[:, 0\]"),
+        (np.array(A), r"is an ndarray of 0 dimensions: give a list of IDs"),
+        (np.array([True]), r"is a bool, .*: give Tweet IDs as str \(or int\)"),
+    ],
+    ids=str,
+)
+def test_columns_that_hold_no_ids_say_how_to_mend_it(column: Any, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        batches_of(column, 250)
 
 
 class OneShot:

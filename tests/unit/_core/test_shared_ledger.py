@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import heapq
 import math
 import os
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engagement_async import RateLimit
+from engagement_async._core.shared_bucket import UNWRITTEN_S
 from engagement_async._core.shared_ledger import GRACE_S, SharedToken
 from tests.contract_suite import peak
 from tests.support.shared_ledgers import QUARANTINE_S, ledgers, taken
@@ -30,23 +32,37 @@ class Model:
         self.pending: list[tuple[float, int, str, int, SharedToken, float]] = []
         self.count = 0
         self.owners = len(contracts)
+        self.naps = [0.001, 0.05, 1.0, max(limit.period for limits in contracts for limit in limits)]
+        self.boot_at = 0.0
+        self.snapshots: list[tuple[float, bytes]] = []
 
-    def run(self, requests: int) -> None:
+    @property
+    def clock(self) -> float:
+        """The seconds since boot, which the ledgers know."""
+        return self.now - self.boot_at
+
+    def run(self, requests: int, power_cuts: int = 0) -> None:
         blocked = 0
+        cuts = sorted(self.random.randrange(requests) for _ in range(power_cuts))
         while self.count < requests:
             number = self.random.randrange(len(self.ledgers))
             endpoint = self.random.choice(["a", "b"])
-            token = self.ledgers[number].reserve(self.now, endpoint)
+            if cuts and self.random.random() < 0.3:
+                self.take_snapshot()
+            if cuts and self.count >= cuts[0]:
+                del cuts[0]
+                self.cut_power()
+            token = self.ledgers[number].reserve(self.clock, endpoint)
             if isinstance(token, SharedToken):
                 self.send(number, token, endpoint)
                 blocked = 0
                 if self.random.random() < 0.5:
                     self.pass_time(self.random.expovariate(20.0))
             else:
-                assert token > self.now
+                assert token > self.clock
                 blocked += 1
                 assert blocked < 20_000, "the ledger never grants again"
-                self.advance(min(token, self.now + self.random.choice([0.001, 0.05, 1.0])))
+                self.advance(min(token + self.boot_at + 1e-9, self.now + self.random.choice(self.naps)))
             if self.random.random() < 0.02:
                 self.kill(number)
 
@@ -55,8 +71,33 @@ class Model:
         self.pending = [event for event in self.pending if event[3] != number or event[2] == "arrive"]
         heapq.heapify(self.pending)
         self.owners += 1
-        self.ledgers[number].join(number, self.now, owner=self.owners)
+        self.ledgers[number].join(number, self.clock, owner=self.owners)
         self.ledgers[number].note_quarantine(QUARANTINE_S)
+
+    def take_snapshot(self) -> None:
+        """Have the disk know the block as it is now."""
+        self.ledgers[0].stamp(self.clock, self.now)
+        self.snapshots.append((self.now, bytes(self.ledgers[0].block)))
+
+    def cut_power(self) -> None:
+        """End everybody, and start the machine with what the disk knew some time before."""
+        known = [block for at, block in self.snapshots if self.now - at < UNWRITTEN_S]
+        if not known:
+            return
+        block = self.random.choice(known)
+        self.snapshots = []
+        ctypes.memmove(ctypes.addressof(self.ledgers[0].block), block, len(block))
+        self.pending = [event for event in self.pending if event[2] == "arrive" and event[0] < self.now + 0.2]
+        heapq.heapify(self.pending)
+        self.pass_time(0.2)
+        self.boot_at = self.now + self.random.choice([0.0, 3.0, 600.0])
+        self.pass_time(self.boot_at - self.now + self.random.choice([0.5, 20.0]))
+        for number, ledger in enumerate(self.ledgers):
+            if not number:
+                ledger.cross_boot(f"boot at {self.boot_at}", self.clock, self.now)
+            self.owners += 1
+            ledger.join(number, self.clock, owner=self.owners)
+            ledger.note_quarantine(QUARANTINE_S)
 
     def send(self, number: int, token: SharedToken, endpoint: str) -> None:
         self.count += 1
@@ -73,7 +114,7 @@ class Model:
         else:
             self.at(self.now + there + back, "settle", number, token)
         if fate > 0.97:
-            self.ledgers[number].hold_until(self.now + self.random.uniform(0, 3))
+            self.ledgers[number].hold_until(self.clock + self.random.uniform(0, 3))
 
     def at(
         self, at: float, event: str, number: int, token: SharedToken, within_s: float = 0.0, endpoint: str = ""
@@ -99,11 +140,11 @@ class Model:
         if event == "arrive":
             self.arrivals[chr(int(value))].append(self.now)
         elif event == "settle":
-            ledger.settle(token, self.now)
+            ledger.settle(token, self.clock)
         elif event == "abandon":
-            ledger.abandon(token, self.now, value)
+            ledger.abandon(token, self.clock, value)
         else:
-            ledger.refund(token, self.now)
+            ledger.refund(token, self.clock)
 
 
 limits = st.builds(RateLimit, st.integers(1, 12), period=st.sampled_from([0.5, 1.0, 2.0, 5.0]))
@@ -112,7 +153,7 @@ limits = st.builds(RateLimit, st.integers(1, 12), period=st.sampled_from([0.5, 1
 @settings(max_examples=SCHEDULES)
 @given(
     st.lists(limits, min_size=1, max_size=2, unique_by=lambda limit: limit.period),
-    st.integers(1, 4),
+    st.integers(1, 16),
     st.sampled_from([None, "a"]),
     st.integers(0, 2**32),
     st.integers(5, 60),
@@ -128,6 +169,24 @@ def test_never_more_arrivals_than_the_contract(
     for limit in contract:
         arrivals = model.arrivals["a"] + (model.arrivals["b"] if limit.endpoint is None else [])
         assert peak(arrivals, limit.period) <= limit.requests
+
+
+@settings(max_examples=SCHEDULES)
+@given(
+    st.builds(RateLimit, st.integers(1, 30), period=st.sampled_from([1.0, 5.0, 60.0, 900.0]), burst=st.just(1)),
+    st.integers(1, 6),
+    st.integers(1, 3),
+    st.integers(0, 2**32),
+    st.integers(5, 60),
+)
+def test_a_power_cut_at_any_moment_lets_no_more_through(
+    limit: RateLimit, processes: int, power_cuts: int, seed: int, requests: int
+) -> None:
+    model = Model([[limit]] * processes, seed)
+
+    model.run(requests, power_cuts)
+
+    assert peak(model.arrivals["a"] + model.arrivals["b"], limit.period) <= limit.requests
 
 
 @settings(max_examples=SCHEDULES)

@@ -156,6 +156,41 @@ def test_a_good_day() -> None:
     assert model.most_in_flight <= 16
 
 
+@pytest.mark.virtual_time
+async def test_values_are_of_the_instant_at_which_their_response_came_however_slow_the_consumer() -> None:
+    """The first response leaves some IDs out, and a second one has them; the consumer takes ten seconds for each answer."""
+    epoch = 1_767_225_600
+    loop = asyncio.get_running_loop()
+    received: dict[str, datetime] = {}
+
+    def forgetful(model: Model, asked: list[str]) -> Response:
+        shown = [i for i in asked if i[-1] != "4" or len(asked) < 200]
+        return reply(200, good(shown))
+
+    class Noting(Model):
+        async def post(self, url: URL, headers: Mapping[str, str], body: bytes, on_headers: OnHeaders) -> Response:
+            response = await super().post(url, headers, body, on_headers)
+            shown = orjson.loads(response.body)["by_tweet"]
+            received.update(dict.fromkeys(shown, datetime.fromtimestamp(epoch + loop.time(), UTC)))
+            return response
+
+    query = Query(TOTALS, engagement_types=QUERY.engagement_types, groupings={"by_tweet": QUERY.groupings["by_tweet"]})
+    engine = engine_for(
+        Noting(forgetful, latency_s=3.0), RateLimit(100_000), concurrency=4, wall_clock=lambda: epoch + loop.time()
+    )
+    merger = Merger(query)
+    async with AnswerStream(engine, query, chunk(ids(3_000), TOTALS.ids_per_request)) as answers:
+        async for answer in answers:
+            await asyncio.sleep(10)
+            assert {i: answer.observed_at_of(i) for i in answer.tweet_ids} == {i: received[i] for i in answer.tweet_ids}
+            assert 0 < len(answer.observed_later) < len(answer.tweet_ids) / 2
+            merger.add(answer)
+    result = merger.result()
+
+    assert result.observed_at == received
+    assert (result.first_observed_at, result.last_observed_at) == (min(received.values()), max(received.values()))
+
+
 def test_no_ids_cost_no_request() -> None:
     model = Model()
 
@@ -785,3 +820,27 @@ def test_what_is_given_up_loses_no_answer_and_no_id(seed: int, after_s: float, c
     if not result.missing_metrics:
         sums = {m: sum(truth(i, m) for i in values) for m in QUERY.engagement_types}
         assert {m: result.groupings.get("sum", {}).get(m, 0) for m in QUERY.engagement_types} == sums
+
+
+@given(seed=st.integers(0, 2**32), concurrency=st.integers(1, 20), taken=st.integers(0, 10))
+def test_what_has_arrived_and_waits_for_a_slow_consumer_is_not_given_up(
+    seed: int, concurrency: int, taken: int
+) -> None:
+    async def main() -> tuple[Model, EngagementResult]:
+        model = Model(seed=seed)
+        merger = Merger(QUERY)
+        engine = engine_for(model, RateLimit(60_000), concurrency=concurrency)
+        async with AnswerStream(engine, QUERY, chunk(ids(20_000), TOTALS.ids_per_request)) as answers:
+            for _ in range(taken):
+                merger.add(await anext(answers))
+            await asyncio.sleep(60)
+            await answers.give_up(Failure("over", kind=FailureKind.TIMEOUT))
+            async for answer in answers:
+                merger.add(answer)
+        return model, merger.result()
+
+    model, result = run_virtual(main())
+
+    assert len(result.tweet_ids) == 20_000
+    assert set(result.answered_tweet_ids) == set(model.asked)
+    assert model.answered >= concurrency + taken

@@ -37,7 +37,10 @@ COLUMNS = [
 def packed(table: pa.Table, kind: str) -> bytes:
     sink = io.BytesIO()
     if kind == "parquet":
-        pq.write_table(table, sink)
+        try:
+            pq.write_table(table, sink)
+        except pa.ArrowNotImplementedError as error:  # an older pyarrow
+            pytest.skip(str(error))
     elif kind == "file":
         with pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)

@@ -87,6 +87,10 @@ def test_the_caller_names_the_key() -> None:
         (1.7e18, "is a float: its last digits are lost; write IDs as strings"),
         ({"id_str": A, "id": int(B)}, f"names two Tweets, the other is {B}: give one a line"),
         ({"id": A, "tweet": {"id_str": B}}, f"names two Tweets, the other is {B}: give one a line"),
+        (
+            {"data": {"id": B, "name": "x", "username": "y"}},
+            "is a user, and no Tweet; if it is one, name its --id-column",
+        ),
         ({"id": 7}, "has no key 'id_str', and its 'id' is too small for a Tweet ID"),
     ],
 )

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engagement_async._ids.values import find_id, has_many_digits, is_strong, why_not_an_id
+from engagement_async._ids.values import (
+    find_id,
+    has_many_digits,
+    is_strong,
+    plain_addresses,
+    plain_lines,
+    plain_values,
+    why_not_an_id,
+)
 
 A = "1070059276213702656"
 
@@ -81,6 +89,7 @@ def test_an_id_in_any_form(text: str) -> None:
         (f"https://x.com/a/status/{A}?s=1https://x.com/a/status/{A}", "is not a Tweet's address"),
         (f"https://x.com/a/status/12/{A}", "is not a Tweet's address"),
         (f"{A} {A}", "is not a Tweet ID"),
+        ("x2", "is not a Tweet ID"),
         (f"id:twitter.com:{A}", "is not a Tweet ID"),
     ],
 )
@@ -104,3 +113,18 @@ def test_small_numbers_are_weak() -> None:
 @pytest.mark.parametrize(("text", "expected"), [("tweet_id", False), ("v2", False), ("12", True), (f"'{A[:9]}o", True)])
 def test_a_value_is_told_from_a_name(text: str, expected: bool) -> None:
     assert has_many_digits(text) is expected
+
+
+def test_blocks_of_ids_and_of_addresses_are_recognized_as_a_whole() -> None:
+    assert plain_lines(f"{A}\r\n20\n".encode()) == [A, "20"]
+    assert plain_values([A, "20"]) == [A, "20"]
+    assert plain_addresses(f"https://x.com/a/status/{A}?s=20\r\nhttps://twitter.com/i/web/status/20\n") == [A, "20"]
+
+
+@pytest.mark.parametrize("line", ["", "0", "007", "x", " 20", "9223372036854775808", "1" * 20, "1\r2", "²"])
+def test_blocks_with_anything_else_are_not(line: str) -> None:
+    assert plain_lines(f"{A}\n{line}\n{A}\n".encode()) is None
+    assert plain_values([A, line, A]) is None
+    assert plain_addresses(f"https://x.com/a/status/{A}\n{line}\n") is None
+    assert plain_values([f"{A}\n{A}"]) is None
+    assert plain_lines(b"9223372036854775807\n") is None  # so large that it needs a closer look

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -405,3 +406,52 @@ async def test_a_job_of_the_last_four_weeks_that_takes_days_asks_for_one_span(tm
         start, end = "2025-12-04T00:00:00Z", "2026-01-01T00:00:00Z"
         expected = server.expected("historical", ids, query.engagement_types, query.groupings, start=start, end=end)
         assert (await result(job, tmp_path))["d"] == texts(expected["d"])
+
+
+async def test_a_run_that_ends_with_an_error_says_how_far_it_came(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    async with emulator(latency_s=0.05) as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, make_ids(5000))
+        running = asyncio.create_task(run(job, server, on_progress=told.append, progress_interval_s=3600))
+        while len(server.log) < 6:
+            await asyncio.sleep(0.01)
+        server.revoke()
+        with pytest.raises(AuthError):
+            await running
+
+        status = await job.status()
+        assert 0 < told[-1].ids_done == 5000 - status.totals.pending
+        assert told[-1].requests == status.requests
+
+
+@pytest.mark.parametrize("is_stopped", [True, False])
+async def test_somebody_reads_the_journal_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_stopped: bool
+) -> None:
+    """A run waits for them, as long as nobody stops it; then for 20 s."""
+    monkeypatch.setattr("engagement_async.backfill.committer.HOLD_S", 0.3)
+    monkeypatch.setattr("engagement_async.backfill.journal_file._BUSY_S", 0.1)
+    async with emulator() as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, make_ids(5000))
+        reader = sqlite3.connect(job.directory.journal_path, isolation_level=None, check_same_thread=False)
+        running = asyncio.create_task(run(job, server))
+        while not len(server.log):
+            await asyncio.sleep(0)
+        await asyncio.to_thread(_begin_to_read, reader)
+        await asyncio.sleep(1.0)
+        assert not running.done()
+        if is_stopped:
+            job.stop()
+            with pytest.raises(JobDiskError, match="holds the journal for too long"):
+                await running
+        reader.close()
+        if not is_stopped:
+            assert (await running).outcome == "done"
+        assert (await job.verify()).pending == (await job.status()).totals.pending
+
+
+def _begin_to_read(reader: sqlite3.Connection) -> None:
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM answer").fetchall()

@@ -132,7 +132,7 @@ def test_check_says_how_it_went(behind: Behind, proxy: ConnectProxy) -> None:
     ],
 )
 @pytest.mark.parametrize(
-    "command", [("check",), ("fetch", "totals", IDS[0], "--max-duration", "1s")], ids=["check", "fetch"]
+    "command", [("check",), ("fetch", "totals", IDS[0], "--max-duration", "3s")], ids=["check", "fetch"]
 )
 def test_refusals_of_the_proxy_are_told_as_its_own(
     behind: Behind, proxy: ConnectProxy, command: tuple[str, ...], user: str | None, refusal: str, code: int, said: str
@@ -150,7 +150,7 @@ def test_refusals_of_the_proxy_are_told_as_its_own(
 def test_without_the_proxy_the_name_is_dead_and_that_is_told(behind: Behind, proxy: ConnectProxy) -> None:
     for option, environ in (("--no-proxy", {}), ("--ca-file=ca.pem", {"NO_PROXY": ".invalid"})):
         done = behind.run(
-            "fetch", "totals", IDS[0], "--max-duration", "1s", option, HTTPS_PROXY=with_password(proxy), **environ
+            "fetch", "totals", IDS[0], "--max-duration", "3s", option, HTTPS_PROXY=with_password(proxy), **environ
         )
         assert done.returncode == 5
         assert f"the name {HOST} was not found" in done.stderr

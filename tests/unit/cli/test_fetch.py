@@ -264,7 +264,18 @@ def test_a_disk_that_is_full_makes_6_and_leaves_the_old_file(cli: Cli) -> None:
     assert (done.returncode, b"No space left on device: make room" in done.stderr) == (6, True)
 
     (cli.folder / "out.csv").write_text("old")
-    fetch = [sys.executable, "-m", "engagement_async", "fetch", "28hr", *IDS[:3], "-o", "out.csv"]
+    fetch = [
+        sys.executable,
+        "-m",
+        "engagement_async",
+        "fetch",
+        "28hr",
+        *IDS[:3],
+        "-o",
+        "out.csv",
+        "--scheduler",
+        "process",
+    ]
     done = subprocess.run(
         ["sh", "-c", 'ulimit -f 8; exec "$@"', "sh", *fetch],
         capture_output=True,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import orjson
 import pytest
+from click.testing import CliRunner
 
 from engagement_async import UsageError
+from engagement_async._ids.reading import FORMATS
 from engagement_async.cli.inputs import InputReporter, id_chunks
+from engagement_async.cli.options import id_options
 from engagement_async.cli.report import Mode, Reporter
 
 A, B = "1070059276213702656", "1021817816134156288"
@@ -71,3 +75,13 @@ def test_a_file_among_the_arguments_is_told_apart(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match=r"b\.csv' is a file: write --ids before each file"):
         read(A, str(path))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_is_an_option(name: str) -> None:
+    @click.command()
+    @id_options
+    def command(ids_format: str, **_: object) -> None:
+        click.echo(ids_format)
+
+    assert CliRunner().invoke(command, ["--ids-format", name]).output == f"{name}\n"

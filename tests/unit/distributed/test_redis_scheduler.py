@@ -142,12 +142,11 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 async def test_four_processes_share_the_contract_evenly_and_use_it(bench: Bench) -> None:
     spenders = await bench.start_all()
     began_at = time.monotonic()
-    await asyncio.sleep(4)
+    await until(lambda: bench.server.count(began_at).total() >= 150)
     shares = bench.server.count(began_at)
     await bench.end(spenders)
 
-    assert shares.total() >= 100  # benchmarks/contracts.py measures; a test must pass on a busy machine
-    assert min(shares.values()) >= 0.8 * shares.total() / 4
+    assert min(shares[name] for name in "abcd") >= 0.5 * shares.total() / 4
 
 
 async def test_a_contract_that_is_flushed_waits_for_a_window(bench: Bench) -> None:
@@ -190,7 +189,7 @@ async def test_a_server_that_is_killed_and_comes_back(bench: Bench, down_s: floa
     stopped_at = time.monotonic()
     await asyncio.sleep(down_s)
     if down_s:
-        assert len([at for at in bench.server.instants if at > stopped_at + 1]) == 0
+        assert bench.server.count(stopped_at).total() <= LIMIT.requests  # what was leased
     await bench.redis.start()
     await bench.progress("a", "b", "c", "d", requests=10)
 
