@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import sqlite3
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engagement_async import (
+    HISTORICAL,
     LAST_28_HOURS,
     AuthError,
     CredentialFile,
@@ -29,7 +31,8 @@ from engagement_async import (
     UsageError,
 )
 from engagement_async.backfill import BackfillJob
-from engagement_async.backfill.job import JobIncompleteError, OtherJobError
+from engagement_async.backfill.job import JobCorruptError, JobIncompleteError, OtherJobError
+from engagement_async.backfill.repair import repair
 from engagement_async.emulator import Emulator
 from tests.support.jobs import digest, emulator, make_ids
 
@@ -273,3 +276,55 @@ def test_status_and_report_by_owner(agency: Agency, tmp_path: Path) -> None:
     assert "--credentials FILE" in agency.call("retry-failed", job)[2]
     shown = text + report + out + error
     assert not [secret for secret in agency.secrets if secret in shown]
+
+
+async def test_a_damaged_job_is_repaired_with_its_owners(agency: Agency, tmp_path: Path) -> None:
+    job = BackfillJob(tmp_path / "job")
+    await job.start(QUERY, files=[agency.ids], owner_column="handle")
+    await agency.run(job)
+    before = await job.status()
+    with sqlite3.connect(job.directory.journal_path) as connection:
+        connection.execute("UPDATE answer SET size = size + 1 WHERE number = 5")
+    connection.close()
+    with pytest.raises(JobCorruptError):
+        await job.verify()
+    assert (await asyncio.to_thread(repair, job.directory)).lost_answers == 1
+    lost = (await job.status()).totals.pending
+    await agency.run(job)
+
+    after = await job.status()
+    assert 0 < lost <= 25
+    assert dict(after.owners) == dict(before.owners)
+    assert (await job.verify()).ids == 1_100
+
+
+async def test_a_changed_owner_is_damage(agency: Agency, tmp_path: Path) -> None:
+    job = BackfillJob(tmp_path / "job")
+    await job.start(QUERY, files=[agency.ids], owner_column="handle")
+    with sqlite3.connect(job.directory.journal_path) as connection:
+        connection.execute("UPDATE batch SET owner = 'owner1' WHERE owner = 'owner2'")
+    connection.close()
+
+    with pytest.raises(JobCorruptError, match="the checksum of batch"):
+        await job.verify()
+
+
+async def test_a_span_of_many_weeks_is_asked_for_each_owner(agency: Agency, tmp_path: Path) -> None:
+    query = Query(
+        HISTORICAL,
+        engagement_types=["favorites"],
+        groupings={"t": ["tweet.id", "engagement.type"], "s": ["owner", "engagement.day"]},
+        start="2025-10-01",
+        end="2025-12-20",
+    )
+    job = BackfillJob(tmp_path / "job")
+    await job.start(query, {owner: ids[:5] for owner, ids in agency.owned.items()})
+    while (await job.status()).totals.pending:
+        progress = await agency.run(job, max_requests=40)
+    assert progress.outcomes.forbidden == 0
+    assert progress.outcomes.failed == 10
+    await job.export(tmp_path / "{grouping}.parquet")
+    rows = pq.read_table(tmp_path / "t.parquet").to_pylist()
+    assert all(row["owner"] == agency.server.owner_of(row["tweet_id"]) for row in rows)
+    days = pq.read_table(tmp_path / "s.parquet")
+    assert days.column_names == ["owner", "engagement_day", "value"]
