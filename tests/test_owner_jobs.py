@@ -263,7 +263,8 @@ def test_status_and_report_by_owner(agency: Agency, tmp_path: Path) -> None:
     job = tmp_path / "job"
     start = ("run", job, *FLAGS, "--ids", agency.ids, "--owner-column", "handle")
     assert agency.call(*start, "--credentials", agency.tokens, "--max-requests", 5)[0] == 5
-    code, out, error = agency.call("run", job, "--credentials", agency.tokens)
+    log = ("--log-file", "run.log", "--log-level", "debug")
+    code, out, error = agency.call("run", job, "--credentials", agency.tokens, *log)
     assert code == 3, error
     _, text, _ = agency.call("status", job)
     assert "40 of 40 done" in text
@@ -274,7 +275,8 @@ def test_status_and_report_by_owner(agency: Agency, tmp_path: Path) -> None:
     _, report, _ = agency.call("report", job)
     assert "40 owners; the credentials of 2 were of no use" in report
     assert "--credentials FILE" in agency.call("retry-failed", job)[2]
-    shown = text + report + out + error
+    shown = text + report + out + error + (tmp_path / "run.log").read_text()
+    assert f"owner {REVOKED}: the credentials were refused" in error
     assert not [secret for secret in agency.secrets if secret in shown]
 
 
