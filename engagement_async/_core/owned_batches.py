@@ -106,6 +106,13 @@ def chunk_by_owner(given: OwnedIds | TweetsByOwner, size: int) -> Iterator[Batch
     )
 
 
+def _check_text(owner: str) -> None:
+    try:
+        owner.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"an owner is {owner!r}, which is no Unicode text: decode it as what it is") from None
+
+
 def check_pair(pair: object, position: int) -> None:
     """Raise `UsageError` for what is no pair of an owner and an ID."""
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
@@ -152,6 +159,8 @@ class Claims(Generic[_Id]):
                 raise UsageError(
                     f"an owner is {owner!r}: give a name that is not empty, as the credential store knows it"
                 )
+            if not owner.isascii():
+                _check_text(owner)
             number = self._numbers[owner] = len(self.names)
             self.names.append(owner)
         return number
