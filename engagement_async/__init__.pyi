@@ -43,9 +43,13 @@ from .errors import JobIncompleteError as JobIncompleteError
 from .errors import JobLockedError as JobLockedError
 from .errors import NotSentError as NotSentError
 from .errors import OtherJobError as OtherJobError
+from .errors import OtherSeriesError as OtherSeriesError
 from .errors import ProxyError as ProxyError
 from .errors import RateLimitedError as RateLimitedError
 from .errors import RequestRefusedError as RequestRefusedError
+from .errors import SeriesCorruptError as SeriesCorruptError
+from .errors import SeriesError as SeriesError
+from .errors import SeriesLockedError as SeriesLockedError
 from .errors import ServerError as ServerError
 from .errors import ServerRefusedError as ServerRefusedError
 from .errors import UsageError as UsageError
@@ -88,6 +92,7 @@ __all__ = [
     "NotSentError",
     "OAuth1Credentials",
     "OtherJobError",
+    "OtherSeriesError",
     "OwnerResult",
     "Proxy",
     "ProxyError",
@@ -96,6 +101,9 @@ __all__ = [
     "RateLimitedError",
     "RequestRefusedError",
     "Scheduler",
+    "SeriesCorruptError",
+    "SeriesError",
+    "SeriesLockedError",
     "ServerError",
     "ServerRefusedError",
     "SizeLimits",

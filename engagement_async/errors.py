@@ -17,12 +17,16 @@
     │   ├── BodyError                       cut, corrupt, too large, of an unknown encoding
     │   ├── InvalidAnswerError (also an APIError)  whole, but not an answer: not JSON, or of a wrong shape
     │   └── ServerError (also an APIError)  500, 502, 503, 504, 408, or their text beside a 200
-    └── JobError                            what may be wrong with a job's folder
-        ├── JobLockedError                  another process runs this job
-        ├── OtherJobError                   the folder, its query or its IDs are not those of this job
-        ├── JobCorruptError                 a checksum, or SQLite itself, says that the journal is damaged
-        ├── JobDiskError                    full, read-only or failing disk; the job can go on once that is fixed
-        └── JobIncompleteError              IDs are still to be asked
+    ├── JobError                            what may be wrong with a job's folder
+    │   ├── JobLockedError                  another process runs this job
+    │   ├── OtherJobError                   the folder, its query or its IDs are not those of this job
+    │   ├── JobCorruptError                 a checksum, or SQLite itself, says that the journal is damaged
+    │   ├── JobDiskError                    full, read-only or failing disk; the job can go on once that is fixed
+    │   └── JobIncompleteError              IDs are still to be asked
+    └── SeriesError                         what may be wrong with the store of a series
+        ├── SeriesLockedError               another pull is at work on it, or another program has it open
+        ├── OtherSeriesError                the file is no such store, or its metrics are others
+        └── SeriesCorruptError              DuckDB cannot read it
 
 Catch them all with::
 
@@ -56,9 +60,13 @@ __all__ = [
     "JobLockedError",
     "NotSentError",
     "OtherJobError",
+    "OtherSeriesError",
     "ProxyError",
     "RateLimitedError",
     "RequestRefusedError",
+    "SeriesCorruptError",
+    "SeriesError",
+    "SeriesLockedError",
     "ServerError",
     "ServerRefusedError",
     "UsageError",
@@ -187,3 +195,19 @@ class JobDiskError(JobError):
 
 class JobIncompleteError(JobError):
     """IDs are still pending: run the job again."""
+
+
+class SeriesError(EngagementError):
+    """Base of every error about the store of a series."""
+
+
+class SeriesLockedError(SeriesError):
+    """Another pull or fill is at work on the store, or another program has it open."""
+
+
+class OtherSeriesError(SeriesError):
+    """The file is something else, a store of a later version, or its series has other metrics."""
+
+
+class SeriesCorruptError(SeriesError):
+    """DuckDB cannot read the store."""

@@ -17,7 +17,16 @@ import click
 import pytest
 
 import engagement_async
-from engagement_async import EngagementClient, OAuth1Credentials, RateLimit, backfill, cli, distributed, emulator
+from engagement_async import (
+    EngagementClient,
+    OAuth1Credentials,
+    RateLimit,
+    backfill,
+    cli,
+    distributed,
+    emulator,
+    series,
+)
 from engagement_async.backfill import BackfillJob
 from engagement_async.cli import exit_codes
 from engagement_async.cli.app import COMMANDS, Session, engagement
@@ -278,7 +287,7 @@ def test_every_setting_event_and_exit_code_is_documented() -> None:
 def test_every_public_name_is_in_the_reference() -> None:
     text = (ROOT / "docs" / "reference.md").read_text()
     named = set(re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE))
-    modules = engagement_async, backfill, distributed, emulator
+    modules = engagement_async, backfill, distributed, emulator, series
     expected = {f"{module.__name__}.{name}" for module in modules for name in module.__all__}
     moved = {f"engagement_async.backfill.{name}" for name in backfill.__all__ if name.endswith("Error")}
 

@@ -53,6 +53,7 @@ MAY_IMPORT = {
         "_ids",
         "_export",
     },
+    "series": {"errors", "_core", "config", "client", "_export"},
     "distributed": {"errors", "_core", "config", "credential_store", "credentials", "_progress", "_engine"},
     "emulator": {"_core.endpoints"},
 }
@@ -74,7 +75,17 @@ TESTED_ELSEWHERE = {
     "cli.backfill.run_command": "unit/cli/backfill/test_run.py",
     "cli.backfill.status": "unit/cli/backfill/test_run.py",
     "cli.backfill.verify": "unit/cli/backfill/test_run.py",
+    "cli.series.common": "unit/cli/series/test_pull.py",
+    "cli.series.export": "unit/cli/series/test_pull.py",
+    "cli.series.fill": "unit/cli/series/test_pull.py",
+    "cli.series.status": "unit/cli/series/test_pull.py",
+    "cli.series.watch": "unit/cli/series/test_pull.py, unit/series/test_series.py",
     "cli.streams": "unit/cli/test_app.py",
+    "series.database": "unit/series/test_store.py, unit/series/test_series.py",
+    "series.exporter": "unit/series/test_tables.py",
+    "series.gathering": "unit/series/test_store.py, unit/series/test_series.py",
+    "series.reports": "values alone: unit/series/test_series.py",
+    "series.schema": "unit/series/test_store.py",
 }
 """Modules without a test file of their own, and where they are tested."""
 

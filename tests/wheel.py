@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.support.interpreters import ROOT, find, promised, uv
 
 PROGRAM = ROOT / "tests" / "support" / "installed.py"
-HAVE_ARROW = ("arrow", "duckdb", "all")
+HAVE_ARROW = ("arrow", "duckdb", "series", "all")
 HAVE_COMMANDS = ("cli", "all")
 
 

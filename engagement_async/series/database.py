@@ -1,0 +1,166 @@
+"""The file of a store: made at once or not at all, opened when nobody else has it, and read as Arrow."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from engagement_async.errors import OtherSeriesError, SeriesCorruptError, SeriesError, SeriesLockedError, UsageError
+from engagement_async.series.schema import FORMAT, TABLES
+
+try:
+    import duckdb
+    import pyarrow as pa
+except ImportError as error:  # pragma: no cover - the tests have it
+    raise UsageError("a series needs duckdb and pyarrow: pip install 'engagement-async[series]'") from error
+
+__all__ = ["Database", "NoStoreError", "make_store", "opened"]
+
+_MAGIC = b"DUCK"
+_MAGIC_AT = 8
+_RETRY_S = 0.05
+
+
+class NoStoreError(UsageError):
+    """There is no store."""
+
+
+class Database:
+    """An open store: every statement goes through `execute`."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    def execute(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows."""
+        found: list[tuple[Any, ...]] = self.connection.execute(sql, parameters or None).fetchall()
+        return found
+
+    def arrow(self, sql: str) -> pa.Table:
+        """Return the rows of a query."""
+        return self.connection.sql(sql).to_arrow_table()
+
+    @contextmanager
+    def registered(self, tables: Mapping[str, pa.Table]) -> Iterator[None]:
+        """Show Arrow tables to the statements of the block, by name."""
+        for name, table in tables.items():
+            self.connection.register(name, table)
+        try:
+            yield
+        finally:
+            for name in tables:
+                self.connection.unregister(name)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run the block as one transaction: all of it is in the store afterwards, or nothing."""
+        self.execute("BEGIN TRANSACTION")
+        try:
+            yield
+        except BaseException:
+            with suppress(duckdb.Error):
+                self.execute("ROLLBACK")
+            raise
+        self.execute("COMMIT")
+
+
+@contextmanager
+def opened(path: Path, *, read_only: bool, wait_s: float) -> Iterator[Database]:
+    """Open a store.
+
+    Args:
+        path: Its file.
+        read_only: Whether others may read it meanwhile.
+        wait_s: Seconds to wait while another program has it open.
+
+    Raises:
+        UsageError: There is none.
+        SeriesLockedError: Another program has it open, and still had when the time was over.
+        OtherSeriesError: The file is something else.
+        SeriesCorruptError: DuckDB cannot read it.
+    """
+    connection = _connect(path, read_only=read_only, wait_s=wait_s)
+    try:
+        database = Database(connection)
+        _check_format(path, database)
+        yield database
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        raise SeriesError(f"{path}: {_first_line(error)}") from None
+    except (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException) as error:
+        raise SeriesCorruptError(f"{path}: is damaged: {_first_line(error)}") from None
+    finally:
+        connection.close()
+
+
+def make_store(path: Path) -> None:
+    """Make an empty store, unless there is a file: it is there whole, or not at all. The caller holds the store's lock."""
+    if path.exists():
+        return
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}: make it first")
+    hidden = path.with_name(f".{path.name}.new")
+    for leftover in (hidden, hidden.with_name(f"{hidden.name}.wal")):
+        leftover.unlink(missing_ok=True)
+    connection = duckdb.connect(str(hidden))
+    try:
+        for statement in TABLES:
+            connection.execute(statement)
+        connection.execute("INSERT INTO series_info VALUES ('format', ?)", [FORMAT])
+        connection.execute("CHECKPOINT")
+    finally:
+        connection.close()
+    os.replace(hidden, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _connect(path: Path, *, read_only: bool, wait_s: float) -> Any:
+    until = time.monotonic() + wait_s
+    if not read_only:
+        _check_file(path)  # DuckDB would make one
+    while True:
+        try:
+            return duckdb.connect(str(path), read_only=read_only)
+        except (duckdb.IOException, duckdb.ConnectionException) as error:
+            _check_file(path)
+            # Of a file that is there, is DuckDB's and can be read: somebody has it open.
+            if time.monotonic() >= until:
+                raise SeriesLockedError(f"{path}: another program has it open: close it there. {error}") from None
+        except duckdb.Error as error:
+            _check_file(path)  # of other files DuckDB may make a database in memory
+            raise SeriesCorruptError(f"{path}: is damaged: {_first_line(error)}") from None
+        time.sleep(_RETRY_S)
+
+
+def _check_file(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            head = file.read(_MAGIC_AT + len(_MAGIC))
+    except FileNotFoundError:
+        raise NoStoreError(f"{path}: there is no series here: begin one with `engagement series pull {path}`") from None
+    except IsADirectoryError:
+        raise OtherSeriesError(f"{path}: is a folder: a series is a file, as series.duckdb") from None
+    if head[_MAGIC_AT:] != _MAGIC:
+        raise OtherSeriesError(
+            f"{path}: is no DuckDB file: name the store of a series, or a file that is not there yet"
+        )
+
+
+def _check_format(path: Path, database: Database) -> None:
+    tables = {name for (name,) in database.execute("SELECT table_name FROM duckdb_tables()")}
+    if "series_info" not in tables:
+        raise OtherSeriesError(f"{path}: is a DuckDB file of something else: name another file for the series")
+    ((found,),) = database.execute("SELECT value FROM series_info WHERE key = 'format'")
+    if found != FORMAT:
+        raise OtherSeriesError(f"{path}: was made by a later version (format {found}): update engagement-async")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -1,0 +1,142 @@
+"""Everything that one pull was answered, in memory and as Arrow tables, until it is committed at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from engagement_async._core.answer import Answer
+from engagement_async._core.arrow import grouping_table
+from engagement_async._core.groupings import split_by_levels
+from engagement_async._core.owned_batches import Tweets
+from engagement_async._core.query import Query
+from engagement_async.client import EngagementClient
+from engagement_async.series.readings import Reading, TweetState, read_window, readings_of
+from engagement_async.series.spans import Span
+
+__all__ = ["GROUPING", "Gathered", "gather"]
+
+GROUPING = "series"
+_INSTANT = pa.timestamp("us")
+_VALUES = pa.schema([("tweet_id", pa.string()), ("engagement_type", pa.string()), ("value", pa.int64())])
+_HOURS = _VALUES.append(pa.field("engagement_hour", _INSTANT))
+_LEFT_OUT = pa.schema([("tweet_id", pa.string()), ("engagement_type", pa.string()), ("endpoint", pa.string())])
+_TWEETS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("owner", "tweet_id", "endpoint", "state", "detail")),
+        *(
+            (name, _INSTANT)
+            for name in (
+                "observed_at",
+                "starts_at",
+                "ends_at",
+                "whole_from",
+                "whole_to",
+                "edge",
+                "asked_at",
+                "wanted_from",
+                "wanted_to",
+            )
+        ),
+    ]
+)
+
+
+class Gathered:
+    """What one pull was answered.
+
+    Args:
+        query: What is asked of each Tweet.
+        began_at: When it began (aware, UTC).
+        span: What a fill asks for; None for a pull.
+    """
+
+    def __init__(self, query: Query, began_at: datetime, span: Span | None = None) -> None:
+        self.query = query
+        self.began_at = began_at
+        self.span = span
+        self.requests = 0
+        self.readings: list[Reading] = []
+        self.failed: dict[str, str] = {}
+        self._values: list[pa.Table] = []
+        self._left_out: list[dict[str, str]] = []
+
+    def add(self, answer: Answer) -> None:
+        """Take in one answer."""
+        self.requests += answer.requests
+        window = read_window(answer, self.span) if self.query.endpoint.has_window else None
+        self.readings += readings_of(answer, window)
+        self.failed.update(answer.failed_tweet_ids)
+        for metric, ids in answer.missing_metrics.items():
+            endpoint = self.query.endpoint.name
+            self._left_out += ({"tweet_id": i, "engagement_type": metric, "endpoint": endpoint} for i in ids)
+        grouping = answer.groupings.get(GROUPING)
+        if grouping:
+            for levels, part in split_by_levels(self.query.groupings[GROUPING], grouping):
+                self._values.append(self._plain(grouping_table(part, levels)))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many Tweets there are in each state."""
+        states = [reading.state for reading in self.readings]
+        return {state.value: states.count(state) for state in TweetState}
+
+    @property
+    def window(self) -> Span | None:
+        """From the first hour that is whole to the end of the last one, over all answers."""
+        windows = [reading.window for reading in self.readings if reading.window is not None]
+        if not windows:
+            return None
+        return Span(min(window.whole_from for window in windows), max(window.whole_to for window in windows))
+
+    def tables(self) -> dict[str, pa.Table]:
+        """Return what the statements of a merge read."""
+        schema = _HOURS if self.query.endpoint.has_window else _VALUES
+        values = pa.concat_tables(self._values) if self._values else schema.empty_table()
+        return {
+            "pulled_values": values.select(schema.names),
+            "pulled_tweets": pa.Table.from_pylist([self._row(reading) for reading in self.readings], _TWEETS),
+            "pulled_left_out": pa.Table.from_pylist(self._left_out, _LEFT_OUT),
+        }
+
+    def _plain(self, table: pa.Table) -> pa.Table:
+        schema = _HOURS if self.query.endpoint.has_window else _VALUES
+        return table.select(schema.names).cast(schema)
+
+    def _row(self, reading: Reading) -> dict[str, Any]:
+        window = reading.window
+        row: dict[str, Any] = {
+            "owner": reading.owner,
+            "tweet_id": reading.tweet_id,
+            "endpoint": self.query.endpoint.name,
+            "state": reading.state.value,
+            "detail": reading.detail,
+            "observed_at": _naive(reading.observed_at),
+            "asked_at": _naive(self.began_at),
+        }
+        if window is not None:
+            for name in ("starts_at", "ends_at", "whole_from", "whole_to", "edge"):
+                row[name] = _naive(getattr(window, name))
+        if self.span is None:
+            wanted = self.window if reading.state is TweetState.FAILED else window and Span(*window[2:4])
+            if wanted:
+                row["wanted_from"], row["wanted_to"] = map(_naive, wanted)
+        return row
+
+
+def _naive(at: datetime | None) -> datetime | None:
+    return None if at is None else at.astimezone(UTC).replace(tzinfo=None)
+
+
+async def gather(
+    client: EngagementClient, gathered: Gathered, tweets: Tweets, on_answer: Callable[[Answer], None] | None
+) -> None:
+    """Ask for the Tweets, and take in the answers."""
+    async with client.stream(gathered.query, tweets) as answers:
+        async for answer in answers:
+            gathered.add(answer)
+            if on_answer is not None:
+                on_answer(answer)
