@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -100,8 +101,6 @@ def make_store(path: Path) -> None:
     """Make an empty store, unless there is a file: it is there whole, or not at all. The caller holds the store's lock."""
     if path.exists():
         return
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {path.parent}: make it first")
     hidden = path.with_name(f".{path.name}.new")
     for leftover in (hidden, hidden.with_name(f"{hidden.name}.wal")):
         leftover.unlink(missing_ok=True)
@@ -123,20 +122,44 @@ def make_store(path: Path) -> None:
 
 def _connect(path: Path, *, read_only: bool, wait_s: float) -> Any:
     until = time.monotonic() + wait_s
-    if not read_only:
-        _check_file(path)  # DuckDB would make one
+    if not read_only and not path.exists():
+        raise _no_store(path)  # DuckDB would make one
+    was_free = False
     while True:
         try:
             return duckdb.connect(str(path), read_only=read_only)
-        except (duckdb.IOException, duckdb.ConnectionException) as error:
+        except duckdb.ConnectionException as error:  # this process has it open: to look at the file would free its lock
+            reason: Exception = error
+        except duckdb.IOException as error:
             _check_file(path)
-            # Of a file that is there, is DuckDB's and can be read: somebody has it open.
-            if time.monotonic() >= until:
-                raise SeriesLockedError(f"{path}: another program has it open: close it there. {error}") from None
+            reason = error
+            if not _is_locked(path, read_only=read_only):
+                if was_free:
+                    raise SeriesCorruptError(f"{path}: is damaged: {_first_line(error)}") from None
+                was_free = True  # or just freed: once more
+                continue
         except duckdb.Error as error:
             _check_file(path)  # of other files DuckDB may make a database in memory
             raise SeriesCorruptError(f"{path}: is damaged: {_first_line(error)}") from None
+        if time.monotonic() >= until:
+            raise SeriesLockedError(
+                f"{path}: another program has it open: close it there. {_first_line(reason)}"
+            ) from None
         time.sleep(_RETRY_S)
+
+
+def _is_locked(path: Path, *, read_only: bool) -> bool:
+    """Return whether another process holds DuckDB's lock on a file."""
+    with path.open("rb" if read_only else "r+b") as file:
+        try:
+            fcntl.lockf(file, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _no_store(path: Path) -> NoStoreError:
+    return NoStoreError(f"{path}: there is no series here: begin one with `engagement series pull {path} --ids FILE`")
 
 
 def _check_file(path: Path) -> None:
@@ -144,7 +167,7 @@ def _check_file(path: Path) -> None:
         with path.open("rb") as file:
             head = file.read(_MAGIC_AT + len(_MAGIC))
     except FileNotFoundError:
-        raise NoStoreError(f"{path}: there is no series here: begin one with `engagement series pull {path}`") from None
+        raise _no_store(path) from None
     except IsADirectoryError:
         raise OtherSeriesError(f"{path}: is a folder: a series is a file, as series.duckdb") from None
     if head[_MAGIC_AT:] != _MAGIC:

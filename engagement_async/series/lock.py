@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engagement_async.errors import SeriesLockedError
+from engagement_async.errors import SeriesLockedError, UsageError
 
 __all__ = ["locked"]
 
@@ -19,7 +19,10 @@ def locked(path: Path) -> Iterator[None]:
 
     The lock is a file of its own: to close any descriptor of the database would free the lock that DuckDB has on it.
     """
-    descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"{path}: there is no folder {path.parent}: make it first") from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

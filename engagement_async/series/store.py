@@ -39,13 +39,11 @@ class Store:
         self.path = path
 
     def prepare(self, endpoint: Endpoint, metrics: Sequence[str] | None) -> tuple[str, ...]:
-        """Make the store if there is none, and return the metrics of an endpoint: those that it has, else the given ones.
+        """Return the metrics of an endpoint: those that the store has, else the given ones, else all.
 
-        Raise `OtherSeriesError` if both are there and differ. They are remembered with the first pull.
+        Raise `OtherSeriesError` if both are there and differ.
         """
-        make_store(self.path)
-        with opened(self.path, read_only=True, wait_s=_WAIT_S) as database:
-            known = _metrics(database).get(endpoint.name)
+        known = self.metrics(endpoint.name)
         if known and metrics is not None and set(metrics) != set(known):
             raise OtherSeriesError(
                 f"{self.path}: this series has {', '.join(known)} of {endpoint.name}: leave out the metrics, or begin "
@@ -54,8 +52,9 @@ class Store:
         return known or tuple(metrics if metrics is not None else endpoint.metrics)
 
     def commit(self, gathered: Gathered, ended_at: datetime) -> PullReport:
-        """Merge a pull into the store: all of it, or nothing."""
+        """Merge a pull into the store: all of it, or nothing. The first pull makes the store."""
         endpoint, window, counts = gathered.query.endpoint, gathered.window, gathered.counts
+        make_store(self.path)
         times = [_naive(at) for at in (gathered.began_at, ended_at, *(window or (None, None)))]
         with opened(self.path, read_only=False, wait_s=COMMIT_WAIT_S) as database:
             with database.registered(gathered.tables()), database.transaction():

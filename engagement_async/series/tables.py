@@ -84,7 +84,10 @@ def time_zone_of(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise UsageError(f"there is no time zone {name!r}: write a name as Europe/Berlin, or UTC") from None
+        raise UsageError(
+            f"there is no time zone {name!r} on this machine: write a name as Europe/Berlin, or UTC; where the system has "
+            "none at all, pip install tzdata"
+        ) from None
 
 
 def pieces(path: Path, wanted: TableQuery, metrics: Sequence[str]) -> Iterator[pa.Table]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engagement_async import SeriesLockedError
+from engagement_async import SeriesLockedError, UsageError
 from engagement_async.series.lock import locked
 
 
@@ -18,3 +18,8 @@ def test_one_at_a_time_and_the_next_one_after_it(tmp_path: Path) -> None:
     with locked(store):
         pass
     assert not store.exists()
+
+
+def test_there_must_be_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no folder"), locked(tmp_path / "no" / "s.duckdb"):
+        raise AssertionError

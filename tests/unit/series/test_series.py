@@ -21,6 +21,7 @@ import pytest
 from engagement_async import (
     HISTORICAL,
     TOTALS,
+    AuthError,
     BearerCredentials,
     EngagementClient,
     OAuth1Credentials,
@@ -318,13 +319,18 @@ async def test_what_a_pull_refuses(world: World, client: EngagementClient, serie
         ({"endpoint": HISTORICAL}, "historical is what fill asks"),
         ({"engagement_types": ["likes"]}, "favorites"),
         ({"tweet_ids": []}, "no Tweet to pull"),
-        ({}, "no Tweets in this series yet"),
+        ({}, "there is no series here"),
     )
     for options, says in refused:
         with pytest.raises(UsageError, match=says):
             await series.pull(client, **options)
     with pytest.raises(UsageError, match="pull first"):
         await series.fill(client)
+    wrong = OAuth1Credentials("a", "b", "c", "d")
+    async with EngagementClient(wrong, rate_limit=RateLimit(60), base_url=world.emulator.base_url) as refused_client:
+        with pytest.raises(AuthError):
+            await series.pull(refused_client, IDS, engagement_types=METRICS)
+    assert not series.path.exists()
     await series.pull(client, IDS, engagement_types=METRICS)
     with pytest.raises(OtherSeriesError, match="begin another store"):
         await series.pull(client, IDS, engagement_types=["replies"])
@@ -406,3 +412,28 @@ def test_a_watch_ends_in_good_order_and_goes_on_after_a_kill(tmp_path: Path) -> 
     assert status["tweets"]["answered"] == len(IDS)
     assert status["pulls"] >= 4
     assert status["gaps"] == []
+
+
+async def test_a_store_that_another_program_writes_is_locked_and_not_damaged(
+    world: World, client: EngagementClient, series: EngagementSeries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engagement_async.series.store._WAIT_S", 0.2)
+    await series.pull(client, IDS, engagement_types=METRICS)
+    code = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); input()"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", code, str(series.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert writer.stdout is not None
+    try:
+        assert writer.stdout.readline() == b"open\n"
+        asked = len(world.emulator.log)
+        with pytest.raises(SeriesLockedError, match="close it there"):
+            await asyncio.to_thread(series.status)
+        with pytest.raises(SeriesLockedError, match="close it there"):
+            await series.pull(client, IDS)
+        assert len(world.emulator.log) == asked
+    finally:
+        writer.communicate(b"\n")
+    with duckdb.connect(str(series.path)), pytest.raises(SeriesLockedError, match="close it there"):
+        await asyncio.to_thread(series.status)
+    assert series.status().pulls == 1

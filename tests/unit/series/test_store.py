@@ -276,8 +276,6 @@ def test_other_files_and_other_metrics_are_refused(series: EngagementSeries, tmp
         EngagementSeries(tmp_path).status()
     with pytest.raises(UsageError, match="there is no series here"):
         EngagementSeries(tmp_path / "nothing").status()
-    with pytest.raises(UsageError, match="there is no folder"):
-        EngagementSeries(tmp_path / "no" / "s.duckdb")._store.prepare(LAST_28_HOURS, None)
 
 
 def test_damage_is_told(series: EngagementSeries) -> None:

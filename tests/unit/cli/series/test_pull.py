@@ -126,36 +126,37 @@ def test_what_fails_is_listed_and_a_gap(engagement: Engagement, server: Emulator
     assert status(engagement)["gap_hours"] == 28
 
 
-@pytest.mark.parametrize(
-    ("args", "code", "says"),
-    [
-        (("pull", "new.duckdb"), 2, "there is no series here"),
-        (("pull", "s.duckdb", "--query", "SELECT nothing"), 2, "the query for Tweets fails"),
-        (("pull", "s.duckdb", "--query", "SELECT tweet_id FROM tweets WHERE false"), 2, "finds no Tweets"),
-        (("pull", "s.duckdb", "--metrics", "replies"), 12, "begin another store"),
-        (("pull", "s.duckdb", "--metrics", "likes"), 2, "favorites"),
-        (("pull", "s.duckdb", "--auth", "bearer"), 2, "needs OAuth 1.0a"),
-        (("pull", "ids.csv"), 12, "is no DuckDB file"),
-        (("pull", "locked.duckdb", "--ids", "ids.csv"), 11, "another pull or fill is at work"),
-        (("pull", "s.duckdb", "historical"), 2, "28hr"),
-        (("fill", "s.duckdb", "--start", "2014-01-01"), 2, "before 2014-09-01"),
-        (("fill", "new.duckdb"), 2, "there is no series here"),
-        (("watch", "s.duckdb", "--every", "soon"), 2, "90s, 30m, 2h"),
-        (("watch", "new.duckdb", "--every", "6h"), 2, "which Tweets"),
-        (("status", "new.duckdb"), 2, "there is no series here"),
-        (("status", "ids.csv"), 12, "is no DuckDB file"),
-        (("export", "s.duckdb", "-o", "s.duckdb"), 2, "same file"),
-        (("export", "s.duckdb", "-o", "x.csv", "--time-zone", "Berlin", "--by", "day"), 2, "no time zone"),
-        (("export", "s.duckdb", "totals", "-o", "x.csv", "--by", "day"), 2, "are for hours"),
-    ],
+WRONG = (
+    (("pull", "new.duckdb"), 2, "there is no series here"),
+    (("pull", "s.duckdb", "--query", "SELECT nothing"), 2, "the query for Tweets fails"),
+    (("pull", "s.duckdb", "--query", "SELECT tweet_id FROM tweets WHERE false"), 2, "finds no Tweets"),
+    (("pull", "s.duckdb", "--metrics", "replies"), 12, "begin another store"),
+    (("pull", "s.duckdb", "--metrics", "likes"), 2, "favorites"),
+    (("pull", "s.duckdb", "--auth", "bearer"), 2, "needs OAuth 1.0a"),
+    (("pull", "ids.csv"), 12, "is no DuckDB file"),
+    (("pull", "locked.duckdb", "--ids", "ids.csv"), 11, "another pull or fill is at work"),
+    (("pull", "s.duckdb", "historical"), 2, "28hr"),
+    (("fill", "s.duckdb", "--start", "2014-01-01"), 2, "before 2014-09-01"),
+    (("fill", "new.duckdb"), 2, "there is no series here"),
+    (("watch", "s.duckdb", "--every", "soon"), 2, "90s, 30m, 2h"),
+    (("watch", "new.duckdb", "--every", "6h"), 2, "which Tweets"),
+    (("status", "new.duckdb"), 2, "there is no series here"),
+    (("status", "ids.csv"), 12, "is no DuckDB file"),
+    (("export", "s.duckdb", "-o", "s.duckdb"), 2, "same file"),
+    (("export", "s.duckdb", "-o", "x.csv", "--time-zone", "Berlin", "--by", "day"), 2, "no time zone"),
+    (("export", "s.duckdb", "totals", "-o", "x.csv", "--by", "day"), 2, "are for hours"),
 )
+"""Arguments, the exit code, and what is said."""
+
+
 def test_what_is_wrong_is_told_before_anything_is_asked(
-    engagement: Engagement, server: Emulator, tmp_path: Path, args: tuple[str, ...], code: int, says: str
+    engagement: Engagement, server: Emulator, tmp_path: Path
 ) -> None:
     engagement("pull", "s.duckdb", "--ids", "ids.csv", *METRICS)
     before = (tmp_path / "s.duckdb").read_bytes(), len(server.log)
 
     with locked(tmp_path / "locked.duckdb"):
-        assert says in engagement(*args, code=code)[1]
+        for args, code, says in WRONG:
+            assert says in engagement(*args, code=code)[1], args
     assert ((tmp_path / "s.duckdb").read_bytes(), len(server.log)) == before
     assert not (tmp_path / "new.duckdb").exists()
