@@ -17,7 +17,7 @@ demo: $(VENV)/.demo ## start a local API, fetch 10,000 Tweets from it, show the 
 	@$(BIN)/engagement demo --output demo-output
 
 test: check ## run all checks and all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 RUNS ?= 10
 soak: $(STAMP) ## run all tests RUNS times (10), in random order, with two busy loops beside them

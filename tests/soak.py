@@ -33,7 +33,7 @@ def busy_loops(count: int) -> Iterator[None]:
 def run(seed: int, pytest_args: list[str]) -> int:
     """Run the suite in the order of `seed`; return pytest's exit code."""
     order = ["-p", "randomly", f"--randomly-seed={seed}", "--no-loadscope-reorder"]
-    parallel = ["-n", "2", "--dist", "loadfile"]
+    parallel = ["-n", "3", "--dist", "loadfile"]
     command = [sys.executable, "-m", "pytest", "-q", *order, *parallel, *pytest_args]
     return subprocess.run(command, check=False).returncode
 

@@ -6,6 +6,7 @@ import importlib
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from engagement_async.emulator import Emulator
+from engagement_async.emulator import Emulator, tweet_ids
 from tests.support.pages import ROOT, Block, PageRunner
 
 EXAMPLES = ROOT / "examples"
@@ -113,6 +114,31 @@ def test_the_nightly_job_exports_and_can_be_run_again(emulator: Emulator, tmp_pa
     assert set(pq.read_table(table)["tweet_id"].to_pylist()) == set(IDS) - {GONE}
     (outcomes,) = (tmp_path / "jobs").glob("*-outcomes.csv")
     assert f"{GONE},unavailable" in outcomes.read_text()
+
+
+def test_many_owners_have_one_table_and_fail_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Emulator(60_000, owners=5) as emulator:
+        for name, value in emulator.environment.items():
+            monkeypatch.setenv(name, value)
+        owners, ids = tmp_path / "owners.csv", tmp_path / "ids.csv"
+        owned = [f"{emulator.owner_of(i)},{i}\n" for i in tweet_ids(60, newest_at=time.time())]
+        ids.write_text("owner,tweet_id\n" + "".join(owned))
+        owners.touch(0o600)
+
+        def attempt() -> subprocess.CompletedProcess[str]:
+            lines = [f"{each.handle},{each.access_token},{each.access_token_secret}" for each in emulator.owners]
+            owners.write_text("owner,access_token,access_token_secret\n" + "\n".join(lines))
+            return run(EXAMPLES / "many_owners.py", owners, ids, tmp_path / "job")
+
+        emulator.revoke("owner2")
+        first = attempt()
+        emulator.reissue("owner2")
+        again = attempt()
+
+    assert (first.returncode, again.returncode) == (3, 0), first.stderr + again.stderr
+    assert "owner2: the credentials were refused" in first.stderr
+    names = {line.split(",")[0] for line in (tmp_path / "job-by_owner.csv").read_text().splitlines()[1:]}
+    assert names == {f"owner{number}" for number in range(1, 6)}
 
 
 def test_the_tests_with_the_emulator_pass() -> None:

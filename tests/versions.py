@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.support.interpreters import ROOT, find, promised, uv
 
 FOLDER = ROOT / ".matrix"
-PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile"]
+PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "3", "--dist", "loadfile"]
 Suite = Callable[[list[str]], int]
 """Runs pytest with these further arguments; returns its exit code."""
 

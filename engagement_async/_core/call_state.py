@@ -120,6 +120,8 @@ class OwnersState:
 
     def __init__(self) -> None:
         self._owners: dict[str, OwnerState] = {}
+        self.were_answered_before = False
+        """Whether an earlier call for the same work was answered: then owners that are left may all fail alone."""
         self._is_any_proven = False
         self._failed = 0
         self._error: EngagementError | None = None
@@ -147,7 +149,7 @@ class OwnersState:
     @property
     def common_error(self) -> EngagementError | None:
         """The error with which every owner failed; None if there are no owners, or one has not failed."""
-        return self._error if self._failed == len(self._owners) else None
+        return self._error if self._failed == len(self._owners) and not self.were_answered_before else None
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ __all__ = [
     "Outcomes",
     "OwnerResult",
     "count_outcomes",
+    "is_about_credentials",
     "is_outage",
     "join_failures",
     "owner_results",
@@ -182,12 +183,13 @@ def owner_results(batches: Iterable[BatchOutcomes], engagement_types: Iterable[s
         if batch.owner is None:
             continue
         before = results.get(batch.owner) or OwnerResult(Outcomes(), 0, None)
-        error = before.error or next(filter(_is_about_credentials, batch.failed.values()), None)
+        error = before.error or next(filter(is_about_credentials, batch.failed.values()), None)
         results[batch.owner] = OwnerResult(
             before.outcomes + _counts(batch, types), before.requests + batch.requests, error
         )
     return results
 
 
-def _is_about_credentials(failure: str) -> bool:
+def is_about_credentials(failure: str) -> bool:
+    """Return whether the ID failed because the credentials of its owner were of no use."""
     return isinstance(failure, Failure) and failure.kind is FailureKind.CREDENTIALS

@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sized
 from itertools import islice, repeat
+from typing import Generic, TypeVar
 
 from engagement_async._core.batches import DEDUP_AT_ONCE_MAX, ITERABLE_TWICE, Batch, check_tweet_ids
 from engagement_async._core.unique_ids import OwnersOfIds
 from engagement_async.errors import UsageError
 
-__all__ = ["OwnedIds", "Tweets", "TweetsByOwner", "chunk_by_owner", "have_owners"]
+__all__ = [
+    "Claims",
+    "OwnedIds",
+    "Tweets",
+    "TweetsByOwner",
+    "check_pair",
+    "chunk_by_owner",
+    "have_owners",
+    "pairs_of",
+    "take_turns",
+]
+
+_Id = TypeVar("_Id", str, int)
+_EVEN: Mapping[str, int] = {}
 
 OwnedIds = Mapping[str, Iterable[str | int]] | Iterable[tuple[str, str | int]] | AsyncIterable[tuple[str, str | int]]
 """What callers may give: a mapping of owners to IDs, or any iterable or async iterable of pairs `(owner, tweet_id)`."""
@@ -79,18 +93,91 @@ def chunk_by_owner(given: OwnedIds | TweetsByOwner, size: int) -> Iterator[Batch
         if not isinstance(source, Sized) or len(source) > DEDUP_AT_ONCE_MAX:
             return _chunk_pairs(iter(source), batcher)
         batcher.add(list(source))
-        return _take_turns(batcher.gathered(), size, tweets.weights)
+        return take_turns(batcher.gathered(), size, tweets.weights)
     for owner, ids in source.items():
-        if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
-            raise UsageError(f"the IDs of owner {owner!r} are a {type(ids).__name__}: give a list, or another iterable")
+        check_ids_of(owner, ids)
     lists = [ids for ids in source.values() if isinstance(ids, ITERABLE_TWICE)]
     if len(lists) == len(source) and sum(map(len, lists)) <= DEDUP_AT_ONCE_MAX:
         for owner, ids in source.items():
             batcher.add_of(owner, list(ids))
-        return _take_turns(batcher.gathered(), size, tweets.weights)
-    return _take_turns(
+        return take_turns(batcher.gathered(), size, tweets.weights)
+    return take_turns(
         {owner: batcher.distinct(owner, iter(ids)) for owner, ids in source.items()}, size, tweets.weights
     )
+
+
+def _check_text(owner: str) -> None:
+    try:
+        owner.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"an owner is {owner!r}, which is no Unicode text: decode it as what it is") from None
+
+
+def check_pair(pair: object, position: int) -> None:
+    """Raise `UsageError` for what is no pair of an owner and an ID."""
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise UsageError(
+            f"tweet_ids[{position}] is a {type(pair).__name__}: with a credential store, give pairs (owner, tweet_id)"
+        )
+
+
+def pairs_of(
+    source: Mapping[str, Iterable[str | int]] | Iterable[tuple[str, str | int]],
+) -> Iterable[tuple[str, str | int]]:
+    """Return pairs of owners and IDs, also of a mapping."""
+    if not isinstance(source, Mapping):
+        return source
+    for owner, ids in source.items():
+        check_ids_of(owner, ids)
+    return ((owner, tweet_id) for owner, ids in source.items() for tweet_id in ids)
+
+
+def check_ids_of(owner: str, ids: object) -> None:
+    """Raise `UsageError` if what a mapping has for an owner are no IDs."""
+    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
+        raise UsageError(f"the IDs of owner {owner!r} are a {type(ids).__name__}: give a list, or another iterable")
+
+
+class Claims(Generic[_Id]):
+    """Whose each ID is: distinct IDs, each of the first owner that it came with.
+
+    `first_owner` says whether it is no error that an ID comes with another owner later.
+    """
+
+    def __init__(self, *, first_owner: bool) -> None:
+        self._first_owner = first_owner
+        self._numbers: dict[str, int] = {}
+        self._known: OwnersOfIds[_Id] = OwnersOfIds()
+        self.names: list[str] = []
+        """The owners, by number."""
+
+    def number_of(self, owner: str) -> int:
+        """Return the number of an owner, a new one if need be. Raise `UsageError` for what is no name."""
+        number = self._numbers.get(owner)
+        if number is None:
+            if not isinstance(owner, str) or not owner.strip():
+                raise UsageError(
+                    f"an owner is {owner!r}: give a name that is not empty, as the credential store knows it"
+                )
+            if not owner.isascii():
+                _check_text(owner)
+            number = self._numbers[owner] = len(self.names)
+            self.names.append(owner)
+        return number
+
+    def new(self, tweet_ids: Iterable[_Id], owners: Iterable[int]) -> list[tuple[_Id, int]]:
+        """Return those IDs that were not there before, each with the number of its owner.
+
+        Raise `UsageError` for one that came with another owner before.
+        """
+        new, taken = self._known.claim(tweet_ids, owners)
+        if taken and not self._first_owner:
+            tweet_id, (first, other) = next(iter(taken.items()))
+            raise UsageError(
+                f"Tweet {tweet_id} is given for two owners, {self.names[first]!r} and {self.names[other]!r}: take one "
+                "out, or let the first one have it (first_owner=True, --first-owner)"
+            )
+        return new
 
 
 def have_owners(given: object) -> bool:
@@ -106,23 +193,17 @@ class _Batcher:
 
     def __init__(self, size: int, *, first_owner: bool) -> None:
         self._size = size
-        self._first_owner = first_owner
-        self._numbers: dict[str, int] = {}
-        self._names: list[str] = []
+        self._claims: Claims[str] = Claims(first_owner=first_owner)
+        self._names = self._claims.names
         self._gathered: list[list[str]] = []
         """By the number of the owner."""
-        self._known = OwnersOfIds()
         self._count = 0
         self._number = 0
 
     def add(self, pairs: list[tuple[str, str | int]]) -> None:
         """Take in the next pairs of the source. Raise `UsageError` for the first that is none."""
         for offset, pair in enumerate(pairs):
-            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-                where = f"tweet_ids[{self._count + offset}]"
-                raise UsageError(
-                    f"{where} is a {type(pair).__name__}: with a credential store, give pairs (owner, tweet_id)"
-                )
+            check_pair(pair, self._count + offset)
         owners = [self._number_of(owner) for owner, _ in pairs]
         for tweet_id, number in self._new([tweet_id for _, tweet_id in pairs], owners):
             self._gathered[number].append(tweet_id)
@@ -162,28 +243,15 @@ class _Batcher:
         return batch
 
     def _number_of(self, owner: str) -> int:
-        number = self._numbers.get(owner)
-        if number is None:
-            if not isinstance(owner, str) or not owner.strip():
-                raise UsageError(
-                    f"an owner is {owner!r}: give a name that is not empty, as the credential store knows it"
-                )
-            number = self._numbers[owner] = len(self._names)
-            self._names.append(owner)
+        number = self._claims.number_of(owner)
+        if number == len(self._gathered):
             self._gathered.append([])
         return number
 
     def _new(self, given: list[str | int], owners: Iterable[int]) -> list[tuple[str, int]]:
         ids = check_tweet_ids(given, position=self._count)
         self._count += len(given)
-        new, taken = self._known.claim(ids, owners)
-        if taken and not self._first_owner:
-            tweet_id, (first, other) = next(iter(taken.items()))
-            raise UsageError(
-                f"Tweet {tweet_id} is given for two owners, {self._names[first]!r} and {self._names[other]!r}: take one "
-                "out, or let the first one have it (first_owner)"
-            )
-        return new
+        return self._claims.new(ids, owners)
 
 
 def _chunk_pairs(pairs: Iterator[tuple[str, str | int]], batcher: _Batcher) -> Iterator[Batch]:
@@ -211,8 +279,8 @@ async def _chunk_async(pairs: AsyncIterable[tuple[str, str | int]], batcher: _Ba
             await pairs.aclose()
 
 
-def _take_turns(sources: Mapping[str, Iterator[str]], size: int, weights: Mapping[str, int]) -> Iterator[Batch]:
-    """Yield batches of the owners in turns, `weights` of them at each turn."""
+def take_turns(sources: Mapping[str, Iterator[str]], size: int, weights: Mapping[str, int] = _EVEN) -> Iterator[Batch]:
+    """Yield batches of the owners' distinct IDs in turns, `weights` of them at each turn."""
     turns = deque(sources.items())
     number = 0
     while turns:

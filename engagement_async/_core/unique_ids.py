@@ -91,53 +91,53 @@ class IdSet(Generic[_Id]):
         self._free_slots[shard] = size * 3 // 4 - used
 
 
-class OwnersOfIds:
+class OwnersOfIds(Generic[_Id]):
     """Remembers to which owner, a number from 0, each ID belongs: in a `dict` first, then at 16 to 21 bytes an ID."""
 
     def __init__(self, dict_max: int = SET_MAX) -> None:
         self._dict_max = dict_max
-        self._first: dict[str, int] = {}
+        self._first: dict[_Id, int] = {}
         self._tables = [array("q", bytes(8 * _FIRST_SIZE)) for _ in range(_SHARDS)]
         self._owners = [array("i", bytes(4 * _FIRST_SIZE)) for _ in range(_SHARDS)]
         self._used = [0] * _SHARDS
 
     def claim(
-        self, tweet_ids: Iterable[str], owners: Iterable[int]
-    ) -> tuple[list[tuple[str, int]], dict[str, tuple[int, int]]]:
+        self, tweet_ids: Iterable[_Id], owners: Iterable[int]
+    ) -> tuple[list[tuple[_Id, int]], dict[_Id, tuple[int, int]]]:
         """Add the IDs that nobody has, each for the owner at its place.
 
         Return those with their owners, each once, in their order; and of the others that another owner has, that one and
         the one that was given.
         """
-        new: list[tuple[str, int]] = []
-        taken: dict[str, tuple[int, int]] = {}
-        first, dict_max = self._first, self._dict_max
+        new: list[tuple[_Id, int]] = []
+        taken: dict[_Id, tuple[int, int]] = {}
+        first, dict_max, tables = self._first, self._dict_max, self._tables
         for tweet_id, owner in zip(tweet_ids, owners, strict=False):
             held = first.get(tweet_id)
-            if held is None:
-                if len(first) < dict_max:
-                    first[tweet_id] = owner
-                else:
-                    held = self._add(int(tweet_id), owner)
-            if held is None:
+            if held is None and len(first) < dict_max:
+                first[tweet_id] = owner
                 new.append((tweet_id, owner))
-            elif held != owner:
+                continue
+            if held is None:
+                number = int(tweet_id)
+                shard = number % _SHARDS
+                table = tables[shard]
+                size = len(table)
+                at = number % size
+                while (known := table[at]) and known != number:
+                    at = at + 1 if at + 1 < size else 0
+                if not known:
+                    table[at] = number
+                    self._owners[shard][at] = owner
+                    new.append((tweet_id, owner))
+                    self._used[shard] += 1
+                    if self._used[shard] > size * 3 // 4:
+                        self._grow(shard)
+                    continue
+                held = self._owners[shard][at]
+            if held != owner:
                 taken.setdefault(tweet_id, (held, owner))
         return new, taken
-
-    def _add(self, number: int, owner: int) -> int | None:
-        """Add an ID; return its owner if it was there before."""
-        shard = number % _SHARDS
-        table = self._tables[shard]
-        at = _slot(table, number)
-        if table[at]:
-            return self._owners[shard][at]
-        table[at] = number
-        self._owners[shard][at] = owner
-        self._used[shard] += 1
-        if self._used[shard] > len(table) * 3 // 4:
-            self._grow(shard)
-        return None
 
     def _grow(self, shard: int) -> None:
         old, old_owners = self._tables[shard], self._owners[shard]

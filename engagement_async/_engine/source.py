@@ -22,6 +22,11 @@ READ_AHEAD = 400
 class Sampled(Protocol):
     """A source that knows Tweets far from the ones it is at, as a durable job does."""
 
+    @property
+    def were_answered(self) -> bool:
+        """Whether the API answered for others of its Tweets before."""
+        ...
+
     def sample(self) -> Iterable[OwnedTweet]:
         """Return some Tweets from places far apart, without reading on."""
         ...

@@ -4,7 +4,7 @@ that takes pieces of one table, and writes an empty table if none came.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -46,18 +46,31 @@ class GroupingTable:
     shape: TableShape = LONG
     observed: Observed = None
     named: tuple[str, ...] | None = None
+    owners: Mapping[str, str] | None = None
+    """The owners of Tweets, of a grouping with `tweet.id` outermost that gets a column `owner`."""
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether `RowText` writes it."""
+        return self.shape == LONG and not (self.owners is not None and self.levels == ("tweet.id",))
 
     @property
     def columns(self) -> Sequence[str]:
-        return table_columns(self.named or self.levels, self.shape)
+        columns = table_columns(self.named or self.levels, self.shape)
+        return columns if self.owners is None else ("owner", *columns)
 
     def rows(self) -> Iterable[Row]:
-        return table_rows(self.levels, self.grouping, self.shape, self.observed)
+        rows = table_rows(self.levels, self.grouping, self.shape, self.observed)
+        owners = self.owners
+        return rows if owners is None else ({"owner": owners[row["tweet_id"]], **row} for row in rows)
 
     def to_arrow(self) -> pa.Table:
-        from engagement_async._core.arrow import shaped_table
+        from engagement_async._core.arrow import shaped_table, with_owners
 
-        return shaped_table(self.grouping, self.levels, self.shape, self.observed).select(list(self.columns))
+        table = shaped_table(self.grouping, self.levels, self.shape, self.observed)
+        if self.owners is not None:
+            table = with_owners(table, self.owners)
+        return table.select(list(self.columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +158,7 @@ class _TextWriter:
 
     def __call__(self, table: Table) -> None:
         is_first, self.has_begun = not self.has_begun, True
-        if isinstance(table, GroupingTable) and table.shape == LONG and not self._excel:
+        if isinstance(table, GroupingTable) and table.is_quick and not self._excel:
             self._write_quickly(table)
         elif self._is_json:
             write_jsonl(self._file, table.rows())
@@ -156,7 +169,7 @@ class _TextWriter:
         if self._text is None:
             self._text = RowText(self._kind, table.columns)
             self._file.write(self._text.header)
-        self._file.write(self._text.lines(table.grouping, table.levels))
+        self._file.write(self._text.lines(table.grouping, table.levels, table.owners))
 
     def close(self) -> None:
         pass

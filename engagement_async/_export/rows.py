@@ -59,6 +59,7 @@ def write_csv(
 
 
 _LEVELS_OF = {
+    "owner": ("owner",),
     "tweet_id": ("tweet.id",),
     "engagement_type": ("engagement.type",),
     "engagement_day": ("engagement.day",),
@@ -66,6 +67,7 @@ _LEVELS_OF = {
     "engagement_hour_of_day": ("engagement.hour",),
 }
 _TEXTS: dict[str, Callable[..., str]] = {
+    "owner": str,
     "tweet_id": str,
     "engagement_type": str,
     "engagement_day": lambda day: date.fromisoformat(day).isoformat(),
@@ -84,13 +86,17 @@ class RowText:
         self._is_json = kind == "jsonl"
         self._kind = kind
         self._columns = columns[:-1]
+        self._owners: Mapping[str, str] | None = None
         self._delimiter = _DELIMITERS.get(kind, ",")
         self.header = b"" if self._is_json else (self._delimiter.join(columns) + "\n").encode()
         self._known: dict[_Keys, str] = {}
         self._leaves: dict[tuple[_Keys, _Keys, _Keys], list[str]] = {}
 
-    def lines(self, grouping: Grouping, levels: _Keys) -> bytes:
-        """All rows of a grouping, in its order."""
+    def lines(self, grouping: Grouping, levels: _Keys, owners: Mapping[str, str] | None = None) -> bytes:
+        """All rows of a grouping, in its order. `owners` are those of Tweets, whose level is the outermost one then."""
+        self._owners = owners
+        if owners is not None:
+            self._columns = tuple(column for column in self._columns if column != "owner")
         places = [tuple(levels.index(level) for level in _LEVELS_OF[column]) for column in self._columns]
         out: list[str] = []
         self._gather(grouping, (), len(levels) - 1, places, out)
@@ -108,7 +114,8 @@ class RowText:
             "" if index == slot else self._cell((self._columns[index], *(path[at] for at in place)))
             for index, place in enumerate(places)
         ]
-        before = ("{" if self._is_json else "") + "".join(f"{cell}{self._delimiter}" for cell in cells[:slot])
+        owner = "" if self._owners is None else self._cell(("owner", self._owners[path[0]])) + self._delimiter
+        before = ("{" if self._is_json else "") + owner + "".join(f"{cell}{self._delimiter}" for cell in cells[:slot])
         after = "".join(f"{self._delimiter}{cell}" for cell in cells[slot + 1 :])
         after += ',"value":' if self._is_json else self._delimiter
         end = "}\n" if self._is_json else "\n"

@@ -17,8 +17,12 @@ _ROWS = 16 * 1024
 _SAMPLE_ROWS = 50
 
 
-def columnar_ids(file: BinaryIO, intake: Intake, *, kind: Format, id_column: str | None) -> Iterator[list[str]]:
+def columnar_ids(
+    file: BinaryIO, intake: Intake, *, kind: Format, id_column: str | None, owner_column: str | None = None
+) -> Iterator[list[str]]:
     """Yield the IDs of one column. `file` must be seekable, for the end of these formats is read first.
+
+    Their owners go to `intake.owners` if `owner_column` names the column of these.
 
     Raise `UsageError` for a file that is damaged, or a column of a type that cannot hold IDs.
     """
@@ -31,10 +35,12 @@ def columnar_ids(file: BinaryIO, intake: Intake, *, kind: Format, id_column: str
         reader = _ParquetReader(file) if kind is Format.PARQUET else _ArrowReader(file)
         column = _column(reader, intake, id_column)
         intake.report.column = reader.names[column]
+        columns = [column] if owner_column is None else [column, _owner_column(reader, column, owner_column, intake)]
         row = 1
-        for array in reader.batches(column):
-            values = _texts(array, intake)
-            ids = intake.checked(values, range(row, row + len(values)))
+        for arrays in reader.tables(columns):
+            values, *owners = (_texts(array, intake) for array in arrays)
+            lines = range(row, row + len(values))
+            ids = intake.owned(values, owners[0], lines) if owners else intake.checked(values, lines)
             row += len(values)
             if ids:
                 yield ids
@@ -62,12 +68,14 @@ class _ParquetReader:
         """Return the type of a column."""
         return self._schema.field(column).type
 
-    def batches(self, column: int, rows: int = _ROWS) -> Iterator[Any]:
-        """Yield the column's values, in arrays."""
-        if self.names.count(self.names[column]) > 1:  # the reader chooses by name
-            raise UsageError(f"two columns are called {self.names[column]!r}: write the file again without one of them")
-        for batch in self._file.iter_batches(rows, columns=[self.names[column]]):
-            yield batch.column(0)
+    def tables(self, columns: Sequence[int], rows: int = _ROWS) -> Iterator[list[Any]]:
+        """Yield the columns' values, in arrays of one length."""
+        names = [self.names[column] for column in columns]
+        for name in names:
+            if self.names.count(name) > 1:  # the reader chooses by name
+                raise UsageError(f"two columns are called {name!r}: write the file again without one of them")
+        for batch in self._file.iter_batches(rows, columns=names):
+            yield [batch.column(name) for name in names]
 
 
 class _ArrowReader:
@@ -92,15 +100,16 @@ class _ArrowReader:
         """Return the type of a column."""
         return self._schema.field(column).type
 
-    def batches(self, column: int, rows: int = _ROWS) -> Iterator[Any]:
-        """Yield the column's values, in arrays."""
+    def tables(self, columns: Sequence[int], rows: int = _ROWS) -> Iterator[list[Any]]:
+        """Yield the columns' values, in arrays of one length."""
         reader = self._open()
         found = (reader.get_batch(n) for n in range(reader.num_record_batches)) if self._is_file else iter(reader)
         for batch in found:
-            array = batch.column(column)
-            array.validate(full=True)  # these files have no checksums, and a wrong offset would end the process
-            for at in range(0, len(array), rows):
-                yield array.slice(at, rows)
+            arrays = [batch.column(column) for column in columns]
+            for array in arrays:
+                array.validate(full=True)  # these files have no checksums, and a wrong offset would end the process
+            for at in range(0, batch.num_rows, rows):
+                yield [array.slice(at, rows) for array in arrays]
 
 
 def _column(reader: _ParquetReader | _ArrowReader, intake: Intake, id_column: str | None) -> int:
@@ -122,8 +131,21 @@ def _column(reader: _ParquetReader | _ArrowReader, intake: Intake, id_column: st
 
 
 def _sample(reader: _ParquetReader | _ArrowReader, column: int, intake: Intake) -> Sequence[str]:
-    first = next(reader.batches(column, _SAMPLE_ROWS), None)
-    return [] if first is None else _texts(first, intake)
+    first = next(reader.tables([column], _SAMPLE_ROWS), None)
+    return [] if first is None else _texts(first[0], intake)
+
+
+def _owner_column(reader: _ParquetReader | _ArrowReader, column: int, owner_column: str, intake: Intake) -> int:
+    owner = named_column(reader.names, owner_column, intake.source, option="--owner-column")
+    if owner == column:
+        raise intake.refused(f"column {owner_column!r} holds the IDs: which one holds their owners?")
+    problem = _problem(reader.type_of(owner))
+    if problem is not None:
+        raise intake.refused(
+            f"column {reader.names[owner]!r} is {problem.partition(':')[0]}: owners are strings or integers"
+        )
+    intake.report.owner_column = reader.names[owner]
+    return owner
 
 
 def _check_type(reader: _ParquetReader | _ArrowReader, column: int, intake: Intake) -> None:

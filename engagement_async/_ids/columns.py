@@ -89,17 +89,18 @@ def _check_alone(alike: list[int], names: Sequence[str], samples: Mapping[int, S
         )
 
 
-def named_column(names: Sequence[str], id_column: str, source: str) -> int:
+def named_column(names: Sequence[str], id_column: str, source: str, *, option: str = "--id-column") -> int:
     """Return the index of the column that the caller named, by its name or by its number from 1.
 
-    Case, spaces, `_` and `-` of the name do not matter, unless two columns differ by them alone.
+    Case, spaces, `_` and `-` of the name do not matter, unless two columns differ by them alone. `option` is how the
+    caller names it.
     """
     for found in (
         [index for index, name in enumerate(names) if name == id_column],
         [index for index, name in enumerate(names) if _folded(name) == _folded(id_column)],
     ):
         if len(found) > 1:
-            numbers = " or ".join(f"--id-column {index + 1}" for index in found)
+            numbers = " or ".join(f"{option} {index + 1}" for index in found)
             raise UsageError(f"{source}: several columns are called {id_column!r}: choose one by its number, {numbers}")
         if found:
             return found[0]

@@ -26,9 +26,17 @@ _RECORD_BYTES = 4 * 1024 * 1024
 
 
 def delimited_ids(
-    blocks: Iterable[Block], intake: Intake, *, id_column: str | None, hint: Format | None
+    blocks: Iterable[Block],
+    intake: Intake,
+    *,
+    id_column: str | None,
+    hint: Format | None,
+    owner_column: str | None = None,
 ) -> Iterator[list[str]]:
-    """Yield the IDs of one column, in chunks. Raise `UsageError` if it is not clear which one."""
+    """Yield the IDs of one column, in chunks, and put their owners into `intake.owners` if `owner_column` names theirs.
+
+    Raise `UsageError` if it is not clear which column it is.
+    """
     source = iter(blocks)
     first = next(source, None)
     if first is None:
@@ -40,7 +48,7 @@ def delimited_ids(
     sample = _some(table, _SAMPLE_ROWS)
     if not sample:
         return
-    layout = choose_layout(sample, id_column, intake)
+    layout = choose_layout(sample, id_column, intake, owner_column=owner_column)
     if layout is None:  # rows of IDs and nothing else
         intake.report.format = Format.TEXT
         yield from text_ids(((row.line, (delimiter.join(row.cells) + "\n").encode()) for row in sample), intake)
@@ -211,7 +219,7 @@ def _chunks(table: _Table, sample: list[Row], layout: Layout, intake: Intake) ->
 
 def _of_lines(number: int, lines: list[str], delimiter: str, layout: Layout, intake: Intake) -> list[str]:
     """Return the IDs of lines without quotes."""
-    if layout.column == 0:  # whatever the other cells are
+    if layout.column == 0 and layout.owner is None:  # whatever the other cells are
         values = lines if layout.width == 1 else [line.partition(delimiter)[0] for line in lines]
         ids = plain_values(values)
         if ids is not None and {line.count(delimiter) for line in lines} == {layout.width - 1}:
@@ -222,8 +230,11 @@ def _of_lines(number: int, lines: list[str], delimiter: str, layout: Layout, int
 def _of_cells(number: int, rows: list[list[str]], delimiter: str, layout: Layout, intake: Intake) -> list[str]:
     """Return the IDs of rows that have a line each."""
     if {*map(len, rows)} == {layout.width}:
-        column = layout.column
-        ids = plain_values([cells[column] for cells in rows])
+        column, owner = layout.column, layout.owner
+        values = [cells[column] for cells in rows]
+        if owner is not None:
+            return intake.owned(values, [cells[owner] for cells in rows], range(number, number + len(rows)))
+        ids = plain_values(values)
         if ids is not None:
             return ids
     return ids_of_rows((Row(line, cells, ()) for line, cells in enumerate(rows, number)), delimiter, layout, intake)

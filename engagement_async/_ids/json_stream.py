@@ -34,15 +34,46 @@ _SHORT = 81
 _decoder = json.JSONDecoder(parse_float=Fraction, parse_constant=Fraction)
 
 
-def json_ids(pieces: Iterator[bytes], intake: Intake, *, id_column: str | None) -> Iterator[list[str]]:
-    """Yield the IDs of JSON values in chunks."""
+def json_ids(
+    pieces: Iterator[bytes], intake: Intake, *, id_column: str | None, owner_column: str | None = None
+) -> Iterator[list[str]]:
+    """Yield the IDs of JSON values in chunks; their owners go to `intake.owners` if `owner_column` names their key."""
     head, pieces = peek(pieces, _HEAD_BYTES, lines=2)
+    if owner_column is not None:
+        intake.report.owner_column = owner_column
+        owned = _OwnedIds(intake, id_column, owner_column)
+        chunks = _of_lines(pieces, owned, intake) if _is_lines(head) else _of_values(pieces, owned, intake)
+        for values, numbers in chunks:
+            yield from filter(None, (intake.owned(values, owned.take(), numbers),))
+        return
     finder = JsonIds(intake, id_column)
     chunks = _of_lines(pieces, finder, intake) if _is_lines(head) else _of_values(pieces, finder, intake)
     for values, numbers in chunks:
         ids = intake.checked(values, numbers)
         if ids:
             yield ids
+
+
+class _OwnedIds:
+    """Finds IDs as `JsonIds`, and remembers whose each is."""
+
+    key = None
+    """None is known beforehand: each value is searched for its owner too."""
+
+    def __init__(self, intake: Intake, id_column: str | None, owner_column: str) -> None:
+        self._finder = JsonIds(intake, id_column, owner_column)
+        self._owners: list[str] = []
+
+    def of(self, value: object, line: int) -> Iterator[str]:
+        """As `JsonIds.of`."""
+        for found in self._finder.of(value, line):
+            self._owners.append(self._finder.owner)
+            yield found
+
+    def take(self) -> list[str]:
+        """Return the owners of what was found since the last call."""
+        owners, self._owners = self._owners, []
+        return owners
 
 
 def _is_lines(head: bytes) -> bool:
@@ -64,7 +95,9 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def _of_lines(pieces: Iterator[bytes], finder: JsonIds, intake: Intake) -> Iterator[tuple[list[str], list[int]]]:
+def _of_lines(
+    pieces: Iterator[bytes], finder: JsonIds | _OwnedIds, intake: Intake
+) -> Iterator[tuple[list[str], list[int]]]:
     key = finder.key
     for first, block in line_blocks(pieces, intake.reject, line_bytes=_VALUE_BYTES):
         values: list[str] = []
@@ -100,7 +133,9 @@ def _exact(value: object, line: bytes) -> object:
 # --- values of any number of lines --------------------------------------------------------------------------------
 
 
-def _of_values(pieces: Iterator[bytes], finder: JsonIds, intake: Intake) -> Iterator[tuple[list[str], list[int]]]:
+def _of_values(
+    pieces: Iterator[bytes], finder: JsonIds | _OwnedIds, intake: Intake
+) -> Iterator[tuple[list[str], list[int]]]:
     values: list[str] = []
     numbers: list[int] = []
     for number, value in _Values(pieces, intake):

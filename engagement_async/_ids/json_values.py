@@ -12,7 +12,7 @@ from engagement_async._ids.columns import is_known_name, rank
 from engagement_async._ids.report import Intake
 from engagement_async._ids.values import STRONG_DIGITS, find_id, is_strong
 
-__all__ = ["Fraction", "JsonIds", "agrees", "stands_alone"]
+__all__ = ["Fraction", "JsonIds", "agrees", "owner_in", "stands_alone"]
 
 _WITHIN = ("tweet", "data", "statuses", "tweets", "results", "posts", "status", "post", "like", "activity", "items")
 """Keys of what holds Tweets: X's archive, pages and streams of the second version, searches of the first, Gnip's."""
@@ -40,9 +40,12 @@ class Fraction(str):
 class JsonIds:
     """Finds the IDs of values, one after the other, and remembers the key that the first had them under."""
 
-    def __init__(self, intake: Intake, id_column: str | None) -> None:
+    def __init__(self, intake: Intake, id_column: str | None, owner_column: str | None = None) -> None:
         self._intake = intake
         self._id_column = id_column
+        self._owner_column = owner_column
+        self.owner = ""
+        """Whose what was found last is: of its object, or else of one around it. Empty if that is not known."""
         self._is_strong = False
         self.key: str | None = None
 
@@ -70,11 +73,15 @@ class JsonIds:
                 for item in value:
                     yield from self.of(item, line)
             case dict():
+                before = self.owner
+                if self._owner_column is not None:
+                    self.owner = owner_in(value, self._owner_column) or before
                 found = self._quick(value)
                 if found is not None:
                     yield found
                 else:
                     yield from self._of_object(value, line)
+                self.owner = before
 
     def _of_object(self, value: dict[str, Any], line: int) -> Iterator[str]:
         is_named = self._id_column is not None
@@ -157,6 +164,16 @@ class JsonIds:
             return bool(held) and all(isinstance(item, (str, int)) and JsonIds._strong(item) for item in held)
         found = find_id(str(held)) if isinstance(held, (str, int)) else None
         return found is not None and is_strong(found)
+
+
+def owner_in(value: Mapping[str, Any], column: str) -> str:
+    """Return what an object has under a key, or under a path of keys as `user.screen_name`; nothing if it is no name."""
+    held: object = value.get(column)
+    if held is None and "." in column:
+        held = value
+        for key in column.split("."):
+            held = held.get(key) if isinstance(held, dict) else None
+    return str(held) if isinstance(held, (str, int)) and not isinstance(held, bool) else ""
 
 
 def stands_alone(value: Mapping[str, Any], key: str | None) -> bool:

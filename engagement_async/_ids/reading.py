@@ -29,7 +29,16 @@ from engagement_async._ids.values import why_not_an_id
 from engagement_async._ids.zips import is_workbook, is_zip, open_zip, part_pieces, parts_of
 from engagement_async.errors import UsageError
 
-__all__ = ["FORMATS", "InputReport", "Reject", "ids_of_argument", "read_id_chunks", "read_ids", "why_not_an_id"]
+__all__ = [
+    "FORMATS",
+    "InputReport",
+    "Reject",
+    "ids_of_argument",
+    "read_id_chunks",
+    "read_ids",
+    "read_owned_chunks",
+    "why_not_an_id",
+]
 
 FORMATS = tuple(each.value for each in Format)
 
@@ -44,6 +53,7 @@ class _Wishes:
     id_column: str | None
     format: Format | None
     stdin: BinaryIO | None
+    owner_column: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +123,54 @@ def read_id_chunks(
 
     As `read_ids`.
     """
-    if format is not None and format not in FORMATS:
-        raise UsageError(f"unknown format {format!r}: one of {', '.join(FORMATS)}")
-    if id_column is not None and format == Format.TEXT:
-        raise UsageError("text has no columns: name its format (csv, tsv, json), or leave the ID column out")
-    wishes = _Wishes(id_column, Format(format) if format else None, stdin)
+    wishes = _Wishes(id_column, _checked_format(format, id_column), stdin)
+    for intake, chunks in _inputs(paths, wishes, on_reject, on_input):
+        yield from _watched(chunks, intake, on_warning)
+
+
+def read_owned_chunks(
+    paths: Sequence[str | Path],
+    *,
+    owner_column: str,
+    id_column: str | None = None,
+    format: str | None = None,  # noqa: A002 - the word of the command line
+    on_reject: OnReject | None = None,
+    on_warning: Callable[[str], object] | None = None,
+    on_input: Callable[[InputReport], object] | None = None,
+    stdin: BinaryIO | None = None,
+) -> Iterator[tuple[list[str], list[str]]]:
+    """Return the Tweet IDs of all files in order, each with its owner: lists of owners, and of their IDs.
+
+    `owner_column` is the name or number of the column of the owners; in JSON a key of the Tweet, or of what is around it,
+    as `author_id`, or a path of keys, as `user.screen_name`. A line without an owner is a reject. Else as `read_ids`.
+    """
+    wishes = _Wishes(id_column, _checked_format(format, owner_column), stdin, owner_column)
+    for intake, chunks in _inputs(paths, wishes, on_reject, on_input):
+        for chunk in _watched(chunks, intake, on_warning):
+            owners, intake.owners = intake.owners, []
+            yield owners, chunk
+
+
+def _checked_format(format_: str | None, column: str | None) -> Format | None:
+    if format_ is not None and format_ not in FORMATS:
+        raise UsageError(f"unknown format {format_!r}: one of {', '.join(FORMATS)}")
+    if column is not None and format_ == Format.TEXT:
+        raise UsageError("text has no columns: name its format (csv, tsv, json), or leave the column out")
+    return Format(format_) if format_ else None
+
+
+def _inputs(
+    paths: Sequence[str | Path],
+    wishes: _Wishes,
+    on_reject: OnReject | None,
+    on_input: Callable[[InputReport], object] | None,
+) -> Iterator[tuple[Intake, Iterator[list[str]]]]:
+    """Yield what counts the IDs of each input, with these IDs in chunks: to be read to their end before the next one."""
     for path in files_of(paths):
         with ExitStack() as stack:
             for stream in _streams(path, wishes, stack):
                 intake = Intake(InputReport(stream.name, packing=stream.packing), on_reject)
-                yield from _watched(_chunks(stream, wishes, intake), intake, on_warning)
+                yield intake, _chunks(stream, wishes, intake)
                 if on_input is not None:
                     on_input(intake.report)
 
@@ -185,17 +233,27 @@ def _chunks(stream: _Stream, wishes: _Wishes, intake: Intake) -> Iterator[list[s
         intake.report.format = kind
         if kind in (Format.PARQUET, Format.ARROW):
             whole = _seekable(replace(stream, pieces=pieces), stack)
-            yield from columnar_ids(whole, intake, kind=kind, id_column=wishes.id_column)
+            yield from columnar_ids(
+                whole, intake, kind=kind, id_column=wishes.id_column, owner_column=wishes.owner_column
+            )
         elif kind is Format.XLSX:
             assert stream.file is not None  # noqa: S101 - `_streams` saw to it
-            yield from spreadsheet_ids(stream.file, intake, id_column=wishes.id_column)
+            yield from spreadsheet_ids(
+                stream.file, intake, id_column=wishes.id_column, owner_column=wishes.owner_column
+            )
         elif kind in (Format.JSON, Format.JSONL):
-            yield from json_ids(pieces, intake, id_column=wishes.id_column)
+            yield from json_ids(pieces, intake, id_column=wishes.id_column, owner_column=wishes.owner_column)
         elif kind is Format.TEXT:
             yield from text_ids(line_blocks(pieces, intake.reject), intake)
         else:
             lines = line_blocks(pieces, intake.reject)
-            yield from delimited_ids(lines, intake, id_column=wishes.id_column, hint=wishes.format or hint)
+            yield from delimited_ids(
+                lines,
+                intake,
+                id_column=wishes.id_column,
+                hint=wishes.format or hint,
+                owner_column=wishes.owner_column,
+            )
 
 
 def _kind(head: bytes, hint: Format | None, wishes: _Wishes, intake: Intake) -> Format:
@@ -204,7 +262,8 @@ def _kind(head: bytes, hint: Format | None, wishes: _Wishes, intake: Intake) -> 
         return wishes.format or hint or Format.TEXT
     wanted = wishes.format
     if wanted in (None, Format.PARQUET, Format.ARROW, Format.XLSX):
-        return detect(head, wanted or hint, intake.source, has_column=wishes.id_column is not None)
+        has_column = wishes.id_column is not None or wishes.owner_column is not None
+        return detect(head, wanted or hint, intake.source, has_column=has_column)
     return wanted
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from engagement_async._ids.values import find_id, plain_values, why_not_an_id
@@ -58,11 +58,15 @@ class InputReport:
     """Lines of text with a comment."""
     irregular: int = 0
     """Rows with more or fewer cells than the first: their IDs were taken, and what else is in them was not looked at."""
+    owner_column: str | None = None
+    """The column or key of the IDs' owners, where they have such."""
 
     def __str__(self) -> str:
         column = ""
         if self.column is not None:
             column = f", column {self.column}" if self.column.isdigit() else f", column {self.column!r}"
+        if self.owner_column is not None:
+            column += f", owners from {self.owner_column!r}"
         packing = f" ({', '.join(self.packing)})" if self.packing else ""
         parts = [f"{self.source}: {_count(self.ids, 'ID')} from {self.format}{packing}{column}"]
         parts += [f"{_count(self.rejected, 'reject')}"] if self.rejected else []
@@ -73,11 +77,13 @@ class InputReport:
 
     def fields(self) -> dict[str, Any]:
         """Return what an event for machines says."""
+        owners = {} if self.owner_column is None else {"owner_column": self.owner_column}
         return {
             "source": self.source,
             "format": self.format,
             "packing": list(self.packing),
             "column": self.column,
+            **owners,
             "ids": self.ids,
             "rejected": self.rejected,
             "notices": self.notices,
@@ -100,6 +106,8 @@ class Intake:
     """IDs with a fraction of zeros that a float cannot hold without it: `2124551806699486865.0` was written in full."""
     rounded_fractions: int = 0
     """IDs with one that a float may have been rounded to."""
+    owners: list[str] = field(default_factory=list)
+    """Whose the IDs are that were taken and not yet handed on, where IDs have owners."""
 
     @property
     def source(self) -> str:
@@ -120,6 +128,25 @@ class Intake:
         if ids is not None:
             return ids
         return [found for value, line in zip(values, lines, strict=True) for found in self.one(value, line)]
+
+    def owned(self, values: Sequence[str], owners: Sequence[str], lines: Sequence[int]) -> list[str]:
+        """Return the IDs of values, one each, and take their owners; IDs without one become rejects too."""
+        named = [owner.strip() for owner in owners]
+        ids = plain_values(values) if all(named) else None
+        if ids is not None:
+            self.owners += named
+            return ids
+        ids = []
+        for value, owner, line in zip(values, named, lines, strict=True):
+            if owner:
+                found = list(self.one(value, line))
+                self.owners += [owner] * len(found)
+                ids += found
+            elif value.strip():
+                self.reject(line, value.strip(), f"has no owner in column {self.report.owner_column!r}")
+            else:
+                self.reject(line, value, why_not_an_id(value) or "")
+        return ids
 
     def one(self, value: str, line: int) -> Iterator[str]:
         """Yield the ID of one value, or nothing after it was rejected."""

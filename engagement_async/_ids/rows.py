@@ -6,7 +6,7 @@ A quote that is never closed swallows the rows behind it, so rows are looked for
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from engagement_async._ids.columns import best_column, column_number, is_known_name, named_column, rank
@@ -32,6 +32,8 @@ class Layout:
     column: int
     width: int
     header: list[str] | None
+    owner: int | None = None
+    """The column of the IDs' owners, where they have such."""
 
     @property
     def name(self) -> str | None:
@@ -41,11 +43,19 @@ class Layout:
         return str(self.column + 1) if self.width > 1 else None
 
 
-def choose_layout(sample: list[Row], id_column: str | None, intake: Intake) -> Layout | None:
-    """Return where the IDs of a table are by its first rows, or None if every cell of the only row is one.
+def choose_layout(
+    sample: list[Row], id_column: str | None, intake: Intake, *, owner_column: str | None = None
+) -> Layout | None:
+    """Return where the IDs of a table, and their owners, are by its first rows, or None if every cell of the only row is
+    an ID.
 
     Raise `UsageError` if that is not clear.
     """
+    layout = _id_layout(sample, id_column, intake)
+    return layout if owner_column is None else _with_owners(layout, owner_column, intake)
+
+
+def _id_layout(sample: list[Row], id_column: str | None, intake: Intake) -> Layout | None:
     first = [cell.strip() for cell in sample[0].cells]
     width = len(first)
     has_ids = any(find_id(cell) for cell in first) and not any(is_known_name(cell) for cell in first)
@@ -86,6 +96,27 @@ def _named_layout(first: list[str], id_column: str, intake: Intake, *, has_ids: 
     return Layout(named_column(first, id_column, intake.source), len(first), first)
 
 
+def _with_owners(layout: Layout | None, owner_column: str, intake: Intake) -> Layout:
+    """Return the layout with the column of the owners."""
+    if layout is None:
+        raise intake.refused("has nothing but IDs: which column holds them? Name it, as --id-column 1")
+    if layout.header is not None:
+        owner = named_column(layout.header, owner_column, intake.source, option="--owner-column")
+        intake.report.owner_column = layout.header[owner]
+    else:
+        number = column_number(owner_column)
+        if number is None or number > layout.width:
+            raise intake.refused(
+                f"has no header, for its first line holds an ID: so no column {owner_column[:40]!r} of owners. Name it by "
+                f"its number, 1 to {layout.width}, as --owner-column 1"
+            )
+        owner = number - 1
+        intake.report.owner_column = owner_column
+    if owner == layout.column:
+        raise intake.refused(f"column {owner_column!r} holds the IDs: which one holds their owners?")
+    return replace(layout, owner=owner)
+
+
 def _cells(rows: Iterable[Row], index: int) -> list[str]:
     return [row.cells[index] for row in rows if index < len(row.cells)]
 
@@ -98,22 +129,31 @@ def _holds_ids(cells: Sequence[str]) -> bool:
 def ids_of_rows(rows: Iterable[Row], delimiter: str, layout: Layout, intake: Intake) -> list[str]:
     """Return the IDs of rows; what is none of a row is counted."""
     values: list[str] = []
+    owners: list[str] = []
     numbers: list[int] = []
     ids: list[str] = []
+
+    def taken() -> list[str]:
+        found = intake.checked(values, numbers) if layout.owner is None else intake.owned(values, owners, numbers)
+        values.clear()
+        owners.clear()
+        numbers.clear()
+        ids.extend(found)
+        return found
+
     for row in rows:
         if row.lines:  # in its order
-            ids += intake.checked(values, numbers)
-            values, numbers = [], []
+            taken()
         value = _value(row, delimiter, layout, intake)
         if value is not None:
             values.append(value)
             numbers.append(row.line)
+            if layout.owner is not None:
+                owners.append(row.cells[layout.owner])
         if row.lines:
-            taken = intake.checked(values, numbers)
-            values, numbers = [], []
-            ids += taken
-            _look_within(row, delimiter, layout, taken, intake)
-    return ids + intake.checked(values, numbers)
+            _look_within(row, delimiter, layout, taken(), intake)
+    taken()
+    return ids
 
 
 def _value(row: Row, delimiter: str, layout: Layout, intake: Intake) -> str | None:
@@ -127,6 +167,10 @@ def _value(row: Row, delimiter: str, layout: Layout, intake: Intake) -> str | No
         return None
     value = cells[column]
     has_surplus = any(cell.strip() for cell in cells[width:])
+    if layout.owner is not None and any(map(str.strip, cells)) and (len(cells) < width or has_surplus):
+        reason = f"has {len(cells)} cells, and the first row {width}: which one is the owner?"
+        intake.reject(row.line, delimiter.join(cells), reason)
+        return None
     if column > 0 and (len(cells) < width or has_surplus):  # a small number may be another column's
         found = find_id(value)
         if found is None or not is_strong(found):

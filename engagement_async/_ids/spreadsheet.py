@@ -16,8 +16,12 @@ _SAMPLE_ROWS = 50
 _CHUNK_ROWS = 4096
 
 
-def spreadsheet_ids(file: BinaryIO, intake: Intake, *, id_column: str | None) -> Iterator[list[str]]:
+def spreadsheet_ids(
+    file: BinaryIO, intake: Intake, *, id_column: str | None, owner_column: str | None = None
+) -> Iterator[list[str]]:
     """Yield the IDs of all sheets that have a column of them; of the others, count a notice each.
+
+    Their owners go to `intake.owners` if `owner_column` names the column of these.
 
     Raise `UsageError` if no sheet has one. Numbers in cells have 15 digits: IDs must be formatted as text.
     """
@@ -30,7 +34,7 @@ def spreadsheet_ids(file: BinaryIO, intake: Intake, *, id_column: str | None) ->
         ) from None
     try:
         workbook = openpyxl.load_workbook(file, read_only=True, data_only=True)
-        sheets = _sheets(workbook, intake, id_column)
+        sheets = _sheets(workbook, intake, id_column, owner_column)
         for rows, layout in sheets:
             rows = islice(rows, layout.header is not None, None)
             while chunk := list(islice(rows, _CHUNK_ROWS)):
@@ -44,7 +48,9 @@ def spreadsheet_ids(file: BinaryIO, intake: Intake, *, id_column: str | None) ->
         raise intake.refused(f"is not a whole Excel workbook: {text}") from None
 
 
-def _sheets(workbook: Any, intake: Intake, id_column: str | None) -> list[tuple[Iterator[Row], Layout]]:
+def _sheets(
+    workbook: Any, intake: Intake, id_column: str | None, owner_column: str | None
+) -> list[tuple[Iterator[Row], Layout]]:
     """Return the rows of each sheet with a column of IDs, and where that is."""
     found: list[tuple[Iterator[Row], Layout]] = []
     problems: list[UsageError] = []
@@ -54,7 +60,7 @@ def _sheets(workbook: Any, intake: Intake, id_column: str | None) -> list[tuple[
         if not sample:
             continue
         try:
-            layout = choose_layout(sample, id_column, intake)
+            layout = choose_layout(sample, id_column, intake, owner_column=owner_column)
         except UsageError as error:
             problems.append(error)
             continue

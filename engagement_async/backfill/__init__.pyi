@@ -15,6 +15,7 @@ from .job import OtherJobError as OtherJobError
 from .job import Outcomes as Outcomes
 from .job import Progress as Progress
 from .job import RunOutcome as RunOutcome
+from .owners import OwnerStatus as OwnerStatus
 from .totals import JobTotals as JobTotals
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "JobTotals",
     "OtherJobError",
     "Outcomes",
+    "OwnerStatus",
     "Progress",
     "Reject",
     "RunOutcome",

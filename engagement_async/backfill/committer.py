@@ -70,7 +70,7 @@ class Committer:
         self._thread: ThreadPoolExecutor
         self._work: Work
         self._run_name = ""
-        self._sample_ids: list[str] = []
+        self._sample_ids: list[OwnedTweet] = []
         self._uncommitted: list[Answer] = []
         self._open: dict[int, int] = {}  # batches that were handed out, and how many of their IDs are not committed
         self._is_ending = False
@@ -113,7 +113,7 @@ class Committer:
         spent, _ = self._quota.checkpoint()
         documents = {self._run_name: self._describe(None), "spent": spent}
 
-        def begin() -> list[str]:
+        def begin() -> list[OwnedTweet]:
             self._reserve.hold(max(_LEAST_RESERVED_BYTES, self._concurrency * _RESERVED_BYTES))
             self.journal.write([], documents)
             return self.journal.sample_ids()
@@ -124,7 +124,8 @@ class Committer:
 
     def batches(self) -> BatchesOfWork:
         """Return the batches of the work, each to be had as soon as there is room for one more."""
-        return BatchesOfWork(self._batches(), self._sample_ids)
+        outcomes = self.journal.totals.outcomes
+        return BatchesOfWork(self._batches(), self._sample_ids, were_answered=sum(outcomes) > outcomes.failed)
 
     async def _batches(self) -> AsyncIterator[SpanBatch]:
         while True:
@@ -241,9 +242,12 @@ class Committer:
 class BatchesOfWork:
     """An async iterator that knows some Tweets beside: those that were answered before, then others from far apart."""
 
-    def __init__(self, batches: AsyncIterator[SpanBatch], sample_ids: Iterable[str]) -> None:
+    def __init__(
+        self, batches: AsyncIterator[SpanBatch], sample_ids: Iterable[OwnedTweet], *, were_answered: bool
+    ) -> None:
         self._batches = batches
-        self._sample = [OwnedTweet(i) for i in sample_ids]
+        self.were_answered = were_answered
+        self._sample = list(sample_ids)
 
     def __aiter__(self) -> BatchesOfWork:
         return self

@@ -17,7 +17,7 @@ from engagement_async._core.query import LONGEST_SPAN, Query
 from engagement_async._core.unique_ids import UniqueIds
 from engagement_async._ids.reading import Reject
 from engagement_async.backfill.directory import JobDirectory
-from engagement_async.backfill.inputs import Fingerprint, IdSource, SourceRecord
+from engagement_async.backfill.inputs import Fingerprint, IdSource, OwnedChunk, OwnedIdSource, SourceRecord
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.journal_rows import query_document
 from engagement_async.backfill.storage_errors import disk_errors
@@ -120,12 +120,17 @@ class CreateJob:
         stamps = self._source.stamps()
         self._directory.discard_start()
         query = pinned(self._query, datetime.fromtimestamp(self._wall_clock(), UTC))
+        has_owners = self._source.owners is not None
+        if query.is_by_owner and not has_owners:
+            raise UsageError(
+                "a grouping has owners, and the IDs have none: name their column (owner_column, --owner-column)"
+            )
         try:
             with (
                 _Rejects(self._directory.rejects_path, self._on_reject, at=0) as rejects,
-                Journal.create(self._directory.starting_path, query) as journal,
+                Journal.create(self._directory.starting_path, query, has_owners=has_owners) as journal,
             ):
-                record = self._add(journal, UniqueIds(), stamps, rejects)
+                record = self._add(journal, stamps, rejects)
                 if not record.new_ids:
                     raise UsageError("there is no Tweet ID in the input")
                 is_pinned = query != self._query
@@ -145,6 +150,7 @@ class CreateJob:
                     raise UsageError("which Tweets is the job to be extended by? Give their IDs")
                 self._remember_options(journal)
                 return self._unchanged(journal)
+            self._check_owners(journal)
             records = journal.sources()
             stamps = self._source.stamps()
             if stamps and any(stamps == record.files for record in records):
@@ -154,7 +160,7 @@ class CreateJob:
                 return self._compare(journal, records)
             at = (journal.document("rejects") or {}).get("bytes", 0)
             with _Rejects(self._directory.rejects_path, self._on_reject, at=at) as rejects, journal.transaction():
-                record = self._add(journal, journal.known_ids(), stamps, rejects, records)
+                record = self._add(journal, stamps, rejects, records)
             runs = len(journal.documents("run "))
             return StartResult(False, record.new_ids, record.ids_read, record.rejected, journal.totals, runs)
 
@@ -173,21 +179,39 @@ class CreateJob:
                 "folder, or leave the query out to go on with the job's own"
             )
 
+    def _check_owners(self, journal: Journal) -> None:
+        """Raise `OtherJobError` if the job has owners and the IDs have none, or the other way round."""
+        assert self._source is not None  # noqa: S101 - the caller saw to it
+        if journal.has_owners == (self._source.owners is not None):
+            return
+        text = (
+            "the Tweets of this job have owners: name their column (owner_column, --owner-column)"
+            if journal.has_owners
+            else "the Tweets of this job have no owners: leave their column out, or name another folder"
+        )
+        raise OtherJobError(f"{self._directory.path}: {text}")
+
     def _add(
         self,
         journal: Journal,
-        known: UniqueIds[int],
         stamps: list[dict[str, Any]],
         rejects: _Rejects,
         records: Sequence[SourceRecord] = (),
     ) -> SourceRecord:
         assert self._source is not None  # noqa: S101 - the callers saw to it
-        fingerprint, ids_read, new_ids = journal.add_ids(self._read(rejects), known)
+        owners = self._source.owners
+        if owners is not None:
+            claims = journal.claims(first_owner=owners.first_owner)
+            fingerprint, ids_read, new_ids = journal.add_owned_ids(self._read_owned(owners, rejects), claims)
+        else:
+            known: UniqueIds[int] = journal.known_ids()
+            fingerprint, ids_read, new_ids = journal.add_ids(self._read(rejects), known)
         record = SourceRecord(fingerprint, ids_read, new_ids, rejects.count, stamps)
         if any(fingerprint == known_record.fingerprint for known_record in records):
             record = SourceRecord(fingerprint, ids_read, 0, 0, stamps)  # its rejects were counted before
             rejects.forget()
-        journal.add_source(record, {**(journal.document("options") or {}), **self._options})
+        of_owners = {} if owners is None else {"owner_column": "owner"}  # whoever runs it knows that there are such
+        journal.add_source(record, {**of_owners, **(journal.document("options") or {}), **self._options})
         journal.put_document("rejects", {"bytes": rejects.finish()})
         return record
 
@@ -202,12 +226,26 @@ class CreateJob:
             if self._on_read is not None:
                 self._on_read(ids_read)
 
+    def _read_owned(self, source: OwnedIdSource, on_reject: Callable[[Reject], object]) -> Iterator[OwnedChunk]:
+        """Yield the IDs of the source with their owners, and tell how many were read."""
+        ids_read = 0
+        for owners, ids in source.owned_chunks(on_reject):
+            ids_read += len(ids)
+            yield owners, ids
+            if self._on_read is not None:
+                self._on_read(ids_read)
+
     def _compare(self, journal: Journal, records: Sequence[SourceRecord]) -> StartResult:
         """Read the input to see whether it is one of those that the job holds."""
         assert self._source is not None  # noqa: S101
         fingerprint = Fingerprint()
-        for chunk in self._read(lambda _: None):
-            fingerprint.update(chunk)
+        if self._source.owners is not None:
+            for owners, ids in self._read_owned(self._source.owners, lambda _: None):
+                fingerprint.update(ids)
+                fingerprint.update_owners(owners)
+        else:
+            for chunk in self._read(lambda _: None):
+                fingerprint.update(chunk)
         digest = fingerprint.hexdigest()
         if all(digest != known.fingerprint for known in records):
             raise OtherJobError(

@@ -14,6 +14,7 @@ from typing import Any
 from engagement_async._core.query import Query
 from engagement_async._export.files import sync
 from engagement_async.backfill.journal import Journal
+from engagement_async.backfill.owners import OwnerStatus, worst_first
 from engagement_async.backfill.storage_errors import disk_errors
 from engagement_async.backfill.totals import JobTotals
 from engagement_async.errors import JobLockedError, OtherJobError, UsageError
@@ -68,6 +69,8 @@ class JobStatus:
     now: Mapping[str, Any] = field(default_factory=dict)
     """Of a run at work, as of its last sign of life: `requests_last_minute`, `contract_per_minute`, `eta_s`,
     `waiting_s`, `waiting_for`. Empty when none is."""
+    owners: Mapping[str, OwnerStatus] = field(default_factory=dict)
+    """Where the Tweets have owners, what became of those of each: the worst first."""
 
     @property
     def is_complete(self) -> bool:
@@ -281,7 +284,8 @@ def _status_of(journal: Journal, *, is_running: bool) -> JobStatus:
     )
     # Between the lock and its first commit, a run has nothing to say of itself yet.
     is_at_work = is_running and runs and runs[-1].outcome is None
-    return JobStatus(journal.query, journal.totals, is_running, runs, documents[-1]["now"] if is_at_work else {})
+    now = documents[-1]["now"] if is_at_work else {}
+    return JobStatus(journal.query, journal.totals, is_running, runs, now, worst_first(journal.owners()))
 
 
 def _flock(descriptor: int, kind: int, *, must_work: bool) -> bool:

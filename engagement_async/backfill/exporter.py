@@ -7,7 +7,7 @@ that is wanted: the same job gives the same bytes, however often it was killed (
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +19,8 @@ import orjson
 from engagement_async._core.answer import Answer
 from engagement_async._core.groupings import Grouping
 from engagement_async._core.merging import Merger, merge_into
+from engagement_async._core.query import OWNER
+from engagement_async._core.spelling import did_you_mean
 from engagement_async._core.tables import TableShape
 from engagement_async._export.files import check_outputs
 from engagement_async._export.formats import Add, GroupingTable, Table, TextTable, text_tables
@@ -75,6 +77,7 @@ class Exporter:
     name makes a file of each grouping; DuckDB, Excel and JSON hold all of them. `outcomes` is a second file with every ID
     that is not plainly answered, its state and why. `partial` exports a job that is not complete. `wide` tables have a
     column for each metric, `observed_at` adds when each value was received, `excel` writes CSV whose IDs Excel keeps.
+    `only_owners` exports the Tweets of these owners alone.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Exporter:
         outcomes: str | Path | None = None,
         partial: bool = False,
         part_ids: int = PART_IDS,
+        only_owners: Sequence[str] = (),
         wide: bool = False,
         observed_at: bool = False,
         excel: bool = False,
@@ -95,13 +99,17 @@ class Exporter:
         directory.must_exist()
         with directory.open_journal(read_only=True) as journal:
             query = journal.query
+            self._has_owners = journal.has_owners
+            self._only = frozenset(only_owners)
+            if self._only:
+                _check_owners(self._only, journal)
             inputs = [stamp["name"] for record in journal.sources() for stamp in record.files]
         shape = TableShape(query.engagement_types if wide else (), has_observed_at=observed_at)
         self._layout = TableLayout(str(output), format, query.groupings, shape=shape, excel=excel)
         self._types = query.engagement_types
         self._directory = directory
         self._outcomes_path = "" if outcomes is None else str(outcomes)
-        self._outcome_columns = outcome_columns(has_observed_at=observed_at)
+        self._outcome_columns = outcome_columns(has_observed_at=observed_at, has_owner=self._has_owners)
         self._partial = partial
         self._part_ids = part_ids
         self._on_file = on_file
@@ -138,10 +146,7 @@ class Exporter:
             snapshot = journal.snapshot()
             totals = snapshot.totals
             if totals.pending and not self._partial:
-                raise JobIncompleteError(
-                    f"{self._directory.path}: {totals.pending:,} of {totals.ids:,} IDs are still to be asked: run it "
-                    "again, or export what is there with --partial"
-                )
+                self._check_complete(journal, totals)
             self._write_outcomes(journal, snapshot)
             if self._layout.is_folder:
                 self._write_parts(journal, snapshot)
@@ -151,6 +156,17 @@ class Exporter:
                 self._write_tables(journal, snapshot)
             self._report()
             return self._exported(totals)
+
+    def _check_complete(self, journal: Journal, totals: JobTotals) -> None:
+        pending, ids = totals.pending, totals.ids
+        if self._only:
+            chosen = [its for owner, its in journal.owners().items() if owner in self._only]
+            pending, ids = sum(its.pending for its in chosen), sum(its.ids for its in chosen)
+        if pending:
+            raise JobIncompleteError(
+                f"{self._directory.path}: {pending:,} of {ids:,} IDs are still to be asked: run it again, or export what "
+                "is there with --partial"
+            )
 
     def follow(self) -> Exported:
         """Write parts as they become complete, while another process runs the job, and the rest at its end.
@@ -189,7 +205,7 @@ class Exporter:
         """One file, or one for each grouping."""
         orders = _orders(journal)
         audit = Audit(snapshot)
-        empty = {name: self._empty(order) for name, order in orders.items()}
+        empty = {name: self._empty_of(journal, name, order) for name, order in orders.items()}
         if self._layout.has_all_in_one:
             empty[OUTCOMES] = lambda: TextTable(self._outcome_columns)
         self._files += [path for path in self._layout.files() if path != "-"]
@@ -198,13 +214,20 @@ class Exporter:
                 rows = self._outcome_rows(journal, snapshot, Audit(snapshot))
                 for table in text_tables(rows, self._outcome_columns):
                     sinks[OUTCOMES](table)
-            feed = _Feed(orders, sinks, self._layout.shape)
+            feed = self._feed(journal, orders, sinks)
             feed.add(self._chunks(journal, snapshot, audit))
             feed.add_sums(sinks)
             self._check(journal, audit)
 
-    def _empty(self, order: TableOrder) -> Callable[[], Table]:
-        return lambda: GroupingTable({}, order.levels, self._layout.shape)
+    def _feed(self, journal: Journal, orders: Mapping[str, TableOrder], sinks: Mapping[str, Add]) -> _Feed:
+        by_owner = frozenset(name for name, group_by in journal.query.groupings.items() if group_by[0] == OWNER)
+        return _Feed(orders, sinks, self._layout.shape, by_owner=by_owner, has_owners=self._has_owners)
+
+    def _empty_of(self, journal: Journal, name: str, order: TableOrder) -> Callable[[], Table]:
+        """Return a function that makes a table without rows."""
+        has_owner = journal.query.groupings[name][0] == OWNER or (self._has_owners and order.is_by_tweet)
+        prefix = (OWNER,) if has_owner else ()
+        return lambda: GroupingTable({}, (*prefix, *order.levels), self._layout.shape)
 
     def _write_parts(
         self, journal: Journal, snapshot: Snapshot, wait: Callable[[Journal, int, int], Snapshot] | None = None
@@ -220,30 +243,31 @@ class Exporter:
         parts = [self._layout.part_of(name, part) for name in orders for part in range(len(starts) or 1)]
         check_outputs(parts, self._inputs)
         audit = Audit(snapshot)
-        feed = _Feed(orders, {}, self._layout.shape)
+        feed = self._feed(journal, orders, {})
         for part, first in enumerate(starts):
             end = min(first + step, batches)
             if wait is not None:
                 snapshot = wait(journal, first, end)
             with ExitStack() as stack:
                 feed.sinks = {
-                    name: self._part(stack, name, part, order) for name, order in orders.items() if order.is_by_tweet
+                    name: self._part(stack, name, part, self._empty_of(journal, name, order))
+                    for name, order in orders.items()
+                    if order.is_by_tweet
                 }
                 feed.add(self._chunks(journal, snapshot, audit, first, end))
             self._report()
         audit.against(snapshot)
         with ExitStack() as stack:
-            feed.add_sums({name: self._part(stack, name, 0, orders[name]) for name in feed.sums})
+            empty = {name: self._empty_of(journal, name, orders[name]) for name in feed.sums}
+            feed.add_sums({name: self._part(stack, name, 0, make) for name, make in empty.items()})
             self._check(journal, audit)
         self._report()
 
-    def _part(self, stack: ExitStack, name: str, part: int, order: TableOrder) -> Add:
+    def _part(self, stack: ExitStack, name: str, part: int, empty: Callable[[], Table]) -> Add:
         layout = self._layout
         path = layout.part_of(name, part)
         self._files.append(path)
-        return stack.enter_context(
-            open_table(path, layout.format, self._empty(order), types=self._types, excel=layout.excel)
-        )
+        return stack.enter_context(open_table(path, layout.format, empty, types=self._types, excel=layout.excel))
 
     def _write_json(self, journal: Journal, snapshot: Snapshot) -> None:
         if snapshot.totals.size > _JSON_BYTES:
@@ -260,8 +284,13 @@ class Exporter:
                 merger.add(answer)
         result = merger.result()
         for name, order in orders.items():
-            if not order.is_by_tweet:
-                result.groupings[name] = order.order(result.groupings[name])
+            if order.is_by_tweet:
+                continue
+            grouping = result.groupings[name]
+            if journal.query.groupings[name][0] == OWNER:
+                result.groupings[name] = {owner: order.order(inner) for owner, inner in grouping.items()}
+            else:
+                result.groupings[name] = order.order(grouping)
         self._files += [path for path in self._layout.files() if path != "-"]
         with open_output(self._layout.output, self._layout.format.compression) as file:
             file.write(orjson.dumps(result.to_response(), option=orjson.OPT_APPEND_NEWLINE))
@@ -275,7 +304,7 @@ class Exporter:
         size = 0
         for batch, encoded in journal.answers(snapshot, first, end):
             audit.add(batch, encoded)
-            if encoded is None:
+            if encoded is None or (self._only and batch.owner not in self._only):
                 continue  # pending: the caller knows that there are such
             chunk.append(journal.decode(encoded, batch))
             size += encoded.size
@@ -303,8 +332,10 @@ class Exporter:
         """Yield every ID without all its values, in input order: its state, and why."""
         for batch, encoded in journal.answers(snapshot):
             audit.add(batch, encoded)
+            if self._only and batch.owner not in self._only:
+                continue
             if encoded is None:
-                yield from (outcome_row(tweet_id, "pending") for tweet_id in batch.tweet_ids)
+                yield from (outcome_row(tweet_id, "pending", owner=batch.owner) for tweet_id in batch.tweet_ids)
             else:
                 yield from outcome_rows(journal.decode(encoded, batch), self._types, outage_is="pending")
 
@@ -325,14 +356,34 @@ class Exporter:
 
 
 def _orders(journal: Journal) -> dict[str, TableOrder]:
-    return {name: TableOrder(journal.query, name) for name in journal.query.groupings}
+    query = journal.query.without_owners()
+    return {name: TableOrder(query, name) for name in query.groupings}
+
+
+def _check_owners(only: Iterable[str], journal: Journal) -> None:
+    if not journal.has_owners:
+        raise UsageError("the Tweets of this job have no owners: leave out --only-owner")
+    known = journal.owners()
+    for owner in only:
+        if owner not in known:
+            raise UsageError(f"the job has no Tweets of owner {owner!r}{did_you_mean(owner, list(known))}")
 
 
 class _Feed:
     """Takes answers to the sinks of their tables; sums over Tweets wait for the last answer."""
 
-    def __init__(self, orders: Mapping[str, TableOrder], sinks: Mapping[str, Add], shape: TableShape) -> None:
+    def __init__(
+        self,
+        orders: Mapping[str, TableOrder],
+        sinks: Mapping[str, Add],
+        shape: TableShape,
+        *,
+        by_owner: Set[str],
+        has_owners: bool,
+    ) -> None:
         self.sinks = sinks
+        self._by_owner = by_owner
+        self._has_owners = has_owners
         self.sums: dict[str, Grouping] = {name: {} for name, order in orders.items() if not order.is_by_tweet}
         self._orders = orders
         self._shape = shape
@@ -345,22 +396,35 @@ class _Feed:
             for name, order in self._orders.items():
                 if name in self.sums:
                     for answer in answers:
-                        merge_into(self.sums[name], answer.groupings.get(name, {}))
+                        self._add_sum(name, answer)
                     continue
                 chunk: Grouping = {}
                 for answer in answers:
                     chunk.update(order.by_tweet(answer))
                 if chunk:
                     levels = order.levels_by_tweet
-                    self.sinks[name](GroupingTable(chunk, levels, self._shape, observed, named=order.levels))
+                    owners = _owners_of(answers) if self._has_owners else None
+                    table = GroupingTable(chunk, levels, self._shape, observed, named=order.levels, owners=owners)
+                    self.sinks[name](table)
+
+    def _add_sum(self, name: str, answer: Answer) -> None:
+        sums, part = self.sums[name], answer.groupings.get(name, {})
+        if name not in self._by_owner:
+            merge_into(sums, part)
+        elif part:
+            merge_into(sums.setdefault(answer.owner or "", {}), part)
 
     def add_sums(self, sinks: Mapping[str, Add]) -> None:
         """Write the sums over all answers."""
         for name, grouping in self.sums.items():
             if grouping:
                 order = self._orders[name]
-                ordered = order.order(grouping)
-                sinks[name](GroupingTable(ordered, order.levels, self._shape, self._last_observed_at))
+                if name in self._by_owner:
+                    ordered = {owner: order.order(inner) for owner, inner in grouping.items()}
+                    levels = (OWNER, *order.levels)
+                else:
+                    ordered, levels = order.order(grouping), order.levels
+                sinks[name](GroupingTable(ordered, levels, self._shape, self._last_observed_at))
 
     def _observed(self, answers: Iterable[Answer]) -> dict[str, datetime]:
         observed: dict[str, datetime] = {}
@@ -371,3 +435,7 @@ class _Feed:
                 observed.update(observation.later)
                 self._last_observed_at = max(self._last_observed_at or observation.last_at, observation.last_at)
         return observed
+
+
+def _owners_of(answers: Iterable[Answer]) -> dict[str, str]:
+    return {tweet_id: answer.owner or "" for answer in answers for tweet_id in answer.tweet_ids}

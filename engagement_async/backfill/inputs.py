@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import islice
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from engagement_async._core.batches import check_container, check_tweet_ids
-from engagement_async._ids.reading import InputReport, Reject, read_id_chunks, read_ids
+from engagement_async._core.owned_batches import TweetsByOwner, check_pair, pairs_of
+from engagement_async._ids.reading import InputReport, Reject, read_id_chunks, read_ids, read_owned_chunks
 from engagement_async._ids.sources import files_of
 from engagement_async.backfill.codec import pack_ids
 from engagement_async.errors import UsageError
@@ -24,6 +25,9 @@ __all__ = [
     "GivenSource",
     "IdSource",
     "InputReport",
+    "OwnedChunk",
+    "OwnedGivenSource",
+    "OwnedIdSource",
     "Reject",
     "SourceRecord",
     "file_stamp",
@@ -46,8 +50,16 @@ class SourceRecord:
     """See `IdSource.stamps`."""
 
 
+OwnedChunk = tuple[Sequence[str], Sequence[int]]
+"""Owners, and at the same places their IDs."""
+
+
 class IdSource(Protocol):
     """Where the IDs come from when a job is created or extended."""
+
+    @property
+    def owners(self) -> OwnedIdSource | None:
+        """The same with the IDs' owners, where they have such."""
 
     def chunks(self, on_reject: Callable[[Reject], object]) -> Iterator[Iterable[int]]:
         """Yield the IDs in their order."""
@@ -56,8 +68,19 @@ class IdSource(Protocol):
         """Return what proves the source unchanged without reading it; nothing when that cannot be known."""
 
 
+class OwnedIdSource(Protocol):
+    """IDs with their owners. `first_owner` says whether an ID with two of them is no error."""
+
+    first_owner: bool
+
+    def owned_chunks(self, on_reject: Callable[[Reject], object]) -> Iterator[OwnedChunk]:
+        """Yield the IDs in their order, with their owners."""
+
+
 class GivenSource:
     """IDs that a caller holds."""
+
+    owners = None
 
     def __init__(self, tweet_ids: Iterable[str | int]) -> None:
         check_container(tweet_ids)
@@ -74,8 +97,39 @@ class GivenSource:
         return []
 
 
+class OwnedGivenSource:
+    """IDs with owners that a caller holds: a mapping, or pairs."""
+
+    def __init__(self, tweets: TweetsByOwner) -> None:
+        if isinstance(tweets.source, AsyncIterable):
+            raise UsageError("a job takes a mapping of owners to IDs, or an iterable of pairs: no async one")
+        self._source = tweets.source
+        self.first_owner = tweets.first_owner
+        self.owners = self
+
+    def chunks(self, on_reject: Callable[[Reject], object]) -> Iterator[Iterable[int]]:
+        for _, ids in self.owned_chunks(on_reject):
+            yield ids
+
+    def owned_chunks(self, on_reject: Callable[[Reject], object]) -> Iterator[OwnedChunk]:
+        rest = iter(pairs_of(self._source))
+        position = 0
+        while given := list(islice(rest, _CHUNK)):
+            for offset, pair in enumerate(given):
+                check_pair(pair, position + offset)
+            ids = check_tweet_ids([tweet_id for _, tweet_id in given], position=position)
+            yield [owner for owner, _ in given], list(map(int, ids))
+            position += len(given)
+
+    def stamps(self) -> list[dict[str, Any]]:
+        return []
+
+
 class FileSource:
-    """IDs out of files: see `read_id_chunks`. With `strict` a line that is no ID is a `UsageError`."""
+    """IDs out of files: see `read_id_chunks`. With `strict` a line that is no ID is a `UsageError`.
+
+    With an `owner_column` they have owners: see `read_owned_chunks`.
+    """
 
     def __init__(
         self,
@@ -84,10 +138,14 @@ class FileSource:
         id_column: str | None = None,
         format: str | None = None,  # noqa: A002 - as `read_ids` calls it
         strict: bool = False,
+        owner_column: str | None = None,
+        first_owner: bool = False,
         on_warning: Callable[[str], object] | None = None,
         on_input: Callable[[InputReport], object] | None = None,
     ) -> None:
         self._files = files
+        self._owner_column = owner_column
+        self.first_owner = first_owner
         self._id_column = id_column
         self._format = format
         self._strict = strict
@@ -105,6 +163,23 @@ class FileSource:
         ):
             yield map(int, chunk)
 
+    @property
+    def owners(self) -> FileSource | None:
+        return None if self._owner_column is None else self
+
+    def owned_chunks(self, on_reject: Callable[[Reject], object]) -> Iterator[OwnedChunk]:
+        assert self._owner_column is not None  # noqa: S101 - else `owners` is None
+        for owners, ids in read_owned_chunks(
+            self._files,
+            owner_column=self._owner_column,
+            id_column=self._id_column,
+            format=self._format,
+            on_reject=None if self._strict else on_reject,
+            on_warning=self._on_warning,
+            on_input=self._on_input,
+        ):
+            yield owners, list(map(int, ids))
+
     def stamps(self) -> list[dict[str, Any]]:
         if any(str(file) == "-" for file in self._files):
             return []
@@ -115,14 +190,19 @@ class FileSource:
         if not all("size" in stamp for stamp in stamps):
             return []
         # The same file by another column or format is another input.
-        return [{**stamp, "id_column": self._id_column, "format": self._format} for stamp in stamps]
+        options = {"id_column": self._id_column, "format": self._format}
+        if self._owner_column is not None:
+            options["owner_column"] = self._owner_column
+        return [{**stamp, **options} for stamp in stamps]
 
 
 class Fingerprint:
-    """SHA-256 over IDs as they come."""
+    """SHA-256 over IDs as they come, and over their owners where they have such."""
 
     def __init__(self) -> None:
         self._sha256 = sha256()
+        self._owners = sha256()
+        self._has_owners = False
         self.ids = 0
 
     def update(self, chunk: Iterable[int]) -> array[int]:
@@ -132,8 +212,15 @@ class Fingerprint:
         self.ids += len(ids)
         return ids
 
+    def update_owners(self, owners: Iterable[str]) -> None:
+        """Take in the owners of the IDs."""
+        self._has_owners = True
+        self._owners.update("".join(f"{len(owner)} {owner}" for owner in owners).encode("utf-8", "surrogateescape"))
+
     def hexdigest(self) -> str:
         """Return the fingerprint of all IDs so far."""
+        if self._has_owners:
+            return sha256(self._sha256.digest() + self._owners.digest()).hexdigest()
         return self._sha256.hexdigest()
 
 

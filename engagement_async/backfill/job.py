@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from engagement_async._core.outcomes import Outcomes
+from engagement_async._core.owned_batches import TweetsByOwner, have_owners
 from engagement_async._core.query import Query
 from engagement_async._core.rate_limit import RateLimit
+from engagement_async._engine.contracts import application_of
 from engagement_async._engine.scheduler import Scheduler
 from engagement_async._ids.reading import Reject
 from engagement_async._progress import Progress, RunOutcome
 from engagement_async.backfill.create import CreateJob, StartResult
 from engagement_async.backfill.directory import JobDirectory, JobStatus
 from engagement_async.backfill.exporter import PART_IDS, Exported, Exporter
-from engagement_async.backfill.inputs import FileSource, GivenSource, IdSource
+from engagement_async.backfill.inputs import FileSource, GivenSource, IdSource, OwnedGivenSource
 from engagement_async.backfill.runner import JobRunner, RunLimits
 from engagement_async.backfill.totals import JobTotals
 from engagement_async.config import DEFAULT_BASE_URL, ConnectionOptions, check_seconds
+from engagement_async.credential_store import CredentialStore, Lookup, as_store
 from engagement_async.credentials import Credentials
 from engagement_async.errors import (
     JobCorruptError,
@@ -74,10 +77,12 @@ class BackfillJob:
     async def start(
         self,
         query: Query | None = None,
-        tweet_ids: Iterable[str | int] | None = None,
+        tweet_ids: Iterable[str | int] | Mapping[str, Iterable[str | int]] | TweetsByOwner | None = None,
         *,
         files: Sequence[str | Path] = (),
         id_column: str | None = None,
+        owner_column: str | None = None,
+        first_owner: bool = False,
         format: str | None = None,  # noqa: A002 - as `read_ids` calls it
         extend: bool = False,
         strict: bool = False,
@@ -91,9 +96,12 @@ class BackfillJob:
 
         Args:
             query: What to request of each Tweet. Required once.
-            tweet_ids: Any iterable of `str` or integers; or give `files`. Required once.
+            tweet_ids: Any iterable of `str` or integers; or give `files`. Required once. Of many owners: a mapping of owners
+                to IDs, or `TweetsByOwner`, whose weights count for nothing here.
             files: Files with IDs, as `read_ids` takes them.
             id_column: Name of their column, or its number from 1.
+            owner_column: Name or number of the column of the Tweets' owners, where there are many.
+            first_owner: Whether a Tweet that is listed for two owners belongs to the first one, instead of being an error.
             format: Their format.
             extend: Whether to add IDs that the job does not have yet.
             strict: Whether a line that is not an ID is an error. Otherwise it goes to the job's `rejects.jsonl`.
@@ -111,10 +119,22 @@ class BackfillJob:
         if isinstance(tweet_ids, (str, bytes)):
             raise UsageError("tweet_ids is one string: give a list of IDs, as [tweet_id]")
         source: IdSource | None = None
-        if tweet_ids is not None:
+        if isinstance(tweet_ids, TweetsByOwner):
+            source = OwnedGivenSource(tweet_ids)
+        elif isinstance(tweet_ids, Mapping) and have_owners(tweet_ids):
+            source = OwnedGivenSource(TweetsByOwner(tweet_ids, first_owner=first_owner))
+        elif tweet_ids is not None:
             source = GivenSource(tweet_ids)
         elif files:
-            source = FileSource(files, id_column=id_column, format=format, strict=strict, on_warning=on_warning)
+            source = FileSource(
+                files,
+                id_column=id_column,
+                format=format,
+                strict=strict,
+                owner_column=owner_column,
+                first_owner=first_owner,
+                on_warning=on_warning,
+            )
         create = CreateJob(self.directory, query, source, extend=extend, options=options, on_reject=on_reject)
         return await asyncio.to_thread(create)
 
@@ -122,7 +142,7 @@ class BackfillJob:
 
     async def run(
         self,
-        credentials: Credentials,
+        credentials: Credentials | CredentialStore | Mapping[str, Credentials] | Lookup,
         *,
         rate_limit: RateLimit | Sequence[RateLimit] | None = None,
         scheduler: Scheduler | None = None,
@@ -159,9 +179,11 @@ class BackfillJob:
             AuthError: The credentials were refused; as the other errors of `EngagementClient.totals`.
         """
         check_seconds("progress_interval_s", progress_interval_s)
+        of_owners: Credentials | CredentialStore = as_store(credentials) or cast("Credentials", credentials)
         runner = JobRunner(
             self.directory,
-            credentials,
+            of_owners,
+            application=await asyncio.to_thread(application_of, of_owners),  # a store may read a file
             limits=RunLimits(max_requests, max_duration_s),
             rate_limit=rate_limit,
             scheduler=scheduler,
@@ -197,6 +219,7 @@ class BackfillJob:
         wide: bool = False,
         observed_at: bool = False,
         excel: bool = False,
+        only_owners: Sequence[str] = (),
         part_ids: int = PART_IDS,
         follow: bool = False,
         on_file: Callable[[str], object] | None = None,
@@ -213,6 +236,7 @@ class BackfillJob:
             wide: Whether tables have one row for all metrics of a Tweet (of a day, an hour), and a column for each.
             observed_at: Whether tables have a column that says when the response with the value was received.
             excel: Whether CSV is written so that Excel keeps Tweet IDs.
+            only_owners: The owners whose Tweets are exported; all of them by default.
             part_ids: IDs per part.
             follow: Whether to write parts as they become complete, while another process runs the job, until it is done.
             on_file: Called with the path of each file once it is complete.
@@ -234,6 +258,7 @@ class BackfillJob:
                 observed_at=observed_at,
                 excel=excel,
                 part_ids=part_ids,
+                only_owners=only_owners,
                 on_file=on_file,
             )
             return exporter.follow() if follow else exporter.export()

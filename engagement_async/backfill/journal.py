@@ -17,15 +17,17 @@ from pathlib import Path
 from typing import Any, Self
 
 from engagement_async._core.answer import Answer
-from engagement_async._core.batches import Batch
-from engagement_async._core.outcomes import BatchOutcomes
+from engagement_async._core.batches import Batch, OwnedTweet
+from engagement_async._core.outcomes import BatchOutcomes, Outcomes, is_about_credentials
+from engagement_async._core.owned_batches import Claims
 from engagement_async._core.query import Query
 from engagement_async._core.unique_ids import UniqueIds
 from engagement_async.backfill.batch_states import BatchStates
 from engagement_async.backfill.codec import EncodedAnswer, decode_answer
-from engagement_async.backfill.inputs import Fingerprint, SourceRecord
+from engagement_async.backfill.inputs import Fingerprint, OwnedChunk, SourceRecord
 from engagement_async.backfill.journal_file import JournalFile
-from engagement_async.backfill.journal_rows import SCHEMA, DamagedRowError, query_document, read_query
+from engagement_async.backfill.journal_rows import DamagedRowError, query_document, read_query
+from engagement_async.backfill.owners import BatchOwners, OwnerStatus, in_turns, smallest_first
 from engagement_async.backfill.totals import Audit, JobTotals, Snapshot, parts_of, state_of, states_of
 from engagement_async.errors import JobCorruptError, JobLockedError
 
@@ -43,6 +45,7 @@ class Journal:
         self._file = file
         self._documents: dict[str, Any] = {}
         self._states = BatchStates()
+        self._owners: BatchOwners | None = None
         self.query: Query
         self.spans = 1
         """Spans of at most four weeks that the query is asked in."""
@@ -54,13 +57,13 @@ class Journal:
     # --- opening and closing ---
 
     @classmethod
-    def create(cls, path: Path, query: Query) -> Self:
+    def create(cls, path: Path, query: Query, *, has_owners: bool = False) -> Self:
         """Make a new journal that is not a job yet: `publish` makes it one."""
-        journal = cls(JournalFile.create(path))
+        journal = cls(JournalFile.create(path, has_owners=has_owners))
         journal.query, journal.spans = query, len(query.spans())
         document = query_document(query)
         journal.put_document("query", document)
-        journal.put_document("format", {"schema": SCHEMA})
+        journal.put_document("format", {"schema": journal._file.schema})
         journal._file.put_document("query", document, "document_copy")  # without it nothing could be repaired
         return journal
 
@@ -92,10 +95,10 @@ class Journal:
 
     # --- a journal made of another one's rows ---
 
-    def restore_batches(self, batches: Iterable[Sequence[str]]) -> None:
+    def restore_batches(self, batches: Iterable[Batch]) -> None:
         """Write batches into a new journal, numbered anew."""
-        for number, tweet_ids in enumerate(batches):
-            self._add_batches(number, array("q", map(int, tweet_ids)), max(1, len(tweet_ids)))
+        for number, (_, tweet_ids, owner) in enumerate(batches):
+            self._add([(number, array("q", map(int, tweet_ids)), owner)])
             self.totals = replace(self.totals, batches=number + 1, ids=self.totals.ids + len(tweet_ids))
 
     def restore(self, table: str, answer: EncodedAnswer) -> None:
@@ -174,11 +177,49 @@ class Journal:
         )
         return fingerprint.hexdigest(), fingerprint.ids, new_ids
 
+    def add_owned_ids(self, chunks: Iterable[OwnedChunk], claims: Claims[int]) -> tuple[str, int, int]:
+        """Add the IDs that nobody has yet by `claims`, as batches of one owner each. In a transaction of the caller's.
+
+        An owner's IDs become a batch as soon as they fill it, and at the end. Return as `add_ids`.
+        """
+        size = self.query.endpoint.ids_per_request
+        fingerprint = Fingerprint()
+        waiting: list[array[int]] = []
+        number, new_ids = self.totals.batches, 0
+        for owners, ids in chunks:
+            fingerprint.update(ids)
+            fingerprint.update_owners(owners)
+            full: list[tuple[int, array[int], str | None]] = []
+            numbers = [claims.number_of(owner) for owner in owners]
+            waiting += (array("q") for _ in range(len(claims.names) - len(waiting)))
+            for tweet_id, owner in claims.new(ids, numbers):
+                gathered = waiting[owner]
+                gathered.append(tweet_id)
+                new_ids += 1
+                if len(gathered) == size:
+                    full.append((number, gathered, claims.names[owner]))
+                    waiting[owner] = array("q")
+                    number += 1
+            self._add(full)
+        rest = [(ids, name) for ids, name in zip(waiting, claims.names, strict=False) if ids]
+        self._add([(number + n, ids, name) for n, (ids, name) in enumerate(rest)])
+        self.totals = replace(
+            self.totals,
+            batches=number + len(rest),
+            ids=self.totals.ids + new_ids,
+            revision=self.totals.revision + 1,
+        )
+        self._owners = None
+        return fingerprint.hexdigest(), fingerprint.ids, new_ids
+
     def _add_batches(self, number: int, ids: array[int], size: int) -> int:
-        batches = [(number + n, ids[at : at + size]) for n, at in enumerate(range(0, len(ids), size))]
+        batches = [(number + n, ids[at : at + size], None) for n, at in enumerate(range(0, len(ids), size))]
+        self._add(batches)
+        return number + len(batches)
+
+    def _add(self, batches: Sequence[tuple[int, array[int], str | None]]) -> None:
         self._file.add_batches(batches)
         self._states.add(len(batches))
-        return number + len(batches)
 
     def add_source(self, record: SourceRecord, options: Mapping[str, Any]) -> None:
         """Remember what was read, and with which options. In a transaction of the caller's."""
@@ -197,6 +238,57 @@ class Journal:
         for batch in self.batches():
             known.add_new([int(i) for i in batch.tweet_ids])
         return known
+
+    def claims(self, *, first_owner: bool) -> Claims[int]:
+        """Return the owners of all IDs of the job, to add to them."""
+        claims: Claims[int] = Claims(first_owner=first_owner)
+        for batch in self.batches():
+            owner = claims.number_of(batch.owner or "")
+            claims.new(map(int, batch.tweet_ids), [owner] * len(batch.tweet_ids))
+        return claims
+
+    # --- owners ---
+
+    @property
+    def has_owners(self) -> bool:
+        """Whether the Tweets have owners, so that each batch is of one."""
+        return self._file.has_owners
+
+    def batches_in_turns(self) -> Iterator[int]:
+        """Return the batches in which IDs are still to be asked: one of each owner, then the next of each."""
+        return iter(in_turns(self.unsettled(-1, self.totals.batches), self._batch_owners))
+
+    def failed_by_owner(self) -> Iterator[int]:
+        """Return the batches in which IDs failed, owner by owner, those with few of them first."""
+        return iter(smallest_first(self.failed(-1, self.totals.batches), self._batch_owners))
+
+    @property
+    def _batch_owners(self) -> BatchOwners:
+        if self._owners is None or len(self._owners.numbers) != self.totals.batches:
+            self._owners = BatchOwners(self._file.owners())
+        return self._owners
+
+    def owners(self) -> dict[str, OwnerStatus]:
+        """Return what became of each owner, in the order of their first batches; nothing where there are none.
+
+        Raise `JobCorruptError` if they do not add up to the totals of the same moment.
+        """
+        if not self.has_owners:
+            return {}
+        with self._file.reading():
+            totals = JobTotals.from_document(self._file.document("totals"))
+            rows = self._file.counts_by_owner()
+            outcomes = [Outcomes(*row[3:8]) for row in rows]
+            if (sum(row[2] for row in rows), sum(outcomes, Outcomes())) != (totals.ids, totals.outcomes):
+                raise DamagedRowError("the owners of its rows do not add up to its totals")
+            return {
+                row[0]: OwnerStatus(row[2], its, None if row[8] is None else self._credentials_error(row[8]))
+                for row, its in zip(rows, outcomes, strict=True)
+            }
+
+    def _credentials_error(self, number: int) -> str | None:
+        failed = self.answer(number).failed_tweet_ids.values()
+        return next(filter(is_about_credentials, failed), None)
 
     # --- writing ---
 
@@ -317,11 +409,12 @@ class Journal:
         """Return the numbers of the next batches after that one in which IDs failed."""
         return self._states.failed(after, count)
 
-    def sample_ids(self) -> list[str]:
+    def sample_ids(self) -> list[OwnedTweet]:
         """Return some Tweets that were answered, then some from far apart that are still to be asked."""
         answered, unsettled = self._states.sample(_SAMPLED)
-        found = [i for number in answered for i in _answered_ids(self.answer(number), self.query)[:1]]
-        found += [self.batch(number).tweet_ids[-1] for number in unsettled]
+        answers = map(self.answer, answered)
+        found = [OwnedTweet(i, each.owner) for each in answers for i in _answered_ids(each, self.query)[:1]]
+        found += [OwnedTweet(batch.tweet_ids[-1], batch.owner) for batch in map(self.batch, unsettled)]
         return list(dict.fromkeys(found))
 
     def has_answer(self, number: int) -> bool:
@@ -367,9 +460,11 @@ class Journal:
     def decode(self, encoded: EncodedAnswer, batch: Batch) -> Answer:
         """Return the answer of its bytes."""
         try:
-            return decode_answer(encoded, batch.tweet_ids)
+            answer = decode_answer(encoded, batch.tweet_ids)
         except ValueError as error:
             raise self._file.corrupt(f"the answer to batch {batch.number} cannot be read: {error}") from None
+        answer.owner = batch.owner
+        return answer
 
     # --- looking it over ---
 

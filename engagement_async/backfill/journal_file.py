@@ -20,6 +20,7 @@ from engagement_async.backfill.journal_rows import (
     APPLICATION_ID,
     COUNT_COLUMNS,
     SCHEMA,
+    SCHEMA_OWNED,
     TABLES,
     DamagedRowError,
     answer_row,
@@ -42,23 +43,35 @@ _PLACES = ", ".join("?" * len(ANSWER_COLUMNS.split(",")))
 class JournalFile:
     """An open file, used by one thread at a time. Its errors are `JobError`s."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, *, has_owners: bool = False) -> None:
         self.path = path
         self.connection = connection
+        self.has_owners = has_owners
+        """Whether each batch has an owner."""
+
+    @property
+    def schema(self) -> int:
+        """The version of its tables."""
+        return SCHEMA_OWNED if self.has_owners else SCHEMA
+
+    @property
+    def _batch_columns(self) -> tuple[str, ...]:
+        columns = "batch.number", "batch.ids", "batch.sha256"
+        return (*columns, "batch.owner") if self.has_owners else columns
 
     # --- opening and closing ---
 
     @classmethod
-    def create(cls, path: Path) -> Self:
+    def create(cls, path: Path, *, has_owners: bool = False) -> Self:
         """Make a file with empty tables, in a transaction that `publish` commits."""
         with disk_errors(path):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        file = cls(path, _connect(path, "rw"))
+        file = cls(path, _connect(path, "rw"), has_owners=has_owners)
         with file.errors():
             # Nothing is lost when this ends early: the job was not started.
             file.connection.executescript("PRAGMA page_size=4096; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;")
-            header = f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={SCHEMA};"
-            file.connection.executescript(f"{header}{TABLES}")
+            header = f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={file.schema};"
+            file.connection.executescript(f"{header}{TABLES[file.schema]}")
             file.connection.execute("BEGIN")
         return file
 
@@ -101,17 +114,18 @@ class JournalFile:
             held = self.path.stat().st_size
             if not held or size != held:
                 raise DamagedRowError(f"it is cut: {held:,} bytes of {size:,} are there")
-            if (application, version) == (APPLICATION_ID, SCHEMA):
-                return
             schema = self._schema()
+            if application == APPLICATION_ID and version in TABLES and schema in (None, version):
+                self.has_owners = version == SCHEMA_OWNED
+                return
         # What the header says may be a flipped bit; what a checksum covers is not.
-        if schema == SCHEMA or (schema is None and application == APPLICATION_ID):
+        if schema in TABLES or (schema is None and application == APPLICATION_ID):
             raise self.corrupt("its header is not as it was written")
         if schema is None:
             raise OtherJobError(f"{self.path}: is a database of something else: name another folder")
-        if schema > SCHEMA:
+        if schema > SCHEMA_OWNED:
             raise OtherJobError(
-                f"{self.path}: was made by a newer version (schema {schema}, this one reads {SCHEMA}): upgrade"
+                f"{self.path}: was made by a newer version (schema {schema}, this one reads {SCHEMA_OWNED}): upgrade"
             )
         raise OtherJobError(
             f"{self.path}: was made by an older version (schema {schema}, this one reads {SCHEMA}): finish and "
@@ -214,17 +228,19 @@ class JournalFile:
             ).fetchone()
             return count, first, last
 
-    def add_batches(self, batches: Iterable[tuple[int, Any]]) -> None:
-        """Write batches: numbers, and IDs."""
+    def add_batches(self, batches: Iterable[tuple[int, Any, str | None]]) -> None:
+        """Write batches: numbers, IDs, and owners or None."""
         rows = list(map(batch_row, batches))
+        places = ", ".join("?" * len(self._batch_columns))
         with self.errors():
-            self.connection.executemany("INSERT INTO batch VALUES (?, ?, ?)", rows)
+            self.connection.executemany(f"INSERT INTO batch VALUES ({places})", rows)  # noqa: S608
 
     def batch(self, number: int) -> Batch:
         """Return one batch."""
         with self.errors():
             row = self.connection.execute(
-                "SELECT number, ids, sha256 FROM batch WHERE number = ?", (number,)
+                f"SELECT {', '.join(self._batch_columns)} FROM batch WHERE number = ?",  # noqa: S608
+                (number,),
             ).fetchone()
             if row is None:
                 raise DamagedRowError(f"batch {number} is missing")
@@ -234,29 +250,48 @@ class JournalFile:
         """Return all batches from `first` up to `end`."""
         with self.errors():
             rows = self.connection.execute(
-                "SELECT number, ids, sha256 FROM batch WHERE number >= ? AND number < ? ORDER BY number", (first, end)
+                f"SELECT {', '.join(self._batch_columns)} FROM batch WHERE number >= ? AND number < ? ORDER BY number",  # noqa: S608
+                (first, end),
             ).fetchall()
             return _whole(map(read_batch, rows), first, end)
 
     def batches_and_answers(self, first: int, end: int, is_wanted: bytes) -> list[tuple[Batch, EncodedAnswer | None]]:
         """Return the batches from `first` up to `end`, with the answers of those of which the byte is not 0."""
+        columns = self._batch_columns
+        width = len(columns)
         with self.errors():
             rows = self.connection.execute(
-                "SELECT batch.number, batch.ids, batch.sha256, answer.* FROM batch LEFT JOIN "
+                f"SELECT {', '.join(columns)}, answer.* FROM batch LEFT JOIN "  # noqa: S608
                 "answer ON answer.number = batch.number "
                 "WHERE batch.number >= ? AND batch.number < ? ORDER BY batch.number",
                 (first, end),
             ).fetchall()
-            batches = _whole((read_batch(row[:3]) for row in rows), first, end)
+            batches = _whole((read_batch(row[:width]) for row in rows), first, end)
             page: list[tuple[Batch, EncodedAnswer | None]] = []
             for batch, row in zip(batches, rows, strict=True):
                 if not is_wanted[batch.number]:
                     page.append((batch, None))
-                elif row[3] is None:
+                elif row[width] is None:
                     raise DamagedRowError(f"the answer to batch {batch.number} is missing")
                 else:
-                    page.append((batch, read_answer(row[3:])))
+                    page.append((batch, read_answer(row[width:])))
         return page
+
+    def owners(self) -> Iterator[str]:
+        """Yield the owners of all batches, in order."""
+        with self.errors():
+            for (owner,) in self.connection.execute("SELECT owner FROM batch ORDER BY number"):
+                yield owner
+
+    def counts_by_owner(self) -> list[tuple[Any, ...]]:
+        """Return of each owner: name, first batch, IDs, those by outcome, and the first batch with failed ones."""
+        with self.errors():
+            return self.connection.execute(
+                "SELECT owner, min(batch.number), sum(length(ids) / 8), ifnull(sum(answered), 0), "
+                "ifnull(sum(unavailable), 0), ifnull(sum(unsupported), 0), ifnull(sum(forbidden), 0), "
+                "ifnull(sum(failed), 0), min(CASE WHEN failed > 0 THEN batch.number END) "
+                "FROM batch LEFT JOIN answer ON answer.number = batch.number GROUP BY owner ORDER BY 2"
+            ).fetchall()
 
     # --- answers, and parts of answers ---
 

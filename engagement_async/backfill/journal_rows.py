@@ -17,6 +17,7 @@ __all__ = [
     "APPLICATION_ID",
     "COUNT_COLUMNS",
     "SCHEMA",
+    "SCHEMA_OWNED",
     "TABLES",
     "DamagedRowError",
     "answer_row",
@@ -31,6 +32,8 @@ __all__ = [
 
 SCHEMA: Final = 2
 """Raised by every change that an older or newer reader would misread."""
+SCHEMA_OWNED: Final = 3
+"""Of journals whose batches have owners; those without are still written as older readers know them."""
 APPLICATION_ID: Final = 0x454E4741
 """`ENGA`: what `file` shows of a SQLite database."""
 
@@ -41,15 +44,17 @@ CREATE TABLE {} (
     sha256 BLOB NOT NULL, body BLOB NOT NULL
 );
 """
-TABLES: Final = f"""
+_TABLES = """
 CREATE TABLE document (name TEXT PRIMARY KEY, value BLOB NOT NULL, sha256 BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE document_copy (name TEXT PRIMARY KEY, value BLOB NOT NULL, sha256 BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE batch (number INTEGER PRIMARY KEY, ids BLOB NOT NULL, sha256 BLOB NOT NULL);
-{_ANSWER_TABLE.format("answer")}
-{_ANSWER_TABLE.format("part")}
+CREATE TABLE batch (number INTEGER PRIMARY KEY, ids BLOB NOT NULL, sha256 BLOB NOT NULL{});
 """
-"""`part` holds the answers to single spans of time of batches that are not complete; `document_copy` what a journal cannot
-be repaired without."""
+TABLES: Final = {
+    schema: _TABLES.format(owner) + _ANSWER_TABLE.format("answer") + _ANSWER_TABLE.format("part")
+    for schema, owner in ((SCHEMA, ""), (SCHEMA_OWNED, ", owner TEXT NOT NULL"))
+}
+"""By schema. `part` holds the answers to single spans of time of batches that are not complete; `document_copy` what a
+journal cannot be repaired without."""
 ANSWER_COLUMNS: Final = "number, answered, unavailable, unsupported, forbidden, failed, pending, size, sha256, body"
 COUNT_COLUMNS: Final = "number, answered, unavailable, unsupported, forbidden, failed, pending, size"
 
@@ -72,19 +77,25 @@ def read_document(row: tuple[Any, ...]) -> tuple[str, Any]:
     return name, orjson.loads(raw)
 
 
-def batch_row(batch: Batch | tuple[int, Any]) -> tuple[int, bytes, bytes]:
-    """Return the row of a batch of IDs."""
-    number, tweet_ids = batch[:2]
+def batch_row(batch: Batch | tuple[int, Any, str | None]) -> tuple[int | bytes | str, ...]:
+    """Return the row of a batch of IDs, with its owner if it has one."""
+    number, tweet_ids, owner = batch
     packed = pack_ids(tweet_ids)
-    return number, packed, checksum(f"batch {number}".encode(), packed)
+    row = number, packed, checksum(_name_of(number, owner), packed)
+    return row if owner is None else (*row, owner)
 
 
 def read_batch(row: tuple[Any, ...]) -> Batch:
     """Return the batch of a row."""
-    number, packed, digest = row
-    if not isinstance(packed, bytes) or checksum(f"batch {number}".encode(), packed) != digest:
+    number, packed, digest, *owners = row
+    owner = owners[0] if owners else None
+    if not isinstance(packed, bytes) or checksum(_name_of(number, owner), packed) != digest:
         raise DamagedRowError(f"the checksum of batch {number} is wrong")
-    return Batch(number, unpack_ids(packed))
+    return Batch(number, unpack_ids(packed), owner)
+
+
+def _name_of(number: int, owner: str | None) -> bytes:
+    return f"batch {number}".encode() if owner is None else b"batch %d of %s" % (number, _bytes_of(str(owner)))
 
 
 def answer_row(answer: EncodedAnswer, table: str = "answer") -> tuple[Any, ...]:

@@ -58,7 +58,7 @@ class _Found:
         """Take a row in, if it is one of a journal and as it was written."""
         if rowid is None and len(values) == 3:
             self._take_document(values)
-        elif rowid is not None and len(values) == 3:
+        elif rowid is not None and len(values) in (3, 4):
             for number in _near(rowid):
                 try:
                     self.batches.setdefault(number, read_batch((number, *values[1:])))
@@ -120,7 +120,8 @@ def _rebuild(directory: JobDirectory, found: _Found) -> Repaired:
     before = JobTotals() if known is None else JobTotals.from_document(known)
     directory.discard_start()
     try:
-        with Journal.create(directory.starting_path, query) as journal:
+        has_owners = any(batch.owner is not None for batch in found.batches.values())
+        with Journal.create(directory.starting_path, query, has_owners=has_owners) as journal:
             _write(journal, found, query)
             kept_as = _free_name(directory.journal_path)
             with disk_errors(directory.journal_path):
@@ -145,7 +146,7 @@ def _write(journal: Journal, found: _Found, query: Query) -> None:
     numbers = sorted(found.batches)
     is_whole = numbers == list(range(len(numbers)))
     spans, types = len(query.spans()), query.engagement_types
-    journal.restore_batches(found.batches[number].tweet_ids for number in numbers)
+    journal.restore_batches(found.batches[number] for number in numbers)
     for new, old in enumerate(numbers):
         batch = found.batches[old]
         if old in found.answers and (answer := _readable(found.answers[old], batch)) is not None:

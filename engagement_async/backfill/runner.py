@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from engagement_async._core.rate_limit import RateLimit
-from engagement_async._engine.contracts import application_of, scheduler_for
+from engagement_async._engine.contracts import scheduler_for
 from engagement_async._engine.scheduler import LaneScheduler, Scheduler
 from engagement_async._engine.stream import AnswerStream
 from engagement_async._progress import Progress, ProgressMeter, RunOutcome, contract_per_minute
@@ -19,6 +19,7 @@ from engagement_async.backfill.clocks import instant_now
 from engagement_async.backfill.codec import pending_ids
 from engagement_async.backfill.committer import Committer
 from engagement_async.backfill.directory import JobDirectory
+from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.quota import DurableScheduler
 from engagement_async.backfill.work import FailedWork, PendingWork, Work
 from engagement_async.client import ClientStatus, EngagementClient, check_query
@@ -28,6 +29,7 @@ from engagement_async.config import (
     check_seconds,
     parsed_base_url,
 )
+from engagement_async.credential_store import CredentialStore, as_store
 from engagement_async.credentials import Credentials
 from engagement_async.errors import EngagementError, JobDiskError, UsageError
 
@@ -66,8 +68,9 @@ class JobRunner:
     def __init__(
         self,
         directory: JobDirectory,
-        credentials: Credentials,
+        credentials: Credentials | CredentialStore,
         *,
+        application: Hashable,
         limits: RunLimits,
         rate_limit: RateLimit | Sequence[RateLimit] | None,
         scheduler: Scheduler | None,
@@ -78,7 +81,7 @@ class JobRunner:
         self._limits = limits
         self._contract: LaneScheduler | None = None
         if scheduler is None:
-            self._contract = scheduler = _contract(rate_limit, credentials, base_url)
+            self._contract = scheduler = _contract(rate_limit, application, base_url)
         elif rate_limit is not None:
             raise UsageError("rate_limit is what your contract says; a scheduler is given instead of it, not with it")
         self._contract_per_minute = contract_per_minute(scheduler.limits)
@@ -120,7 +123,7 @@ class JobRunner:
             clock = asyncio.get_running_loop().time
             self._meter = ProgressMeter(totals.ids, self._contract_per_minute, clock, ids_to_ask=to_ask)
             self._on_commit()
-            check_query(journal.query, self._credentials)
+            _check_credentials(journal, self._credentials)
             outcome = RunOutcome.DONE
             if to_ask:
                 ages_s = self._quota.restore(journal.document("spent"), shares_contract=self._contract is not None)
@@ -278,11 +281,26 @@ class JobRunner:
         }
 
 
+def _check_credentials(journal: Journal, credentials: Credentials | CredentialStore) -> None:
+    """Raise `UsageError` if these credentials may not send the job's requests."""
+    is_store = as_store(credentials) is not None
+    if is_store != journal.has_owners:
+        raise UsageError(
+            "the Tweets of this job have owners, and credentials is one owner's: give a CredentialFile, or a mapping of "
+            "owners to their credentials (--credentials FILE)"
+            if journal.has_owners
+            else "the Tweets of this job have no owners, so credentials is one owner's: give OAuth1Credentials or "
+            "BearerCredentials (leave out --credentials)"
+        )
+    if not is_store:
+        check_query(journal.query, cast("Credentials", credentials))
+
+
 def _contract(
-    rate_limit: RateLimit | Sequence[RateLimit] | None, credentials: Credentials, base_url: str
+    rate_limit: RateLimit | Sequence[RateLimit] | None, application: Hashable, base_url: str
 ) -> LaneScheduler:
     """Return the contract that clients of this process share, if they spend the same."""
     if rate_limit is None:
         raise UsageError("rate_limit is what your contract says, as RateLimit(300); or give a scheduler instead")
     limits = tuple(rate_limit) if isinstance(rate_limit, Sequence) else (rate_limit,)
-    return scheduler_for(limits, parsed_base_url(base_url), application_of(credentials))
+    return scheduler_for(limits, parsed_base_url(base_url), application)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import groupby, islice
 from typing import Any, Protocol
 
 from engagement_async._core.accounting import in_input_order
@@ -41,25 +42,35 @@ class PendingWork:
 
     def __init__(self) -> None:
         self._after = -1
+        self._turns: Iterator[int] | None = None
         self._again: list[SpanBatch] = []
 
     def next_page(self, journal: Journal) -> list[SpanBatch]:
         """See `Work`."""
         page, self._again = self._again, []
-        while not page and (numbers := journal.unsettled(self._after, _PAGE)):
-            self._after = numbers[-1]
+        while not page and (numbers := self._next(journal)):
             for number in numbers:
                 page += self._requests(journal, number)
         return page
+
+    def _next(self, journal: Journal) -> list[int]:
+        """Return the next batches: in their order, or where they have owners, in turns of those."""
+        if journal.has_owners:
+            if self._turns is None:
+                self._turns = journal.batches_in_turns()
+            return list(islice(self._turns, _PAGE))
+        numbers = journal.unsettled(self._after, _PAGE)
+        self._after = numbers[-1] if numbers else self._after
+        return numbers
 
     def _requests(self, journal: Journal, number: int) -> Iterator[SpanBatch]:
         batch = journal.batch(number)
         if journal.spans > 1:
             yield from _open_spans(journal, batch)
         elif journal.has_answer(number):
-            yield SpanBatch(number, pending_ids(journal.answer(number)), 0)
+            yield SpanBatch(number, pending_ids(journal.answer(number)), 0, batch.owner)
         else:
-            yield SpanBatch(number, batch.tweet_ids, 0)
+            yield SpanBatch(number, batch.tweet_ids, 0, batch.owner)
 
     def write(self, journal: Journal, answers: list[Answer], documents: dict[str, Any]) -> None:
         """See `Work`."""
@@ -78,6 +89,7 @@ class FailedWork:
 
     def __init__(self) -> None:
         self._after = -1
+        self._by_owner: Iterator[int] | None = None
         self._number = 0
         self._asked: dict[int, RetryBatch] = {}
         self._again: list[SpanBatch] = []
@@ -85,20 +97,31 @@ class FailedWork:
     def next_page(self, journal: Journal) -> list[SpanBatch]:
         """See `Work`."""
         page, self._again = self._again, []
-        while not page and (numbers := journal.failed(self._after, _PAGE)):
-            self._after = numbers[-1]
+        while not page and (numbers := self._next(journal)):
             page += self._packed(journal, numbers) if journal.spans == 1 else self._by_span(journal, numbers)
         return page
 
+    def _next(self, journal: Journal) -> list[int]:
+        """Return the next batches: in their order, or where they have owners, those of small owners first."""
+        if journal.has_owners:
+            if self._by_owner is None:
+                self._by_owner = journal.failed_by_owner()
+            return list(islice(self._by_owner, _PAGE))
+        numbers = journal.failed(self._after, _PAGE)
+        self._after = numbers[-1] if numbers else self._after
+        return numbers
+
     def _packed(self, journal: Journal, numbers: Iterable[int]) -> Iterator[SpanBatch]:
-        for packed in pack_failed(map(journal.answer, numbers), journal.query):
-            self._asked[self._number] = packed
-            yield SpanBatch(self._number, packed.tweet_ids, 0)
-            self._number += 1
+        for owner, answers in groupby(map(journal.answer, numbers), lambda answer: answer.owner):
+            for packed in pack_failed(answers, journal.query):
+                self._asked[self._number] = packed
+                yield SpanBatch(self._number, packed.tweet_ids, 0, owner)
+                self._number += 1
 
     def _by_span(self, journal: Journal, numbers: Iterable[int]) -> Iterator[SpanBatch]:
         for number in numbers:
-            yield from _open_spans(journal, Batch(number, failed_ids(journal.answer(number))))
+            answer = journal.answer(number)
+            yield from _open_spans(journal, Batch(number, failed_ids(answer), answer.owner))
 
     def write(self, journal: Journal, answers: list[Answer], documents: dict[str, Any]) -> None:
         """See `Work`."""
@@ -172,9 +195,8 @@ class _Parts:
         """Merge the spans of a complete batch, unless some must be asked once more."""
         new, query = self._new[number], self._journal.query
         parts = [(new.get(span) or self._journal.part(number, span), span) for span in range(self._spans)]
-        tweet_ids = in_input_order(
-            self._journal.batch(number).tweet_ids, {i for answer, _ in parts for i in answer.tweet_ids}
-        )
+        batch = self._journal.batch(number)
+        tweet_ids = in_input_order(batch.tweet_ids, {i for answer, _ in parts for i in answer.tweet_ids})
         kept, again = split_off_tainted_sums(parts, query)
         if not again:
             self.finished[number] = merge_parts(number, tweet_ids, [answer for answer, _ in kept], query)
@@ -183,7 +205,7 @@ class _Parts:
         for span, ids in again:
             answer = answers[span]
             unit = number * self._spans + span
-            self.again.append(SpanBatch(unit, ids, span))
+            self.again.append(SpanBatch(unit, ids, span, batch.owner))
             pending = dict.fromkeys(ids, _NOT_ASKED)
             new[span] = replace(
                 answer,
@@ -240,6 +262,6 @@ def _open_spans(journal: Journal, batch: Batch) -> Iterator[SpanBatch]:
     for span in range(journal.spans):
         unit = batch.number * journal.spans + span
         if span not in parts:
-            yield SpanBatch(unit, batch.tweet_ids, span)
+            yield SpanBatch(unit, batch.tweet_ids, span, batch.owner)
         elif parts[span]:
-            yield SpanBatch(unit, pending_ids(journal.part(batch.number, span)), span)
+            yield SpanBatch(unit, pending_ids(journal.part(batch.number, span)), span, batch.owner)

@@ -14,16 +14,19 @@ from typing import Any, Final, Literal
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.spelling import did_you_mean
 from engagement_async.cli.units import parse_limit
+from engagement_async.credential_store import CredentialFile
 from engagement_async.credentials import BearerCredentials, OAuth1Credentials
 from engagement_async.errors import UsageError
 
 __all__ = ["SETTINGS", "Settings", "is_private"]
 
-_OAUTH1 = ("consumer_key", "consumer_secret", "access_token", "access_token_secret")
+_CONSUMER = ("consumer_key", "consumer_secret")
+_OAUTH1 = (*_CONSUMER, "access_token", "access_token_secret")
 _CREDENTIALS = (*_OAUTH1, "bearer_token")
 _SECRETS = (*_CREDENTIALS, "redis_password")
 SETTINGS = (
     *_SECRETS,
+    "credentials_file",
     "base_url",
     "proxy",
     "ca_file",
@@ -101,6 +104,27 @@ class Settings:
             f"{_variable('bearer_token')} (public metrics of totals), or the same in {self.path}"
         )
 
+    def credential_file(self, path: str | None = None) -> CredentialFile:
+        """Return the credentials of many owners in the file that a flag or else the settings name.
+
+        The consumer pair is that of the settings, for owners without one of their own. Raise `UsageError` if no file is
+        named, or it cannot be read.
+        """
+        named = self.get("credentials_file", path)
+        if named is None:
+            raise UsageError(
+                "where are the tokens of the owners? Name a file with --credentials FILE or "
+                f"{_variable('credentials_file')}: CSV, JSON lines or TOML with owner, access_token, access_token_secret"
+            )
+        pair = [key for key in _CONSUMER if key in self._values]
+        if len(pair) == 1:
+            raise UsageError(f"OAuth 1.0a lacks {self._named([key for key in _CONSUMER if key not in pair])}")
+        consumer = {key: self._copied(key) for key in pair}
+        store = CredentialFile(named, **consumer)
+        if not store.owners():
+            raise UsageError(f"{named}: there is no owner in it")
+        return store
+
     @property
     def base_url(self) -> str | None:
         """The address of the API, if it is not the default."""
@@ -152,7 +176,7 @@ def is_private(mode: int, owner: int) -> bool:
 def _overlaid(below: Mapping[str, str], profile: Mapping[str, str]) -> dict[str, str]:
     """Return the values of both, those of the profile where both have one. Its credentials are never mixed with others."""
     if any(key in _CREDENTIALS for key in profile):
-        below = {key: value for key, value in below.items() if key not in _CREDENTIALS}
+        below = {key: value for key, value in below.items() if key not in (*_CREDENTIALS, "credentials_file")}
     return {**below, **profile}
 
 

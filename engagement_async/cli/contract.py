@@ -14,6 +14,7 @@ from engagement_async._core.rate_limit import RateLimit
 from engagement_async._engine.scheduler import Scheduler
 from engagement_async.cli.config import Settings
 from engagement_async.cli.options import all_of
+from engagement_async.credential_store import CredentialFile
 from engagement_async.credentials import Credentials
 from engagement_async.distributed import MachineScheduler, RedisScheduler
 from engagement_async.errors import UsageError
@@ -54,7 +55,7 @@ class Contract:
     """What a command knows of its contract. `of` checks it before anything is sent."""
 
     limits: tuple[RateLimit, ...]
-    credentials: Credentials
+    credentials: Credentials | CredentialFile
     base_url: str
     name: str | None
     scheduler: str
@@ -66,7 +67,7 @@ class Contract:
         cls,
         settings: Settings,
         limits: tuple[RateLimit, ...],
-        credentials: Credentials,
+        credentials: Credentials | CredentialFile,
         base_url: str,
         *,
         scheduler: str | None,

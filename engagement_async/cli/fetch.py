@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import click
 
 from engagement_async._core.endpoints import ENDPOINTS
 from engagement_async._core.merging import Merger
-from engagement_async._core.outcomes import Failure, FailureKind, count_outcomes
+from engagement_async._core.outcomes import Failure, FailureKind, count_outcomes, is_about_credentials
+from engagement_async._core.owned_batches import take_turns
 from engagement_async._core.query import Query
 from engagement_async._core.result import EngagementResult
 from engagement_async._core.tables import TableShape
@@ -26,14 +27,25 @@ from engagement_async.cli.config import Auth, Settings
 from engagement_async.cli.connection import Connection, connection_options
 from engagement_async.cli.contract import Contract, scheduler_options
 from engagement_async.cli.exit_codes import INCOMPLETE, OK, SOME_FAILED, Interrupted
+from engagement_async.cli.inputs import InputReporter
 from engagement_async.cli.logs import log_options, logging_as
 from engagement_async.cli.outputs import Outputs
+from engagement_async.cli.owners import (
+    OwnerFlags,
+    check_owned_query,
+    owned_id_chunks,
+    owner_fields,
+    owner_options,
+    read_by_owner,
+    report_owners,
+)
 from engagement_async.cli.progress import count, duration, progress_event
 from engagement_async.cli.report import Reporter
 from engagement_async.cli.signals import run_async
 from engagement_async.cli.table import TABLE, TableOutput
 from engagement_async.cli.units import seconds
-from engagement_async.client import EngagementClient, check_query
+from engagement_async.client import EngagementClient
+from engagement_async.credentials import BearerCredentials
 from engagement_async.errors import UsageError
 
 __all__ = ["exit_code_of_result", "fetch", "gather", "report_outcomes"]
@@ -46,6 +58,7 @@ _MANY = 20
 @options.endpoint_argument
 @click.argument("tweet_ids", nargs=-1, metavar="[ID]...")
 @options.id_options
+@owner_options
 @click.option("--strict", is_flag=True, help="Send no request if any line of the input is not a Tweet ID.")
 @options.query_options
 @click.option(
@@ -87,6 +100,9 @@ def fetch(
     id_column: str | None,
     ids_format: str | None,
     accept_suspicious_ids: bool,
+    owner_column: str | None,
+    credentials_path: str | None,
+    first_owner: bool,
     strict: bool,
     metrics: tuple[str, ...],
     group_by: tuple[str, ...],
@@ -123,16 +139,18 @@ def fetch(
     """
     reporter = Reporter.of(session, as_json=as_json, quiet=quiet)
     settings = Settings.load(os.environ, session.flags.get("profile"))
-    credentials = settings.credentials(auth)
+    owners = OwnerFlags(owner_column, credentials_path, first_owner)
+    owners.check(tweet_ids, auth=auth)
+    credentials = owners.credentials(settings, auth)
     query = options.make_query(
         ENDPOINTS[endpoint],
         metrics=metrics,
         group_by=group_by,
         start=start,
         end=end,
-        app_only=credentials.is_app_only,
+        app_only=isinstance(credentials, BearerCredentials),
     )
-    check_query(query, credentials)
+    check_owned_query(query, credentials)
     connection = Connection.of(settings, session.flags, os.environ, base_url)
     shared = Contract.of(
         settings,
@@ -144,17 +162,26 @@ def fetch(
         allow_plaintext_redis=allow_plaintext_redis,
     )
     shared.limits_of(endpoint)
-    outputs = _outputs(output, format_, query, files, wide=wide, observed_at=observed_at, excel=excel)
+    shape = TableShape(query.engagement_types if wide else (), has_observed_at=observed_at)
+    has_owners = owner_column is not None
+    outputs = _outputs(output, format_, query, files, shape=shape, excel=excel, has_owners=has_owners)
     with logging_as(session), suppress(_NothingToWrite), outputs:
-        distinct, rejected = options.read_distinct(
-            tweet_ids,
-            files,
-            id_column=id_column,
-            ids_format=ids_format,
-            strict=strict,
-            reporter=reporter,
-            accept_suspicious=accept_suspicious_ids,
-        )
+        distinct: Sequence[str] | Mapping[str, Sequence[str]]
+        if owner_column is None:
+            distinct, rejected = options.read_distinct(
+                tweet_ids,
+                files,
+                id_column=id_column,
+                ids_format=ids_format,
+                strict=strict,
+                reporter=reporter,
+                accept_suspicious=accept_suspicious_ids,
+            )
+        else:
+            heard = InputReporter(reporter, accepts_suspicious=accept_suspicious_ids)
+            chunks = owned_id_chunks(files, owner_column, heard, id_column=id_column, format=ids_format, strict=strict)
+            distinct = read_by_owner(chunks, files, first_owner=first_owner)
+            rejected = heard.rejected
         result = gather(query, distinct, shared, connection, reporter, concurrency, max_duration)
         if len(result.failed_tweet_ids) == len(result.tweet_ids) and not outputs.is_stream:
             reporter.warn(f"no ID was answered: nothing was written to {output}")
@@ -169,15 +196,21 @@ class _NothingToWrite(Exception):  # noqa: N818 - no error: it leaves the files 
 
 
 def _outputs(
-    output: str, format_: str | None, query: Query, files: Sequence[str], *, wide: bool, observed_at: bool, excel: bool
+    output: str,
+    format_: str | None,
+    query: Query,
+    files: Sequence[str],
+    *,
+    shape: TableShape,
+    excel: bool,
+    has_owners: bool,
 ) -> Outputs | TableOutput:
     if format_ == TABLE:
-        if observed_at or excel:
+        if shape.has_observed_at or excel:
             raise UsageError("--format table is for eyes: write csv or another format for --observed-at and --excel")
         return TableOutput(output)
-    shape = TableShape(query.engagement_types if wide else (), has_observed_at=observed_at)
     layout = TableLayout(output, format_, query.groupings, shape=shape, excel=excel, stream_format="json")
-    return Outputs(layout, query, files)
+    return Outputs(layout, query, files, has_owners=has_owners)
 
 
 def exit_code_of_result(result: EngagementResult, rejected: int) -> int:
@@ -190,19 +223,20 @@ def exit_code_of_result(result: EngagementResult, rejected: int) -> int:
 
 def gather(
     query: Query,
-    tweet_ids: Sequence[str],
+    tweet_ids: Sequence[str] | Mapping[str, Sequence[str]],
     contract: Contract,
     connection: Connection,
     reporter: Reporter,
     concurrency: int,
     max_duration_s: float | None = None,
 ) -> EngagementResult:
-    """Return the merged answers for all IDs, or those that came within `max_duration_s`.
+    """Return the merged answers for all IDs, or those that came within `max_duration_s`. A mapping has them by owner.
 
     Raise `Interrupted` if a signal came, after reporting what was done.
     """
+    counts = list(map(len, tweet_ids.values())) if isinstance(tweet_ids, Mapping) else [len(tweet_ids)]
     merger = Merger(query)
-    meter = ProgressMeter(len(tweet_ids), contract_per_minute(contract.limits_of(query.endpoint.name)), time.monotonic)
+    meter = ProgressMeter(sum(counts), contract_per_minute(contract.limits_of(query.endpoint.name)), time.monotonic)
     last: Progress = meter.progress(0)
 
     async def take(answers: AnswerStream) -> None:
@@ -223,8 +257,8 @@ def gather(
         reporter.event(
             "started",
             endpoint=query.endpoint.name,
-            ids=len(tweet_ids),
-            requests_at_least=requests_for(query, len(tweet_ids)),
+            ids=sum(counts),
+            requests_at_least=sum(requests_for(query, count) for count in counts),
         )
         async with (
             reporter.watching(progress),
@@ -233,7 +267,7 @@ def gather(
         ):
             client = opened
             try:
-                async with opened.stream(query, tweet_ids) as answers:
+                async with _stream(opened, query, tweet_ids) as answers:
                     try:
                         async with asyncio.timeout(max_duration_s):
                             await take(answers)
@@ -262,6 +296,15 @@ def gather(
     return merger.result()
 
 
+def _stream(
+    client: EngagementClient, query: Query, tweet_ids: Sequence[str] | Mapping[str, Sequence[str]]
+) -> AnswerStream:
+    if not isinstance(tweet_ids, Mapping):
+        return client.stream(query, tweet_ids)
+    of_owners = {owner: iter(ids) for owner, ids in tweet_ids.items()}
+    return client.stream_batches(query, take_turns(of_owners, query.endpoint.ids_per_request))
+
+
 def requests_for(query: Query, ids: int) -> int:
     """How many requests so many distinct IDs take, when none has to be asked twice."""
     return -(-ids // query.endpoint.ids_per_request) * len(query.spans())
@@ -277,13 +320,16 @@ def report_outcomes(result: EngagementResult, rejected: int, reporter: Reporter)
         forbidden=result.forbidden_tweet_ids,
         unsupported=result.unsupported_tweet_ids,
         failed=result.failed_tweet_ids,
+        **owner_fields(result.owners),
         exit_code=exit_code_of_result(result, rejected),
     )
     reporter.counts(outcomes)
+    report_owners(result.owners, reporter)
     for metric, ids in result.unsupported_tweet_ids.items():
         reporter.note(f"  {len(ids):,} have no {metric}: they are too old for it")
     reporter.listed(
         "forbidden (Tweets of other owners; ask their public metrics with --auth bearer):",
         list(result.forbidden_tweet_ids),
     )
-    reporter.listed("failed:", [f"{tweet_id}: {reason}" for tweet_id, reason in result.failed_tweet_ids.items()])
+    failed = {i: reason for i, reason in result.failed_tweet_ids.items() if not is_about_credentials(reason)}
+    reporter.listed("failed:", [f"{tweet_id}: {reason}" for tweet_id, reason in failed.items()])

@@ -9,7 +9,7 @@ from typing import BinaryIO, TypeVar
 
 import orjson
 
-from engagement_async._core.query import Query
+from engagement_async._core.query import OWNER, Query
 from engagement_async._core.result import EngagementResult
 from engagement_async._export.files import check_outputs
 from engagement_async._export.formats import Add, GroupingTable, ResultTable, Table, TextTable, text_tables
@@ -28,9 +28,10 @@ class Outputs:
     Raises `UsageError` where there can be no such files, as when one of them is an input.
     """
 
-    def __init__(self, layout: TableLayout, query: Query, inputs: Sequence[str]) -> None:
+    def __init__(self, layout: TableLayout, query: Query, inputs: Sequence[str], *, has_owners: bool = False) -> None:
         self._layout = layout
         self._query = query
+        self._has_owners = has_owners
         if layout.is_folder:
             layout.check_folder()
         if not layout.is_folder or os.path.isdir(layout.output):
@@ -74,12 +75,14 @@ class Outputs:
 
     @property
     def _outcome_columns(self) -> tuple[str, ...]:
-        return outcome_columns(has_observed_at=self._layout.shape.has_observed_at)
+        return outcome_columns(has_observed_at=self._layout.shape.has_observed_at, has_owner=self._has_owners)
 
     def _empty(self) -> dict[str, Callable[[], Table]]:
         """Return a function for each table that makes it without rows."""
         empty: dict[str, Callable[[], Table]] = {}
         for name, group_by in self._query.groupings.items():
+            if self._has_owners and "tweet.id" in group_by and group_by[0] != OWNER:
+                group_by = (OWNER, *group_by)
             empty[name] = _returning(GroupingTable({}, group_by, self._layout.shape))
         if self._layout.has_all_in_one:
             empty[OUTCOMES] = _returning(TextTable(self._outcome_columns))

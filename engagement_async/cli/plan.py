@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from math import ceil
@@ -14,6 +15,7 @@ import click
 import orjson
 
 from engagement_async._core.endpoints import ENDPOINTS
+from engagement_async._core.owned_batches import Claims
 from engagement_async._core.query import Query
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async.cli import options
@@ -22,6 +24,7 @@ from engagement_async.cli.config import Settings
 from engagement_async.cli.connection import profile_option
 from engagement_async.cli.exit_codes import OK, SOME_FAILED
 from engagement_async.cli.inputs import InputReporter, id_chunks
+from engagement_async.cli.owners import OwnerFlags, first_owner_option, owned_id_chunks, owner_column_option
 from engagement_async.cli.progress import duration
 from engagement_async.cli.report import Reporter
 from engagement_async.errors import UsageError
@@ -64,28 +67,45 @@ class Plan:
     unique_ids: int
     ids_per_request: int
     requests: int
+    owners: int | None
+    """How many owners the Tweets have; None if they have none."""
+    requests_for_owners: int
+    """Those of the requests that are sent because Tweets of several owners are never in one."""
     seconds: float
     """At the rate limit, if every request is answered the first time."""
     bytes_of_answers: int
     """Decoded; compressed on the wire it is a fifth or less. An estimate: see `answer_bytes`."""
 
 
-def make_plan(query: Query, *, ids_read: int, rejected: int, unique_ids: int, limit: RateLimit) -> Plan:
-    """Return the plan for that many distinct IDs."""
-    batches, rest = divmod(unique_ids, query.endpoint.ids_per_request)
+def make_plan(
+    query: Query,
+    *,
+    ids_read: int,
+    rejected: int,
+    unique_ids: int,
+    limit: RateLimit,
+    by_owner: Collection[int] | None = None,
+) -> Plan:
+    """Return the plan for that many distinct IDs. `by_owner` has their number for each owner, where there are such."""
+    size = query.endpoint.ids_per_request
     parts = query.spans()
-    full = sum(answer_bytes(part, query.endpoint.ids_per_request) for part in parts)
-    requests = ceil(unique_ids / query.endpoint.ids_per_request) * len(parts)
+    full = sum(answer_bytes(part, size) for part in parts)
+    batches = sum(ids // size for ids in by_owner or (unique_ids,))
+    rests = Counter(ids % size for ids in by_owner or (unique_ids,))
+    of_rests = sum(count * answer_bytes(part, rest) for rest, count in rests.items() if rest for part in parts)
+    requests = sum(ceil(ids / size) for ids in by_owner or (unique_ids,)) * len(parts)
     return Plan(
         endpoint=query.endpoint.name,
         ids_read=ids_read,
         rejected=rejected,
         duplicates=ids_read - unique_ids,
         unique_ids=unique_ids,
-        ids_per_request=query.endpoint.ids_per_request,
+        ids_per_request=size,
         requests=requests,
+        owners=None if by_owner is None else len(by_owner),
+        requests_for_owners=requests - ceil(unique_ids / size) * len(parts),
         seconds=round(requests * limit.period / limit.requests, 1),
-        bytes_of_answers=batches * full + (sum(answer_bytes(part, rest) for part in parts) if rest else 0),
+        bytes_of_answers=batches * full + of_rests,
     )
 
 
@@ -125,6 +145,8 @@ def _hours(query: Query) -> int:
 @options.endpoint_argument
 @click.argument("tweet_ids", nargs=-1, metavar="[ID]...")
 @options.id_options
+@owner_column_option
+@first_owner_option
 @options.query_options
 @options.contract_options
 @profile_option
@@ -138,6 +160,8 @@ def plan(
     id_column: str | None,
     ids_format: str | None,
     accept_suspicious_ids: bool,
+    owner_column: str | None,
+    first_owner: bool,
     metrics: tuple[str, ...],
     group_by: tuple[str, ...],
     start: str | None,
@@ -160,15 +184,23 @@ def plan(
     limit = _slowest([each for each in of_contract if each.endpoint in (None, endpoint)], endpoint)
     query = options.make_query(ENDPOINTS[endpoint], metrics=metrics, group_by=group_by, start=start, end=end)
     ids_read = 0
-    distinct = Distinct()
     heard = InputReporter(reporter, accepts_suspicious=accept_suspicious_ids)
-    for chunk in id_chunks(tweet_ids, files, heard, id_column=id_column, ids_format=ids_format):
-        ids_read += len(chunk)
-        distinct.update(chunk)
+    by_owner: Collection[int] | None = None
+    OwnerFlags(owner_column, first_owner=first_owner).check(tweet_ids)
+    if owner_column is not None:
+        chunks = owned_id_chunks(files, owner_column, heard, id_column=id_column, format=ids_format)
+        ids_read, by_owner = _count_by_owner(chunks, first_owner=first_owner)
+        unique_ids = sum(by_owner)
+    else:
+        distinct = Distinct()
+        for chunk in id_chunks(tweet_ids, files, heard, id_column=id_column, ids_format=ids_format):
+            ids_read += len(chunk)
+            distinct.update(chunk)
+        unique_ids = distinct.count()
     if not ids_read:
         raise UsageError(f"there is no Tweet ID in {' or '.join(files)}")
     rejected = heard.rejected
-    made = make_plan(query, ids_read=ids_read, rejected=rejected, unique_ids=distinct.count(), limit=limit)
+    made = make_plan(query, ids_read=ids_read, rejected=rejected, unique_ids=unique_ids, limit=limit, by_owner=by_owner)
     if as_json:
         click.echo(orjson.dumps(asdict(made)))
         return SOME_FAILED if rejected else OK
@@ -178,12 +210,31 @@ def plan(
         ("rejected", f"{made.rejected:,}"),
         ("duplicates", f"{made.duplicates:,}"),
         ("unique IDs", f"{made.unique_ids:,}"),
-        ("requests", f"{made.requests:,}  ({made.ids_per_request} IDs each)"),
+        *([] if made.owners is None else [("owners", f"{made.owners:,}")]),
+        ("requests", f"{made.requests:,}  ({_request_text(made)})"),
         ("time", f"{duration(made.seconds)}  (at {rate}, without retries)"),
         ("answers", f"about {_size(made.bytes_of_answers)}  (values of 4 digits; compressed, a fifth or less)"),
     ):
         click.echo(f"{name:<12}{value}")
     return SOME_FAILED if rejected else OK
+
+
+def _count_by_owner(chunks: Iterable[tuple[list[str], list[str]]], *, first_owner: bool) -> tuple[int, Collection[int]]:
+    """Return how many IDs were read, and how many distinct ones each owner has."""
+    claims: Claims[str] = Claims(first_owner=first_owner)
+    counts: Counter[int] = Counter()
+    ids_read = 0
+    for owners, ids in chunks:
+        ids_read += len(ids)
+        counts.update(number for _, number in claims.new(ids, map(claims.number_of, owners)))
+    return ids_read, counts.values()
+
+
+def _request_text(made: Plan) -> str:
+    text = f"{made.ids_per_request} IDs each"
+    if made.owners is None:
+        return text
+    return f"at most {text}; {made.requests_for_owners:,} of them because owners are never mixed"
 
 
 def _slowest(limits: Sequence[RateLimit], endpoint: str) -> RateLimit:

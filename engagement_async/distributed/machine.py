@@ -19,6 +19,7 @@ from typing import Any, Self
 from engagement_async._core.rate_limit import Ledger, RateLimit
 from engagement_async._engine.scheduler import Lane, LaneScheduler
 from engagement_async.config import DEFAULT_BASE_URL, parsed_base_url
+from engagement_async.credential_store import CredentialFile
 from engagement_async.credentials import Credentials
 from engagement_async.distributed.boot import boot_clock
 from engagement_async.distributed.ledger_file import HEARTBEAT_S, LedgerFile
@@ -86,7 +87,7 @@ class MachineScheduler(LaneScheduler):
         self,
         limits: RateLimit | Sequence[RateLimit],
         *,
-        credentials: Credentials | None = None,
+        credentials: Credentials | CredentialFile | None = None,
         base_url: str = DEFAULT_BASE_URL,
         contract: str | None = None,
         state_dir: str | os.PathLike[str] | None = None,
@@ -220,11 +221,11 @@ class MachineScheduler(LaneScheduler):
             self._beats_in = None
 
 
-def _what(host: str, credentials: Credentials | None, contract: str | None, key: bytes) -> str:
+def _what(host: str, credentials: Credentials | CredentialFile | None, contract: str | None, key: bytes) -> str:
     """Return what the contract is, to be hashed with that key."""
     if credentials is None:
         return f"name {contract}"
-    return f"host {host} of {credentials.fingerprint(key)}"  # type: ignore[attr-defined] # seen to be there
+    return f"host {host} of {credentials.fingerprint(key)}"  # type: ignore[union-attr] # seen to be there
 
 
 def _machine_key(state_dir: Path) -> bytes:

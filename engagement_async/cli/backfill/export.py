@@ -37,6 +37,13 @@ __all__ = ["export"]
 )
 @click.option("--partial", is_flag=True, help="Export what an incomplete job has so far.")
 @click.option("--follow", is_flag=True, help="Write parts as they become complete, until the job is done.")
+@click.option(
+    "--only-owner",
+    "only_owners",
+    multiple=True,
+    metavar="OWNER",
+    help="Export the Tweets of this owner alone. May be repeated.",
+)
 @click.option("--part-ids", type=click.IntRange(min=1), default=PART_IDS, show_default=True, help="IDs per part.")
 @options.report_options
 @click.pass_obj
@@ -52,6 +59,7 @@ def export(
     outcomes: str | None,
     partial: bool,
     follow: bool,
+    only_owners: tuple[str, ...],
     part_ids: int,
     as_json: bool,
     quiet: bool,
@@ -81,6 +89,7 @@ def export(
         outcomes=outcomes,
         partial=partial,
         part_ids=part_ids,
+        only_owners=only_owners,
         on_file=on_file,
         on_progress=lambda done, total: reporter.now_and_then(
             "exporting", f"writing: {done:,} of {total:,} batches", batches_done=done, batches_total=total

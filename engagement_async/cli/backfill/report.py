@@ -10,6 +10,7 @@ import click
 
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.cli.backfill.common import job_argument, job_errors, json_option, text_of
+from engagement_async.cli.backfill.status import owner_fields
 from engagement_async.cli.progress import duration
 from engagement_async.cli.streams import json_line
 
@@ -36,7 +37,7 @@ def report(job: Path, as_json: bool) -> None:
             "minutes": round(seconds / 60, 2),
         }
         runs = [{**asdict(run), "requests_are_exact": run.is_exact} for run in found.runs]
-        click.echo(json_line({"job": text_of(job), **totals, "runs": runs}))
+        click.echo(json_line({"job": text_of(job), **totals, "runs": runs, **owner_fields(found.owners)}))
         return
     click.echo(f"{'run began (UTC)':<20}{'requests':>12}{'IDs':>14}{'time':>16}  ended")
     for run in found.runs:
@@ -47,6 +48,9 @@ def report(job: Path, as_json: bool) -> None:
         )
     requests = _at_least(found.requests, found.requests_are_exact)
     click.echo(f"{'all':<20}{requests:>12}{ids:>14,}{duration(seconds):>16}")
+    if found.owners:
+        refused = sum(its.error is not None for its in found.owners.values())
+        click.echo(f"{len(found.owners):,} owners; the credentials of {refused:,} were of no use")
 
 
 def _at_least(number: int, is_exact: bool) -> str:

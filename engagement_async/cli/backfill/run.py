@@ -15,9 +15,10 @@ from engagement_async.cli import options
 from engagement_async.cli.backfill.common import job_argument, job_errors, text_of
 from engagement_async.cli.backfill.run_command import RunCommand, run_options
 from engagement_async.cli.inputs import InputReporter
+from engagement_async.cli.owners import check_owned_query, first_owner_option, owner_column_option
 from engagement_async.cli.progress import count
 from engagement_async.cli.report import Reporter
-from engagement_async.client import check_query
+from engagement_async.credentials import BearerCredentials
 from engagement_async.errors import UsageError
 
 __all__ = ["run"]
@@ -27,6 +28,8 @@ __all__ = ["run"]
 @job_argument
 @click.argument("endpoint", type=click.Choice(list(ENDPOINTS)), required=False)
 @options.id_options
+@owner_column_option
+@first_owner_option
 @options.query_options
 @click.option("--strict", is_flag=True, help="Send no request if any line of the input is not a Tweet ID.")
 @click.option("--extend", is_flag=True, help="Add those IDs from --ids that the job does not have yet.")
@@ -70,9 +73,9 @@ def run(
             group_by=group_by,
             start=start,
             end=end,
-            app_only=command.credentials.is_app_only,
+            app_only=isinstance(command.credentials, BearerCredentials),
         )
-        check_query(query, command.credentials)
+        check_owned_query(query, command.credentials)
     elif metrics or group_by or start or end:
         raise UsageError("which endpoint? Name it after JOB, or leave out what it is to be asked")
     if not directory.is_started and (query is None or not files):
@@ -88,6 +91,8 @@ def run(
         id_column=id_column,
         format=ids_format,
         strict=strict,
+        owner_column=command.owners.column,
+        first_owner=command.owners.first_owner,
         on_warning=heard.on_warning,
         on_input=heard.on_input,
     )

@@ -20,11 +20,13 @@ from engagement_async.backfill.until_done import UntilDone
 from engagement_async.cli import options
 from engagement_async.cli.app import Session
 from engagement_async.cli.backfill.common import exit_code_of_job, outcome_counts, text_of
+from engagement_async.cli.backfill.status import owner_fields, owner_lines
 from engagement_async.cli.config import Auth, Settings
 from engagement_async.cli.connection import Connection, connection_options
 from engagement_async.cli.contract import Contract, Given, scheduler_options
 from engagement_async.cli.exit_codes import Interrupted
 from engagement_async.cli.logs import log_options, logging_as
+from engagement_async.cli.owners import OwnerFlags, credentials_option
 from engagement_async.cli.progress import count, duration
 from engagement_async.cli.report import Mode, Reporter
 from engagement_async.cli.signals import run_async
@@ -35,7 +37,7 @@ from engagement_async.errors import EngagementError, UsageError
 __all__ = ["RunCommand", "run_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_REMEMBERED = ("requests_per_minute", "period", "limits", "concurrency", "auth")
+_REMEMBERED = ("requests_per_minute", "period", "limits", "concurrency", "auth", "owner_column")
 """Flags that stay in force when they are omitted later. Never where credentials are sent: a directory may be a gift."""
 _WHY_NOT_DONE = {
     RunOutcome.MAX_REQUESTS: "the requests of --max-requests are used up",
@@ -56,6 +58,7 @@ def run_options(command: _Command) -> _Command:
             ),
             click.option("--base-url", metavar="URL", help="Address of the API. Also ENGAGEMENT_BASE_URL."),
             connection_options,
+            credentials_option,
             click.option(
                 "--auth", type=click.Choice(["oauth1", "bearer"]), help="Which credentials to use if both are set."
             ),
@@ -115,7 +118,11 @@ class RunCommand:
         settings = Settings.load(os.environ, session_flags.get("profile"))
         known = {**directory.options(), **given}
         auth: Auth | None = known.get("auth")
-        self.credentials = settings.credentials(auth)
+        self.owners = OwnerFlags(
+            known.get("owner_column"), given.get("credentials_path"), given.get("first_owner", False)
+        )
+        self.owners.check(auth=auth)
+        self.credentials = self.owners.credentials(settings, auth)
         self._concurrency: int = known.get("concurrency", DEFAULT_CONCURRENCY)
         self._session: Session = ctx.obj
         self._connection = Connection.of(settings, session_flags, os.environ, given.get("base_url"))
@@ -220,14 +227,22 @@ class RunCommand:
     def _report(self, progress: Progress, exit_code: int) -> None:
         counts = outcome_counts(progress)
         reporter = self._reporter
+        owners = {} if self.owners.column is None else self._directory.status().owners
         reporter.event(
-            "finished", outcome=progress.outcome, requests=progress.requests, outcomes=counts, exit_code=exit_code
+            "finished",
+            outcome=progress.outcome,
+            requests=progress.requests,
+            outcomes=counts,
+            **owner_fields(owners),
+            exit_code=exit_code,
         )
         reporter.note(
             f"{count(progress.requests, 'request')} · {duration(progress.elapsed_s)} · "
             f"{progress.ids_done:,} of {progress.ids_total:,} IDs are done"
         )
         reporter.counts(counts)
+        for place, line in enumerate(owner_lines(owners)):
+            reporter.note(f"  {line}" if place else f"owners: {line}")
         path = text_of(self._directory.path)
         if progress.rejected:
             reporter.note(f"lines that are no IDs: {text_of(self._directory.rejects_path)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import click
 from engagement_async._progress import WaitReason
 from engagement_async.backfill.directory import JobDirectory, JobStatus
 from engagement_async.backfill.journal_rows import query_document
+from engagement_async.backfill.owners import OwnerStatus
 from engagement_async.cli.backfill.common import job_argument, job_errors, json_option, text_of
 from engagement_async.cli.progress import count, duration
 from engagement_async.cli.streams import json_line, printable
 
-__all__ = ["status"]
+__all__ = ["owner_fields", "owner_lines", "status"]
+
+_LISTED_OWNERS = 10
 
 
 @click.command()
@@ -49,7 +53,32 @@ def _document(job: Path, found: JobStatus) -> dict[str, Any]:
         "seen_at": last.seen_at if last else None,
         "windows": found.windows,
         "now": dict(found.now) if found.is_running else None,
+        **owner_fields(found.owners),
     }
+
+
+def owner_fields(owners: Mapping[str, OwnerStatus]) -> dict[str, Any]:
+    """Return what JSON says of owners; nothing where there are none."""
+    fields = {
+        owner: {"ids": its.ids, "pending": its.pending, "outcomes": its.outcomes._asdict(), "error": its.error}
+        for owner, its in owners.items()
+    }
+    return {"owners": fields} if fields else {}
+
+
+def owner_lines(owners: Mapping[str, OwnerStatus]) -> list[str]:
+    """Return how many owners there are, and those with trouble, the worst first; nothing where there are none."""
+    if not owners:
+        return []
+    done = sum(not its.pending for its in owners.values())
+    lines = [f"{done:,} of {len(owners):,} done"]
+    troubled = [(o, its) for o, its in owners.items() if its.error or its.outcomes.failed or its.outcomes.forbidden]
+    for owner, its in troubled[:_LISTED_OWNERS]:
+        counts = ", ".join(f"{number:,} {name}" for name, number in its.outcomes._asdict().items() if number)
+        lines.append(f"{its.error} ({its.outcomes.failed:,} failed)" if its.error else f"owner {owner}: {counts}")
+    if len(troubled) > _LISTED_OWNERS:
+        lines.append(f"and {len(troubled) - _LISTED_OWNERS:,} more with failed or forbidden Tweets")
+    return lines
 
 
 def _lines(job: Path, found: JobStatus) -> list[tuple[str, str]]:
@@ -75,6 +104,7 @@ def _lines(job: Path, found: JobStatus) -> list[tuple[str, str]]:
         lines.append(
             ("windows", f"from {found.windows[0]} on to {found.windows[1]} on: answers are of different hours")
         )
+    lines += [("" if place else "owners", text) for place, text in enumerate(owner_lines(found.owners))]
     if found.is_running and found.now:
         now = found.now
         if now["contract_per_minute"]:

@@ -152,3 +152,10 @@ def test_a_weight_is_a_whole_number_from_1_on(weight: Any) -> None:
 )
 def test_ids_with_owners_are_told_from_ids(given: Any, do: bool) -> None:
     assert have_owners(given) is do
+
+
+def test_an_owner_is_text_that_can_be_written() -> None:
+    with pytest.raises(UsageError, match="no Unicode text"):
+        list(chunk_by_owner([("\udcff", "1")], 25))  # type: ignore[arg-type]
+    batches = list(chunk_by_owner([("Größe", "1")], 25))  # type: ignore[arg-type]
+    assert [batch.owner for batch in batches] == ["Größe"]

@@ -152,3 +152,56 @@ def test_a_row_goes_on_in_the_next_block() -> None:
 @pytest.mark.parametrize("text", ["", "\n\n", "tweet_id\n", "id,text\n"])
 def test_no_rows(text: str) -> None:
     assert read(text)[:2] == ([], [])
+
+
+# --- owners -------------------------------------------------------------------------------------------------------
+
+
+def read_owned(text: str, owner_column: str, id_column: str | None = None) -> tuple[list[tuple[str, str]], list[str]]:
+    rejects: list[Reject] = []
+    intake = Intake(InputReport("a.csv", "csv"), rejects.append)
+    chunks = delimited_ids(
+        [(1, text.encode())], intake, id_column=id_column, hint=Format.CSV, owner_column=owner_column
+    )
+    ids = [tweet_id for chunk in chunks for tweet_id in chunk]
+    return list(zip(intake.owners, ids, strict=True)), [f"{each.line}: {each.reason.split(':')[0]}" for each in rejects]
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [
+        (f"tweet_id,handle\n{A},acme\n{B}, globex \n", "handle"),
+        (f"Handle,x,tweet_id\nacme,1,{A}\nglobex,2,{B}\n", "handle"),
+        (f'handle,text,id\nacme,"a, b",{A}\nglobex,"c\nd",{B}\n', "1"),
+        (f"{A};acme\n{B};globex\n", "2"),
+        (f"acme\t{A}\nglobex\t{B}\n", "1"),
+    ],
+)
+def test_ids_come_with_their_owners(text: str, column: str) -> None:
+    assert read_owned(text, column) == ([("acme", A), ("globex", B)], [])
+
+
+def test_what_has_no_owner_is_rejected() -> None:
+    pairs, rejects = read_owned(f"tweet_id,handle,n\n{A},acme,1\n{B},,2\n{C},acme\n,acme,3\n,,\n{C},acme,5\n", "handle")
+
+    assert pairs == [("acme", A), ("acme", C)]
+    assert sorted(rejects) == [
+        "3: has no owner in column 'handle'",
+        "4: has 2 cells, and the first row 3",
+        "5: is empty",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "message"),
+    [
+        (f"tweet_id,handle\n{A},acme\n", "owner", "has no column 'owner'"),
+        (f"tweet_id,handle\n{A},acme\n", "tweet_id", "holds the IDs: which one holds their owners"),
+        (f"{A},acme\n{B},globex\n", "handle", "as --owner-column 1"),
+        (f"{A},acme\n{B},globex\n", "3", "1 to 2"),
+        (f"{A},{B}\n", "1", "which column holds"),
+    ],
+)
+def test_a_column_of_owners_that_cannot_be(text: str, column: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_owned(text, column)

@@ -11,6 +11,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
 import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
@@ -20,7 +21,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement_async import errors
-from engagement_async._ids.reading import InputReport, Reject, ids_of_argument, read_id_chunks, read_ids
+from engagement_async._ids.reading import (
+    InputReport,
+    Reject,
+    ids_of_argument,
+    read_id_chunks,
+    read_ids,
+    read_owned_chunks,
+)
 
 A, B, C = "1070059276213702656", "1021817816134156288", "9223372036854775807"
 TEXT = f"# mine\n{A}\n\n  {B}  # the second\r\n{C}\n"
@@ -209,3 +217,53 @@ def test_chunks_are_lists_of_bounded_size() -> None:
     chunks = list(read_id_chunks(["-"], stdin=io.BytesIO("\n".join(ids).encode())))
     assert [tweet_id for chunk in chunks for tweet_id in chunk] == ids
     assert max(map(len, chunks)) < 30_000
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "jsonl", "json", "parquet", "arrow"])
+def test_every_format_gives_ids_with_their_owners(tmp_path: Path, kind: str) -> None:
+    ids = [str(1070059276213702656 + n) for n in range(40_000)]
+    owners = [f"owner{n % 7}" for n in range(40_000)]
+    path = tmp_path / f"ids.{kind}"
+    rows = [{"id": tweet_id, "user": {"name": owner}} for tweet_id, owner in zip(ids, owners, strict=True)]
+    if kind.startswith("csv"):
+        lines = "".join(f"{owner},{tweet_id}\n" for tweet_id, owner in zip(ids, owners, strict=True))
+        data = f"user.name,tweet_id\n{lines}".encode()
+        path.write_bytes(gzip.compress(data) if kind.endswith("gz") else data)
+    elif kind == "jsonl":
+        path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    elif kind == "json":
+        path.write_bytes(orjson.dumps({"data": rows}))
+    elif kind == "parquet":
+        pq.write_table(pa.table({"tweet_id": ids, "user.name": owners}), path)
+    else:
+        feather.write_feather(pa.table({"tweet_id": ids, "user.name": owners}), str(path))
+    reports: list[InputReport] = []
+    chunks = list(read_owned_chunks([path], owner_column="user.name", on_input=reports.append))
+
+    assert [i for _, chunk in chunks for i in chunk] == ids
+    assert [owner for chunk, _ in chunks for owner in chunk] == owners
+    assert (reports[0].ids, reports[0].owner_column) == (40_000, "user.name")
+    assert reports[0].fields()["owner_column"] == "user.name"
+
+
+def test_in_json_an_owner_may_stand_around_its_tweets(tmp_path: Path) -> None:
+    path = tmp_path / "ids.json"
+    path.write_text(
+        '[{"owner": "a", "ids": ["123456789", "123456780"]}, {"owner": 5, "data": [{"id": "987654321"}]}, {"id": "1"}]'
+    )
+    rejects: list[Reject] = []
+
+    assert list(read_owned_chunks([path], owner_column="owner", on_reject=rejects.append)) == [
+        (["a", "a", "5"], ["123456789", "123456780", "987654321"])
+    ]
+    assert len(rejects) == 1
+
+
+def test_text_has_no_owners(tmp_path: Path) -> None:
+    path = tmp_path / "ids.txt"
+    path.write_text("1070059276213702656\n1021817816134156288\n")
+
+    with pytest.raises(errors.UsageError, match="no column 'owner' of owners"):
+        list(read_owned_chunks([path], owner_column="owner"))
+    with pytest.raises(errors.UsageError, match="text has no columns"):
+        list(read_owned_chunks([path], owner_column="owner", format="text"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from engagement_async._ids.reading import InputReport, Reject, read_ids
+from engagement_async._ids.reading import InputReport, Reject, read_ids, read_owned_chunks
 from engagement_async.errors import UsageError
 
 A, B = "1070059276213702656", "2124551806699486865"
@@ -75,3 +75,15 @@ def test_from_a_pipe(tmp_path: Path) -> None:
     read(tmp_path / "a.xlsx", [["id"], [A]])
 
     assert list(read_ids(["-"], stdin=io.BytesIO((tmp_path / "a.xlsx").read_bytes()))) == [A]
+
+
+def test_ids_come_with_their_owners(tmp_path: Path) -> None:
+    path = tmp_path / "a.xlsx"
+    read(
+        path, [["Date", "Handle", "Tweet id"], ["x", "acme", A], ["y", None, A], ["z", "globex", B]], [["no", "table"]]
+    )
+    rejects: list[Reject] = []
+    chunks = list(read_owned_chunks([path], owner_column="handle", on_reject=rejects.append))
+
+    assert chunks == [(["acme", "globex"], [A, B])]
+    assert [reject.reason for reject in rejects] == ["has no owner in column 'Handle'"]

@@ -112,6 +112,8 @@ def test_for_people_and_for_machines(tmp_path: Path) -> None:
         "rejected": 1,
         "duplicates": 1,
         "unique_ids": 2,
+        "owners": None,
+        "requests_for_owners": 0,
         "ids_per_request": 250,
         "requests": 1,
         "seconds": 0.2,

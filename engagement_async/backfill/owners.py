@@ -1,0 +1,77 @@
+"""The owners of a job's Tweets: in which order their batches are asked, and what became of each. Pure."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from engagement_async._core.outcomes import Outcomes
+
+__all__ = ["BatchOwners", "OwnerStatus", "in_turns", "smallest_first", "worst_first"]
+
+
+class OwnerStatus(NamedTuple):
+    """What became of the Tweets of one owner so far."""
+
+    ids: int
+    """Distinct IDs of this owner."""
+    outcomes: Outcomes
+    """Those that are done, by outcome."""
+    error: str | None
+    """Why the credentials of this owner were of no use, a `Failure`; None if they were taken, or not needed yet."""
+
+    @property
+    def pending(self) -> int:
+        """IDs that have no outcome yet."""
+        return self.ids - sum(self.outcomes)
+
+
+class BatchOwners:
+    """The owner of each batch, by number."""
+
+    def __init__(self, owners: Iterable[str]) -> None:
+        numbers: dict[str, int] = {}
+        self.numbers = array("i", (numbers.setdefault(owner, len(numbers)) for owner in owners))
+        """The number of the owner of each batch."""
+        self.names = list(numbers)
+        """The owners, by number."""
+
+
+def in_turns(batches: Iterable[int], owners: BatchOwners) -> array[int]:
+    """Return these batches in the order in which they are asked: one of each owner, then the next of each."""
+    turns: Counter[int] = Counter()
+    by_turn: list[array[int]] = []
+    for batch in batches:
+        owner = owners.numbers[batch]
+        turn = turns[owner]
+        turns[owner] += 1
+        if turn == len(by_turn):
+            by_turn.append(array("q"))
+        by_turn[turn].append(batch)
+    ordered = array("q")
+    for each in by_turn:
+        ordered += each
+    return ordered
+
+
+def smallest_first(batches: Iterable[int], owners: BatchOwners) -> array[int]:
+    """Return these batches owner by owner, those with few of them first."""
+    of_owners: dict[int, array[int]] = {}
+    for batch in batches:
+        of_owners.setdefault(owners.numbers[batch], array("q")).append(batch)
+    ordered = array("q")
+    for each in sorted(of_owners.values(), key=len):
+        ordered += each
+    return ordered
+
+
+def worst_first(owners: Mapping[str, OwnerStatus]) -> dict[str, OwnerStatus]:
+    """Return the owners in another order: credentials of no use first, then by failed, forbidden and pending Tweets."""
+
+    def badness(item: tuple[str, OwnerStatus]) -> tuple[bool, int, int, int]:
+        its = item[1]
+        return its.error is None, -its.outcomes.failed, -its.outcomes.forbidden, -its.pending
+
+    return dict(sorted(owners.items(), key=badness))
