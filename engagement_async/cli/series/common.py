@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,12 +31,24 @@ from engagement_async.cli.exit_codes import (
     SOME_FAILED,
     CommandError,
 )
+from engagement_async.cli.inputs import InputReporter
 from engagement_async.cli.logs import log_options
+from engagement_async.cli.owners import (
+    OwnerFlags,
+    credentials_option,
+    first_owner_option,
+    owned_id_chunks,
+    owner_column_option,
+    read_by_owner,
+)
 from engagement_async.cli.progress import count
 from engagement_async.cli.report import Reporter
 from engagement_async.client import EngagementClient
+from engagement_async.credential_store import CredentialFile
+from engagement_async.credentials import BearerCredentials, OAuth1Credentials
 from engagement_async.errors import OtherSeriesError, SeriesCorruptError, SeriesError, SeriesLockedError, UsageError
 from engagement_async.series import EngagementSeries, PullReport
+from engagement_async.series.database import NoStoreError
 
 __all__ = [
     "ENDPOINTS",
@@ -67,6 +79,8 @@ endpoint_argument = click.argument("endpoint", type=click.Choice(list(ENDPOINTS)
 
 tweet_options = options.all_of(
     options.id_options,
+    owner_column_option,
+    first_owner_option,
     click.option(
         "--query",
         metavar="SQL",
@@ -93,6 +107,7 @@ run_options = options.all_of(
     ),
     click.option("--base-url", metavar="URL", help="Address of the API. Also ENGAGEMENT_BASE_URL."),
     connection_options,
+    credentials_option,
     click.option("--auth", type=click.Choice(["oauth1", "bearer"]), help="Which credentials to use if both are set."),
     log_options,
     options.report_options,
@@ -126,7 +141,15 @@ def tweets_of(
         tweets.update(dict.fromkeys(found) if has_owners else dict.fromkeys(tweet_id for _, tweet_id in found))
         if not tweets:
             raise UsageError(f"--query finds no Tweets: {sql}")
-    if files:
+    if files and flags["owner_column"] is not None:
+        heard = InputReporter(reporter, accepts_suspicious=flags["accept_suspicious_ids"])
+        chunks = owned_id_chunks(
+            files, flags["owner_column"], heard, id_column=flags["id_column"], format=flags["ids_format"]
+        )
+        by_owner = read_by_owner(chunks, files, first_owner=flags["first_owner"])
+        tweets.update(dict.fromkeys((owner, tweet_id) for owner, ids in by_owner.items() for tweet_id in ids))
+        rejected = heard.rejected
+    elif files:
         ids, rejected = options.read_distinct(
             (),
             files,
@@ -143,9 +166,11 @@ def tweets_of(
 class Puller:
     """The client of a command, and its progress. Everything is checked before a request is sent."""
 
-    def __init__(self, flags: dict[str, Any], session_flags: dict[str, Any], reporter: Reporter) -> None:
+    def __init__(
+        self, series: EngagementSeries, flags: dict[str, Any], session_flags: dict[str, Any], reporter: Reporter
+    ) -> None:
         settings = Settings.load(os.environ, session_flags.get("profile"))
-        self.credentials = settings.credentials(flags["auth"])
+        self.credentials = _credentials(series, flags, settings)
         self._connection = Connection.of(settings, session_flags, os.environ, flags["base_url"])
         self._contract = Contract.of(
             settings,
@@ -189,6 +214,23 @@ class Puller:
 
         async with self._reporter.watching(progress):
             yield lambda answer: meter.add(count_outcomes(answer, metrics))
+
+
+def _credentials(
+    series: EngagementSeries, flags: dict[str, Any], settings: Settings
+) -> OAuth1Credentials | BearerCredentials | CredentialFile:
+    """Return the credentials of the owners, if the Tweets or those of the store have any; otherwise the only ones."""
+    column, path, auth = flags.get("owner_column"), flags["credentials_path"], flags["auth"]
+    has_owners = False
+    with suppress(NoStoreError):
+        has_owners = any(owner for owner, _ in series.tracked())
+    if column is None and has_owners:
+        if auth is not None:
+            raise UsageError("--auth: this series has Tweets of many owners, whose tokens are in --credentials")
+        return settings.credential_file(path)
+    owners = OwnerFlags(column, path, flags.get("first_owner", False))
+    owners.check(auth=auth)
+    return owners.credentials(settings, auth)
 
 
 def given_metrics(flags: dict[str, Any], endpoint: Endpoint, *, app_only: bool, is_new: bool) -> list[str] | None:

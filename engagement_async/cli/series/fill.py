@@ -51,7 +51,7 @@ def fill(
         )
     if dry_run:
         return 0
-    puller = Puller(flags, ctx.obj.flags, reporter)
+    puller = Puller(series, flags, ctx.obj.flags, reporter)
     metrics = series.metrics() or ()
 
     async def main() -> list[PullReport]:

@@ -23,6 +23,7 @@ from engagement_async.cli.series.common import (
     tweets_of,
 )
 from engagement_async.cli.signals import run_async
+from engagement_async.credentials import BearerCredentials
 from engagement_async.series import EngagementSeries, PullReport
 
 __all__ = ["pull"]
@@ -49,10 +50,12 @@ def pull(ctx: click.Context, /, store: Path, endpoint: str, as_json: bool, quiet
     """
     reporter = Reporter.of(ctx.obj, as_json=as_json, quiet=quiet)
     series = EngagementSeries(store)
-    puller = Puller(flags, ctx.obj.flags, reporter)
+    puller = Puller(series, flags, ctx.obj.flags, reporter)
     asked = ENDPOINTS[endpoint]
     known = series.metrics(asked)
-    metrics = given_metrics(flags, asked, app_only=puller.credentials.is_app_only, is_new=known is None)
+    metrics = given_metrics(
+        flags, asked, app_only=isinstance(puller.credentials, BearerCredentials), is_new=known is None
+    )
     tweets, rejected = tweets_of(series, flags, reporter)
     total = len(tweets) if tweets is not None else len(series.tracked())
 

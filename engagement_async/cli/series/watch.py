@@ -26,6 +26,7 @@ from engagement_async.cli.series.common import (
 )
 from engagement_async.cli.signals import run_async
 from engagement_async.cli.units import seconds
+from engagement_async.credentials import BearerCredentials
 from engagement_async.errors import UsageError
 from engagement_async.series import EngagementSeries, PullReport
 
@@ -76,7 +77,7 @@ def watch(
     """
     reporter = Reporter.of(ctx.obj, as_json=as_json, quiet=quiet)
     series = EngagementSeries(store)
-    puller = Puller(flags, ctx.obj.flags, reporter)
+    puller = Puller(series, flags, ctx.obj.flags, reporter)
     asked = ENDPOINTS[endpoint]
     jitter = every / 20 if jitter is None else jitter
     fills = asked is LAST_28_HOURS and not no_fill
@@ -86,7 +87,9 @@ def watch(
         )
     is_stdin = "-" in flags["files"]
     known = series.metrics(asked)
-    metrics = given_metrics(flags, asked, app_only=puller.credentials.is_app_only, is_new=known is None)
+    metrics = given_metrics(
+        flags, asked, app_only=isinstance(puller.credentials, BearerCredentials), is_new=known is None
+    )
     first = tweets_of(series, flags, reporter)[0]
     if first is None and (known is None or not series.tracked()):
         raise UsageError("which Tweets? Give --ids FILE, or --ids - for stdin")

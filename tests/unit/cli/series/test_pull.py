@@ -126,6 +126,26 @@ def test_what_fails_is_listed_and_a_gap(engagement: Engagement, server: Emulator
     assert status(engagement)["gap_hours"] == 28
 
 
+def test_tweets_of_many_owners(engagement: Engagement, server: Emulator, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.csv"
+    tokens.touch(mode=0o600)
+    lines = [f"{name},{server.access_token},{server.access_token_secret}" for name in ("acme", "globex")]
+    tokens.write_text("\n".join(["owner,access_token,access_token_secret", *lines]))
+    (tmp_path / "owned.csv").write_text(
+        "tweet_id,owner\n" + "\n".join(f"{i},{'acme' if n % 2 else 'globex'}" for n, i in enumerate(IDS[10:30]))
+    )
+    owned = ("--ids", "owned.csv", "--owner-column", "owner", "--credentials", "tokens.csv")
+    engagement("pull", "s.duckdb", *owned, *METRICS)
+    World.now += timedelta(days=3)
+    engagement("pull", "s.duckdb", "--credentials", "tokens.csv")
+    assert {tweet["owner"] for tweet in status(engagement)["gaps"][0]["tweets"]} == {"acme", "globex"}
+    engagement("fill", "s.duckdb", "--credentials", "tokens.csv")
+    assert status(engagement)["gaps"] == []
+    out, _ = engagement("export", "s.duckdb", "-o", "-", "--format", "csv", "--quiet")
+    assert {row["owner"] for row in csv.DictReader(io.StringIO(out))} == {"acme", "globex"}
+    assert "where are the tokens" in engagement("pull", "s.duckdb", code=2)[1]
+
+
 WRONG = (
     (("pull", "new.duckdb"), 2, "there is no series here"),
     (("pull", "s.duckdb", "--query", "SELECT nothing"), 2, "the query for Tweets fails"),
