@@ -11,6 +11,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import closing
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -245,7 +246,7 @@ async def test_a_job_without_owners_is_one_that_older_versions_read(agency: Agen
     query = Query(LAST_28_HOURS, engagement_types=["favorites"], groupings={"t": ["tweet.id"]})
     job = BackfillJob(tmp_path / "job")
     await job.start(query, agency.owned["owner1"])
-    with sqlite3.connect(job.directory.journal_path) as connection:
+    with closing(sqlite3.connect(job.directory.journal_path)) as connection, connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (2,)
         assert [row[1] for row in connection.execute("PRAGMA table_info(batch)")] == ["number", "ids", "sha256"]
     connection.close()
@@ -285,7 +286,7 @@ async def test_a_damaged_job_is_repaired_with_its_owners(agency: Agency, tmp_pat
     await job.start(QUERY, files=[agency.ids], owner_column="handle")
     await agency.run(job)
     before = await job.status()
-    with sqlite3.connect(job.directory.journal_path) as connection:
+    with closing(sqlite3.connect(job.directory.journal_path)) as connection, connection:
         connection.execute("UPDATE answer SET size = size + 1 WHERE number = 5")
     connection.close()
     with pytest.raises(JobCorruptError):
@@ -303,7 +304,7 @@ async def test_a_damaged_job_is_repaired_with_its_owners(agency: Agency, tmp_pat
 async def test_a_changed_owner_is_damage(agency: Agency, tmp_path: Path) -> None:
     job = BackfillJob(tmp_path / "job")
     await job.start(QUERY, files=[agency.ids], owner_column="handle")
-    with sqlite3.connect(job.directory.journal_path) as connection:
+    with closing(sqlite3.connect(job.directory.journal_path)) as connection, connection:
         connection.execute("UPDATE batch SET owner = 'owner1' WHERE owner = 'owner2'")
     connection.close()
 
