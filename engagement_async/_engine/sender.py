@@ -24,7 +24,6 @@ from engagement_async._core.request import Outcome, Purpose, Request
 from engagement_async._engine.owner_signers import OwnerSigners
 from engagement_async._engine.scheduler import Lane, Scheduler, loop_clock
 from engagement_async._engine.transport import Response, Transport
-from engagement_async._engine.turns import Turns
 from engagement_async.credential_store import CredentialStore
 from engagement_async.credentials import Credentials, Signer
 from engagement_async.errors import APIError, AttemptError, EngagementError, NotSentError, ProxyError, UsageError
@@ -77,7 +76,6 @@ class Sender:
         self.clock_offset_s = 0.0
         self.endpoints: dict[str, EndpointState] = {}
         self.now = loop_clock()
-        self._turns = Turns()
         self._state_changed = asyncio.Event()
         self._waiting_for_change = 0
         self._transport = transport
@@ -132,8 +130,7 @@ class Sender:
         """Wake everybody who waits for a circuit or for a witness."""
         if self._waiting_for_change:
             self._state_changed.set()
-            self._turns = Turns()
-        self._state_changed = asyncio.Event()
+            self._state_changed = asyncio.Event()
 
     async def wait_for_change(self, at_most_s: float) -> None:
         """Return when the state of recovery changed, or after that many seconds (`inf`: only then)."""
@@ -159,7 +156,6 @@ class Sender:
                 observed_at = datetime.fromtimestamp(self._wall_clock() + self.clock_offset_s, UTC)
                 if response.status == 200 and request.purpose is Purpose.DATA and not request.is_probe:
                     await call.wait_for_capacity()  # a probe's outcome is waited for by other calls too
-                await self._turns.take()
                 parsed = request.parser.parse(
                     request.batch_number,
                     request.tweet_ids,
