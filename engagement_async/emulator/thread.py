@@ -39,15 +39,17 @@ class ServerThread(threading.Thread):
 
     def run(self) -> None:
         """Serve; what a thread runs."""
-        asyncio.run(self._serve())
-
-    async def _serve(self) -> None:
-        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
         try:
-            async with self._server:
-                self._ready.set()
-                await self._stopped.wait()
+            with asyncio.Runner() as runner:
+                runner.get_loop()  # it may fail, as where pytest-socket allows no sockets: no coroutine is made then
+                runner.run(self._serve())
         except Exception as error:
             self._error = error
         finally:
             self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
+        async with self._server:
+            self._ready.set()
+            await self._stopped.wait()

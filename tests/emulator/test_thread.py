@@ -44,3 +44,14 @@ def test_in_a_thread_for_code_that_is_not_async() -> None:
 async def send_once(emulator: Emulator) -> tuple[int, Any, dict[str, str]]:
     async with aiohttp.ClientSession() as session:
         return await send(session, emulator, "totals", GOOD)
+
+
+def test_where_no_event_loop_can_be_made_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with pytest-socket, or with no file descriptor left."""
+
+    def refuse() -> asyncio.AbstractEventLoop:
+        raise PermissionError("no sockets here")
+
+    monkeypatch.setattr(asyncio.events, "new_event_loop", refuse)
+    with pytest.raises(PermissionError, match="no sockets here"), make_emulator():
+        pass
