@@ -6,6 +6,7 @@ import asyncio
 import gc
 import inspect
 import os
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
@@ -21,6 +22,16 @@ from tests.support.virtual_loop import VirtualLoop
 # What commands remember of a contract belongs to no user.
 _STATE_DIR = tempfile.TemporaryDirectory(prefix="engagement-state-", ignore_cleanup_errors=True)
 os.environ["ENGAGEMENT_STATE_DIR"] = _STATE_DIR.name
+
+# Who starts the tests with nohup, or in the background of a script, has them ignore signals; commands under test would inherit
+# that, and wait for ever for the signals that tests send them.
+for _number, _default in (
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _default)
 
 # Machines that run tests are shared and noisy: an example has no deadline. The same examples each time: a test run judges
 # the change, and `make nightly` goes on looking, much harder and at random.
