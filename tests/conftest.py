@@ -23,8 +23,8 @@ from tests.support.virtual_loop import VirtualLoop
 _STATE_DIR = tempfile.TemporaryDirectory(prefix="engagement-state-", ignore_cleanup_errors=True)
 os.environ["ENGAGEMENT_STATE_DIR"] = _STATE_DIR.name
 
-# Who starts the tests with nohup, or in the background of a script, has them ignore signals; commands under test would inherit
-# that, and wait for ever for the signals that tests send them.
+# Who starts the tests with nohup, or in the background of a script, has them ignore signals. Commands under test would
+# inherit that, and wait for ever for the signals that tests send them.
 for _number, _default in (
     (signal.SIGHUP, signal.SIG_DFL),
     (signal.SIGINT, signal.default_int_handler),

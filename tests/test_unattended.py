@@ -111,7 +111,7 @@ def test_a_signal_while_it_asks_keeps_what_comes(
 
 def test_a_signal_while_a_commit_has_to_wait(server: Emulator, command: Commands, tmp_path: Path) -> None:
     """Somebody reads the journal in a transaction of their own: what came is committed when they are done."""
-    job = started(tmp_path / "job", 2_000)
+    job = started(tmp_path / "job", 20_000)  # enough that it is not done before the reader begins
     process = command("run", job.path, *CONTRACT)
     wait_for(lambda: job.status().totals.answers, process)
     reader = sqlite3.connect(job.journal_path, isolation_level=None)
@@ -131,7 +131,7 @@ def test_a_signal_while_a_commit_has_to_wait(server: Emulator, command: Commands
 def test_a_second_signal_while_a_commit_has_to_wait_ends_it_at_once(
     server: Emulator, command: Commands, tmp_path: Path
 ) -> None:
-    job = started(tmp_path / "job", 2_000)
+    job = started(tmp_path / "job", 20_000)  # enough that it is not done before the reader begins
     process = command("run", job.path, *CONTRACT)
     wait_for(lambda: job.status().totals.answers, process)
     reader = sqlite3.connect(job.journal_path, isolation_level=None)
