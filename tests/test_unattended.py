@@ -109,15 +109,29 @@ def test_a_signal_while_it_asks_keeps_what_comes(
     assert len(server.log) == 8  # nothing was asked twice
 
 
+def holding_up_a_commit(
+    job: JobDirectory, server: Emulator, process: subprocess.Popen[bytes]
+) -> tuple[sqlite3.Connection, int]:
+    """Return a reader in a transaction, while there are answers to commit, and how many are committed."""
+    reader = sqlite3.connect(job.journal_path, isolation_level=None)
+    while True:
+        assert process.poll() is None, process.communicate()
+        reader.execute("BEGIN")
+        committed = reader.execute("SELECT count(*) FROM answer").fetchone()[0]
+        for _ in range(50):
+            if len(server.log) > committed:
+                return reader, committed
+            time.sleep(0.01)
+        reader.execute("COMMIT")  # it waits to note what it may spend: nothing is sent before that
+        time.sleep(0.05)
+
+
 def test_a_signal_while_a_commit_has_to_wait(server: Emulator, command: Commands, tmp_path: Path) -> None:
     """Somebody reads the journal in a transaction of their own: what came is committed when they are done."""
     job = started(tmp_path / "job", 20_000)  # enough that it is not done before the reader begins
     process = command("run", job.path, *CONTRACT)
     wait_for(lambda: job.status().totals.answers, process)
-    reader = sqlite3.connect(job.journal_path, isolation_level=None)
-    reader.execute("BEGIN")
-    committed = reader.execute("SELECT count(*) FROM answer").fetchone()[0]
-    wait_for(lambda: len(server.log) > committed, process)
+    reader, _ = holding_up_a_commit(job, server, process)
     process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
     assert process.poll() is None
@@ -134,10 +148,7 @@ def test_a_second_signal_while_a_commit_has_to_wait_ends_it_at_once(
     job = started(tmp_path / "job", 20_000)  # enough that it is not done before the reader begins
     process = command("run", job.path, *CONTRACT)
     wait_for(lambda: job.status().totals.answers, process)
-    reader = sqlite3.connect(job.journal_path, isolation_level=None)
-    reader.execute("BEGIN")
-    committed = reader.execute("SELECT count(*) FROM answer").fetchone()[0]
-    wait_for(lambda: len(server.log) > committed, process)
+    reader, committed = holding_up_a_commit(job, server, process)
     process.send_signal(signal.SIGTERM)
     assert process.stderr is not None
     while b"stopping" not in process.stderr.readline():
