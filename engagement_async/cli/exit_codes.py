@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import traceback
-from typing import Final
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, Final, TypeVar
 
 from engagement_async.errors import (
     AuthError,
@@ -32,6 +34,7 @@ __all__ = [
     "USAGE",
     "CommandError",
     "Interrupted",
+    "errors_as_exit_codes",
     "exit_code_of",
     "message_of",
 ]
@@ -57,6 +60,8 @@ BROKEN_PIPE: Final = 141
 """The reader of stdout closed the pipe; shells report SIGPIPE with this code."""
 TERMINATED: Final = 143
 
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
 
 class CommandError(Exception):
     """A command cannot continue: its message is for the user, its code for the scheduler."""
@@ -64,6 +69,26 @@ class CommandError(Exception):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def errors_as_exit_codes(
+    family: type[Exception], codes: Iterable[tuple[type[Exception], int]], *, otherwise: int
+) -> Callable[[_Command], _Command]:
+    """Return a decorator of commands: errors of a family become the exit code of the first class that they are of."""
+    of_kinds = tuple(codes)
+
+    def decorate(command: _Command) -> _Command:
+        @wraps(command)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return command(*args, **kwargs)
+            except family as error:
+                code = next((code for kind, code in of_kinds if isinstance(error, kind)), otherwise)
+                raise CommandError(str(error), code) from None
+
+        return wrapped  # type: ignore[return-value]
+
+    return decorate
 
 
 class Interrupted(BaseException):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
@@ -20,7 +17,7 @@ from engagement_async.cli.exit_codes import (
     OTHER_JOB,
     RESOURCE,
     SOME_FAILED,
-    CommandError,
+    errors_as_exit_codes,
 )
 from engagement_async.errors import (
     JobCorruptError,
@@ -33,7 +30,6 @@ from engagement_async.errors import (
 
 __all__ = ["exit_code_of_job", "job_argument", "job_errors", "json_option", "outcome_counts", "text_of"]
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _CODES: tuple[tuple[type[JobError], int], ...] = (
     (JobLockedError, LOCKED),
@@ -47,18 +43,8 @@ job_argument = click.argument("job", type=click.Path(path_type=Path), shell_comp
 json_option = click.option("--json", "as_json", is_flag=True, help="Write one JSON object to stdout.")
 
 
-def job_errors(command: _Command) -> _Command:
-    """Turn what is wrong with a job directory into exit codes."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except JobError as error:
-            code = next((code for kind, code in _CODES if isinstance(error, kind)), INCOMPLETE)
-            raise CommandError(str(error), code) from None
-
-    return wrapped  # type: ignore[return-value]
+job_errors = errors_as_exit_codes(JobError, _CODES, otherwise=INCOMPLETE)
+"""Turns what is wrong with a job directory into exit codes."""
 
 
 def exit_code_of_job(progress: Progress) -> int:

@@ -6,9 +6,8 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -29,7 +28,7 @@ from engagement_async.cli.exit_codes import (
     OTHER_JOB,
     RESOURCE,
     SOME_FAILED,
-    CommandError,
+    errors_as_exit_codes,
 )
 from engagement_async.cli.inputs import InputReporter
 from engagement_async.cli.logs import log_options
@@ -64,7 +63,6 @@ __all__ = [
     "tweets_of",
 ]
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _CODES: tuple[tuple[type[SeriesError], int], ...] = (
     (SeriesLockedError, LOCKED),
@@ -114,18 +112,8 @@ run_options = options.all_of(
 )
 
 
-def series_errors(command: _Command) -> _Command:
-    """Turn what is wrong with a store into exit codes."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except SeriesError as error:
-            code = next((code for kind, code in _CODES if isinstance(error, kind)), RESOURCE)
-            raise CommandError(str(error), code) from None
-
-    return wrapped  # type: ignore[return-value]
+series_errors = errors_as_exit_codes(SeriesError, _CODES, otherwise=RESOURCE)
+"""Turns what is wrong with a store into exit codes."""
 
 
 def tweets_of(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement_async._core.batches import MAX_TWEET_ID
-from engagement_async._core.unique_ids import IdSet, UniqueIds
+from engagement_async._core.unique_ids import IdSet, OwnersOfIds, UniqueIds
 
 IDS = st.integers(1, MAX_TWEET_ID) | st.integers(1, 50).map(lambda i: i * 1021) | st.integers(1, 200)
 
@@ -39,3 +39,33 @@ def test_it_takes_at_most_16_bytes_an_id() -> None:
         tracemalloc.stop()
 
     assert grown <= 16 * count
+
+
+@given(st.lists(st.tuples(st.integers(1, 90), st.integers(0, 3)), max_size=400), st.integers(0, 50))
+def test_an_id_belongs_to_its_first_owner_in_the_dict_and_beyond_it(
+    claims: list[tuple[int, int]], dict_max: int
+) -> None:
+    owners = OwnersOfIds(dict_max)
+    known: dict[str, int] = {}
+    for number, owner in claims:
+        tweet_id = str(MAX_TWEET_ID // 90 * number)
+        held = known.get(tweet_id)
+
+        assert owners.claim([tweet_id], [owner]) == (
+            [(tweet_id, owner)] if held is None else [],
+            {tweet_id: (held, owner)} if held not in (None, owner) else {},
+        )
+        known.setdefault(tweet_id, owner)
+
+
+def test_owners_take_at_most_22_bytes_an_id() -> None:
+    count = 1_000_000
+    owners = OwnersOfIds(0)
+    tracemalloc.start()
+    owners.claim((str(10**18 + 977 * n) for n in range(count)), (n % 1_000 for n in range(count)))[0].clear()
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    assert taken <= 22 * count
+    again, others = owners.claim([str(10**18), str(10**18 + 977)], [0, 5])
+    assert (again, others) == ([], {str(10**18 + 977): (1, 5)})
