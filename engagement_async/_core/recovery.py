@@ -276,7 +276,8 @@ def _on_refusal(
         rest = tuple(i for i in request.tweet_ids if i not in frozenset(named))
         failure = Failure(str(error), kind=FailureKind.REFUSED)
         return Fail(named, failure, (request.part(rest),) if rest else ())
-    call.refusals.record_refusal(error, request.batch_number, chain(call.endpoint.answered, witnesses))
+    usable = (tweet for tweet in chain(call.endpoint.answered, witnesses) if not call.owners.has_failed(tweet.owner))
+    call.refusals.record_refusal(error, request.batch_number, usable)
     return Requeue(tuple(request.part(ids) for ids in split_in_half(request.tweet_ids)))
 
 
@@ -330,6 +331,7 @@ def _on_owner_refused(request: Request, owner: str, error: APIError, call: CallS
 def _fail_owner(request: Request, owner: str, error: APIError, call: CallState) -> Decision:
     failure = Failure(f"owner {owner}: {error}", kind=FailureKind.CREDENTIALS)
     of_all = type(error)(f"every owner fails alike; owner {owner}: {error}", status=error.status, texts=error.texts)
+    call.endpoint.forget_owner(owner)
     if call.owners.fail(owner, failure, of_all):
         return Stop(of_all)
     return Fail(request.tweet_ids, failure)

@@ -19,6 +19,7 @@ from engagement_async.backfill.create import CreateJob, StartResult
 from engagement_async.backfill.directory import JobDirectory, JobStatus
 from engagement_async.backfill.exporter import PART_IDS, Exported, Exporter
 from engagement_async.backfill.inputs import FileSource, GivenSource, IdSource, OwnedGivenSource
+from engagement_async.backfill.owner_records import FailedCredentials, check_failed_credentials
 from engagement_async.backfill.runner import JobRunner, RunLimits
 from engagement_async.backfill.totals import JobTotals
 from engagement_async.config import DEFAULT_BASE_URL, ConnectionOptions, check_seconds
@@ -148,6 +149,7 @@ class BackfillJob:
         scheduler: Scheduler | None = None,
         base_url: str = DEFAULT_BASE_URL,
         failed_only: bool = False,
+        failed_credentials: FailedCredentials = "failed",
         max_requests: int | None = None,
         max_duration_s: float | None = None,
         on_progress: Callable[[Progress], object] | None = None,
@@ -157,7 +159,8 @@ class BackfillJob:
         """Request what is pending, until the job is done or something ends the run, and return how far it is.
 
         A run ends when the job is done, after `max_requests` or `max_duration_s`, when `stop` is called, or with the outcome
-        `OUTAGE` if the API answered nobody for `outage_timeout_s`. All but the first leave IDs pending. The rate limit is
+        `OUTAGE` if the API answered nobody for `outage_timeout_s`, or with `CREDENTIALS` if nothing is left but the IDs of
+        owners that `failed_credentials="pending"` keeps. All but the first leave IDs pending. The rate limit is
         kept across runs: what an earlier run sent still counts (a custom `scheduler` must do this itself).
 
         Args:
@@ -166,6 +169,8 @@ class BackfillJob:
             scheduler: As for `EngagementClient`.
             base_url: As for `EngagementClient`.
             failed_only: Whether to request only the IDs that failed, once more, in as few requests as possible.
+            failed_credentials: What the IDs of an owner become whose credentials are of no use: `"failed"`, or `"pending"`,
+                so that the next run asks them again. `status().owners` says whose they are, and why.
             max_requests: Stop gracefully after this many requests of this run.
             max_duration_s: Stop gracefully after this many seconds.
             on_progress: Called with the run's `Progress` every `progress_interval_s` seconds, and once at the end.
@@ -174,11 +179,17 @@ class BackfillJob:
                 `EngagementClient`.
 
         Raises:
+            UsageError: An option cannot be, or the job needs other credentials.
             JobLockedError: The job is running already.
             JobError: Anything else that is wrong with the directory.
             AuthError: The credentials were refused; as the other errors of `EngagementClient.totals`.
         """
         check_seconds("progress_interval_s", progress_interval_s)
+        check_failed_credentials(failed_credentials)
+        if failed_only and failed_credentials == "pending":
+            raise UsageError(
+                "failed_only asks IDs that are failed already: failed_credentials='pending' is for other runs"
+            )
         of_owners: Credentials | CredentialStore = as_store(credentials) or cast("Credentials", credentials)
         runner = JobRunner(
             self.directory,
@@ -189,6 +200,7 @@ class BackfillJob:
             scheduler=scheduler,
             base_url=base_url,
             connection=connection,
+            failed_credentials=failed_credentials,
         )
         if self._runner is not None:
             raise JobLockedError(f"{self.directory.path}: this object runs the job already")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import NamedTuple
 
 from engagement_async._core.outcomes import Outcomes
@@ -20,7 +20,9 @@ class OwnerStatus(NamedTuple):
     outcomes: Outcomes
     """Those that are done, by outcome."""
     error: str | None
-    """Why the credentials of this owner were of no use, a `Failure`; None if they were taken, or not needed yet."""
+    """Why the credentials of this owner were of no use the last time; None if they were taken, or not needed yet."""
+    requests: int = 0
+    """Requests that were signed for this owner in all runs; see `JobStatus.owner_requests_are_exact`."""
 
     @property
     def pending(self) -> int:
@@ -39,8 +41,18 @@ class BatchOwners:
         """The owners, by number."""
 
 
-def in_turns(batches: Iterable[int], owners: BatchOwners) -> array[int]:
-    """Return these batches in the order in which they are asked: one of each owner, then the next of each."""
+def in_turns(batches: Iterable[int], owners: BatchOwners, *, last: Container[str] = ()) -> array[int]:
+    """Return these batches in the order in which they are asked: one of each owner, then the next of each.
+
+    Batches of the owners in `last` come after those of all others.
+    """
+    are_last = [name in last for name in owners.names]
+    numbers = list(batches)
+    first = _in_turns((batch for batch in numbers if not are_last[owners.numbers[batch]]), owners)
+    return first + _in_turns((batch for batch in numbers if are_last[owners.numbers[batch]]), owners)
+
+
+def _in_turns(batches: Iterable[int], owners: BatchOwners) -> array[int]:
     turns: Counter[int] = Counter()
     by_turn: list[array[int]] = []
     for batch in batches:
@@ -68,10 +80,13 @@ def smallest_first(batches: Iterable[int], owners: BatchOwners) -> array[int]:
 
 
 def worst_first(owners: Mapping[str, OwnerStatus]) -> dict[str, OwnerStatus]:
-    """Return the owners in another order: credentials of no use first, then by failed, forbidden and pending Tweets."""
+    """Return the owners in another order: credentials of no use first, then by failed, forbidden and pending Tweets.
 
-    def badness(item: tuple[str, OwnerStatus]) -> tuple[bool, int, int, int]:
+    Those that are alike so far come by the requests that were spent on them.
+    """
+
+    def badness(item: tuple[str, OwnerStatus]) -> tuple[bool, int, int, int, int]:
         its = item[1]
-        return its.error is None, -its.outcomes.failed, -its.outcomes.forbidden, -its.pending
+        return its.error is None, -its.outcomes.failed, -its.outcomes.forbidden, -its.pending, -its.requests
 
     return dict(sorted(owners.items(), key=badness))

@@ -586,5 +586,36 @@ def test_a_call_whose_owners_all_failed_ends_with_their_error() -> None:
     assert conclude(play.call) is None
 
 
+def test_owners_that_were_refused_before_say_nothing_of_others() -> None:
+    """More than twenty may be left of a job: one of them may have new tokens."""
+    play = Play()
+    play.call.owners.refused_before = {str(n) for n in range(30)}
+    for n in range(30):
+        for _, name, event, _ in twice_refused(str(n)):
+            assert not play.step(0, name, event).startswith("stop")
+    for n in range(30, 49):
+        for _, name, event, _ in twice_refused(str(n)):
+            assert not play.step(0, name, event).startswith("stop")
+    *first, last = twice_refused("49")
+    for _, name, event, _ in first:
+        play.step(0, name, event)
+    assert play.step(0, last[1], last[2]) == "stop: AuthError"
+
+
+def test_nothing_is_probed_with_the_tweets_of_an_owner_that_failed() -> None:
+    play = Play()
+    play.step(0, "ab@x", "ok")
+    play.step(0, "c@y", "ok")
+    assert [tweet.owner for tweet in play.call.endpoint.answered] == ["x", "y"]
+    for _, name, event, _ in twice_refused("x"):
+        play.step(1, name, event)
+
+    assert [tweet.owner for tweet in play.call.endpoint.answered] == ["y"]
+    assert play.call.endpoint.answered.maxlen == EndpointState.KNOWN
+    assert play.call.owners.has_failed("x")
+    assert not play.call.owners.has_failed("y")
+    assert not play.call.owners.has_failed(None)
+
+
 def test_a_call_without_owners_ends_without_an_error() -> None:
     assert conclude(Play().call) is None

@@ -15,6 +15,8 @@ def test_owners_take_turns() -> None:
     assert owners.names == ["a", "b", "c"]
     assert list(in_turns(range(8), owners)) == [0, 4, 6, 1, 5, 2, 3, 7]
     assert list(in_turns([2, 3, 5, 7], owners)) == [2, 5, 3, 7]
+    assert list(in_turns(range(8), owners, last={"a"})) == [4, 6, 5, 0, 1, 2, 3, 7]
+    assert list(in_turns(range(8), owners, last={"a", "b", "nobody"})) == [6, 0, 4, 1, 5, 2, 3, 7]
     assert list(smallest_first(range(8), owners)) == [6, 4, 5, 0, 1, 2, 3, 7]
 
 
