@@ -19,6 +19,7 @@ import pytest
 from engagement_async import (
     HISTORICAL,
     LAST_28_HOURS,
+    TOTALS,
     AuthError,
     OAuth1Credentials,
     Query,
@@ -30,7 +31,7 @@ from engagement_async.backfill.job import JobCorruptError, JobIncompleteError, O
 from engagement_async.backfill.owner_records import OwnerRecords
 from engagement_async.backfill.repair import repair
 from tests.support.agency import FAST, FLAGS, QUERY, REVOKED, UNKNOWN, Agency
-from tests.support.jobs import digest, emulator, make_ids
+from tests.support.jobs import NOW, digest, emulator, make_ids
 
 KILLS = 5
 
@@ -147,6 +148,59 @@ async def test_a_large_owner_holds_nobody_up(tmp_path: Path) -> None:
             await job.export(tmp_path / "all.{grouping}.csv")
         await job.export(tmp_path / "small.{grouping}.csv", only_owners=["small3"])
         assert (tmp_path / "small.by_tweet.csv").read_text().count("small3,") > 25
+
+
+async def test_weights_are_remembered_until_there_are_others(agency: Agency, tmp_path: Path) -> None:
+    owned = {owner: ids for owner, ids in agency.owned.items() if owner not in (REVOKED, UNKNOWN)}
+    heavy, light, other = list(owned)[:3]
+    few = {owner: agency.server.tweet_ids(owner, 500, newest_at=NOW) for owner in (light, heavy, other)}
+    job = BackfillJob(tmp_path / "job")
+    with pytest.raises(UsageError, match="the weight of owner 'nobody': this job has no Tweets"):
+        await job.start(QUERY, few, owner_weights={"nobody": 3})
+    assert not job.directory.path.exists()
+    with pytest.raises(UsageError, match="whole number from 1 on"):
+        await job.start(QUERY, few, owner_weights={heavy: 0})
+    await job.start(QUERY, TweetsByOwner(few, weights={heavy: 3}))
+
+    async def spent(requests: int) -> list[int]:
+        before = {owner: its.requests for owner, its in (await job.status()).owners.items()}
+        await agency.run(job, max_requests=requests, concurrency=1)
+        after = (await job.status()).owners
+        return [after[owner].requests - before[owner] for owner in (heavy, light, other)]
+
+    assert await spent(10) == [6, 2, 2]
+    assert await spent(10) == [6, 2, 2]
+    await job.start(owner_weights={light: 2})
+    assert await spent(6) == [3, 2, 1]
+    await job.start(QUERY, TweetsByOwner(few), owner_weights={heavy: 1, light: 1})
+    assert await spent(6) == [2, 2, 2]
+    with pytest.raises(UsageError, match="the weight of owner 'nobody'"):
+        await job.start(QUERY, {heavy: ["1"]}, extend=True, owner_weights={"nobody": 2})
+    assert (await job.status()).totals.ids == 1_500
+    assert (await job.verify()).ids == 1_500
+    await BackfillJob(tmp_path / "public").start(
+        Query(TOTALS, engagement_types=["favorites"], groupings={"t": ["tweet.id"]}), ["1"]
+    )
+    with pytest.raises(UsageError, match="have no owners"):
+        await BackfillJob(tmp_path / "public").start(owner_weights={heavy: 2})
+
+
+def test_weights_on_the_command_line(agency: Agency, tmp_path: Path) -> None:
+    job = tmp_path / "job"
+    first = next(o for o, ids in agency.owned.items() if len(ids) > 25 and o not in (REVOKED, UNKNOWN))
+    args = ("run", job, *FLAGS, "--ids", agency.ids, "--owner-column", "handle", "--credentials", agency.tokens)
+    code, _, error = agency.call(*args, "--owner-weight", "nobody=2")
+    assert (code, job.exists()) == (2, False), error
+    assert "this job has no Tweets of an owner of that name" in error
+    budget = ("--max-requests", 40, "--concurrency", 1)
+    code, _, error = agency.call(*args, "--owner-weight", f"{first}=2", *budget)
+    assert code == 5, error
+    document = orjson.loads(agency.call("report", job, "--json")[1])
+    assert document["owners"][first]["requests"] == 2
+    assert {its["requests"] for owner, its in document["owners"].items() if owner != first} <= {0, 1, 2}
+    code, _, error = agency.call("run", job, "--credentials", agency.tokens, "--owner-weight", f"{first}=x")
+    assert code == 2
+    assert "as handle=3" in error
 
 
 async def test_a_job_with_owners_goes_on_as_one(agency: Agency, tmp_path: Path) -> None:

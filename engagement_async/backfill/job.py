@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Unpack, cast
 
 from engagement_async._core.outcomes import Outcomes
-from engagement_async._core.owned_batches import TweetsByOwner, have_owners
+from engagement_async._core.owned_batches import TweetsByOwner, checked_weights, have_owners
 from engagement_async._core.query import Query
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._engine.contracts import application_of
@@ -84,6 +84,7 @@ class BackfillJob:
         id_column: str | None = None,
         owner_column: str | None = None,
         first_owner: bool = False,
+        owner_weights: Mapping[str, int] | None = None,
         format: str | None = None,  # noqa: A002 - as `read_ids` calls it
         extend: bool = False,
         strict: bool = False,
@@ -98,11 +99,13 @@ class BackfillJob:
         Args:
             query: What to request of each Tweet. Required once.
             tweet_ids: Any iterable of `str` or integers; or give `files`. Required once. Of many owners: a mapping of owners
-                to IDs, or `TweetsByOwner`, whose weights count for nothing here.
+                to IDs, or `TweetsByOwner`.
             files: Files with IDs, as `read_ids` takes them.
             id_column: Name of their column, or its number from 1.
             owner_column: Name or number of the column of the Tweets' owners, where there are many.
             first_owner: Whether a Tweet that is listed for two owners belongs to the first one, instead of being an error.
+            owner_weights: How many requests owners may send at each turn who do not send one: whole numbers from 1 on. They
+                are remembered, as those of `TweetsByOwner` are; others of a later start take their place.
             format: Their format.
             extend: Whether to add IDs that the job does not have yet.
             strict: Whether a line that is not an ID is an error. Otherwise it goes to the job's `rejects.jsonl`.
@@ -120,7 +123,9 @@ class BackfillJob:
         if isinstance(tweet_ids, (str, bytes)):
             raise UsageError("tweet_ids is one string: give a list of IDs, as [tweet_id]")
         source: IdSource | None = None
+        weights = checked_weights(owner_weights or {})
         if isinstance(tweet_ids, TweetsByOwner):
+            weights = {**tweet_ids.weights, **weights}
             source = OwnedGivenSource(tweet_ids)
         elif isinstance(tweet_ids, Mapping) and have_owners(tweet_ids):
             source = OwnedGivenSource(TweetsByOwner(tweet_ids, first_owner=first_owner))
@@ -136,7 +141,9 @@ class BackfillJob:
                 first_owner=first_owner,
                 on_warning=on_warning,
             )
-        create = CreateJob(self.directory, query, source, extend=extend, options=options, on_reject=on_reject)
+        create = CreateJob(
+            self.directory, query, source, extend=extend, options=options, owner_weights=weights, on_reject=on_reject
+        )
         return await asyncio.to_thread(create)
 
     # --- running ---

@@ -30,7 +30,7 @@ from engagement_async.backfill.journal_rows import DamagedRowError, query_docume
 from engagement_async.backfill.owner_records import PREFIX, OwnerRecord, read_owner_records
 from engagement_async.backfill.owners import BatchOwners, OwnerStatus, in_turns, smallest_first
 from engagement_async.backfill.totals import Audit, JobTotals, Snapshot, parts_of, state_of, states_of
-from engagement_async.errors import JobCorruptError, JobLockedError
+from engagement_async.errors import JobCorruptError, JobLockedError, UsageError
 
 __all__ = ["Journal"]
 
@@ -268,7 +268,25 @@ class Journal:
 
         Owners whose credentials were of no use come last: a run with a budget must get to the others.
         """
-        return iter(in_turns(self.unsettled(-1, self.totals.batches), self._batch_owners, last=self.refused_owners()))
+        unsettled = self.unsettled(-1, self.totals.batches)
+        return iter(in_turns(unsettled, self._batch_owners, weights=self.owner_weights, last=self.refused_owners()))
+
+    @property
+    def owner_weights(self) -> dict[str, int]:
+        """How many batches owners have at each turn, who do not have one."""
+        return self.document("weights") or {}
+
+    def owner_weights_with(self, weights: Mapping[str, int]) -> dict[str, int]:
+        """Return `owner_weights` with these in the place of the old ones of the same owners.
+
+        Raise `UsageError` for an owner that has no Tweets in this job.
+        """
+        if weights and not self.has_owners:
+            raise UsageError("the Tweets of this job have no owners, so owners have no weights")
+        names = frozenset(self._batch_owners.names) if weights else frozenset()
+        if unknown := [owner for owner in weights if owner not in names]:
+            raise UsageError(f"the weight of owner {unknown[0]!r}: this job has no Tweets of an owner of that name")
+        return {owner: weight for owner, weight in {**self.owner_weights, **weights}.items() if weight > 1}
 
     def failed_by_owner(self) -> Iterator[int]:
         """Return the batches in which IDs failed, owner by owner, those with few of them first."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from engagement_async._core.outcomes import Outcomes
 
 __all__ = ["BatchOwners", "OwnerStatus", "in_turns", "smallest_first", "worst_first"]
+
+_EVEN: Mapping[str, int] = {}
 
 
 class OwnerStatus(NamedTuple):
@@ -41,24 +43,31 @@ class BatchOwners:
         """The owners, by number."""
 
 
-def in_turns(batches: Iterable[int], owners: BatchOwners, *, last: Container[str] = ()) -> array[int]:
+def in_turns(
+    batches: Iterable[int],
+    owners: BatchOwners,
+    *,
+    weights: Mapping[str, int] = _EVEN,
+    last: Container[str] = (),
+) -> array[int]:
     """Return these batches in the order in which they are asked: one of each owner, then the next of each.
 
-    Batches of the owners in `last` come after those of all others.
+    Owners with a weight have as many at each turn. Batches of the owners in `last` come after those of all others.
     """
+    of_owners = [weights.get(name, 1) for name in owners.names]
     are_last = [name in last for name in owners.names]
     numbers = list(batches)
-    first = _in_turns((batch for batch in numbers if not are_last[owners.numbers[batch]]), owners)
-    return first + _in_turns((batch for batch in numbers if are_last[owners.numbers[batch]]), owners)
+    first = _in_turns((batch for batch in numbers if not are_last[owners.numbers[batch]]), owners, of_owners)
+    return first + _in_turns((batch for batch in numbers if are_last[owners.numbers[batch]]), owners, of_owners)
 
 
-def _in_turns(batches: Iterable[int], owners: BatchOwners) -> array[int]:
-    turns: Counter[int] = Counter()
+def _in_turns(batches: Iterable[int], owners: BatchOwners, weights: Sequence[int]) -> array[int]:
+    given: Counter[int] = Counter()
     by_turn: list[array[int]] = []
     for batch in batches:
         owner = owners.numbers[batch]
-        turn = turns[owner]
-        turns[owner] += 1
+        turn = given[owner] // weights[owner]
+        given[owner] += 1
         if turn == len(by_turn):
             by_turn.append(array("q"))
         by_turn[turn].append(batch)

@@ -16,7 +16,7 @@ from engagement_async.cli import options
 from engagement_async.cli.backfill.common import job_argument, job_errors, text_of
 from engagement_async.cli.backfill.run_command import RunCommand, run_options
 from engagement_async.cli.inputs import InputReporter
-from engagement_async.cli.owners import check_owned_query, first_owner_option, owner_column_option
+from engagement_async.cli.owners import check_owned_query, first_owner_option, owner_column_option, owner_weight_option
 from engagement_async.cli.progress import count
 from engagement_async.cli.report import Reporter
 from engagement_async.credentials import BearerCredentials
@@ -31,6 +31,7 @@ __all__ = ["run"]
 @options.id_options
 @owner_column_option
 @first_owner_option
+@owner_weight_option
 @click.option(
     "--failed-credentials",
     type=click.Choice(get_args(FailedCredentials)),
@@ -110,6 +111,7 @@ def run(
         source if files else None,
         extend=extend,
         options=command.remembered,
+        owner_weights=command.owners.weights,
         on_reject=heard.on_reject,
         on_read=lambda ids: reporter.now_and_then("reading", f"reading: {ids:,} IDs so far", ids_read=ids),
     )

@@ -124,6 +124,7 @@ class RunCommand:
             known.get("owner_column"),
             given.get("credentials_path"),
             given.get("first_owner", False),
+            given.get("owner_weights", {}),
         )
         self.owners.check(auth=auth)
         self._failed_credentials: FailedCredentials = (
