@@ -96,14 +96,19 @@ class EndpointState:
 
 @dataclass(slots=True)
 class OwnerState:
-    """What a call knows of one owner's credentials. Until a request was answered, at most `UNPROVEN` are in flight."""
+    """What a call knows of one owner's credentials.
+
+    Until a request was answered, at most `UNPROVEN` are in flight, and after a refusal one: the next tells enough.
+    """
 
     UNPROVEN = 2
 
     in_flight: int = 0
     is_proven: bool = False
+    is_doubted: bool = False
+    """Whether the last outcome that says something of the credentials was a refusal."""
     refusals: int = 0
-    """Requests that were refused for the account's sake."""
+    """Requests that were refused for the account's sake since the last answer."""
     refusal: AuthError | None = None
     """The first 401, after which the credential store was asked again."""
     renewals: int = 0
@@ -114,7 +119,7 @@ class OwnerState:
     @property
     def may_send(self) -> bool:
         """Whether another request may be sent before those in flight are answered."""
-        return self.is_proven or self.in_flight < self.UNPROVEN
+        return self.is_proven or self.in_flight < (1 if self.is_doubted else self.UNPROVEN)
 
 
 class OwnersState:
@@ -143,7 +148,15 @@ class OwnersState:
 
     def record_answer(self, owner: str) -> None:
         """Note that the API took this owner's credentials."""
-        self.of(owner).is_proven = self._is_any_proven = True
+        state = self.of(owner)
+        state.is_proven = self._is_any_proven = True
+        state.is_doubted, state.refusals = False, 0
+
+    def record_refusal(self, owner: str) -> OwnerState:
+        """Note that the API, or the credential store, refused this owner; return what is known of it."""
+        state = self.of(owner)
+        state.is_proven, state.is_doubted = False, True
+        return state
 
     def fail(self, owner: str, failure: Failure, error: EngagementError) -> bool:
         """Send nothing more for this owner; return whether so many failed, and nobody was answered, that all will."""

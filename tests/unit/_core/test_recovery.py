@@ -121,6 +121,9 @@ class Play:
         if event == "cancel":
             cancel(request, self.call)
             return "cancelled"
+        if owner:
+            state = self.call.owners.of(owner)
+            state.in_flight = max(0, state.in_flight - 1)  # as the engine does, before it asks what that means
         decision = decide(request, outcome(request, event), self.call, now=at, jitter=1.0, witnesses=WITNESSES)
         return self.describe(decision, at)
 
@@ -244,8 +247,45 @@ TRACES = [
         ],
     ),
     Trace(
+        "after a refusal of one of two requests, only one more is in flight: an account that is refused costs two",
+        [
+            (0, "ab@x", "in flight", "in flight"),
+            (0, "cd@x", "in flight", "in flight"),
+            (1, "ab@x", "no access", "retry in 0"),
+            (1, "ab@x", "admit", "await owner"),
+            (2, "cd@x", "no access", "fail cd: credentials"),
+            (2, "ab@x", "admit", "give up: credentials"),
+        ],
+    ),
+    Trace(
+        "an account that is answered between two refusals is not the reason for them",
+        [
+            (0, "ab@x", "no access", "retry in 0"),
+            (1, "ab@x", "ok", "accept"),
+            (9, "cd@x", "no access", "retry in 0"),
+            (9, "cd@x", "ok", "accept"),
+        ],
+    ),
+    Trace(
         "a wrong clock is corrected for all owners",
         [(0, "ab@x", "401 at: 600 600", "resign 600"), (1, "ab@x", "ok", "accept")],
+    ),
+    Trace(
+        "an owner whose token is revoked while the clock is wrong fails alone, and costs one request more",
+        [
+            (0, "ab@x", "in flight", "in flight"),
+            (0, "cd@x", "in flight", "in flight"),
+            (1, "ab@x", "401 at: 600 600", "resign 600"),
+            (1, "ab@x", "admit", "await owner"),
+            (1, "cd@x", "401 at: 600 600", "resign 600"),
+            (1, "ab@x", "admit", "send"),
+            (1, "ab@x", "in flight", "in flight"),
+            (1, "cd@x", "admit", "await owner"),
+            (2, "ab@x", "401", "renew x"),
+            (2, "ab@x", "in flight", "in flight"),
+            (2, "ab@x", "no credentials", "fail ab: credentials"),
+            (2, "cd@x", "admit", "give up: credentials"),
+        ],
     ),
     Trace(
         "twenty owners that fail alike before anybody is answered stop the run",
