@@ -13,9 +13,6 @@ from functools import lru_cache
 from itertools import chain, repeat
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from engagement_async._core.arrow import (
     TYPES,
     ColumnBuilder,
@@ -28,6 +25,13 @@ from engagement_async._core.arrow import (
 )
 from engagement_async._core.groupings import Grouping
 from engagement_async._core.tables import Observed, TableShape
+from engagement_async.errors import UsageError
+
+try:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+except ImportError as error:  # pragma: no cover - `arrow` says it first
+    raise UsageError("columns need pyarrow: pip install 'engagement-async[arrow]'") from error
 
 __all__ = ["PackedGrouping", "PackedKeys", "pack", "pack_structs"]
 
@@ -141,14 +145,18 @@ class PackedGrouping:
 
     def grouping(self) -> Grouping:
         """Return the nested dicts."""
-        keys = self._long_keys()
         nested: Grouping = {}
+        self.add_to(nested)
+        return nested
+
+    def add_to(self, nested: Grouping) -> None:
+        """Add the leaves to nested dicts, where none of them is yet."""
+        keys = self._long_keys()
         for *outer, last, value in zip(*map(keys.texts, self.levels), self.values.to_pylist(), strict=True):
             inner = nested
             for key in outer:
                 inner = inner.setdefault(key, {})
             inner[last] = value
-        return nested
 
     def _long_keys(self) -> PackedKeys:
         if not self.metrics:
