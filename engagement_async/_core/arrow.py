@@ -219,9 +219,11 @@ class ColumnBuilder:
             known: dict[tuple[str, ...], array[int]] = {}
             for leaves in self._leaves:
                 series = tuple(leaves)
-                if series not in known:
-                    known[series] = array("i", [numbers.setdefault(key, len(numbers)) for key in series])
-                rows += known[series]
+                codes = known.get(series)
+                if codes is None:
+                    codes = array("i", [numbers.setdefault(key, len(numbers)) for key in series])
+                    known[series] = codes
+                rows += codes
         else:
             for key, count in zip(self._keys[at], self._counts(at), strict=True):
                 rows += array("i", (numbers.setdefault(key, len(numbers)),)) * count

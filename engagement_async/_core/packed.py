@@ -36,6 +36,7 @@ except ImportError as error:  # pragma: no cover - `arrow` says it first
 __all__ = ["PackedGrouping", "PackedKeys", "pack", "pack_structs"]
 
 _TYPE = "engagement.type"
+pa.array([], pa.string())  # the first array of all has pyarrow import pandas: here, and not in the midst of a stream
 
 
 class PackedKeys:
