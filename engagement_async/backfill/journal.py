@@ -259,14 +259,15 @@ class Journal:
         """Return what was told of owners beside their batches, by owner."""
         return read_owner_records(self.documents(PREFIX))
 
-    def refused_owners(self) -> frozenset[str]:
-        """Return the owners whose Tweets are pending because their credentials were of no use."""
-        return frozenset(owner for owner, its in self.owner_records().items() if its.error is not None)
+    def refused_owners(self) -> dict[str, int]:
+        """Return the owners whose Tweets are pending because their credentials were of no use: requests that this took."""
+        return {owner: its.requests for owner, its in self.owner_records().items() if its.error is not None}
 
     def batches_in_turns(self) -> Iterator[int]:
         """Return the batches in which IDs are still to be asked: one of each owner, then the next of each.
 
-        Owners whose credentials were of no use come last: a run with a budget must get to the others.
+        Owners whose credentials were of no use come last, those first that were asked least: a run with a budget must get
+        to the others, and several of them to all.
         """
         unsettled = self.unsettled(-1, self.totals.batches)
         return iter(in_turns(unsettled, self._batch_owners, weights=self.owner_weights, last=self.refused_owners()))

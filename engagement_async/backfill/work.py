@@ -66,7 +66,7 @@ class PendingWork:
 
     def refused_owners(self, journal: Journal) -> frozenset[str]:
         """See `Work`."""
-        return journal.refused_owners()
+        return frozenset(journal.refused_owners())
 
     def _requests(self, journal: Journal, number: int) -> Iterator[SpanBatch]:
         batch = journal.batch(number)
