@@ -69,7 +69,7 @@ class Committer:
         """By the loop's clock."""
         self._thread: ThreadPoolExecutor
         self._work: Work
-        self._run_name = ""
+        self._run = 0
         self._sample_ids: list[OwnedTweet] = []
         self._uncommitted: list[Answer] = []
         self._open: dict[int, int] = {}  # batches that were handed out, and how many of their IDs are not committed
@@ -109,7 +109,7 @@ class Committer:
     async def begin(self, work: Work) -> None:
         """Take room on the disk, and tell the journal of this run, before its first request."""
         self._work = work
-        self._run_name = f"run {len(self.journal.documents('run ')):06}"
+        self._run = len(self.journal.documents("run "))
         spent, _ = self._quota.checkpoint()
         documents = {self._run_name: self._describe(None), "spent": spent}
 
@@ -119,6 +119,10 @@ class Committer:
             return self.journal.sample_ids()
 
         self._sample_ids = await self.call(begin)
+
+    @property
+    def _run_name(self) -> str:
+        return f"run {self._run:06}"
 
     # --- batches out, answers in ---
 
@@ -214,12 +218,14 @@ class Committer:
         answers = list(self._uncommitted)
         self._is_commit_requested = False
         spent, mark = self._quota.checkpoint()
-        documents = {self._run_name: self._describe(outcome), "spent": spent}
+        traffic, known = self._quota.traffic.documents(self._run)
+        documents = {self._run_name: self._describe(outcome), "spent": spent, **traffic}
         full = await self.call(self._write, answers, documents)
         del self._uncommitted[: len(answers)]
         self.committed_at = asyncio.get_running_loop().time()
         self._on_commit()
         self._quota.acknowledge(mark)
+        self._quota.traffic.acknowledge(known)
         for answer in answers:
             self._open[answer.batch_number] -= len(answer.tweet_ids)
             if not self._open[answer.batch_number]:
