@@ -17,6 +17,7 @@ from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.owners import OwnerStatus, worst_first
 from engagement_async.backfill.storage_errors import disk_errors
 from engagement_async.backfill.totals import JobTotals
+from engagement_async.backfill.traffic import PREFIX, Traffic, read_traffic
 from engagement_async.errors import JobLockedError, OtherJobError, UsageError
 
 __all__ = ["JobDirectory", "JobStatus", "RunReport"]
@@ -253,6 +254,12 @@ class JobDirectory:
                 if was_running == is_running:  # else a run began or ended between the looks
                     break
             return _status_of(journal, is_running=is_running)
+
+    def traffic(self) -> Traffic:
+        """Return what the job sent over time, in all its runs; empty for a job of an earlier version."""
+        self.must_exist()
+        with self.open_journal(read_only=True) as journal:
+            return read_traffic(journal.documents(PREFIX))
 
     def options(self) -> dict[str, Any]:
         """Return the options that the job was last started with; none when it was not."""

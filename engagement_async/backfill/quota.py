@@ -17,6 +17,7 @@ from typing import Any
 
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._engine.scheduler import Lane, Scheduler
+from engagement_async._progress import limit_of_minute
 from engagement_async.backfill.clocks import Instant, elapsed_s, instant_now
 from engagement_async.backfill.traffic import TrafficRecorder
 
@@ -46,7 +47,7 @@ class DurableScheduler:
         clock: Callable[[], Instant] = instant_now,
         traffic: TrafficRecorder | None = None,
     ) -> None:
-        self.traffic = traffic or TrafficRecorder()
+        self.traffic = traffic or TrafficRecorder(limit_of_minute(inner.limits) if inner.limits else None)
         """What was sent, for the journal."""
         self._inner = inner
         self._grant_ahead = grant_ahead

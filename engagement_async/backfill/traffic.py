@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-__all__ = ["PREFIX", "Slot", "TrafficRecorder", "bucket_of", "read_traffic", "seconds_of", "slot_length_s"]
+from engagement_async._core.rate_limit import RateLimit
+
+__all__ = ["PREFIX", "Slot", "Traffic", "TrafficRecorder", "bucket_of", "read_traffic", "seconds_of", "slot_length_s"]
 
 PREFIX: Final = "traffic "
 """The names of the documents begin so: then the run, then the part."""
@@ -75,24 +77,45 @@ def seconds_of(bucket: int) -> float:
     return float(_SHORTEST_S * _GROWTH**bucket)
 
 
-def read_traffic(documents: Iterable[Mapping[str, Any]]) -> list[Slot]:
-    """Return the slots of all documents, in order of time; those of runs in the same seconds side by side."""
-    return sorted(
-        (Slot.of_json(value) for document in documents for value in document["slots"]), key=lambda slot: slot.at
-    )
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What the journal has of the requests of a job."""
+
+    slots: Sequence[Slot] = ()
+    """Those of all runs, in order of time."""
+    contracts: Sequence[RateLimit] = ()
+    """The limits of the runs: distinct, in the order of the runs."""
+
+
+def read_traffic(documents: Iterable[Mapping[str, Any]]) -> Traffic:
+    """Return what these documents hold, given in the order of their names."""
+    slots: list[Slot] = []
+    contracts: dict[RateLimit, None] = {}
+    for document in documents:
+        slots += map(Slot.of_json, document["slots"])
+        if document["contract"] is not None:
+            requests, period = document["contract"]
+            contracts[RateLimit(requests, period)] = None
+    return Traffic(tuple(sorted(slots, key=lambda slot: slot.at)), tuple(contracts))
 
 
 class TrafficRecorder:
     """Counts what one run sends, for the journal.
 
     Args:
+        contract: The limit that a reader compares it with.
         wall_clock: Returns seconds since the epoch.
         monotonic: Returns seconds that never go back, for latencies.
     """
 
     def __init__(
-        self, *, wall_clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+        self,
+        contract: RateLimit | None = None,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._contract = None if contract is None else [contract.requests, contract.period]
         self._wall_clock = wall_clock
         self._monotonic = monotonic
         self._began_s = monotonic()
@@ -140,7 +163,8 @@ class TrafficRecorder:
         parts = range(first // _SLOTS_A_PART, -(-len(self._slots) // _SLOTS_A_PART))
         found = {
             f"{PREFIX}{run:06} {part:05}": {
-                "slots": [slot.to_json() for slot in self._slots[part * _SLOTS_A_PART : (part + 1) * _SLOTS_A_PART]]
+                "contract": self._contract,
+                "slots": [slot.to_json() for slot in self._slots[part * _SLOTS_A_PART : (part + 1) * _SLOTS_A_PART]],
             }
             for part in parts
         }

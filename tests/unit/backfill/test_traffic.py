@@ -15,6 +15,7 @@ from engagement_async.backfill import BackfillJob
 from engagement_async.backfill.traffic import (
     PREFIX,
     Slot,
+    Traffic,
     TrafficRecorder,
     bucket_of,
     read_traffic,
@@ -40,14 +41,13 @@ class Clock:
         )
 
 
-def slots_of(job: BackfillJob) -> list[Slot]:
-    with job.directory.open_journal(read_only=True) as journal:
-        return read_traffic(journal.documents(PREFIX))
+def traffic_of(job: BackfillJob) -> Traffic:
+    return job.directory.traffic()
 
 
 def through_json(recorder: TrafficRecorder) -> list[Slot]:
     documents, _ = recorder.documents(0)
-    return read_traffic(orjson.loads(orjson.dumps(list(documents.values()))))
+    return list(read_traffic(orjson.loads(orjson.dumps(list(documents.values())))).slots)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_what_is_full_is_not_written_again_unless_it_changes() -> None:
     recorder.not_sent(early)
     assert commit() == [f"{PREFIX}000003 {part:05}" for part in range(3)]
 
-    assert sum(slot.sent for slot in read_traffic(journal.values())) == 46
+    assert sum(slot.sent for slot in read_traffic(journal.values()).slots) == 46
 
 
 def test_a_commit_that_fails_is_made_up_for() -> None:
@@ -160,9 +160,11 @@ async def test_a_job_keeps_the_traffic_of_each_of_its_runs(tmp_path: Path) -> No
         server.set_faults({"429": 5})
         await job.run(bearer(server), rate_limit=FAST, base_url=server.base_url)
 
-        slots = await asyncio.to_thread(slots_of, job)
+        traffic = await asyncio.to_thread(traffic_of, job)
         found = await job.status()
 
+    slots = traffic.slots
+    assert traffic.contracts == (FAST,)
     assert sum(slot.sent for slot in slots) == found.requests == len(server.log)
     assert sum(slot.answered for slot in slots) == found.requests
     assert sum(sum(slot.latencies.values()) for slot in slots) == found.requests
@@ -174,6 +176,6 @@ async def test_a_journal_without_traffic_is_as_good_as_before(tmp_path: Path) ->
     async with emulator() as server:
         job = BackfillJob(tmp_path / "job")
         await job.start(BY_TWEET, make_ids(500))
-        assert await asyncio.to_thread(slots_of, job) == []
+        assert await asyncio.to_thread(traffic_of, job) == Traffic()
 
         assert (await job.run(bearer(server), rate_limit=FAST, base_url=server.base_url)).outcome == "done"
