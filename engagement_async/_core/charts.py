@@ -18,7 +18,19 @@ try:
 except ImportError as error:  # pragma: no cover - the tests have it
     raise UsageError("plots and pictures need altair: pip install 'engagement-async[report]'") from error
 
-__all__ = ["ACCENT", "FAINT", "MISS", "TEXT", "configured", "count_axis", "from_zero", "panels", "plot", "time_axis"]
+__all__ = [
+    "ACCENT",
+    "FAINT",
+    "MISS",
+    "TEXT",
+    "alt",
+    "configured",
+    "count_axis",
+    "from_zero",
+    "panels",
+    "plot",
+    "time_axis",
+]
 
 ACCENT: Final = "#1f6feb"
 """Of what a chart shows."""
@@ -111,7 +123,12 @@ def configured(chart: Any, *, background: str = "white") -> Any:
 def count_axis(title: str | None = None, ticks: int = 3) -> Any:
     """Return an axis of numbers: 12k for 12,000."""
     return alt.Axis(
-        title=title, labelExpr="format(datum.value, '~s')", tickCount=ticks, tickMinStep=1, domain=False, ticks=False
+        title=title,
+        labelExpr="datum.value % 1 ? '' : format(datum.value, '~s')",
+        tickCount=ticks,
+        tickMinStep=1,
+        domain=False,
+        ticks=False,
     )
 
 
