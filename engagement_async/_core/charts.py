@@ -113,7 +113,9 @@ def configured(chart: Any, *, background: str = "white") -> Any:
         chart.configure(background=background, font=_FONT, padding=4)
         .configure_view(stroke=None)
         .configure_axis(gridColor=FAINT, tickColor=FAINT, labelFontSize=11, titleFontSize=11, titlePadding=6, **quiet)
-        .configure_title(anchor="start", frame="group", fontSize=12, fontWeight=600, color=TEXT, offset=6)
+        .configure_title(
+            anchor="start", frame="group", fontSize=12, fontWeight=600, color=TEXT, subtitleColor=TEXT, offset=6
+        )
         .configure_legend(
             labelColor=TEXT, titleColor=TEXT, titleFontWeight="normal", labelFontSize=11, titleFontSize=11
         )

@@ -139,7 +139,7 @@ def _week(metric: str, cells: Sequence[Cell]) -> Picture:
     return Picture(
         "week",
         "Hour of day by weekday",
-        f"Most {name} on {WEEKDAYS[most.weekday]} from {most.hour:02}:00 UTC: {most.mean or 0:,.1f} an hour on average.",
+        f"Most {name} on {WEEKDAYS[most.weekday]} from {most.hour:02}:00 UTC: {_mean_text(most.mean)} an hour on average.",
         about,
         draw,
         Table(("hour (UTC)", *WEEKDAYS), rows),
@@ -148,6 +148,10 @@ def _week(metric: str, cells: Sequence[Cell]) -> Picture:
 
 def _day_axis() -> Any:
     return alt.Axis(title=None, ticks=False, domain=False)
+
+
+def _mean_text(mean: float | None) -> str:
+    return f"{mean or 0:,.1f}" if (mean or 0) < 100 else f"{mean:,.0f}"
 
 
 def _rounded(mean: float | None) -> float | None:

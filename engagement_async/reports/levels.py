@@ -41,7 +41,7 @@ def levels_of(grouping: Grouping) -> tuple[str, ...]:
     """Return the levels of a grouping. Raise `UsageError` where its keys are none that the API has."""
     levels: list[str] = []
     inner: list[Any] = [grouping]
-    while inner and isinstance(inner[0], dict):
+    while any(isinstance(value, dict) for value in inner):
         if not all(isinstance(value, dict) for value in inner):
             raise UsageError("a grouping of the result is not equally deep everywhere")
         keys = {key for value in inner for key in value}

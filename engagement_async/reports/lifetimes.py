@@ -52,7 +52,7 @@ def half_life_h(values: Sequence[int], born_after_h: float) -> float:
     """
     wanted, before = sum(values) / 2, 0
     for hour, value in enumerate(values):
-        if before + value >= wanted:
+        if value and before + value >= wanted:
             share = (wanted - before) / value
             return share * (1 - born_after_h) if hour == 0 else hour + share - born_after_h
         before += value

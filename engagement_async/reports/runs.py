@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Final, NamedTuple
 
 from engagement_async._core.rate_limit import RateLimit
@@ -69,7 +70,7 @@ def bin_length_s(slots: Sequence[Slot]) -> int:
 
 
 def rates_of(slots: Sequence[Slot], contract: RateLimit | None) -> list[RateBin]:
-    """Return the rate over time. A bin in which nothing was sent, between two in which something was, has 0.
+    """Return the rate over time: every bin from the first to the last.
 
     The contract counts any period, so that is what is compared with it: the requests of the period that ends with each
     slot, and of a bin the most of them. Where a slot is longer than the period, it is the slot's mean.
@@ -79,6 +80,7 @@ def rates_of(slots: Sequence[Slot], contract: RateLimit | None) -> list[RateBin]
     length, period = bin_length_s(slots), _MINUTE_S if contract is None else contract.period
     most: dict[int, float] = {}
     first, sent = 0, 0
+    slots = list(_with_pauses(slots, period))
     for slot in slots:
         end = slot.at + slot.length_s
         sent += slot.sent
@@ -89,6 +91,17 @@ def rates_of(slots: Sequence[Slot], contract: RateLimit | None) -> list[RateBin]
         most[begin] = max(most.get(begin, 0.0), sent * _MINUTE_S / max(period, slot.length_s))
     bins = range(min(most), max(most) + length, length)
     return [RateBin(_instant(at), _instant(at + length), most.get(at, 0.0)) for at in bins]
+
+
+def _with_pauses(slots: Sequence[Slot], period_s: float) -> Iterator[Slot]:
+    """Yield the slots, and after each one empty ones for as long as a period that ends there reaches back to it."""
+    for slot, after in zip_longest(slots, slots[1:]):
+        yield slot
+        at = slot.at + slot.length_s
+        end = at + period_s if after is None else min(at + period_s, after.at)
+        while after is not None and at + slot.length_s <= end:
+            yield Slot(at, slot.length_s)
+            at += slot.length_s
 
 
 def latencies_of(slots: Sequence[Slot]) -> list[LatencyBin]:

@@ -31,7 +31,9 @@ def load_source(path: str | Path) -> Loaded:
     if path.is_dir():
         directory = JobDirectory(path)
         if not directory.is_started:
-            raise UsageError(f"{path}: is a folder without a job: name a job's directory, a series store, or a saved result")
+            raise UsageError(
+                f"{path}: is a folder without a job: name a job's directory, a series store, or a saved result"
+            )
         return load_job(directory)
     try:
         with path.open("rb") as file:
