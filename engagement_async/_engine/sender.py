@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from yarl import URL
 
-from engagement_async._core.call_state import CallState, EndpointState
+from engagement_async._core.call_state import CallState, EndpointState, OwnersState
 from engagement_async._core.other_consumers import OtherConsumerDetector
 from engagement_async._core.rate_headers import RateHeaders
 from engagement_async._core.rate_limit import Token
@@ -196,16 +196,17 @@ class Sender:
             # The token is taken last, so that it is not out while something else is waited for.
             token = await self.scheduler.acquire(call.lane, retry=request.attempts > 0)
             request.attempts += 1
-            return await self._send_signed(url, signer, body, token, request)
+            return await self._send_signed(url, signer, body, token, request, call.state.owners)
         finally:
             call.in_flight -= 1
             if takes_slot:
                 self._slots.release()
 
     async def _send_signed(
-        self, url: URL, signer: Signer, body: bytes, token: Token, request: Request
+        self, url: URL, signer: Signer, body: bytes, token: Token, request: Request, owners: OwnersState
     ) -> tuple[Response, float]:
         self.requests += 1
+        owners.count_request(request.owner)
         self.in_flight += 1
         endpoint = request.parser.query.endpoint.name
         sent_at = self.now()
@@ -222,6 +223,7 @@ class Sender:
             response = await self._transport.post(url, {**self._headers, "Authorization": header}, body, on_headers)
         except (NotSentError, ProxyError) as error:
             self.requests -= 1
+            owners.count_request(request.owner, -1)
             self.scheduler.refund(token)
             self._log(request, sent_at, error=error)
             raise

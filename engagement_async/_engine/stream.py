@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import islice
@@ -40,9 +40,11 @@ class AnswerStream:
     def __init__(self, sender: Sender, query: Query, batches: Batches) -> None:
         self._sender = sender
         call = sender.call(query.endpoint.name, self._wait_for_capacity)
+        self._owners = call.state.owners
         if isinstance(batches, Sampled):  # Tweets that were answered once are the best ones to probe with
             call.state.endpoint.answered.extend(islice(batches.sample(), EndpointState.KNOWN))
-            call.state.owners.were_answered_before = batches.were_answered
+            self._owners.were_answered_before = batches.were_answered
+            self._owners.refused_before = batches.refused_owners
         parsers = self._parsers(query.spans(), sender.json_depth)
         self._lane = call.lane
         self._concurrency = sender.concurrency
@@ -83,6 +85,10 @@ class AnswerStream:
     def is_read(self) -> bool:
         """Whether the source of IDs was read to its end."""
         return self._workers.is_source_read
+
+    def take_owner_requests(self) -> Counter[str]:
+        """Return how many requests were signed for each owner since the last call of this method."""
+        return self._owners.take_requests()
 
     async def give_up(self, failure: Failure) -> None:
         """Abort what is in flight, and fail every ID that has no outcome yet: the stream hands out the rest, and ends.
