@@ -36,7 +36,7 @@ from engagement_async._core.events import (
     is_sent_again,
 )
 from engagement_async._core.outcomes import Outcomes
-from engagement_async._core.request import Request
+from engagement_async._core.request import Purpose, Request
 from engagement_async.errors import EngagementError
 
 __all__ = ["OpenTelemetryRecorder", "recorder"]
@@ -147,14 +147,12 @@ class _Call:
             "http.request.method": _METHOD,
             "server.address": call.address,
             "server.port": call.port,
-            "url.scheme": call.scheme,
             **self._endpoint,
         }
         host = f"[{call.address}]" if ":" in call.address else call.address
         self._of_request: dict[str, str | int] = {
             **self._server,
             "url.full": f"{call.scheme}://{host}:{call.port}{call.path}",
-            "url.template": call.path,
         }
         self._name = f"{_METHOD} {call.path}"
         self._attempts: dict[int, _Attempt] = {}
@@ -197,8 +195,9 @@ class _Call:
             **self._of_request,
             "engagement.batch": request.batch_number,
             "engagement.ids": len(request.tweet_ids),
-            "engagement.purpose": request.purpose.name.lower(),
         }
+        if request.purpose is not Purpose.DATA:
+            attributes["engagement.probe"] = request.purpose.name.lower()
         if request.attempts > 1:
             attributes["http.request.resend_count"] = request.attempts - 1
         span = self._recorder.tracer.start_span(self._name, self._context, SpanKind.CLIENT, attributes)

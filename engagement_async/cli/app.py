@@ -56,6 +56,8 @@ _SECRET_OPTIONS = {
 class Metrics(Protocol):
     """What keeps the numbers of a run: `MetricsFile`, which imports this module."""
 
+    def begin(self) -> str | None: ...
+
     def note(self, progress: Progress) -> None: ...
 
     def end(self, exit_code: int) -> str | None: ...
@@ -71,8 +73,6 @@ class Session:
     """What every event says of its command, as `job`."""
     flags: dict[str, Any] = field(default_factory=dict)
     """Options that many commands have and that are no parameters of theirs, as `profile` and `log_file`."""
-    warnings: list[str] = field(default_factory=list)
-    """What went wrong before it was known how the command writes to stderr."""
     metrics: Metrics | None = None
     """The numbers of this run for Prometheus, where they are wanted."""
 

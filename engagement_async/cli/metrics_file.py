@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -39,64 +38,57 @@ logger = logging.getLogger("engagement_async")
 
 
 def metrics_option(command: Any) -> Any:
-    """Add `--metrics-file`. It is begun while the command line is read: one that is refused shows in it too."""
+    """Add `--metrics-file`. It is known before the other options are looked at: one that is refused shows in it too."""
     option = click.option(
         "--metrics-file",
         metavar="FILE.prom",
         is_eager=True,
         expose_value=False,
-        callback=_begin,
+        callback=_remember,
         shell_complete=complete_files,
         help="Keep the numbers of this run in a file for Prometheus' node exporter (textfile collector).",
     )
     return option(command)
 
 
-def _begin(ctx: click.Context, _param: click.Parameter, path: str | None) -> None:
+def _remember(ctx: click.Context, _param: click.Parameter, path: str | None) -> None:
     session = ctx.find_object(Session)
-    if path is None or session is None or ctx.resilient_parsing:
-        return
-    command = ctx.command_path.partition(" ")[2]
-    metrics = MetricsFile(path, command, warn=session.warnings.append)
-    metrics.begin()
-    session.metrics = metrics
+    if path is not None and session is not None:
+        session.metrics = MetricsFile(path, ctx.command_path.partition(" ")[2])
 
 
 class MetricsFile:
-    """The file of one run. `warn` is told what goes wrong before the command has a log."""
+    """The file of one run of a command."""
 
-    def __init__(
-        self, path: str, command: str, *, warn: Callable[[str], object] = logger.warning, refresh_s: float = REFRESH_S
-    ) -> None:
+    def __init__(self, path: str, command: str, *, refresh_s: float = REFRESH_S) -> None:
         self._path = path
         self._is_stream = is_stream(path)
         # A collector refuses two files with the same samples: the file's name tells them apart.
         task = {} if self._is_stream else {"task": Path(path).name.removesuffix(".prom")}
         self._labels = {**task, "command": command}
         self._run = RunMetrics()
-        self._warn = warn
         self._refresh_s = refresh_s
-        self._is_owner = False
+        self._is_begun = self._is_owner = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._open = ExitStack()
 
-    def begin(self) -> None:
+    def begin(self) -> str | None:
         """Write the file, and go on to do so. Raise `UsageError` where that cannot be.
 
-        A file that another run keeps at this moment is left to that one, and a warning says so: nothing is in the way of
-        the work.
+        A file that another run keeps at this moment is left to that one, so that nothing is in the way of the work: then
+        a warning is returned.
         """
+        self._is_begun = True
         with ExitStack() as stack:
             if not self._is_stream:
                 check_outputs([self._path], ())
                 lock = _lock(self._path)
                 if lock is None:
-                    self._warn(
+                    return (
                         f"{self._path}: another run keeps its metrics there, and those of this one are not written: give "
                         "each a --metrics-file of its own"
                     )
-                    return
                 stack.callback(lock.release)
                 self._run.last_success_at = _last_success(self._path)
                 try:
@@ -110,13 +102,22 @@ class MetricsFile:
             stack.enter_context(observed_by(self._run))
             self._is_owner = True
             self._open = stack.pop_all()
+        return None
 
     def note(self, progress: Progress) -> None:
         """Take the outcomes of the IDs from this progress."""
         self._run.note(progress)
 
     def end(self, exit_code: int) -> str | None:
-        """Write the file for the last time; return why that failed, if it did."""
+        """Write the file for the last time; return why that failed, if it did.
+
+        For a command that was refused before it began, it is the first time too.
+        """
+        if not self._is_begun:
+            try:
+                self.begin()
+            except UsageError as error:
+                return str(error)
         if not self._is_owner:
             return None
         self._run.end(exit_code)

@@ -58,14 +58,14 @@ class Reporter:
 
     @classmethod
     def of(cls, session: Session, *, as_json: bool, quiet: bool) -> Reporter:
-        """As the options and stderr have it. From here on errors are events too, if `as_json`."""
+        """As the options and stderr have it. From here on errors are events too, if `as_json`, and the run is measured."""
         if as_json and quiet:
             raise click.UsageError("--json and --quiet: take one of them")
         session.json = as_json
         mode = Mode.TERMINAL if sys.stderr.isatty() else Mode.LINES
         reporter = cls(Mode.JSON if as_json else Mode.QUIET if quiet else mode, session)
-        while session.warnings:
-            reporter.warn(session.warnings.pop(0))
+        if session.metrics is not None and (warning := session.metrics.begin()) is not None:
+            reporter.warn(warning)
         return reporter
 
     def event(self, name: str, **fields: object) -> None:

@@ -156,17 +156,30 @@ def test_where_it_cannot_be_is_told_before_the_first_request(tmp_path: Path) -> 
             MetricsFile(str(path), "fetch").begin()
 
 
+def test_a_command_that_never_began_writes_its_end_unless_it_may_not(tmp_path: Path) -> None:
+    path = tmp_path / "a.prom"
+    assert MetricsFile(str(path), "fetch").end(2) is None
+    assert Scraped.of(path).total("engagement_run_exit_code") == 2
+    path.write_text("something else")
+    assert "holds something else" in (MetricsFile(str(path), "fetch").end(2) or "")
+
+    refused = MetricsFile(str(path), "fetch")
+    with pytest.raises(UsageError):
+        refused.begin()
+    assert refused.end(2) is None  # that was said before
+    assert path.read_text() == "something else"
+
+
 def test_a_run_that_finds_another_leaves_the_file_to_it(tmp_path: Path) -> None:
     path = str(tmp_path / "a.prom")
-    warnings: list[str] = []
     first = MetricsFile(path, "first")
-    first.begin()
-    second = MetricsFile(path, "second", warn=warnings.append)
-    second.begin()
+    assert first.begin() is None
+    second = MetricsFile(path, "second")
+    warning = second.begin() or ""
     assert second.end(5) is None
     assert first.end(0) is None
 
-    assert "another run keeps its metrics there" in warnings[0]
+    assert "another run keeps its metrics there" in warning
     (labels,) = {sample.labels["command"] for sample in Scraped.of(Path(path)).samples}
     assert labels == "first"
     third = MetricsFile(path, "third")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from engagement_async._core.request import Request
 from engagement_async._progress import Progress
 from engagement_async.cli.run_metrics import RunMetrics
 from engagement_async.errors import DisconnectedError, NotSentError, ServerError
+from tests.support.interpreters import ROOT
 from tests.support.prometheus import Scraped
 
 QUERY = Query(TOTALS, engagement_types=["favorites"], groupings={"by_tweet": ["tweet.id"]})
@@ -162,3 +164,24 @@ def test_a_run_that_never_called_has_no_numbers_of_calls() -> None:
     metrics.end(2)
 
     assert {name.partition("_")[2].partition("_")[0] for name in scraped(metrics).families} == {"run"}
+
+
+def test_the_page_has_every_name_and_no_other() -> None:
+    written = set(scraped(all_kinds()).families)
+    page = (ROOT / "docs" / "monitoring.md").read_text().partition("## Names")[2]
+    named = set(re.findall(r"`(engagement_\w+)`", page))
+
+    assert {name.removesuffix("_total") for name in named} == {name.removesuffix("_total") for name in written}
+    for name, family in scraped(all_kinds()).families.items():
+        labels = {label for sample in family.samples for label in sample.labels} - {"task", "command", "le"}
+        row = next(row for row in page.splitlines() if f"`{name}" in row)
+        assert all(f"`{label}`" in row for label in labels), row
+        assert f"{family.type}" in row
+
+
+def all_kinds() -> RunMetrics:
+    """Return metrics that have every family."""
+    metrics = heard(Received(REQUEST, 0.1, 429, None), Decided(REQUEST, LIMITED, HoldAll(5.0)))
+    metrics(CallBegan(TOTALS, "https", "api.example", 443, "/x", EndpointState()))(Decided(REQUEST, PARSED, Accept(())))
+    metrics.end(0)
+    return metrics
