@@ -23,6 +23,7 @@ from engagement_async._core.rate_headers import RateHeaders
 from engagement_async._core.rate_limit import Token
 from engagement_async._core.recovery import accepts_incomplete
 from engagement_async._core.request import Outcome, Purpose, Request
+from engagement_async._engine.decode_budget import DecodeBudget
 from engagement_async._engine.observing import begin, current_observers
 from engagement_async._engine.owner_signers import OwnerSigners
 from engagement_async._engine.scheduler import Lane, Scheduler, loop_clock
@@ -101,6 +102,7 @@ class Sender:
         self._slots = asyncio.Semaphore(concurrency)
         self._wall_clock = wall_clock
         self._quarantine_s = quarantine_s
+        self._decode_budget = DecodeBudget()
         self._other_consumers = OtherConsumerDetector(scheduler.limits)
 
     def call(self, endpoint: str, wait_for_capacity: Callable[[], Awaitable[None]]) -> Call:
@@ -179,12 +181,16 @@ class Sender:
                 observed_at = datetime.fromtimestamp(self._wall_clock() + self.clock_offset_s, UTC)
                 if response.status == 200 and request.purpose is Purpose.DATA and not request.is_probe:
                     await call.wait_for_capacity()  # a probe's outcome is waited for by other calls too
+                if self._decode_budget.is_spent:
+                    await self._decode_budget.wait()
+                body = response.body
+                self._decode_budget.spend(len(body))
                 parsed = request.parser.parse(
                     request.batch_number,
                     request.tweet_ids,
                     response.status,
                     headers,
-                    response.body,
+                    body,
                     accept_incomplete=accepts_incomplete(request, call.state),
                 )
             finally:
