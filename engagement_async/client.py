@@ -23,6 +23,7 @@ from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.result import EngagementResult
 from engagement_async._engine.coalescing import Coalescer
 from engagement_async._engine.contracts import application_of, scheduler_for
+from engagement_async._engine.observing import observed_call
 from engagement_async._engine.scheduler import LocalScheduler, Scheduler
 from engagement_async._engine.sender import Sender
 from engagement_async._engine.source import Batches
@@ -199,8 +200,10 @@ class EngagementClient:
         """
         if self._coalescer is not None:
             await self._coalescer.aclose()
-        self._sender = None
+        sender, self._sender = self._sender, None
         await self._transport.aclose()
+        if sender is not None:
+            sender.close_circuits()
 
     async def totals(
         self,
@@ -423,6 +426,12 @@ class EngagementClient:
     ) -> EngagementResult:
         """Return the result of a call that may share requests; without an answer in time all of its IDs failed."""
         self._opened.check_loop()
+        with observed_call(self._opened.observe(query.endpoint, shares_requests=True)):
+            return await self._share_unobserved(coalescer, query, tweet_ids, timeout_s)
+
+    async def _share_unobserved(
+        self, coalescer: Coalescer, query: Query, tweet_ids: Collection[str | int], timeout_s: float | None
+    ) -> EngagementResult:
         try:
             async with asyncio.timeout(timeout_s) as scope:
                 return await coalescer.fetch(query, tweet_ids)

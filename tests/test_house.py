@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "credentials": {"errors"},
     "credential_store": {"credentials", "errors"},
     "_progress": {"errors", "_core"},
-    "_engine": {"errors", "_core", "config", "credential_store", "credentials", "proxy", "_progress"},
+    "_engine": {"errors", "_core", "config", "credential_store", "credentials", "proxy", "_progress", "__version__"},
     "client": {
         "errors",
         "_core",

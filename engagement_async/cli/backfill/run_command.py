@@ -27,6 +27,7 @@ from engagement_async.cli.connection import Connection, connection_options
 from engagement_async.cli.contract import Contract, Given, scheduler_options
 from engagement_async.cli.exit_codes import Interrupted
 from engagement_async.cli.logs import log_options, logging_as
+from engagement_async.cli.metrics_file import metrics_option
 from engagement_async.cli.owners import OwnerFlags, credentials_option
 from engagement_async.cli.progress import count, duration
 from engagement_async.cli.report import Mode, Reporter
@@ -79,6 +80,7 @@ def run_options(command: _Command) -> _Command:
                 help="Run again after a growing pause if the API does not answer or the disk is full.",
             ),
             log_options,
+            metrics_option,
             options.report_options,
         )
     ):
