@@ -15,12 +15,13 @@ from datetime import UTC, datetime
 
 from yarl import URL
 
-from engagement_async._core.call_state import CallState, EndpointState
+from engagement_async._core.call_state import CallState, EndpointState, OwnersState
 from engagement_async._core.other_consumers import OtherConsumerDetector
 from engagement_async._core.rate_headers import RateHeaders
 from engagement_async._core.rate_limit import Token
 from engagement_async._core.recovery import accepts_incomplete
 from engagement_async._core.request import Outcome, Purpose, Request
+from engagement_async._engine.decode_budget import DecodeBudget
 from engagement_async._engine.owner_signers import OwnerSigners
 from engagement_async._engine.scheduler import Lane, Scheduler, loop_clock
 from engagement_async._engine.transport import Response, Transport
@@ -96,6 +97,7 @@ class Sender:
         self._slots = asyncio.Semaphore(concurrency)
         self._wall_clock = wall_clock
         self._quarantine_s = quarantine_s
+        self._decode_budget = DecodeBudget()
         self._other_consumers = OtherConsumerDetector(scheduler.limits)
 
     def call(self, endpoint: str, wait_for_capacity: Callable[[], Awaitable[None]]) -> Call:
@@ -156,12 +158,16 @@ class Sender:
                 observed_at = datetime.fromtimestamp(self._wall_clock() + self.clock_offset_s, UTC)
                 if response.status == 200 and request.purpose is Purpose.DATA and not request.is_probe:
                     await call.wait_for_capacity()  # a probe's outcome is waited for by other calls too
+                if self._decode_budget.is_spent:
+                    await self._decode_budget.wait()
+                body = response.body
+                self._decode_budget.spend(len(body))
                 parsed = request.parser.parse(
                     request.batch_number,
                     request.tweet_ids,
                     response.status,
                     headers,
-                    response.body,
+                    body,
                     accept_incomplete=accepts_incomplete(request, call.state),
                 )
             finally:
@@ -190,16 +196,17 @@ class Sender:
             # The token is taken last, so that it is not out while something else is waited for.
             token = await self.scheduler.acquire(call.lane, retry=request.attempts > 0)
             request.attempts += 1
-            return await self._send_signed(url, signer, body, token, request)
+            return await self._send_signed(url, signer, body, token, request, call.state.owners)
         finally:
             call.in_flight -= 1
             if takes_slot:
                 self._slots.release()
 
     async def _send_signed(
-        self, url: URL, signer: Signer, body: bytes, token: Token, request: Request
+        self, url: URL, signer: Signer, body: bytes, token: Token, request: Request, owners: OwnersState
     ) -> tuple[Response, float]:
         self.requests += 1
+        owners.count_request(request.owner)
         self.in_flight += 1
         endpoint = request.parser.query.endpoint.name
         sent_at = self.now()
@@ -216,6 +223,7 @@ class Sender:
             response = await self._transport.post(url, {**self._headers, "Authorization": header}, body, on_headers)
         except (NotSentError, ProxyError) as error:
             self.requests -= 1
+            owners.count_request(request.owner, -1)
             self.scheduler.refund(token)
             self._log(request, sent_at, error=error)
             raise

@@ -358,11 +358,11 @@ class Workers:
                     self._sender.scheduler.hold(seconds)
                 self._queue_first(request)
             case Resign(offset_s):
-                if offset_s != self._sender.clock_offset_s:
+                if abs(offset_s - self._sender.clock_offset_s) > 1.0:  # others in flight learn the same
                     logger.warning(
                         "this machine's clock is %.0f s off the API's: signing with the API's time", offset_s
                     )
-                    self._sender.clock_offset_s = offset_s
+                self._sender.clock_offset_s = offset_s
                 self._queue_first(request)
             case Renew(owner):
                 self._sender.renew(owner)
