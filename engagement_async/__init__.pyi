@@ -28,6 +28,8 @@ from .credential_store import CredentialStore as CredentialStore
 from .credentials import BearerCredentials as BearerCredentials
 from .credentials import Credentials as Credentials
 from .credentials import OAuth1Credentials as OAuth1Credentials
+from .distributed.arrow_fetcher import ArrowFetcher as ArrowFetcher
+from .distributed.environment import EnvironmentCredentials as EnvironmentCredentials
 from .errors import AccessRefusedError as AccessRefusedError
 from .errors import APIError as APIError
 from .errors import AttemptError as AttemptError
@@ -65,6 +67,7 @@ __all__ = [
     "AccessRefusedError",
     "Answer",
     "AnswerStream",
+    "ArrowFetcher",
     "AttemptError",
     "AttemptTimeoutError",
     "AuthError",
@@ -82,6 +85,7 @@ __all__ = [
     "EngagementClient",
     "EngagementError",
     "EngagementResult",
+    "EnvironmentCredentials",
     "FailedTweetsError",
     "Failure",
     "FailureKind",
