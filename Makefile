@@ -55,6 +55,7 @@ bench: $(VENV)/.bench ## run all benchmarks except those of jobs, and write thei
 jobs: $(VENV)/.bench ## benchmark durable jobs: speed, memory, a hundred kills, a long night (half an hour)
 	$(BIN)/python -m benchmarks backfill
 	$(BIN)/python -m benchmarks.kill
+	$(BIN)/python -m benchmarks.kill --owners 1000 --batches 3000 --kills 50
 	$(BIN)/python -m benchmarks.night
 
 figures: $(STAMP) ## write the figures of the pages from benchmarks/results and the sources
