@@ -16,6 +16,7 @@ from ._core.result import EngagementResult as EngagementResult
 from ._engine.scheduler import LocalScheduler as LocalScheduler
 from ._engine.scheduler import Scheduler as Scheduler
 from ._engine.stream import AnswerStream as AnswerStream
+from ._progress import CallProgress as CallProgress
 from ._progress import WaitReason as WaitReason
 from .client import ClientStatus as ClientStatus
 from .client import EngagementClient as EngagementClient
@@ -69,6 +70,7 @@ __all__ = [
     "Batch",
     "BearerCredentials",
     "BodyError",
+    "CallProgress",
     "ClientStatus",
     "CredentialFile",
     "CredentialStore",

@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "credentials": {"errors"},
     "credential_store": {"credentials", "errors"},
     "_progress": {"errors", "_core"},
+    "_display": {"errors", "_core", "_progress"},
     "_engine": {"errors", "_core", "config", "credential_store", "credentials", "proxy", "_progress"},
     "client": {
         "errors",
@@ -36,6 +37,7 @@ MAY_IMPORT = {
         "credentials",
         "proxy",
         "_progress",
+        "_display",
         "_engine",
         "__version__",
     },
@@ -48,6 +50,7 @@ MAY_IMPORT = {
         "credential_store",
         "credentials",
         "_progress",
+        "_display",
         "_engine",
         "client",
         "_ids",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack, cast
 
@@ -11,10 +12,11 @@ from engagement_async._core.outcomes import Outcomes
 from engagement_async._core.owned_batches import TweetsByOwner, have_owners
 from engagement_async._core.query import Query
 from engagement_async._core.rate_limit import RateLimit
+from engagement_async._display.reporting import ProgressOption, check_progress, reporting
 from engagement_async._engine.contracts import application_of
 from engagement_async._engine.scheduler import Scheduler
 from engagement_async._ids.reading import Reject
-from engagement_async._progress import Progress, RunOutcome
+from engagement_async._progress import CallProgress, Progress, RunOutcome
 from engagement_async.backfill.create import CreateJob, StartResult
 from engagement_async.backfill.directory import JobDirectory, JobStatus
 from engagement_async.backfill.exporter import PART_IDS, Exported, Exporter
@@ -152,6 +154,7 @@ class BackfillJob:
         max_duration_s: float | None = None,
         on_progress: Callable[[Progress], object] | None = None,
         progress_interval_s: float = 1.0,
+        progress: ProgressOption = False,
         **connection: Unpack[ConnectionOptions],
     ) -> Progress:
         """Request what is pending, until the job is done or something ends the run, and return how far it is.
@@ -170,6 +173,7 @@ class BackfillJob:
             max_duration_s: Stop gracefully after this many seconds.
             on_progress: Called with the run's `Progress` every `progress_interval_s` seconds, and once at the end.
             progress_interval_s: Seconds between two calls of `on_progress`.
+            progress: As for `EngagementClient.totals`: a bar, or a function that gets a `CallProgress`.
             connection: `concurrency`, `outage_timeout_s`, `timeouts`, `size_limits`, `tls`, `proxy` and `allow_http_to` of
                 `EngagementClient`.
 
@@ -179,6 +183,7 @@ class BackfillJob:
             AuthError: The credentials were refused; as the other errors of `EngagementClient.totals`.
         """
         check_seconds("progress_interval_s", progress_interval_s)
+        check_progress(progress)
         of_owners: Credentials | CredentialStore = as_store(credentials) or cast("Credentials", credentials)
         runner = JobRunner(
             self.directory,
@@ -193,12 +198,13 @@ class BackfillJob:
         if self._runner is not None:
             raise JobLockedError(f"{self.directory.path}: this object runs the job already")
         self._runner = runner
+        running = runner.run(
+            failed_only=failed_only, on_progress=on_progress or _ignore, progress_interval_s=progress_interval_s
+        )
         try:
-            return await runner.run(
-                failed_only=failed_only,
-                on_progress=on_progress or _ignore,
-                progress_interval_s=progress_interval_s,
-            )
+            if progress is False:
+                return await running
+            return await _shown(progress, self.directory.path.name, runner, running)
         finally:
             self._runner = None
 
@@ -274,6 +280,19 @@ class BackfillJob:
     async def verify(self) -> JobTotals:
         """Read every row again, compare its checksum, and return the totals. Raise `JobCorruptError` if any differs."""
         return await asyncio.to_thread(self.directory.verify)
+
+
+async def _shown(progress: ProgressOption, label: str, runner: JobRunner, running: Awaitable[Progress]) -> Progress:
+    """Return how a run ended, having shown its progress."""
+    ended: Progress | None = None
+
+    def sample(*, is_finished: bool) -> CallProgress:
+        now = (ended or runner.progress()).as_of_a_call()
+        return replace(now, ids_total=now.ids_total or None, is_finished=is_finished)
+
+    async with reporting(progress, label, sample):
+        ended = await running
+    return ended
 
 
 def _ignore(_progress: Progress) -> None:
