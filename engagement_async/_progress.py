@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from engagement_async._core.html import facts_html
 from engagement_async._core.outcomes import Outcomes
 from engagement_async._core.rate_limit import RateLimit
+from engagement_async._core.words import duration
 
 __all__ = ["CallProgress", "Progress", "ProgressMeter", "RunOutcome", "WaitReason", "contract_per_minute"]
 
@@ -94,6 +96,20 @@ class Progress:
     def pending(self) -> int:
         """IDs still without an outcome."""
         return self.ids_total - self.ids_done
+
+    def _repr_html_(self) -> str:
+        """Return the run as a table, for notebooks."""
+        outcomes = [(name, number) for name, number in self.outcomes._asdict().items() if number]
+        facts: list[tuple[str, object]] = [
+            ("outcome", "at work" if self.outcome is None else self.outcome.value.replace("_", " ")),
+            ("IDs", f"{self.ids_done:,} of {self.ids_total:,} done"),
+            *outcomes,
+            *([("pending", self.pending)] if self.pending else []),
+            *([("rejected lines", self.rejected)] if self.rejected else []),
+            ("requests", self.requests),
+            ("time", duration(self.elapsed_s)),
+        ]
+        return facts_html("Progress of a run", facts, done=(self.ids_done, self.ids_total))
 
     def as_of_a_call(self) -> CallProgress:
         """Return the part of it that calls have too."""

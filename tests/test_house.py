@@ -87,7 +87,6 @@ TESTED_ELSEWHERE = {
     "series.database": "unit/series/test_store.py, unit/series/test_series.py",
     "series.exporter": "unit/series/test_tables.py",
     "series.gathering": "unit/series/test_store.py, unit/series/test_series.py",
-    "series.reports": "values alone: unit/series/test_series.py",
     "series.schema": "unit/series/test_store.py",
 }
 """Modules without a test file of their own, and where they are tested."""

@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from engagement_async._core.printable import printable
+from engagement_async._core.words import printable
 from engagement_async._display.texts import call_line
 from engagement_async._progress import CallProgress
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from engagement_async._display.texts import count, time_text, waiting_text
+from engagement_async._core.words import count
+from engagement_async._display.texts import time_text, waiting_text
 from engagement_async._progress import CallProgress
 from engagement_async.errors import UsageError
 

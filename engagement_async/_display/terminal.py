@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 
-from engagement_async._display.texts import count, done_text, time_text, waiting_text
+from engagement_async._core.words import count
+from engagement_async._display.texts import done_text, time_text, waiting_text
 from engagement_async._progress import CallProgress
 from engagement_async.errors import UsageError
 

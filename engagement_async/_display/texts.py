@@ -1,11 +1,11 @@
-"""Progress in words: numbers, spans of time, what is waited for. Pure."""
+"""Progress in words: how far it is, the time that is left, what is waited for. Pure."""
 
 from __future__ import annotations
 
-from engagement_async._core.printable import printable
+from engagement_async._core.words import count, duration, printable
 from engagement_async._progress import CallProgress, Progress, WaitReason
 
-__all__ = ["call_line", "count", "done_text", "duration", "left_text", "time_text", "waiting_text"]
+__all__ = ["call_line", "done_text", "left_text", "time_text", "waiting_text"]
 
 
 def call_line(now: CallProgress) -> str:
@@ -40,23 +40,3 @@ def waiting_text(now: CallProgress | Progress) -> str:
         waiting = f"waiting for {now.waiting_for.text}"
     trouble = printable(now.trouble or "").replace("\n", " ")
     return " · ".join(text for text in (waiting, trouble) if text)
-
-
-def count(number: int, what: str) -> str:
-    """Return `1 request`, `2 requests`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
-    """Return `8 s`, `1 min 32 s`, `2 h 05 min`, `3 d 04 h`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, whole = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {whole:02} s"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes:02} min"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours:02} h"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack, cast
 
+from engagement_async._core.html import note_html
 from engagement_async._core.outcomes import Outcomes
 from engagement_async._core.owned_batches import TweetsByOwner, have_owners
 from engagement_async._core.query import Query
@@ -22,6 +23,7 @@ from engagement_async.backfill.directory import JobDirectory, JobStatus
 from engagement_async.backfill.exporter import PART_IDS, Exported, Exporter
 from engagement_async.backfill.inputs import FileSource, GivenSource, IdSource, OwnedGivenSource
 from engagement_async.backfill.runner import JobRunner, RunLimits
+from engagement_async.backfill.status import job_html
 from engagement_async.backfill.totals import JobTotals
 from engagement_async.config import DEFAULT_BASE_URL, ConnectionOptions, check_seconds
 from engagement_async.credential_store import CredentialStore, Lookup, as_store
@@ -73,6 +75,14 @@ class BackfillJob:
 
     def __repr__(self) -> str:
         return f"BackfillJob({str(self.directory.path)!r})"
+
+    def _repr_html_(self) -> str:
+        """Return how far the job is, for notebooks: by its totals alone, so that it takes no time."""
+        title = f"BackfillJob {self.directory.path}"
+        try:
+            return job_html(self.directory.glance(), title)
+        except (JobError, UsageError) as error:
+            return note_html(title, str(error))
 
     # --- starting ---
 

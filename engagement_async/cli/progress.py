@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from engagement_async._display.texts import count, done_text, duration, left_text, waiting_text
+from engagement_async._core.words import count, duration
+from engagement_async._display.texts import done_text, left_text, waiting_text
 from engagement_async._progress import Progress
 
 __all__ = ["count", "duration", "progress_event", "progress_line", "rate_text", "waiting_text"]

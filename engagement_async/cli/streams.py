@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from engagement_async._core.printable import printable
+from engagement_async._core.words import printable
 from engagement_async._export.files import WholeWrites
 
 __all__ = ["finish_streams", "json_line", "prepare_streams", "printable", "utc_now"]

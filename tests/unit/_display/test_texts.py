@@ -2,20 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from engagement_async._display.texts import call_line, count, duration, waiting_text
+from engagement_async._display.texts import call_line, waiting_text
 from engagement_async._progress import CallProgress, WaitReason
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (92, "1 min 32 s"), (7500, "2 h 05 min"), (273600, "3 d 04 h")],
-)
-def test_duration(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
-
-
-def test_count() -> None:
-    assert (count(1, "request"), count(2000, "request")) == ("1 request", "2,000 requests")
 
 
 @pytest.mark.parametrize(
