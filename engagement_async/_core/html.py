@@ -8,6 +8,7 @@ from typing import Any
 
 __all__ = ["facts_html", "note_html", "table_html"]
 
+_TABLE = '<table style="color:inherit">'  # which tables of pages without a doctype do not do by themselves
 _LEFT = 'style="text-align:left;vertical-align:top;padding:0.1em 0.8em 0.1em 0"'
 
 
@@ -20,7 +21,7 @@ def table_html(
         "<tr>" + "".join(f"<td {_LEFT}>{_text(row.get(name))}</td>" for name in columns) + "</tr>" for row in rows
     )
     foot = f"<p>{'' if is_all else 'at least '}{more:,} more rows</p>" if more else ""
-    return f"<table>{_caption(title)}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{foot}"
+    return f"{_TABLE}{_caption(title)}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{foot}"
 
 
 def facts_html(title: str, facts: Iterable[tuple[str, object]], *, done: tuple[int, int] | None = None) -> str:
@@ -36,7 +37,7 @@ def facts_html(title: str, facts: Iterable[tuple[str, object]], *, done: tuple[i
             f'<tr><td colspan="2" {_LEFT}><progress value="{share:.4f}" max="1" aria-label="{label}" '
             f'style="width:20em">{label}</progress></td></tr>'
         )
-    return f"<table>{_caption(title)}<tbody>{bar}{body}</tbody></table>"
+    return f"{_TABLE}{_caption(title)}<tbody>{bar}{body}</tbody></table>"
 
 
 def note_html(title: str, note: str) -> str:
@@ -45,7 +46,7 @@ def note_html(title: str, note: str) -> str:
 
 
 def _caption(title: str) -> str:
-    return f'<caption style="text-align:left"><strong>{_text(title)}</strong></caption>'
+    return f'<caption style="text-align:left;white-space:nowrap"><strong>{_text(title)}</strong></caption>'
 
 
 def _text(value: object) -> str:

@@ -33,13 +33,14 @@ class NotebookDisplay:
 
     def show(self, now: CallProgress) -> None:
         """Draw the call as it is now."""
+        form = _UNKNOWN if now.ids_total is None else _KNOWN
         if self._bar is None:
-            self._bar = _bar_class()(total=now.ids_total, desc=f"{self._label}:", bar_format=_UNKNOWN)
+            self._bar = _bar_class()(total=now.ids_total, desc=f"{self._label}:", bar_format=form)
         elif self._bar.total != now.ids_total:
             self._bar.reset(now.ids_total)
         # Of its own, tqdm draws and estimates on each update: here that is done by the clock, and by the call.
         self._bar.n = now.ids_done
-        self._bar.bar_format = _UNKNOWN if now.ids_total is None else _KNOWN
+        self._bar.bar_format = form
         more = [count(now.requests, "request"), time_text(now), waiting_text(now)]
         self._bar.set_postfix_str(" · ".join(part for part in more if part), refresh=False)
         self._bar.refresh()
