@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from engagement_async._core.answer import Answer, Window
 from engagement_async._core.decoding import Decoded
@@ -315,7 +315,17 @@ def in_input_order(tweet_ids: Iterable[str], chosen: Collection[str]) -> tuple[s
     return tuple(i for i in tweet_ids if i in chosen) if chosen else ()
 
 
-def windows_of(decoded: Decoded) -> tuple[Window, ...]:
+class Bounds(Protocol):
+    """What has the bounds of an answer, as the API wrote them."""
+
+    @property
+    def start(self) -> str | None: ...
+
+    @property
+    def end(self) -> str | None: ...
+
+
+def windows_of(decoded: Bounds) -> tuple[Window, ...]:
     """Return the window of an answer, if it has one. Raise `InvalidAnswerError` for bounds that are no times."""
     return (Window(_parse_time(decoded.start), _parse_time(decoded.end)),) if decoded.start and decoded.end else ()
 

@@ -72,6 +72,11 @@ class Answer:
     """The IDs whose outcome came with a later response, as after a retry, each with its instant."""
 
     @property
+    def has_values(self) -> bool:
+        """Whether there are groupings with values."""
+        return bool(self.groupings)
+
+    @property
     def start(self) -> datetime | None:
         """The earliest start of the windows (aware, UTC); None without windows."""
         return min((window.start for window in self.windows), default=None)

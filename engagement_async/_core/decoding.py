@@ -20,7 +20,7 @@ from engagement_async._core.groupings import Grouping, clip, levels_with_days
 from engagement_async._core.query import UNSUPPORTED_KEYS, Query
 from engagement_async.errors import InvalidAnswerError
 
-__all__ = ["MAX_VALUE", "MIN_VALUE", "Decoded", "ResponseDecoder", "Schema", "check_depth"]
+__all__ = ["MAX_VALUE", "MIN_VALUE", "Decoded", "ResponseDecoder", "Schema", "check_depth", "days_of", "has_exactly"]
 
 MIN_VALUE, MAX_VALUE = -(2**63), 2**63 - 1
 """What fits into 64 bits, as every table format wants it."""
@@ -96,7 +96,7 @@ class Schema:
         return self._decoder(int | None, lambda level, inner: dict[str, inner], forbid_unknown_fields=False)  # type: ignore[valid-type]
 
     def _strict_decoder(self, *, has_all_types: bool) -> msgspec.json.Decoder[Any]:
-        days: Any = str if self._span is None else Literal[_days(*self._span)]
+        days: Any = str if self._span is None else Literal[days_of(*self._span)]
 
         def nest(level: str, inner: Any) -> Any:
             if level == "engagement.type":
@@ -167,7 +167,7 @@ class Schema:
         """Return whether all groupings are there, those by Tweet with exactly these IDs."""
         if len(groupings) < len(self.levels):
             return False
-        return all(_has_exactly(groupings[name], level, tweet_ids) for name, level in self.level_of_ids.items())
+        return all(has_exactly(groupings[name], level, tweet_ids) for name, level in self.level_of_ids.items())
 
     def _clip_hours(self, decoded: Decoded, first: datetime, last: datetime) -> None:
         """Take the hours outside of the span out of its first and last day."""
@@ -298,9 +298,10 @@ def _are_good(values: Collection[Any]) -> bool:
     return not values or (None not in values and min(values) >= MIN_VALUE and max(values) <= MAX_VALUE)
 
 
-def _has_exactly(grouping: Grouping, level: int, tweet_ids: tuple[str, ...]) -> bool:
+def has_exactly(grouping: Grouping, level: int, tweet_ids: tuple[str, ...]) -> bool:
+    """Return whether a grouping with `tweet.id` at this level has exactly these IDs, wherever it has some."""
     if level:
-        return bool(grouping) and all(_has_exactly(inner, level - 1, tweet_ids) for inner in grouping.values())
+        return bool(grouping) and all(has_exactly(inner, level - 1, tweet_ids) for inner in grouping.values())
     return tuple(grouping) == tweet_ids or grouping.keys() == frozenset(tweet_ids)
 
 
@@ -308,7 +309,7 @@ def _has_hours_above_days(levels: tuple[str, ...]) -> bool:
     return set(_TIME) <= set(levels) and levels.index("engagement.hour") < levels.index("engagement.day")
 
 
-def _days(first: datetime, last: datetime) -> tuple[str, ...]:
+def days_of(first: datetime, last: datetime) -> tuple[str, ...]:
     """Return the days of a span, as the API writes them."""
     count = (last - timedelta(microseconds=1)).toordinal() - first.toordinal() + 1
     return tuple(date.fromordinal(first.toordinal() + n).isoformat() for n in range(count))

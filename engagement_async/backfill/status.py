@@ -90,6 +90,11 @@ class JobStatus:
         """Whether no run was killed or is at work."""
         return all(run.is_exact for run in self.runs)
 
+    @property
+    def owner_requests_are_exact(self) -> bool:
+        """Whether the `requests` of the owners are all that were sent: not after a kill, or runs of an older version."""
+        return self.requests_are_exact and sum(its.requests for its in self.owners.values()) == self.requests
+
     def _repr_html_(self) -> str:
         """Return the status as a table, for notebooks."""
         return job_html(self, "JobStatus")
@@ -151,8 +156,10 @@ def owner_lines(owners: Mapping[str, OwnerStatus]) -> list[str]:
     lines = [f"{done:,} of {len(owners):,} done"]
     troubled = [(o, its) for o, its in owners.items() if its.error or its.outcomes.failed or its.outcomes.forbidden]
     for owner, its in troubled[:_LISTED_OWNERS]:
-        counts = ", ".join(f"{number:,} {name}" for name, number in its.outcomes._asdict().items() if number)
-        lines.append(f"{its.error} ({its.outcomes.failed:,} failed)" if its.error else f"owner {owner}: {counts}")
+        numbers = its.outcomes._asdict() | {"pending": its.pending}
+        counts = ", ".join(f"{number:,} {name}" for name, number in numbers.items() if number)
+        requests = count(its.requests, "request")
+        lines.append(f"{its.error} ({counts}; {requests})" if its.error else f"owner {owner}: {counts}; {requests}")
     if len(troubled) > _LISTED_OWNERS:
         lines.append(f"and {len(troubled) - _LISTED_OWNERS:,} more with failed or forbidden Tweets")
     return lines

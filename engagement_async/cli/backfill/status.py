@@ -51,13 +51,20 @@ def _document(job: Path, found: JobStatus) -> dict[str, Any]:
         "windows": found.windows,
         "now": dict(found.now) if found.is_running else None,
         **owner_fields(found.owners),
+        **({"owner_requests_are_exact": found.owner_requests_are_exact} if found.owners else {}),
     }
 
 
 def owner_fields(owners: Mapping[str, OwnerStatus]) -> dict[str, Any]:
     """Return what JSON says of owners; nothing where there are none."""
     fields = {
-        owner: {"ids": its.ids, "pending": its.pending, "outcomes": its.outcomes._asdict(), "error": its.error}
+        owner: {
+            "ids": its.ids,
+            "pending": its.pending,
+            "outcomes": its.outcomes._asdict(),
+            "requests": its.requests,
+            "error": its.error,
+        }
         for owner, its in owners.items()
     }
     return {"owners": fields} if fields else {}
