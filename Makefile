@@ -8,7 +8,7 @@ COG := $(BIN)/python -m cogapp -I .
 PAGES := README.md CONTRIBUTING.md docs/*.md
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak matrix wheel-test check guides format faults nightly bench jobs figures docs audit clean
+.PHONY: help demo test soak matrix wheel-test check guides format faults notebook nightly bench jobs figures docs audit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ format: $(STAMP) ## auto-fix lint and formatting
 
 faults: $(STAMP) ## run every fault of the matrix over real sockets, and write its table into docs/reliability.md
 	$(BIN)/python -m tests.matrix
+
+notebook: $(STAMP) ## write examples/notebook.ipynb out of examples/notebook.py, with outputs of a local API
+	$(BIN)/python -m tests.example_notebook
 
 nightly: $(STAMP) ## run the property tests with fifty times the examples
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -n 2 -m hypothesis --timeout 0
