@@ -18,6 +18,7 @@ from ._engine.scheduler import LocalScheduler as LocalScheduler
 from ._engine.scheduler import Scheduler as Scheduler
 from ._engine.stream import AnswerStream as AnswerStream
 from ._engine.stream import ColumnarStream as ColumnarStream
+from ._progress import CallProgress as CallProgress
 from ._progress import WaitReason as WaitReason
 from .client import ClientStatus as ClientStatus
 from .client import EngagementClient as EngagementClient
@@ -28,6 +29,8 @@ from .credential_store import CredentialStore as CredentialStore
 from .credentials import BearerCredentials as BearerCredentials
 from .credentials import Credentials as Credentials
 from .credentials import OAuth1Credentials as OAuth1Credentials
+from .distributed.arrow_fetcher import ArrowFetcher as ArrowFetcher
+from .distributed.environment import EnvironmentCredentials as EnvironmentCredentials
 from .errors import AccessRefusedError as AccessRefusedError
 from .errors import APIError as APIError
 from .errors import AttemptError as AttemptError
@@ -65,12 +68,14 @@ __all__ = [
     "AccessRefusedError",
     "Answer",
     "AnswerStream",
+    "ArrowFetcher",
     "AttemptError",
     "AttemptTimeoutError",
     "AuthError",
     "Batch",
     "BearerCredentials",
     "BodyError",
+    "CallProgress",
     "ClientStatus",
     "ColumnarAnswer",
     "ColumnarStream",
@@ -82,6 +87,7 @@ __all__ = [
     "EngagementClient",
     "EngagementError",
     "EngagementResult",
+    "EnvironmentCredentials",
     "FailedTweetsError",
     "Failure",
     "FailureKind",

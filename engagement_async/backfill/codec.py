@@ -25,8 +25,19 @@ except ImportError:  # pragma: no cover - the same format, slower
 
 _Broken: Any = _zlib.error  # isal's stubs make an instance of it
 
-__all__ = ["EncodedAnswer", "checksum", "decode_answer", "encode_answer", "pack_ids", "pending_ids", "unpack_ids"]
+__all__ = [
+    "NOT_ASKED",
+    "EncodedAnswer",
+    "checksum",
+    "decode_answer",
+    "encode_answer",
+    "pack_ids",
+    "pending_ids",
+    "unpack_ids",
+]
 
+NOT_ASKED = Failure("is still to be asked", kind=FailureKind.OUTAGE)
+"""Of IDs without an outcome, in an answer to others of their batch."""
 _LEVEL = 1
 """The journal is written at the rate of the network: a third of the bytes at a fifth of the time of level 6."""
 

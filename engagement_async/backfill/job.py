@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack, cast
 
+from engagement_async._core.html import note_html
 from engagement_async._core.outcomes import Outcomes
-from engagement_async._core.owned_batches import TweetsByOwner, have_owners
+from engagement_async._core.owned_batches import TweetsByOwner, checked_weights, have_owners
 from engagement_async._core.query import Query
 from engagement_async._core.rate_limit import RateLimit
+from engagement_async._display.reporting import ProgressOption, check_progress, reporting
 from engagement_async._engine.contracts import application_of
 from engagement_async._engine.scheduler import Scheduler
 from engagement_async._ids.reading import Reject
-from engagement_async._progress import Progress, RunOutcome
+from engagement_async._progress import CallProgress, Progress, RunOutcome
 from engagement_async.backfill.create import CreateJob, StartResult
 from engagement_async.backfill.directory import JobDirectory, JobStatus
 from engagement_async.backfill.exporter import PART_IDS, Exported, Exporter
 from engagement_async.backfill.inputs import FileSource, GivenSource, IdSource, OwnedGivenSource
+from engagement_async.backfill.owner_records import FailedCredentials, check_failed_credentials
 from engagement_async.backfill.runner import JobRunner, RunLimits
+from engagement_async.backfill.status import job_html
 from engagement_async.backfill.totals import JobTotals
 from engagement_async.config import DEFAULT_BASE_URL, ConnectionOptions, check_seconds
 from engagement_async.credential_store import CredentialStore, Lookup, as_store
@@ -72,6 +77,14 @@ class BackfillJob:
     def __repr__(self) -> str:
         return f"BackfillJob({str(self.directory.path)!r})"
 
+    def _repr_html_(self) -> str:
+        """Return how far the job is, for notebooks: by its totals alone, so that it takes no time."""
+        title = f"BackfillJob {self.directory.path}"
+        try:
+            return job_html(self.directory.glance(), title)
+        except (JobError, UsageError) as error:
+            return note_html(title, str(error))
+
     # --- starting ---
 
     async def start(
@@ -83,6 +96,7 @@ class BackfillJob:
         id_column: str | None = None,
         owner_column: str | None = None,
         first_owner: bool = False,
+        owner_weights: Mapping[str, int] | None = None,
         format: str | None = None,  # noqa: A002 - as `read_ids` calls it
         extend: bool = False,
         strict: bool = False,
@@ -97,11 +111,13 @@ class BackfillJob:
         Args:
             query: What to request of each Tweet. Required once.
             tweet_ids: Any iterable of `str` or integers; or give `files`. Required once. Of many owners: a mapping of owners
-                to IDs, or `TweetsByOwner`, whose weights count for nothing here.
+                to IDs, or `TweetsByOwner`.
             files: Files with IDs, as `read_ids` takes them.
             id_column: Name of their column, or its number from 1.
             owner_column: Name or number of the column of the Tweets' owners, where there are many.
             first_owner: Whether a Tweet that is listed for two owners belongs to the first one, instead of being an error.
+            owner_weights: How many requests owners may send at each turn who do not send one: whole numbers from 1 on. They
+                are remembered, as those of `TweetsByOwner` are; others of a later start take their place.
             format: Their format.
             extend: Whether to add IDs that the job does not have yet.
             strict: Whether a line that is not an ID is an error. Otherwise it goes to the job's `rejects.jsonl`.
@@ -119,7 +135,9 @@ class BackfillJob:
         if isinstance(tweet_ids, (str, bytes)):
             raise UsageError("tweet_ids is one string: give a list of IDs, as [tweet_id]")
         source: IdSource | None = None
+        weights = checked_weights(owner_weights or {})
         if isinstance(tweet_ids, TweetsByOwner):
+            weights = {**tweet_ids.weights, **weights}
             source = OwnedGivenSource(tweet_ids)
         elif isinstance(tweet_ids, Mapping) and have_owners(tweet_ids):
             source = OwnedGivenSource(TweetsByOwner(tweet_ids, first_owner=first_owner))
@@ -135,7 +153,9 @@ class BackfillJob:
                 first_owner=first_owner,
                 on_warning=on_warning,
             )
-        create = CreateJob(self.directory, query, source, extend=extend, options=options, on_reject=on_reject)
+        create = CreateJob(
+            self.directory, query, source, extend=extend, options=options, owner_weights=weights, on_reject=on_reject
+        )
         return await asyncio.to_thread(create)
 
     # --- running ---
@@ -148,16 +168,19 @@ class BackfillJob:
         scheduler: Scheduler | None = None,
         base_url: str = DEFAULT_BASE_URL,
         failed_only: bool = False,
+        failed_credentials: FailedCredentials = "failed",
         max_requests: int | None = None,
         max_duration_s: float | None = None,
         on_progress: Callable[[Progress], object] | None = None,
         progress_interval_s: float = 1.0,
+        progress: ProgressOption = False,
         **connection: Unpack[ConnectionOptions],
     ) -> Progress:
         """Request what is pending, until the job is done or something ends the run, and return how far it is.
 
         A run ends when the job is done, after `max_requests` or `max_duration_s`, when `stop` is called, or with the outcome
-        `OUTAGE` if the API answered nobody for `outage_timeout_s`. All but the first leave IDs pending. The rate limit is
+        `OUTAGE` if the API answered nobody for `outage_timeout_s`, or with `CREDENTIALS` if nothing is left but the IDs of
+        owners that `failed_credentials="pending"` keeps. All but the first leave IDs pending. The rate limit is
         kept across runs: what an earlier run sent still counts (a custom `scheduler` must do this itself).
 
         Args:
@@ -166,19 +189,29 @@ class BackfillJob:
             scheduler: As for `EngagementClient`.
             base_url: As for `EngagementClient`.
             failed_only: Whether to request only the IDs that failed, once more, in as few requests as possible.
+            failed_credentials: What the IDs of an owner become whose credentials are of no use: `"failed"`, or `"pending"`,
+                so that the next run asks them again. `status().owners` says whose they are, and why.
             max_requests: Stop gracefully after this many requests of this run.
             max_duration_s: Stop gracefully after this many seconds.
             on_progress: Called with the run's `Progress` every `progress_interval_s` seconds, and once at the end.
             progress_interval_s: Seconds between two calls of `on_progress`.
+            progress: As for `EngagementClient.totals`: a bar, or a function that gets a `CallProgress`.
             connection: `concurrency`, `outage_timeout_s`, `timeouts`, `size_limits`, `tls`, `proxy` and `allow_http_to` of
                 `EngagementClient`.
 
         Raises:
+            UsageError: An option cannot be, or the job needs other credentials.
             JobLockedError: The job is running already.
             JobError: Anything else that is wrong with the directory.
             AuthError: The credentials were refused; as the other errors of `EngagementClient.totals`.
         """
         check_seconds("progress_interval_s", progress_interval_s)
+        check_progress(progress)
+        check_failed_credentials(failed_credentials)
+        if failed_only and failed_credentials == "pending":
+            raise UsageError(
+                "failed_only asks IDs that are failed already: failed_credentials='pending' is for other runs"
+            )
         of_owners: Credentials | CredentialStore = as_store(credentials) or cast("Credentials", credentials)
         runner = JobRunner(
             self.directory,
@@ -189,16 +222,18 @@ class BackfillJob:
             scheduler=scheduler,
             base_url=base_url,
             connection=connection,
+            failed_credentials=failed_credentials,
         )
         if self._runner is not None:
             raise JobLockedError(f"{self.directory.path}: this object runs the job already")
         self._runner = runner
+        running = runner.run(
+            failed_only=failed_only, on_progress=on_progress or _ignore, progress_interval_s=progress_interval_s
+        )
         try:
-            return await runner.run(
-                failed_only=failed_only,
-                on_progress=on_progress or _ignore,
-                progress_interval_s=progress_interval_s,
-            )
+            if progress is False:
+                return await running
+            return await _shown(progress, self.directory.path.name, runner, running)
         finally:
             self._runner = None
 
@@ -274,6 +309,19 @@ class BackfillJob:
     async def verify(self) -> JobTotals:
         """Read every row again, compare its checksum, and return the totals. Raise `JobCorruptError` if any differs."""
         return await asyncio.to_thread(self.directory.verify)
+
+
+async def _shown(progress: ProgressOption, label: str, runner: JobRunner, running: Awaitable[Progress]) -> Progress:
+    """Return how a run ended, having shown its progress."""
+    ended: Progress | None = None
+
+    def sample(*, is_finished: bool) -> CallProgress:
+        now = (ended or runner.progress()).as_of_a_call()
+        return replace(now, ids_total=now.ids_total or None, is_finished=is_finished)
+
+    async with reporting(progress, label, sample):
+        ended = await running
+    return ended
 
 
 def _ignore(_progress: Progress) -> None:
