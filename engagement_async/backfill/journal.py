@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -37,6 +38,8 @@ __all__ = ["Journal"]
 _PAGE = 64
 """Rows that are read at once: some hundred kilobytes."""
 _SAMPLED = 8
+_BATCHES_AT_ONCE = 400
+"""Batches whose IDs are remembered at once: many IDs in one go take a fifth of the time."""
 
 
 class Journal:
@@ -253,8 +256,9 @@ class Journal:
     def known_ids(self) -> UniqueIds[int]:
         """Return all IDs of the job, to add to them."""
         known: UniqueIds[int] = UniqueIds()
-        for batch in self.batches():
-            known.add_new([int(i) for i in batch.tweet_ids])
+        batches = self.batches()
+        while some := list(islice(batches, _BATCHES_AT_ONCE)):
+            known.add_new([int(i) for batch in some for i in batch.tweet_ids])
         return known
 
     def claims(self, *, first_owner: bool) -> Claims[int]:
