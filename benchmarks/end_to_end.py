@@ -192,6 +192,7 @@ _OURS = (
     "aiohttp",
     "pyarrow.compute",
     "pyarrow.parquet",
+    "pandas",  # which pyarrow loads with the first array, where it is installed
     "engagement_async.client",
     "engagement_async._ids.reading",
     "engagement_async._core.arrow",
