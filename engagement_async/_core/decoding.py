@@ -20,7 +20,7 @@ from engagement_async._core.groupings import Grouping, clip, levels_with_days
 from engagement_async._core.query import UNSUPPORTED_KEYS, Query
 from engagement_async.errors import InvalidAnswerError
 
-__all__ = ["MAX_VALUE", "MIN_VALUE", "Decoded", "ResponseDecoder", "Schema", "check_depth"]
+__all__ = ["MAX_VALUE", "MIN_VALUE", "Decoded", "ResponseDecoder", "Schema", "check_depth", "days_of"]
 
 MIN_VALUE, MAX_VALUE = -(2**63), 2**63 - 1
 """What fits into 64 bits, as every table format wants it."""
@@ -96,7 +96,7 @@ class Schema:
         return self._decoder(int | None, lambda level, inner: dict[str, inner], forbid_unknown_fields=False)  # type: ignore[valid-type]
 
     def _strict_decoder(self, *, has_all_types: bool) -> msgspec.json.Decoder[Any]:
-        days: Any = str if self._span is None else Literal[_days(*self._span)]
+        days: Any = str if self._span is None else Literal[days_of(*self._span)]
 
         def nest(level: str, inner: Any) -> Any:
             if level == "engagement.type":
@@ -308,7 +308,7 @@ def _has_hours_above_days(levels: tuple[str, ...]) -> bool:
     return set(_TIME) <= set(levels) and levels.index("engagement.hour") < levels.index("engagement.day")
 
 
-def _days(first: datetime, last: datetime) -> tuple[str, ...]:
+def days_of(first: datetime, last: datetime) -> tuple[str, ...]:
     """Return the days of a span, as the API writes them."""
     count = (last - timedelta(microseconds=1)).toordinal() - first.toordinal() + 1
     return tuple(date.fromordinal(first.toordinal() + n).isoformat() for n in range(count))

@@ -188,7 +188,7 @@ def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, now: f
 
 def _answered_id(answer: Answer) -> str | None:
     """Return a Tweet with values: one to ask for when the API seems to be down."""
-    if not answer.groupings:
+    if not answer.has_groupings:
         return None
     if not (answer.unavailable_tweet_ids or answer.forbidden_tweet_ids or answer.unsupported_tweet_ids):
         return answer.tweet_ids[0] if answer.tweet_ids else None

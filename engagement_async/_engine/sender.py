@@ -17,10 +17,12 @@ from yarl import URL
 
 from engagement_async._core.call_state import CallState, EndpointState
 from engagement_async._core.other_consumers import OtherConsumerDetector
+from engagement_async._core.parsing import ResponseBytes
 from engagement_async._core.rate_headers import RateHeaders
 from engagement_async._core.rate_limit import Token
 from engagement_async._core.recovery import accepts_incomplete
 from engagement_async._core.request import Outcome, Purpose, Request
+from engagement_async._engine.body import gunzip
 from engagement_async._engine.owner_signers import OwnerSigners
 from engagement_async._engine.scheduler import Lane, Scheduler, loop_clock
 from engagement_async._engine.transport import Response, Transport
@@ -43,6 +45,8 @@ class Call:
     lane: Lane
     wait_for_capacity: Callable[[], Awaitable[None]]
     """Awaited before a response is parsed."""
+    keeps_responses: bool = False
+    """Whether answers keep the responses that they were read from."""
     in_flight: int = 0
     received: int = 0
     """Responses that are here and not parsed yet."""
@@ -163,6 +167,7 @@ class Sender:
                     headers,
                     response.body,
                     accept_incomplete=accepts_incomplete(request, call.state),
+                    response=ResponseBytes(response.as_gzip, gunzip) if call.keeps_responses else None,
                 )
             finally:
                 call.received -= 1

@@ -37,9 +37,12 @@ class AnswerStream:
     def __init__(self, sender: Sender, query: Query, batches: Batches) -> None:
         self._sender = sender
         call = sender.call(query.endpoint.name, self._wait_for_capacity)
-        if isinstance(batches, Sampled):  # Tweets that were answered once are the best ones to probe with
+        if isinstance(
+            batches, Sampled
+        ):  # a durable job: Tweets that were answered once are the best ones to probe with
             call.state.endpoint.answered.extend(islice(batches.sample(), EndpointState.KNOWN))
             call.state.owners.were_answered_before = batches.were_answered
+            call.keeps_responses = True
         parsers = [ResponseParser(span, json_depth=sender.json_depth) for span in query.spans()]
         self._lane = call.lane
         self._concurrency = sender.concurrency
