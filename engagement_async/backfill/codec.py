@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final
 
@@ -192,9 +193,9 @@ def decode_answer(
     try:
         value = orjson.loads(_zlib.decompress(encoded.body))
         response = encoded.response
-        answer = Answer(
+        answer = (Answer if response is None else ReceivedAnswer)(
             encoded.number,
-            tuple(value.get("ids", tweet_ids)),
+            tuple(value["ids"]) if "ids" in value else tweet_ids,
             value["groupings"] if response is None else value.get("groupings", {}),
             windows=tuple(Window(_instant(start), _instant(end)) for start, end in value.get("windows", ())),
             unavailable_tweet_ids=tuple(value.get("unavailable", ())),
@@ -208,13 +209,12 @@ def decode_answer(
             observed_at=_instant(value["observed"]) if "observed" in value else None,
             observed_later={i: _instant(at) for at, ids in value.get("observed_later", {}).items() for i in ids},
         )
-        if response is None:
-            return answer
-        received = ReceivedAnswer.of(answer, response)
-        if "groupings" in value:
-            return received
-        assert read_response is not None  # noqa: S101 - whoever has such answers gives it
-        return received.keep(response, encoded.size // VALUE_BYTES, lambda: read_response(response))
+        if isinstance(answer, ReceivedAnswer) and response is not None:
+            answer.response = response
+            if "groupings" not in value:
+                assert read_response is not None  # noqa: S101 - whoever has such answers gives it
+                answer.keep(response, encoded.size // VALUE_BYTES, partial(read_response, response))
+        return answer
     except (_Broken, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not an answer: {type(error).__name__}") from None
 

@@ -17,12 +17,13 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
-from engagement_async._core.answer import Answer
+from engagement_async._core.answer import Answer, ReceivedAnswer
 from engagement_async._core.batches import Batch, OwnedTweet
 from engagement_async._core.groupings import Grouping
 from engagement_async._core.outcomes import BatchOutcomes, Outcomes, is_about_credentials
 from engagement_async._core.owned_batches import Claims
 from engagement_async._core.query import Query
+from engagement_async._core.structs import WholeAnswer
 from engagement_async._core.unique_ids import UniqueIds
 from engagement_async.backfill.batch_states import BatchStates
 from engagement_async.backfill.codec import EncodedAnswer, decode_answer, encode_answer
@@ -477,6 +478,15 @@ class Journal:
         """Return an answer as this journal holds it; see `encode_answer`."""
         types, keep_response = self.query.engagement_types, self._file.keeps_responses and self.spans == 1
         return encode_answer(answer, types, batch_ids=batch_ids, keep_response=keep_response)
+
+    def whole_answer(self, answer: Answer) -> WholeAnswer | None:
+        """Return what an answer's response holds, without a dict for each Tweet; None if that are not all its values."""
+        if not isinstance(answer, ReceivedAnswer) or answer.response is None or answer.values is None:
+            return None
+        try:
+            return self._responses.whole(answer.response, answer.tweet_ids)
+        except ValueError as error:
+            raise self._file.corrupt(f"the response to batch {answer.batch_number} cannot be read: {error}") from None
 
     def _read_response(self, number: int, response: bytes) -> dict[str, Grouping]:
         try:

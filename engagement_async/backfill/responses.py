@@ -32,14 +32,14 @@ class ResponseReader:
         except (BodyError, InvalidAnswerError) as error:
             raise ValueError(str(error)) from None
 
-    def whole(self, response: bytes) -> WholeAnswer:
-        """Return the same without a dict for each Tweet. Raise `ValueError` when the bytes are no such response."""
+    def whole(self, response: bytes, tweet_ids: tuple[str, ...]) -> WholeAnswer:
+        """Return the same without a dict for each Tweet. Raise `ValueError` when it is no whole answer for these IDs."""
         try:
             whole = self._structs.decode(gunzip(response))
         except BodyError as error:
             raise ValueError(str(error)) from None
-        if whole is None:
-            raise ValueError("it is no whole answer")
+        if whole is None or not whole.is_of(tweet_ids):
+            raise ValueError("it is no whole answer for its IDs")
         return whole
 
     @cached_property

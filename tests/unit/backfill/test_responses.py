@@ -26,7 +26,9 @@ def reader(end: str = "2026-01-03") -> ResponseReader:
 @pytest.mark.parametrize("response", [packed(BODY), packed(BODY[:20]) + packed(BODY[20:])])
 def test_it_is_read_again(end: str, response: bytes) -> None:
     assert reader(end).groupings(response) == {"days": {"1": {"favorites": {"2026-01-02": 7, "2026-01-01": 6}}}}
-    assert reader(end).whole(response).is_of(("1",))
+    assert reader(end).whole(response, ("1",)).levels == {"days": ("tweet.id", "engagement.type", "engagement.day")}
+    with pytest.raises(ValueError, match="no whole answer"):
+        reader(end).whole(response, ("1", "2"))
 
 
 @pytest.mark.parametrize("response", [b"", BODY, packed(BODY)[:-1], packed(b"{"), packed(b"[]")])
@@ -34,4 +36,4 @@ def test_other_bytes_are_damage(response: bytes) -> None:
     with pytest.raises(ValueError, match=r"body|answer"):
         reader().groupings(response)
     with pytest.raises(ValueError, match=r"body|answer"):
-        reader().whole(response)
+        reader().whole(response, ("1",))
