@@ -1,6 +1,7 @@
 from ._core.answer import Answer as Answer
 from ._core.answer import Window as Window
 from ._core.batches import Batch as Batch
+from ._core.columnar import ColumnarAnswer as ColumnarAnswer
 from ._core.endpoints import HISTORICAL as HISTORICAL
 from ._core.endpoints import LAST_28_HOURS as LAST_28_HOURS
 from ._core.endpoints import TOTALS as TOTALS
@@ -16,6 +17,7 @@ from ._core.result import EngagementResult as EngagementResult
 from ._engine.scheduler import LocalScheduler as LocalScheduler
 from ._engine.scheduler import Scheduler as Scheduler
 from ._engine.stream import AnswerStream as AnswerStream
+from ._engine.stream import ColumnarStream as ColumnarStream
 from ._progress import WaitReason as WaitReason
 from .client import ClientStatus as ClientStatus
 from .client import EngagementClient as EngagementClient
@@ -26,6 +28,8 @@ from .credential_store import CredentialStore as CredentialStore
 from .credentials import BearerCredentials as BearerCredentials
 from .credentials import Credentials as Credentials
 from .credentials import OAuth1Credentials as OAuth1Credentials
+from .distributed.arrow_fetcher import ArrowFetcher as ArrowFetcher
+from .distributed.environment import EnvironmentCredentials as EnvironmentCredentials
 from .errors import AccessRefusedError as AccessRefusedError
 from .errors import APIError as APIError
 from .errors import AttemptError as AttemptError
@@ -63,6 +67,7 @@ __all__ = [
     "AccessRefusedError",
     "Answer",
     "AnswerStream",
+    "ArrowFetcher",
     "AttemptError",
     "AttemptTimeoutError",
     "AuthError",
@@ -70,6 +75,8 @@ __all__ = [
     "BearerCredentials",
     "BodyError",
     "ClientStatus",
+    "ColumnarAnswer",
+    "ColumnarStream",
     "CredentialFile",
     "CredentialStore",
     "Credentials",
@@ -78,6 +85,7 @@ __all__ = [
     "EngagementClient",
     "EngagementError",
     "EngagementResult",
+    "EnvironmentCredentials",
     "FailedTweetsError",
     "Failure",
     "FailureKind",

@@ -51,6 +51,8 @@ class RunOutcome(StrEnum):
     """It was told to stop, by a signal or `BackfillJob.stop`."""
     OUTAGE = "outage"
     """The API answered nobody until the outage timeout."""
+    CREDENTIALS = "credentials"
+    """All is done but the Tweets of owners whose credentials are of no use: they are pending until there are new ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,8 @@ class ProgressMeter:
         self.rejected = 0
         self.ids_asked = 0
         """IDs that got their outcome in this run."""
+        self.ids_skipped = 0
+        """IDs that this run can give no outcome."""
         self._ids_to_ask = ids_total if ids_to_ask is None else ids_to_ask
         self._contract_per_minute = contract_per_minute
         self._clock = clock
@@ -142,7 +146,7 @@ class ProgressMeter:
         while self._samples[0][0] < now - _MINUTE_S:
             self._samples.popleft()
         elapsed_s = now - self._began_at
-        left = self._ids_to_ask - self.ids_asked
+        left = max(0, self._ids_to_ask - self.ids_asked - self.ids_skipped)
         return Progress(
             ids_total=self.ids_total,
             outcomes=self.outcomes,

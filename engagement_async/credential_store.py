@@ -105,6 +105,14 @@ class CredentialFile:
     def __repr__(self) -> str:
         return f"CredentialFile({str(self.path)!r})"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        if self._consumer() != (None, None):
+            raise TypeError(
+                "CredentialFile was given a consumer pair and is not pickled: write consumer_key and consumer_secret into "
+                "the file, or make it anew in the other process"
+            )
+        return CredentialFile, (str(self.path),)
+
     async def get(self, owner: str) -> Credentials | None:
         """Return an owner's credentials; None if the file has none.
 

@@ -56,9 +56,10 @@ def missing_of_class(cls: type) -> Iterator[str]:
     docstring = cls.__doc__ or ""
     if issubclass(cls, (enum.Enum, BaseException)) and "__init__" not in vars(cls):
         return
-    body = tree_of(cls).body
+    bodies = [tree_of(base).body for base in cls.__mro__ if base.__module__.startswith("engagement_async")]
     described = {
         node.target.id
+        for body in bodies  # what a field of a base is, its base says
         for node, after in zip(body, [*body[1:], None], strict=True)
         if isinstance(node, ast.AnnAssign)
         and isinstance(node.target, ast.Name)

@@ -146,6 +146,22 @@ def test_plan_counts_what_it_costs_that_owners_are_never_mixed(shop: Shop) -> No
     )
 
 
+def test_an_owner_with_a_weight_sends_more_requests_at_each_turn(shop: Shop) -> None:
+    heavy = "owner3"
+    ids = {owner: shop.emulator.tweet_ids(owner, 100) for owner in (heavy, "owner4", "owner5")}
+    lines = [f"{owner},{i}" for owner, its in ids.items() for i in its]
+    (shop.folder / "few.csv").write_text("handle,tweet_id\n" + "\n".join(lines))
+    what = ("--metrics", "favorites", "--group-by", "tweet.id", "-o", "out.csv", "--concurrency", "1")
+    done = shop("fetch", "28hr", "--ids", "few.csv", "--owner-column", "handle", "--owner-weight", f"{heavy}=3", *what)
+
+    assert done.returncode == 0, done.stderr
+    order = [entry.owner for entry in shop.emulator.log]
+    assert order == [heavy, heavy, heavy, "owner4", "owner5", heavy, *["owner4", "owner5"] * 3]
+    done = shop("fetch", "28hr", "--ids", "few.csv", "--owner-column", "handle", "--owner-weight", "owner6=3", *what)
+    assert (done.returncode, len(shop.emulator.log)) == (2, len(order))
+    assert "there are no Tweets of an owner 'owner6'" in done.stderr
+
+
 def test_an_id_of_two_owners_is_an_error_before_the_first_request(shop: Shop) -> None:
     with (shop.folder / "ids.csv").open("a") as file:
         file.write(f"owner1,{shop.owned['owner2'][0]}\n")

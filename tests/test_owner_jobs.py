@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import sqlite3
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pyarrow.parquet as pq
@@ -23,91 +19,21 @@ import pytest
 from engagement_async import (
     HISTORICAL,
     LAST_28_HOURS,
+    TOTALS,
     AuthError,
-    CredentialFile,
     OAuth1Credentials,
     Query,
-    RateLimit,
     TweetsByOwner,
     UsageError,
 )
 from engagement_async.backfill import BackfillJob
 from engagement_async.backfill.job import JobCorruptError, JobIncompleteError, OtherJobError
+from engagement_async.backfill.owner_records import OwnerRecords
 from engagement_async.backfill.repair import repair
-from engagement_async.emulator import Emulator
-from tests.support.jobs import digest, emulator, make_ids
+from tests.support.agency import FAST, FLAGS, QUERY, REVOKED, UNKNOWN, Agency
+from tests.support.jobs import NOW, digest, emulator, make_ids
 
-QUERY = Query(
-    LAST_28_HOURS,
-    engagement_types=["favorites", "impressions"],
-    groupings={
-        "by_tweet": ["tweet.id", "engagement.type"],
-        "by_owner": ["owner", "engagement.type"],
-        "all": ["engagement.type"],
-    },
-)
-FLAGS = (
-    *("28hr", "--metrics", "favorites,impressions", "--group-by", "by_tweet=tweet.id,engagement.type"),
-    *("--group-by", "by_owner=owner,engagement.type", "--group-by", "all=engagement.type"),
-)
-REVOKED, UNKNOWN = "owner7", "owner9"
 KILLS = 5
-FAST = RateLimit(60_000)
-
-
-class Agency:
-    """An emulator with owners, their Tweets, and the file of their tokens: without that of one owner."""
-
-    def __init__(self, server: Emulator, folder: Path, count: int) -> None:
-        self.server = server
-        self.folder = folder
-        self.owned: dict[str, list[str]] = defaultdict(list)
-        ids = make_ids(count)
-        for tweet_id in ids:
-            self.owned[server.owner_of(tweet_id) or ""].append(tweet_id)
-        self.ids = folder / "ids.csv"
-        self.ids.write_text("handle,tweet_id\n" + "".join(f"{server.owner_of(i)},{i}\n" for i in ids))
-        self.tokens = folder / "owners.csv"
-        self.write_tokens(without=(UNKNOWN,))
-
-    def write_tokens(self, *, without: tuple[str, ...] = ()) -> None:
-        owners = [owner for owner in self.server.owners if owner.handle not in without]
-        lines = [f"{owner.handle},{owner.access_token},{owner.access_token_secret}" for owner in owners]
-        self.tokens.touch(0o600)
-        self.tokens.chmod(0o600)
-        self.tokens.write_text("owner,access_token,access_token_secret\n" + "\n".join(lines))
-
-    @property
-    def store(self) -> CredentialFile:
-        return CredentialFile(
-            self.tokens, consumer_key=self.server.consumer_key, consumer_secret=self.server.consumer_secret
-        )
-
-    @property
-    def secrets(self) -> list[str]:
-        tokens = [each for o in self.server.owners for each in (o.access_token, o.access_token_secret)]
-        return [self.server.consumer_secret, *tokens]
-
-    async def run(self, job: BackfillJob, **options: Any) -> Any:
-        return await job.run(self.store, rate_limit=FAST, base_url=self.server.base_url, **options)
-
-    def command(self, *args: object) -> subprocess.Popen[bytes]:
-        settings = {"ENGAGEMENT_CONFIG": "", "ENGAGEMENT_REQUESTS_PER_MINUTE": "60000"}
-        environ = {**os.environ, **self.server.environment, **settings}
-        for name in ("ENGAGEMENT_ACCESS_TOKEN", "ENGAGEMENT_ACCESS_TOKEN_SECRET", "ENGAGEMENT_BEARER_TOKEN"):
-            environ.pop(name, None)
-        return subprocess.Popen(
-            [sys.executable, "-m", "engagement_async", "backfill", *map(str, args)],
-            env=environ,
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def call(self, *args: object) -> tuple[int, str, str]:
-        process = self.command(*args)
-        out, err = process.communicate(timeout=100)
-        return process.returncode, out.decode(), err.decode()
 
 
 @pytest.fixture
@@ -224,6 +150,59 @@ async def test_a_large_owner_holds_nobody_up(tmp_path: Path) -> None:
         assert (tmp_path / "small.by_tweet.csv").read_text().count("small3,") > 25
 
 
+async def test_weights_are_remembered_until_there_are_others(agency: Agency, tmp_path: Path) -> None:
+    owned = {owner: ids for owner, ids in agency.owned.items() if owner not in (REVOKED, UNKNOWN)}
+    heavy, light, other = list(owned)[:3]
+    few = {owner: agency.server.tweet_ids(owner, 500, newest_at=NOW) for owner in (light, heavy, other)}
+    job = BackfillJob(tmp_path / "job")
+    with pytest.raises(UsageError, match="the weight of owner 'nobody': this job has no Tweets"):
+        await job.start(QUERY, few, owner_weights={"nobody": 3})
+    assert not job.directory.path.exists()
+    with pytest.raises(UsageError, match="whole number from 1 on"):
+        await job.start(QUERY, few, owner_weights={heavy: 0})
+    await job.start(QUERY, TweetsByOwner(few, weights={heavy: 3}))
+
+    async def spent(requests: int) -> list[int]:
+        before = {owner: its.requests for owner, its in (await job.status()).owners.items()}
+        await agency.run(job, max_requests=requests, concurrency=1)
+        after = (await job.status()).owners
+        return [after[owner].requests - before[owner] for owner in (heavy, light, other)]
+
+    assert await spent(10) == [6, 2, 2]
+    assert await spent(10) == [6, 2, 2]
+    await job.start(owner_weights={light: 2})
+    assert await spent(6) == [3, 2, 1]
+    await job.start(QUERY, TweetsByOwner(few), owner_weights={heavy: 1, light: 1})
+    assert await spent(6) == [2, 2, 2]
+    with pytest.raises(UsageError, match="the weight of owner 'nobody'"):
+        await job.start(QUERY, {heavy: ["1"]}, extend=True, owner_weights={"nobody": 2})
+    assert (await job.status()).totals.ids == 1_500
+    assert (await job.verify()).ids == 1_500
+    await BackfillJob(tmp_path / "public").start(
+        Query(TOTALS, engagement_types=["favorites"], groupings={"t": ["tweet.id"]}), ["1"]
+    )
+    with pytest.raises(UsageError, match="have no owners"):
+        await BackfillJob(tmp_path / "public").start(owner_weights={heavy: 2})
+
+
+def test_weights_on_the_command_line(agency: Agency, tmp_path: Path) -> None:
+    job = tmp_path / "job"
+    first = next(o for o, ids in agency.owned.items() if len(ids) > 25 and o not in (REVOKED, UNKNOWN))
+    args = ("run", job, *FLAGS, "--ids", agency.ids, "--owner-column", "handle", "--credentials", agency.tokens)
+    code, _, error = agency.call(*args, "--owner-weight", "nobody=2")
+    assert (code, job.exists()) == (2, False), error
+    assert "this job has no Tweets of an owner of that name" in error
+    budget = ("--max-requests", 40, "--concurrency", 1)
+    code, _, error = agency.call(*args, "--owner-weight", f"{first}=2", *budget)
+    assert code == 5, error
+    document = orjson.loads(agency.call("report", job, "--json")[1])
+    assert document["owners"][first]["requests"] == 2
+    assert {its["requests"] for owner, its in document["owners"].items() if owner != first} <= {0, 1, 2}
+    code, _, error = agency.call("run", job, "--credentials", agency.tokens, "--owner-weight", f"{first}=x")
+    assert code == 2
+    assert "as handle=3" in error
+
+
 async def test_a_job_with_owners_goes_on_as_one(agency: Agency, tmp_path: Path) -> None:
     job = BackfillJob(tmp_path / "job")
     first = await job.start(QUERY, files=[agency.ids], owner_column="handle")
@@ -275,6 +254,13 @@ def test_status_and_report_by_owner(agency: Agency, tmp_path: Path) -> None:
     assert sum(its["ids"] for its in document["owners"].values()) == 1_100
     _, report, _ = agency.call("report", job)
     assert "40 owners; the credentials of 2 were of no use" in report
+    table = [line.split() for line in report.splitlines()[-22:]]
+    assert table[0] == ["owner", "requests", "IDs", "failed", "forbidden", "pending"]
+    assert {row[0] for row in table[1:3]} == {REVOKED, UNKNOWN}
+    assert " ".join(table[-1]) == "and 20 more: --json has all of them"
+    assert document["owner_requests_are_exact"]
+    assert sum(its["requests"] for its in document["owners"].values()) == document["requests"] == len(agency.server.log)
+    assert document["owners"][UNKNOWN]["requests"] == 0
     assert "--credentials FILE" in agency.call("retry-failed", job)[2]
     shown = text + report + out + error + (tmp_path / "run.log").read_text()
     assert f"owner {REVOKED}: the credentials were refused" in error
@@ -297,8 +283,27 @@ async def test_a_damaged_job_is_repaired_with_its_owners(agency: Agency, tmp_pat
 
     after = await job.status()
     assert 0 < lost <= 25
-    assert dict(after.owners) == dict(before.owners)
+    assert {o: its[:3] for o, its in after.owners.items()} == {o: its[:3] for o, its in before.owners.items()}
+    assert after.owner_requests_are_exact
     assert (await job.verify()).ids == 1_100
+
+
+async def test_a_journal_of_before_says_that_it_has_not_counted_all(
+    agency: Agency, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = BackfillJob(tmp_path / "job")
+    await job.start(QUERY, files=[agency.ids], owner_column="handle")
+    with monkeypatch.context() as patched:
+        patched.setattr(OwnerRecords, "changed", lambda _: {})
+        await agency.run(job, max_requests=20)
+    assert not (await job.status()).owner_requests_are_exact
+    progress = await agency.run(job)
+
+    status = await job.status()
+    assert not status.owner_requests_are_exact
+    assert sum(its.requests for its in status.owners.values()) == progress.requests == status.requests - 20
+    document = orjson.loads((await asyncio.to_thread(agency.call, "report", job.directory.path, "--json"))[1])
+    assert (document["requests_are_exact"], document["owner_requests_are_exact"]) == (True, False)
 
 
 async def test_a_changed_owner_is_damage(agency: Agency, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from engagement_async import (
     HISTORICAL,
     LAST_28_HOURS,
     TOTALS,
+    ColumnarAnswer,
     EngagementClient,
     EngagementError,
     EngagementResult,
@@ -36,6 +37,7 @@ from engagement_async import (
     Timeouts,
 )
 from engagement_async._core.breaker import CircuitBreaker
+from tests.support.columns import check_tables
 from tests.support.model_server import (
     Act,
     Cut,
@@ -117,6 +119,7 @@ class Call:
     stops: bool = False
     cancelled_after_s: float | None = None
     is_stream: bool = True
+    is_columnar: bool = False
 
     @property
     def query(self) -> Query:
@@ -232,6 +235,7 @@ def calls(draw: st.DrawFn, number: int) -> Call:
         stops=draw(st.booleans()),
         cancelled_after_s=draw(st.sampled_from([None] * 5 + [0.05, 3.0, 90.0, 700.0])),
         is_stream=source == "endless" or bool(pace) or draw(st.booleans()),
+        is_columnar=draw(st.booleans()),
     )
 
 
@@ -378,8 +382,10 @@ async def make_call(client: EngagementClient, call: Call) -> Outcome:
     await asyncio.sleep(call.begins_at)
     try:
         async with asyncio.timeout(call.cancelled_after_s):
-            async with client.stream(call.query, source_of(call, outcome)) as answers:
+            async with client.stream(call.query, source_of(call, outcome), columnar=call.is_columnar) as answers:
                 async for answer in answers:
+                    if isinstance(answer, ColumnarAnswer):
+                        check_tables(answer, call.query)
                     outcome.late += [(loop.time(), i) for i in answer.failed_tweet_ids]
                     merger.add(answer)
                     if outcome.answers < len(call.consumer_s):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from engagement_async._core.answer import Answer, Window
 from engagement_async._core.decoding import Decoded
@@ -294,7 +294,7 @@ class Accounting:
             self._batch_number,
             tuple(i for i in ids if i not in open_ids) if open_ids else ids,
             self._groupings,
-            windows=windows_of(self._decoded.start, self._decoded.end) if self._groupings or not open_ids else (),
+            windows=windows_of(self._decoded) if self._groupings or not open_ids else (),
             unavailable_tweet_ids=in_input_order(ids, self._unavailable),
             forbidden_tweet_ids=in_input_order(ids, self._forbidden),
             unsupported_tweet_ids={metric: found for metric, found in unsupported.items() if found},
@@ -315,9 +315,19 @@ def in_input_order(tweet_ids: Iterable[str], chosen: Collection[str]) -> tuple[s
     return tuple(i for i in tweet_ids if i in chosen) if chosen else ()
 
 
-def windows_of(start: str | None, end: str | None) -> tuple[Window, ...]:
+class Bounds(Protocol):
+    """What has the bounds of an answer, as the API wrote them."""
+
+    @property
+    def start(self) -> str | None: ...
+
+    @property
+    def end(self) -> str | None: ...
+
+
+def windows_of(decoded: Bounds) -> tuple[Window, ...]:
     """Return the window of an answer, if it has one. Raise `InvalidAnswerError` for bounds that are no times."""
-    return (Window(_parse_time(start), _parse_time(end)),) if start and end else ()
+    return (Window(_parse_time(decoded.start), _parse_time(decoded.end)),) if decoded.start and decoded.end else ()
 
 
 @lru_cache(maxsize=256)

@@ -72,8 +72,8 @@ class Answer:
     """The IDs whose outcome came with a later response, as after a retry, each with its instant."""
 
     @property
-    def has_groupings(self) -> bool:
-        """Whether there are any groupings."""
+    def has_values(self) -> bool:
+        """Whether there are groupings with values."""
         return bool(self.groupings)
 
     @property
@@ -136,8 +136,8 @@ class ReceivedAnswer(Answer):
     __hash__ = None  # type: ignore[assignment]  # as those of other answers
 
     @property
-    def has_groupings(self) -> bool:
-        """Whether there are any groupings."""
+    def has_values(self) -> bool:
+        """Whether there are groupings with values."""
         return self._read is not None or bool(self._made)
 
     @property

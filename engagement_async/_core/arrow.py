@@ -10,7 +10,8 @@ from array import array
 from calendar import timegm
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, chain, islice
-from typing import Any
+from operator import lt
+from typing import Any, Protocol
 
 from engagement_async._core.groupings import Grouping, day_at, hour_at
 from engagement_async._core.tables import LONG, Observed, TableShape, wide_grouping
@@ -22,7 +23,20 @@ try:
 except ImportError as error:  # pragma: no cover - the tests have it
     raise UsageError("Arrow tables and Parquet need pyarrow: pip install 'engagement-async[arrow]'") from error
 
-__all__ = ["TYPES", "concat", "grouping_table", "shaped_table", "with_owners"]
+__all__ = [
+    "TYPES",
+    "ColumnBuilder",
+    "Keys",
+    "concat",
+    "grouping_table",
+    "int64_array",
+    "key_arrays",
+    "midnight_of",
+    "observed_array",
+    "second_of_day",
+    "shaped_table",
+    "with_owners",
+]
 
 TYPES: dict[str, pa.DataType] = {
     "owner": pa.dictionary(pa.int32(), pa.string()),
@@ -40,6 +54,22 @@ _AT_ONCE = 10_000
 """Innermost dicts whose values are packed at once."""
 
 
+class Keys(Protocol):
+    """The keys that lead to each row of a table, by level."""
+
+    def column(self, level: str, kind: pa.DataType, convert: Callable[[str], Any] | None = None) -> pa.Array:
+        """Return a level's keys, one a row. Each different key is converted once."""
+        ...
+
+    def dictionary_codes(self, level: str) -> tuple[pa.Array, list[str]]:
+        """Return a level's keys, one a row, as numbers; and the different keys in the order of those."""
+        ...
+
+    def hours_of_days(self) -> pa.Array:
+        """Return hours right under days as instants, one a row."""
+        ...
+
+
 def grouping_table(grouping: Grouping, levels: Sequence[str]) -> pa.Table:
     """Return one row a value, in the grouping's own order. `levels` are its actual ones, as `split_by_levels` tells."""
     return shaped_table(grouping, levels, LONG, None)
@@ -49,34 +79,35 @@ def shaped_table(grouping: Grouping, levels: Sequence[str], shape: TableShape, o
     """Return the rows of `table_rows` as a table."""
     if shape.metrics:
         return _wide_table(grouping, tuple(levels), shape, observed)
-    builder = _ColumnBuilder(levels)
+    builder = ColumnBuilder(levels)
     builder.add(grouping, 0)
-    columns = _key_columns(builder, levels)
+    columns = key_arrays(builder, levels)
     columns["value"] = builder.values()
     if shape.has_observed_at:
-        columns["observed_at"] = _observed_at(builder, levels, len(columns["value"]), observed)
+        columns["observed_at"] = observed_array(builder, levels, len(columns["value"]), observed)
     return pa.table(columns)
 
 
 def _wide_table(grouping: Grouping, levels: tuple[str, ...], shape: TableShape, observed: Observed) -> pa.Table:
     (*keys, _), grouping = wide_grouping(levels, grouping)
-    builder = _ColumnBuilder(keys)
+    builder = ColumnBuilder(keys)
     columns: dict[str, pa.Array] = {}
     if keys:
         builder.add(grouping, 0)  # the metrics of one path are a leaf
-        columns = _key_columns(builder, keys)
+        columns = key_arrays(builder, keys)
     rows = builder.leaves() if keys else [grouping] if grouping else []
     for metric in shape.metrics:
         columns[metric] = _int64([values.get(metric) for values in rows])
     if shape.has_observed_at:
-        columns["observed_at"] = _observed_at(builder, keys, len(rows), observed)
+        columns["observed_at"] = observed_array(builder, keys, len(rows), observed)
     return pa.table(columns)
 
 
-def _observed_at(builder: _ColumnBuilder, levels: Sequence[str], rows: int, observed: Observed) -> pa.Array:
+def observed_array(keys: Keys, levels: Sequence[str], rows: int, observed: Observed) -> pa.Array:
+    """Return the column `observed_at`."""
     if isinstance(observed, Mapping):
         key = "tweet.id" if "tweet.id" in levels else "owner"
-        return builder.column(key, TYPES["observed_at"], observed.get)
+        return keys.column(key, TYPES["observed_at"], observed.get)
     return pa.repeat(pa.scalar(observed, TYPES["observed_at"]), rows)
 
 
@@ -87,28 +118,40 @@ def _int64(values: list[int | None]) -> pa.Array:
         raise UsageError(_TOO_LARGE) from None
 
 
-def _key_columns(builder: _ColumnBuilder, levels: Sequence[str]) -> dict[str, pa.Array]:
+def int64_array(parts: Iterable[tuple[int, ...]]) -> pa.Array:
+    """Return the integers of all parts as one column. Raise `UsageError` if one does not fit into 64 bits."""
+    packed = bytearray()
+    for values in parts:
+        try:
+            packed += struct.pack(f"{len(values)}q", *values)
+        except struct.error:
+            raise UsageError(_TOO_LARGE) from None
+    return pa.Array.from_buffers(pa.int64(), len(packed) // 8, [None, pa.py_buffer(packed)])
+
+
+def key_arrays(keys: Keys, levels: Sequence[str]) -> dict[str, pa.Array]:
+    """Return the columns of the keys, by their names."""
     columns: dict[str, pa.Array] = {}
     for level in levels:
         if level == "owner":
-            columns["owner"] = builder.column(level, pa.string()).dictionary_encode()
+            columns["owner"] = keys.column(level, pa.string()).dictionary_encode()
         elif level == "tweet.id":
-            columns["tweet_id"] = builder.column(level, pa.string())
+            columns["tweet_id"] = keys.column(level, pa.string())
         elif level == "engagement.type":
-            codes, names = builder.dictionary_codes(level)
+            codes, names = keys.dictionary_codes(level)
             columns["engagement_type"] = pa.DictionaryArray.from_arrays(codes, pa.array(names, pa.string()))
         elif level == "engagement.hour":
             if tuple(levels[-2:]) == ("engagement.day", "engagement.hour"):
-                columns["engagement_hour"] = builder.hours_of_days()
+                columns["engagement_hour"] = keys.hours_of_days()
                 continue
-            seconds = builder.column(level, pa.int64(), _second_of_day)
+            seconds = keys.column(level, pa.int64(), second_of_day)
             if "engagement.day" in levels:
-                midnights = builder.column("engagement.day", pa.int64(), _midnight)
+                midnights = keys.column("engagement.day", pa.int64(), midnight_of)
                 columns["engagement_hour"] = pc.add(midnights, seconds).cast(TYPES["engagement_hour"])
             else:
                 columns["engagement_hour_of_day"] = pc.divide(seconds, 3600).cast(TYPES["engagement_hour_of_day"])
         elif "engagement.hour" not in levels:
-            columns["engagement_day"] = builder.column(level, pa.date32(), day_at)
+            columns["engagement_day"] = keys.column(level, pa.date32(), day_at)
     return columns
 
 
@@ -124,7 +167,7 @@ def with_owners(table: pa.Table, owners: Mapping[str, str]) -> pa.Table:
     return table.add_column(0, "owner", column.take(encoded.indices).dictionary_encode())
 
 
-class _ColumnBuilder:
+class ColumnBuilder:
     """The innermost dicts of a grouping, in order; and of each level above them its keys, each with how many of those
     dicts lie under it.
     """
@@ -159,14 +202,8 @@ class _ColumnBuilder:
 
     def values(self) -> pa.Array:
         """Return the leaves, one a row."""
-        packed = bytearray()
-        for at in range(0, len(self._leaves), _AT_ONCE):
-            values = tuple(chain.from_iterable(map(dict.values, self._leaves[at : at + _AT_ONCE])))
-            try:
-                packed += struct.pack(f"{len(values)}q", *values)
-            except struct.error:
-                raise UsageError(_TOO_LARGE) from None
-        return pa.Array.from_buffers(pa.int64(), len(packed) // 8, [None, pa.py_buffer(packed)])
+        parts = [self._leaves[at : at + _AT_ONCE] for at in range(0, len(self._leaves), _AT_ONCE)]
+        return int64_array(tuple(chain.from_iterable(map(dict.values, part))) for part in parts)
 
     def column(self, level: str, kind: pa.DataType, convert: Callable[[str], Any] | None = None) -> pa.Array:
         """Return a level's keys, one a row. Each different key is converted once."""
@@ -205,6 +242,18 @@ class _ColumnBuilder:
             self._parents[at] = pc.list_parent_indices(pa.ListArray.from_arrays(_int32(starts), rows))
         return self._parents[at]
 
+    def runs(self, level: str) -> tuple[list[int], list[str]]:
+        """Return the keys of an outer level, each with the number of the row behind the last one under it."""
+        at = self._levels.index(level)
+        ends = list(accumulate(map(len, self._leaves)))
+        if at < self._last - 1:
+            ends = [ends[dicts - 1] if dicts else 0 for dicts in accumulate(self._spans[at])]
+        keys = self._keys[at]
+        if all(map(lt, chain((0,), ends), ends)):
+            return ends, keys
+        filled = [n for n, (before, end) in enumerate(zip(chain((0,), ends), ends, strict=False)) if before < end]
+        return [ends[n] for n in filled], [keys[n] for n in filled]
+
     def hours_of_days(self) -> pa.Array:
         """Return hours right under days, the usual case, as instants, one a row. Each series of hours is made once."""
         known: dict[tuple[str, ...], array[int]] = {}
@@ -212,8 +261,8 @@ class _ColumnBuilder:
         for day, leaves in zip(self._keys[-1], self._leaves, strict=True):
             series = (day, *leaves)
             if series not in known:
-                midnight = _midnight(day)
-                known[series] = array("q", [midnight + _second_of_day(hour) for hour in leaves])
+                midnight = midnight_of(day)
+                known[series] = array("q", [midnight + second_of_day(hour) for hour in leaves])
             rows += known[series]
         return pa.Array.from_buffers(TYPES["engagement_hour"], len(rows), [None, pa.py_buffer(rows)])
 
@@ -227,9 +276,11 @@ def _int32(numbers: array[int]) -> pa.Array:
     return pa.Array.from_buffers(pa.int32(), len(numbers), [None, pa.py_buffer(numbers)])
 
 
-def _second_of_day(hour: str) -> int:
+def second_of_day(hour: str) -> int:
+    """Return at which second of its day an hour begins."""
     return hour_at("1970-01-01", hour).hour * 3600
 
 
-def _midnight(day: str) -> int:
+def midnight_of(day: str) -> int:
+    """Return when a day begins, in epoch seconds."""
     return timegm(hour_at(day, "0").timetuple())

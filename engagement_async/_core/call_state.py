@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from engagement_async._core.batches import OwnedTweet
@@ -83,6 +83,10 @@ class EndpointState:
         else:
             self._incomplete_refuted = True
 
+    def forget_owner(self, owner: str) -> None:
+        """Probe with no Tweet of this owner any more: its credentials are of no use."""
+        self.answered = deque((tweet for tweet in self.answered if tweet.owner != owner), maxlen=self.KNOWN)
+
     def life_sign(self, request: Request) -> Request:
         """Return a probe for a Tweet that is not suspected: one that was answered before, else one of the request's."""
         known: Sequence[OwnedTweet] = self.answered or [OwnedTweet(i, request.owner) for i in request.tweet_ids]
@@ -92,14 +96,19 @@ class EndpointState:
 
 @dataclass(slots=True)
 class OwnerState:
-    """What a call knows of one owner's credentials. Until a request was answered, at most `UNPROVEN` are in flight."""
+    """What a call knows of one owner's credentials.
+
+    Until a request was answered, at most `UNPROVEN` are in flight, and after a refusal one: the next tells enough.
+    """
 
     UNPROVEN = 2
 
     in_flight: int = 0
     is_proven: bool = False
+    is_doubted: bool = False
+    """Whether the last outcome that says something of the credentials was a refusal."""
     refusals: int = 0
-    """Requests that were refused for the account's sake."""
+    """Requests that were refused for the account's sake since the last answer."""
     refusal: AuthError | None = None
     """The first 401, after which the credential store was asked again."""
     renewals: int = 0
@@ -110,7 +119,7 @@ class OwnerState:
     @property
     def may_send(self) -> bool:
         """Whether another request may be sent before those in flight are answered."""
-        return self.is_proven or self.in_flight < self.UNPROVEN
+        return self.is_proven or self.in_flight < (1 if self.is_doubted else self.UNPROVEN)
 
 
 class OwnersState:
@@ -122,8 +131,12 @@ class OwnersState:
         self._owners: dict[str, OwnerState] = {}
         self.were_answered_before = False
         """Whether an earlier call for the same work was answered: then owners that are left may all fail alone."""
+        self.refused_before: Collection[str] = frozenset()
+        """Owners whose credentials an earlier call found to be of no use: that they still are tells nothing of others."""
+        self._requests: Counter[str] = Counter()
         self._is_any_proven = False
         self._failed = 0
+        self._failed_anew = 0
         self._error: EngagementError | None = None
 
     def of(self, owner: str) -> OwnerState:
@@ -135,7 +148,15 @@ class OwnersState:
 
     def record_answer(self, owner: str) -> None:
         """Note that the API took this owner's credentials."""
-        self.of(owner).is_proven = self._is_any_proven = True
+        state = self.of(owner)
+        state.is_proven = self._is_any_proven = True
+        state.is_doubted, state.refusals = False, 0
+
+    def record_refusal(self, owner: str) -> OwnerState:
+        """Note that the API, or the credential store, refused this owner; return what is known of it."""
+        state = self.of(owner)
+        state.is_proven, state.is_doubted = False, True
+        return state
 
     def fail(self, owner: str, failure: Failure, error: EngagementError) -> bool:
         """Send nothing more for this owner; return whether so many failed, and nobody was answered, that all will."""
@@ -143,8 +164,24 @@ class OwnersState:
         if state.failure is None:
             state.failure = failure
             self._failed += 1
+            self._failed_anew += owner not in self.refused_before
             self._error = error
-        return not self._is_any_proven and self._failed >= self.ALIKE
+        return not self._is_any_proven and self._failed_anew >= self.ALIKE
+
+    def count_request(self, owner: str | None, count: int = 1) -> None:
+        """Count a request that was signed for an owner; with a `count` of -1, take back one that was never sent."""
+        if owner is not None:
+            self._requests[owner] += count
+
+    def take_requests(self) -> Counter[str]:
+        """Return how many requests were signed for each owner since the last call: retries and probes included."""
+        taken, self._requests = self._requests, Counter()
+        return taken
+
+    def has_failed(self, owner: str | None) -> bool:
+        """Return whether nothing more is sent for this owner."""
+        state = None if owner is None else self._owners.get(owner)
+        return state is not None and state.failure is not None
 
     @property
     def common_error(self) -> EngagementError | None:

@@ -20,7 +20,7 @@ from engagement_async._core.groupings import Grouping, clip, levels_with_days
 from engagement_async._core.query import UNSUPPORTED_KEYS, Query
 from engagement_async.errors import InvalidAnswerError
 
-__all__ = ["MAX_VALUE", "MIN_VALUE", "Decoded", "ResponseDecoder", "Schema", "check_depth", "days_of"]
+__all__ = ["MAX_VALUE", "MIN_VALUE", "Decoded", "ResponseDecoder", "Schema", "check_depth", "days_of", "has_exactly"]
 
 MIN_VALUE, MAX_VALUE = -(2**63), 2**63 - 1
 """What fits into 64 bits, as every table format wants it."""
@@ -167,7 +167,7 @@ class Schema:
         """Return whether all groupings are there, those by Tweet with exactly these IDs."""
         if len(groupings) < len(self.levels):
             return False
-        return all(_has_exactly(groupings[name], level, tweet_ids) for name, level in self.level_of_ids.items())
+        return all(has_exactly(groupings[name], level, tweet_ids) for name, level in self.level_of_ids.items())
 
     def _clip_hours(self, decoded: Decoded, first: datetime, last: datetime) -> None:
         """Take the hours outside of the span out of its first and last day."""
@@ -298,9 +298,10 @@ def _are_good(values: Collection[Any]) -> bool:
     return not values or (None not in values and min(values) >= MIN_VALUE and max(values) <= MAX_VALUE)
 
 
-def _has_exactly(grouping: Grouping, level: int, tweet_ids: tuple[str, ...]) -> bool:
+def has_exactly(grouping: Grouping, level: int, tweet_ids: tuple[str, ...]) -> bool:
+    """Return whether a grouping with `tweet.id` at this level has exactly these IDs, wherever it has some."""
     if level:
-        return bool(grouping) and all(_has_exactly(inner, level - 1, tweet_ids) for inner in grouping.values())
+        return bool(grouping) and all(has_exactly(inner, level - 1, tweet_ids) for inner in grouping.values())
     return tuple(grouping) == tweet_ids or grouping.keys() == frozenset(tweet_ids)
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "Tweets",
     "TweetsByOwner",
     "check_pair",
+    "checked_weights",
     "chunk_by_owner",
     "have_owners",
     "pairs_of",
@@ -56,11 +57,8 @@ class TweetsByOwner:
     ) -> None:
         if isinstance(source, (str, bytes)) or not isinstance(source, (Iterable, AsyncIterable)):
             raise UsageError(_NOT_OWNED.format(type(source).__name__))
-        for owner, weight in (weights or {}).items():
-            if isinstance(weight, bool) or not isinstance(weight, int) or weight < 1:
-                raise UsageError(f"the weight of owner {owner!r} is {weight!r}: give a whole number from 1 on")
         self.source = source
-        self.weights = dict(weights or {})
+        self.weights = checked_weights(weights or {})
         self.first_owner = first_owner
 
 
@@ -104,6 +102,14 @@ def chunk_by_owner(given: OwnedIds | TweetsByOwner, size: int) -> Iterator[Batch
     return take_turns(
         {owner: batcher.distinct(owner, iter(ids)) for owner, ids in source.items()}, size, tweets.weights
     )
+
+
+def checked_weights(weights: Mapping[str, int]) -> dict[str, int]:
+    """Return weights of owners. Raise `UsageError` for one that is no whole number from 1 on."""
+    for owner, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, int) or weight < 1:
+            raise UsageError(f"the weight of owner {owner!r} is {weight!r}: give a whole number from 1 on")
+    return dict(weights)
 
 
 def _check_text(owner: str) -> None:

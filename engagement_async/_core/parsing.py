@@ -96,7 +96,7 @@ class ResponseParser:
         answer = ReceivedAnswer(
             batch_number,
             tweet_ids,
-            windows=windows_of(whole.start, whole.end),
+            windows=windows_of(whole),
             unavailable_tweet_ids=in_input_order(tweet_ids, whole.unavailable),
         )
         return ParsedResponse(
@@ -109,7 +109,7 @@ class ResponseParser:
         decoded = self._decoder.decode(body)
         texts = texts_of(decoded.errors)
         if not texts and self._is_ordinary(decoded, tweet_ids):
-            answer = Answer(batch_number, tweet_ids, decoded.groupings, windows=windows_of(decoded.start, decoded.end))
+            answer = Answer(batch_number, tweet_ids, decoded.groupings, windows=windows_of(decoded))
             return ParsedResponse(answer)
         if not texts and not decoded.groupings:
             texts = read_errors(body).texts

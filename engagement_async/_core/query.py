@@ -253,7 +253,7 @@ def _checked_groupings(endpoint: Endpoint, groupings: Mapping[str, Sequence[str]
     if not 1 <= len(groupings) <= MAX_GROUPINGS:
         raise UsageError(f"a request has 1 to {MAX_GROUPINGS} groupings, not {len(groupings)}: ask the rest separately")
     checked = {name: _checked_group_by(endpoint, name, group_by) for name, group_by in groupings.items()}
-    full = [name for name, group_by in checked.items() if len(group_by) == len(FULL_ORDERS[0])]
+    full = [name for name, group_by in checked.items() if len(_api_levels(group_by)) == len(FULL_ORDERS[0])]
     if len(full) > 1:
         raise UsageError(f"only one grouping may have four items, not {_listed(full)}: ask the others separately")
     return checked

@@ -188,7 +188,7 @@ def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, now: f
 
 def _answered_id(answer: Answer) -> str | None:
     """Return a Tweet with values: one to ask for when the API seems to be down."""
-    if not answer.has_groupings:
+    if not answer.has_values:
         return None
     if not (answer.unavailable_tweet_ids or answer.forbidden_tweet_ids or answer.unsupported_tweet_ids):
         return answer.tweet_ids[0] if answer.tweet_ids else None
@@ -276,7 +276,8 @@ def _on_refusal(
         rest = tuple(i for i in request.tweet_ids if i not in frozenset(named))
         failure = Failure(str(error), kind=FailureKind.REFUSED)
         return Fail(named, failure, (request.part(rest),) if rest else ())
-    call.refusals.record_refusal(error, request.batch_number, chain(call.endpoint.answered, witnesses))
+    usable = (tweet for tweet in chain(call.endpoint.answered, witnesses) if not call.owners.has_failed(tweet.owner))
+    call.refusals.record_refusal(error, request.batch_number, usable)
     return Requeue(tuple(request.part(ids) for ids in split_in_half(request.tweet_ids)))
 
 
@@ -296,6 +297,8 @@ def _on_rate_limit(error: APIError, outcome: Outcome, call: CallState, now: floa
 def _on_auth_error(request: Request, error: AuthError, outcome: Outcome, call: CallState, now: float) -> Decision:
     """Decide on a 401: the credentials are at fault, unless the signature's timestamp was off (wrong clock, sent late)."""
     call.endpoint.breaker.record_answer(now)
+    if request.owner is not None:
+        call.owners.record_refusal(request.owner)
     date = outcome.headers.date
     if date is None or request.was_resigned or abs(date.timestamp() - outcome.signed_at) <= CLOCK_TOLERANCE_S:
         return Stop(error) if request.owner is None else _on_owner_unknown(request, request.owner, error, call)
@@ -320,7 +323,7 @@ def _on_owner_refused(request: Request, owner: str, error: APIError, call: CallS
     """Decide on a refusal of one owner's account: after the second one this owner fails."""
     call.endpoint.breaker.record_answer(now)
     request.is_probe = False
-    state = call.owners.of(owner)
+    state = call.owners.record_refusal(owner)
     state.refusals += 1
     if state.refusals < OWNER_REFUSALS:
         return RetryIn(0.0) if request.purpose is Purpose.DATA else Accept(())
@@ -330,6 +333,7 @@ def _on_owner_refused(request: Request, owner: str, error: APIError, call: CallS
 def _fail_owner(request: Request, owner: str, error: APIError, call: CallState) -> Decision:
     failure = Failure(f"owner {owner}: {error}", kind=FailureKind.CREDENTIALS)
     of_all = type(error)(f"every owner fails alike; owner {owner}: {error}", status=error.status, texts=error.texts)
+    call.endpoint.forget_owner(owner)
     if call.owners.fail(owner, failure, of_all):
         return Stop(of_all)
     return Fail(request.tweet_ids, failure)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Self
 
 from engagement_async._core.answer import Observation, Window
@@ -190,7 +190,8 @@ class EngagementResult:
         shape = self._shape(wide=wide, observed_at=observed_at)
         self._columns(grouping, shape)  # what cannot be made is an error of this call, not of the first row
         observed = self._observed(grouping) if observed_at else None
-        rows = (row for levels, part in self._parts(grouping) for row in table_rows(levels, part, shape, observed))
+        parts = self._parts(grouping)
+        rows = chain.from_iterable(table_rows(levels, part, shape, observed) for levels, part in parts)
         if self._gets_owners(grouping):
             return ({"owner": self.tweet_owners.get(row["tweet_id"]), **row} for row in rows)
         return rows

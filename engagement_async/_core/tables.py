@@ -57,11 +57,14 @@ def table_columns(levels: Sequence[str], shape: TableShape = LONG) -> tuple[str,
 def table_rows(
     levels: tuple[str, ...], grouping: Grouping, shape: TableShape = LONG, observed: Observed = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table, in the grouping's own order: column to value."""
+    """Return the rows of a table, in the grouping's own order: column to value. Lazy."""
     rows = _wide_rows(levels, grouping, shape.metrics) if shape.metrics else iter_rows(levels, grouping)
-    if not shape.has_observed_at:
-        yield from rows
-        return
+    return _with_instants(levels, rows, observed) if shape.has_observed_at else rows
+
+
+def _with_instants(
+    levels: tuple[str, ...], rows: Iterator[dict[str, Any]], observed: Observed
+) -> Iterator[dict[str, Any]]:
     key = "tweet_id" if "tweet.id" in levels else "owner"
     for row in rows:
         row["observed_at"] = observed.get(row[key]) if isinstance(observed, Mapping) else observed
@@ -74,13 +77,23 @@ def wide_grouping(levels: tuple[str, ...], grouping: Grouping) -> tuple[tuple[st
     if at == len(levels) - 1 and all(leaves for _, leaves in leaf_dicts(grouping, at, ())):
         return levels, grouping
     turned: Grouping = {}
+    is_innermost = at == len(levels) - 1
     for path, leaves in leaf_dicts(grouping, len(levels) - 1, ()):
+        if not leaves:
+            continue
+        inner = turned
+        for outer in path if is_innermost else (*path[:at], *path[at + 1 :]):
+            inner = inner.setdefault(outer, {})
+        if is_innermost:
+            inner.update(leaves)
+            continue
+        metric = path[at]
         for key, value in leaves.items():
-            keys = (*path, key)
-            inner = turned
-            for outer in (*keys[:at], *keys[at + 1 :]):
-                inner = inner.setdefault(outer, {})
-            inner[keys[at]] = value
+            values = inner.get(key)
+            if values is None:
+                inner[key] = {metric: value}
+            else:
+                values[metric] = value
     return (*levels[:at], *levels[at + 1 :], _TYPE), turned
 
 
@@ -89,5 +102,5 @@ def _wide_rows(levels: tuple[str, ...], grouping: Grouping, metrics: tuple[str, 
     whole: list[dict[str, Any]] = [{"value": grouping}] if grouping else []
     for row in iter_rows(tuple(keys), grouping) if keys else whole:
         values = row.pop("value")  # the metrics of one path are one value to `iter_rows`
-        row.update((metric, values.get(metric)) for metric in metrics)
+        row.update(zip(metrics, map(values.get, metrics), strict=True))
         yield row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import Protocol, runtime_checkable
 
@@ -25,6 +25,11 @@ class Sampled(Protocol):
     @property
     def were_answered(self) -> bool:
         """Whether the API answered for others of its Tweets before."""
+        ...
+
+    @property
+    def refused_owners(self) -> Collection[str]:
+        """The owners whose credentials were of no use the last time that they were needed."""
         ...
 
     def sample(self) -> Iterable[OwnedTweet]:

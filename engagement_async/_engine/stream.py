@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import islice
+from types import TracebackType
+from typing import Self, cast
 
 from engagement_async._core.answer import Answer
 from engagement_async._core.call_state import EndpointState
-from engagement_async._core.outcomes import Failure
+from engagement_async._core.columnar import ColumnarAnswer, to_columns
+from engagement_async._core.events import Ended, HandedOut
+from engagement_async._core.outcomes import Failure, count_outcomes
 from engagement_async._core.parsing import ResponseParser
 from engagement_async._core.query import Query
 from engagement_async._engine.gc_pressure import relaxed_gc
@@ -19,7 +24,7 @@ from engagement_async._engine.source import Batches, Sampled
 from engagement_async._engine.workers import Workers
 from engagement_async.errors import UsageError
 
-__all__ = ["AnswerStream"]
+__all__ = ["AnswerStream", "ColumnarStream"]
 
 
 class AnswerStream:
@@ -36,14 +41,15 @@ class AnswerStream:
 
     def __init__(self, sender: Sender, query: Query, batches: Batches) -> None:
         self._sender = sender
-        call = sender.call(query.endpoint.name, self._wait_for_capacity)
-        if isinstance(
-            batches, Sampled
-        ):  # a durable job: Tweets that were answered once are the best ones to probe with
+        self._endpoint, self._engagement_types = query.endpoint, query.engagement_types
+        self._call = call = sender.call(query.endpoint.name, self._wait_for_capacity)
+        self._owners = call.state.owners
+        if isinstance(batches, Sampled):  # a job: Tweets that were answered once are the best ones to probe with
             call.state.endpoint.answered.extend(islice(batches.sample(), EndpointState.KNOWN))
-            call.state.owners.were_answered_before = batches.were_answered
+            self._owners.were_answered_before = batches.were_answered
+            self._owners.refused_before = batches.refused_owners
             call.keeps_responses = True
-        parsers = [ResponseParser(span, json_depth=sender.json_depth) for span in query.spans()]
+        parsers = self._parsers(query.spans(), sender.json_depth)
         self._lane = call.lane
         self._concurrency = sender.concurrency
         self._workers = Workers(sender, call, parsers, batches, self._deliver, self._note_end)
@@ -53,18 +59,29 @@ class AnswerStream:
         self._open = ExitStack()
         self._is_open = False
 
-    async def __aenter__(self) -> AnswerStream:
+    def _parsers(self, spans: Sequence[Query], json_depth: int) -> list[ResponseParser]:
+        """Return the parsers of the parts of the span."""
+        return [ResponseParser(span, json_depth=json_depth) for span in spans]
+
+    async def __aenter__(self) -> Self:
         if self._workers.is_stopping or self._is_open:
             raise UsageError("a stream is entered once: call client.stream(...) again")
         self._sender.check_loop()
         self._is_open = True
+        self._call.observe = self._sender.observe(self._endpoint)
         self._open.enter_context(relaxed_gc())
         self._workers.start_one()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._open.close()
-        await self._workers.aclose()
+        try:
+            await self._workers.aclose()
+        finally:
+            if self._call.observe is not None:
+                self._call.observe(Ended(error or self._workers.error))
 
     @property
     def waits_for_contract(self) -> bool:
@@ -79,6 +96,10 @@ class AnswerStream:
     def is_read(self) -> bool:
         """Whether the source of IDs was read to its end."""
         return self._workers.is_source_read
+
+    def take_owner_requests(self) -> Counter[str]:
+        """Return how many requests were signed for each owner since the last call of this method."""
+        return self._owners.take_requests()
 
     async def give_up(self, failure: Failure) -> None:
         """Abort what is in flight, and fail every ID that has no outcome yet: the stream hands out the rest, and ends.
@@ -102,7 +123,7 @@ class AnswerStream:
         """How many batches wait to be sent again later, as the API fails at them: their source may hand out as many more."""
         return self._workers.parked_batches
 
-    def __aiter__(self) -> AnswerStream:
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Answer:
@@ -117,6 +138,8 @@ class AnswerStream:
             await self._delivered_event.wait()
         answer = self._delivered.popleft()
         self._release_waiters()
+        if self._call.observe is not None:
+            self._call.observe(HandedOut(count_outcomes(answer, self._engagement_types)))
         return answer
 
     def _deliver(self, answer: Answer) -> None:
@@ -145,3 +168,33 @@ class AnswerStream:
             if not waiter.done():
                 waiter.set_result(None)
                 return
+
+
+class ColumnarStream(AnswerStream):
+    """An `AnswerStream` of `ColumnarAnswer`: their values are columns. `client.stream(..., columnar=True)` makes one.
+
+    Args:
+        sender: What sends the requests of its client.
+        query: What to request of each Tweet, with `owner` as a level where groupings have it.
+        batches: Distinct IDs, in batches.
+
+    Raises:
+        UsageError: pyarrow is not installed.
+    """
+
+    def __init__(self, sender: Sender, query: Query, batches: Batches) -> None:
+        self._query = query
+        super().__init__(sender, query.without_owners(), batches)
+
+    async def __anext__(self) -> ColumnarAnswer:
+        return cast("ColumnarAnswer", await super().__anext__())  # as `_deliver` made it
+
+    def _parsers(self, spans: Sequence[Query], json_depth: int) -> list[ResponseParser]:
+        from engagement_async._core.column_parsing import ColumnParser
+
+        if len(spans) > 1:  # each answer is merged of several: nothing but dicts can be merged
+            return super()._parsers(spans, json_depth)
+        return [ColumnParser(span, json_depth=json_depth) for span in spans]
+
+    def _deliver(self, answer: Answer) -> None:
+        super()._deliver(to_columns(answer, self._query))

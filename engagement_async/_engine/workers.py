@@ -33,6 +33,7 @@ from engagement_async._core.decisions import (
     Stop,
     Wait,
 )
+from engagement_async._core.events import CircuitChanged, Decided
 from engagement_async._core.merging import merge_parts, split_off_tainted_sums
 from engagement_async._core.outcomes import Failure
 from engagement_async._core.parsing import ResponseParser
@@ -311,6 +312,10 @@ class Workers:
         decision = decide(
             request, outcome, state, now=sender.now(), jitter=sender.jitter(), witnesses=self._witnesses(request)
         )
+        if (observe := self._call.observe) is not None:
+            observe(Decided(request, outcome.result, decision))
+            if breaker.is_open is not was_open:
+                observe(CircuitChanged(breaker.is_open))
         if breaker.is_open and not was_open:
             logger.warning(
                 "%s %s (%s): probing with single Tweets until that ends",
@@ -358,11 +363,11 @@ class Workers:
                     self._sender.scheduler.hold(seconds)
                 self._queue_first(request)
             case Resign(offset_s):
-                if offset_s != self._sender.clock_offset_s:
+                if abs(offset_s - self._sender.clock_offset_s) > 1.0:  # others in flight learn the same
                     logger.warning(
                         "this machine's clock is %.0f s off the API's: signing with the API's time", offset_s
                     )
-                    self._sender.clock_offset_s = offset_s
+                self._sender.clock_offset_s = offset_s
                 self._queue_first(request)
             case Renew(owner):
                 self._sender.renew(owner)

@@ -29,6 +29,7 @@ except ImportError:  # pragma: no cover - the same format, slower
 _Broken: Any = _zlib.error  # isal's stubs make an instance of it
 
 __all__ = [
+    "NOT_ASKED",
     "VALUE_BYTES",
     "EncodedAnswer",
     "checksum",
@@ -39,6 +40,8 @@ __all__ = [
     "unpack_ids",
 ]
 
+NOT_ASKED = Failure("is still to be asked", kind=FailureKind.OUTAGE)
+"""Of IDs without an outcome, in an answer to others of their batch."""
 VALUE_BYTES: Final = 16
 """What a value takes as JSON, with its share of the keys: between 8 of hours and 21 of totals."""
 _LEVEL = 1

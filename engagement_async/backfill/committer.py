@@ -18,6 +18,7 @@ from engagement_async._core.answer import Answer
 from engagement_async._core.batches import OwnedTweet, SpanBatch
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.journal import Journal
+from engagement_async.backfill.owner_records import OwnerRecords
 from engagement_async.backfill.quota import DurableScheduler
 from engagement_async.backfill.reserve import Reserve
 from engagement_async.backfill.storage_errors import JournalBusyError, JournalMovedError
@@ -42,7 +43,7 @@ class Committer:
 
     `describe` returns the document of the run, given its outcome or None while it is at work. `on_commit` is called after
     each commit, `on_full` once when the disk is full: then nothing more should be asked. `parked` returns how many of
-    the open batches wait for their turn.
+    the open batches wait for their turn. `owners` is what the run has to say of those.
     """
 
     def __init__(
@@ -55,9 +56,11 @@ class Committer:
         on_commit: Callable[[], object],
         on_full: Callable[[JobDiskError], object],
         parked: Callable[[], int],
+        owners: OwnerRecords,
     ) -> None:
         self._directory = directory
         self._quota = quota
+        self._owners = owners
         self._concurrency = concurrency
         self._describe = describe
         self._on_commit = on_commit
@@ -71,6 +74,7 @@ class Committer:
         self._work: Work
         self._run_name = ""
         self._sample_ids: list[OwnedTweet] = []
+        self._refused_owners: frozenset[str] = frozenset()
         self._uncommitted: list[Answer] = []
         self._open: dict[int, int] = {}  # batches that were handed out, and how many of their IDs are not committed
         self._is_ending = False
@@ -113,19 +117,26 @@ class Committer:
         spent, _ = self._quota.checkpoint()
         documents = {self._run_name: self._describe(None), "spent": spent}
 
-        def begin() -> list[OwnedTweet]:
+        def begin() -> None:
             self._reserve.hold(max(_LEAST_RESERVED_BYTES, self._concurrency * _RESERVED_BYTES))
             self.journal.write([], documents)
-            return self.journal.sample_ids()
+            self._owners.load(self.journal.owner_records())
+            self._refused_owners = work.refused_owners(self.journal)
+            self._sample_ids = self.journal.sample_ids()
 
-        self._sample_ids = await self.call(begin)
+        await self.call(begin)
 
     # --- batches out, answers in ---
 
     def batches(self) -> BatchesOfWork:
         """Return the batches of the work, each to be had as soon as there is room for one more."""
         outcomes = self.journal.totals.outcomes
-        return BatchesOfWork(self._batches(), self._sample_ids, were_answered=sum(outcomes) > outcomes.failed)
+        return BatchesOfWork(
+            self._batches(),
+            self._sample_ids,
+            were_answered=sum(outcomes) > outcomes.failed,
+            refused_owners=self._refused_owners,
+        )
 
     async def _batches(self) -> AsyncIterator[SpanBatch]:
         while True:
@@ -214,8 +225,10 @@ class Committer:
         answers = list(self._uncommitted)
         self._is_commit_requested = False
         spent, mark = self._quota.checkpoint()
-        documents = {self._run_name: self._describe(outcome), "spent": spent}
-        full = await self.call(self._write, answers, documents)
+        run = self._describe(outcome)
+        owners = self._owners.changed()
+        full = await self.call(self._write, answers, {self._run_name: run, "spent": spent, **owners})
+        self._owners.acknowledge(owners)
         del self._uncommitted[: len(answers)]
         self.committed_at = asyncio.get_running_loop().time()
         self._on_commit()
@@ -243,10 +256,16 @@ class BatchesOfWork:
     """An async iterator that knows some Tweets beside: those that were answered before, then others from far apart."""
 
     def __init__(
-        self, batches: AsyncIterator[SpanBatch], sample_ids: Iterable[OwnedTweet], *, were_answered: bool
+        self,
+        batches: AsyncIterator[SpanBatch],
+        sample_ids: Iterable[OwnedTweet],
+        *,
+        were_answered: bool,
+        refused_owners: frozenset[str],
     ) -> None:
         self._batches = batches
         self.were_answered = were_answered
+        self.refused_owners = refused_owners
         self._sample = list(sample_ids)
 
     def __aiter__(self) -> BatchesOfWork:

@@ -71,6 +71,7 @@ class CreateJob:
         *,
         extend: bool = False,
         options: Mapping[str, Any] | None = None,
+        owner_weights: Mapping[str, int] | None = None,
         on_reject: Callable[[Reject], object] | None = None,
         on_read: Callable[[int], object] | None = None,
         wall_clock: Callable[[], float] = time.time,
@@ -79,6 +80,7 @@ class CreateJob:
         self._query = query
         self._source = source
         self._options = dict(options or {})
+        self._owner_weights = owner_weights or {}
         self._extend = extend
         self._on_reject = on_reject
         self._on_read = on_read
@@ -212,6 +214,8 @@ class CreateJob:
             rejects.forget()
         of_owners = {} if owners is None else {"owner_column": "owner"}  # whoever runs it knows that there are such
         journal.add_source(record, {**of_owners, **(journal.document("options") or {}), **self._options})
+        if self._owner_weights:
+            journal.put_document("weights", journal.owner_weights_with(self._owner_weights))
         journal.put_document("rejects", {"bytes": rejects.finish()})
         return record
 
@@ -256,9 +260,14 @@ class CreateJob:
         return self._unchanged(journal, fingerprint.ids)
 
     def _remember_options(self, journal: Journal) -> None:
-        known = journal.document("options") or {}
-        if self._options and {**known, **self._options} != known:
-            journal.write([], {"options": {**known, **self._options}})
+        """Remember options and weights that are others than before."""
+        before = {"options": journal.document("options") or {}, "weights": journal.owner_weights}
+        now = {
+            "options": {**before["options"], **self._options},
+            "weights": journal.owner_weights_with(self._owner_weights),
+        }
+        if changed := {name: value for name, value in now.items() if value != before[name]}:
+            journal.write([], changed)
 
 
 def pinned(query: Query, now: datetime) -> Query:

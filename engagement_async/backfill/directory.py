@@ -97,6 +97,11 @@ class JobStatus:
         """Whether no run was killed or is at work."""
         return all(run.is_exact for run in self.runs)
 
+    @property
+    def owner_requests_are_exact(self) -> bool:
+        """Whether the `requests` of the owners are all that were sent: not after a kill, or runs of an older version."""
+        return self.requests_are_exact and sum(its.requests for its in self.owners.values()) == self.requests
+
 
 class JobDirectory:
     """The directory of a job: `journal.sqlite`, `lock`, perhaps `rejects.jsonl`; its owner's alone.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Unpack, cast
 
 from engagement_async._core.outcomes import Outcomes
-from engagement_async._core.owned_batches import TweetsByOwner, have_owners
+from engagement_async._core.owned_batches import TweetsByOwner, checked_weights, have_owners
 from engagement_async._core.query import Query
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._engine.contracts import application_of
@@ -19,6 +19,7 @@ from engagement_async.backfill.create import CreateJob, StartResult
 from engagement_async.backfill.directory import JobDirectory, JobStatus
 from engagement_async.backfill.exporter import PART_IDS, Exported, Exporter
 from engagement_async.backfill.inputs import FileSource, GivenSource, IdSource, OwnedGivenSource
+from engagement_async.backfill.owner_records import FailedCredentials, check_failed_credentials
 from engagement_async.backfill.runner import JobRunner, RunLimits
 from engagement_async.backfill.totals import JobTotals
 from engagement_async.config import DEFAULT_BASE_URL, ConnectionOptions, check_seconds
@@ -83,6 +84,7 @@ class BackfillJob:
         id_column: str | None = None,
         owner_column: str | None = None,
         first_owner: bool = False,
+        owner_weights: Mapping[str, int] | None = None,
         format: str | None = None,  # noqa: A002 - as `read_ids` calls it
         extend: bool = False,
         strict: bool = False,
@@ -97,11 +99,13 @@ class BackfillJob:
         Args:
             query: What to request of each Tweet. Required once.
             tweet_ids: Any iterable of `str` or integers; or give `files`. Required once. Of many owners: a mapping of owners
-                to IDs, or `TweetsByOwner`, whose weights count for nothing here.
+                to IDs, or `TweetsByOwner`.
             files: Files with IDs, as `read_ids` takes them.
             id_column: Name of their column, or its number from 1.
             owner_column: Name or number of the column of the Tweets' owners, where there are many.
             first_owner: Whether a Tweet that is listed for two owners belongs to the first one, instead of being an error.
+            owner_weights: How many requests owners may send at each turn who do not send one: whole numbers from 1 on. They
+                are remembered, as those of `TweetsByOwner` are; others of a later start take their place.
             format: Their format.
             extend: Whether to add IDs that the job does not have yet.
             strict: Whether a line that is not an ID is an error. Otherwise it goes to the job's `rejects.jsonl`.
@@ -119,7 +123,9 @@ class BackfillJob:
         if isinstance(tweet_ids, (str, bytes)):
             raise UsageError("tweet_ids is one string: give a list of IDs, as [tweet_id]")
         source: IdSource | None = None
+        weights = checked_weights(owner_weights or {})
         if isinstance(tweet_ids, TweetsByOwner):
+            weights = {**tweet_ids.weights, **weights}
             source = OwnedGivenSource(tweet_ids)
         elif isinstance(tweet_ids, Mapping) and have_owners(tweet_ids):
             source = OwnedGivenSource(TweetsByOwner(tweet_ids, first_owner=first_owner))
@@ -135,7 +141,9 @@ class BackfillJob:
                 first_owner=first_owner,
                 on_warning=on_warning,
             )
-        create = CreateJob(self.directory, query, source, extend=extend, options=options, on_reject=on_reject)
+        create = CreateJob(
+            self.directory, query, source, extend=extend, options=options, owner_weights=weights, on_reject=on_reject
+        )
         return await asyncio.to_thread(create)
 
     # --- running ---
@@ -148,6 +156,7 @@ class BackfillJob:
         scheduler: Scheduler | None = None,
         base_url: str = DEFAULT_BASE_URL,
         failed_only: bool = False,
+        failed_credentials: FailedCredentials = "failed",
         max_requests: int | None = None,
         max_duration_s: float | None = None,
         on_progress: Callable[[Progress], object] | None = None,
@@ -157,7 +166,8 @@ class BackfillJob:
         """Request what is pending, until the job is done or something ends the run, and return how far it is.
 
         A run ends when the job is done, after `max_requests` or `max_duration_s`, when `stop` is called, or with the outcome
-        `OUTAGE` if the API answered nobody for `outage_timeout_s`. All but the first leave IDs pending. The rate limit is
+        `OUTAGE` if the API answered nobody for `outage_timeout_s`, or with `CREDENTIALS` if nothing is left but the IDs of
+        owners that `failed_credentials="pending"` keeps. All but the first leave IDs pending. The rate limit is
         kept across runs: what an earlier run sent still counts (a custom `scheduler` must do this itself).
 
         Args:
@@ -166,6 +176,8 @@ class BackfillJob:
             scheduler: As for `EngagementClient`.
             base_url: As for `EngagementClient`.
             failed_only: Whether to request only the IDs that failed, once more, in as few requests as possible.
+            failed_credentials: What the IDs of an owner become whose credentials are of no use: `"failed"`, or `"pending"`,
+                so that the next run asks them again. `status().owners` says whose they are, and why.
             max_requests: Stop gracefully after this many requests of this run.
             max_duration_s: Stop gracefully after this many seconds.
             on_progress: Called with the run's `Progress` every `progress_interval_s` seconds, and once at the end.
@@ -174,11 +186,17 @@ class BackfillJob:
                 `EngagementClient`.
 
         Raises:
+            UsageError: An option cannot be, or the job needs other credentials.
             JobLockedError: The job is running already.
             JobError: Anything else that is wrong with the directory.
             AuthError: The credentials were refused; as the other errors of `EngagementClient.totals`.
         """
         check_seconds("progress_interval_s", progress_interval_s)
+        check_failed_credentials(failed_credentials)
+        if failed_only and failed_credentials == "pending":
+            raise UsageError(
+                "failed_only asks IDs that are failed already: failed_credentials='pending' is for other runs"
+            )
         of_owners: Credentials | CredentialStore = as_store(credentials) or cast("Credentials", credentials)
         runner = JobRunner(
             self.directory,
@@ -189,6 +207,7 @@ class BackfillJob:
             scheduler=scheduler,
             base_url=base_url,
             connection=connection,
+            failed_credentials=failed_credentials,
         )
         if self._runner is not None:
             raise JobLockedError(f"{self.directory.path}: this object runs the job already")

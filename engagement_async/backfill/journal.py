@@ -30,10 +30,11 @@ from engagement_async.backfill.codec import EncodedAnswer, decode_answer, encode
 from engagement_async.backfill.inputs import Fingerprint, OwnedChunk, SourceRecord
 from engagement_async.backfill.journal_file import JournalFile
 from engagement_async.backfill.journal_rows import DamagedRowError, query_document, read_query
+from engagement_async.backfill.owner_records import PREFIX, OwnerRecord, read_owner_records
 from engagement_async.backfill.owners import BatchOwners, OwnerStatus, in_turns, smallest_first
 from engagement_async.backfill.responses import ResponseReader
 from engagement_async.backfill.totals import Audit, JobTotals, Snapshot, parts_of, state_of, states_of
-from engagement_async.errors import JobCorruptError, JobLockedError
+from engagement_async.errors import JobCorruptError, JobLockedError, UsageError
 
 __all__ = ["Journal"]
 
@@ -262,9 +263,38 @@ class Journal:
         """Whether the Tweets have owners, so that each batch is of one."""
         return self._file.has_owners
 
+    def owner_records(self) -> dict[str, OwnerRecord]:
+        """Return what was told of owners beside their batches, by owner."""
+        return read_owner_records(self.documents(PREFIX))
+
+    def refused_owners(self) -> frozenset[str]:
+        """Return the owners whose Tweets are pending because their credentials were of no use."""
+        return frozenset(owner for owner, its in self.owner_records().items() if its.error is not None)
+
     def batches_in_turns(self) -> Iterator[int]:
-        """Return the batches in which IDs are still to be asked: one of each owner, then the next of each."""
-        return iter(in_turns(self.unsettled(-1, self.totals.batches), self._batch_owners))
+        """Return the batches in which IDs are still to be asked: one of each owner, then the next of each.
+
+        Owners whose credentials were of no use come last: a run with a budget must get to the others.
+        """
+        unsettled = self.unsettled(-1, self.totals.batches)
+        return iter(in_turns(unsettled, self._batch_owners, weights=self.owner_weights, last=self.refused_owners()))
+
+    @property
+    def owner_weights(self) -> dict[str, int]:
+        """How many batches owners have at each turn, who do not have one."""
+        return self.document("weights") or {}
+
+    def owner_weights_with(self, weights: Mapping[str, int]) -> dict[str, int]:
+        """Return `owner_weights` with these in the place of the old ones of the same owners.
+
+        Raise `UsageError` for an owner that has no Tweets in this job.
+        """
+        if weights and not self.has_owners:
+            raise UsageError("the Tweets of this job have no owners, so owners have no weights")
+        names = frozenset(self._batch_owners.names) if weights else frozenset()
+        if unknown := [owner for owner in weights if owner not in names]:
+            raise UsageError(f"the weight of owner {unknown[0]!r}: this job has no Tweets of an owner of that name")
+        return {owner: weight for owner, weight in {**self.owner_weights, **weights}.items() if weight > 1}
 
     def failed_by_owner(self) -> Iterator[int]:
         """Return the batches in which IDs failed, owner by owner, those with few of them first."""
@@ -289,10 +319,16 @@ class Journal:
             outcomes = [Outcomes(*row[3:8]) for row in rows]
             if (sum(row[2] for row in rows), sum(outcomes, Outcomes())) != (totals.ids, totals.outcomes):
                 raise DamagedRowError("the owners of its rows do not add up to its totals")
-            return {
-                row[0]: OwnerStatus(row[2], its, None if row[8] is None else self._credentials_error(row[8]))
-                for row, its in zip(rows, outcomes, strict=True)
-            }
+            records = read_owner_records(v for name, v in self._file.documents() if name.startswith(PREFIX))
+            owners: dict[str, OwnerStatus] = {}
+            for row, its in zip(rows, outcomes, strict=True):
+                requests, error = records.get(row[0], OwnerRecord())
+                if row[2] == sum(its):
+                    error = None  # it was of before
+                if row[8] is not None:
+                    error = self._credentials_error(row[8]) or error
+                owners[row[0]] = OwnerStatus(row[2], its, error, requests)
+            return owners
 
     def _credentials_error(self, number: int) -> str | None:
         failed = self.answer(number).failed_tweet_ids.values()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from engagement_async._core.outcomes import Outcomes
 
 __all__ = ["BatchOwners", "OwnerStatus", "in_turns", "smallest_first", "worst_first"]
+
+_EVEN: Mapping[str, int] = {}
 
 
 class OwnerStatus(NamedTuple):
@@ -20,7 +22,9 @@ class OwnerStatus(NamedTuple):
     outcomes: Outcomes
     """Those that are done, by outcome."""
     error: str | None
-    """Why the credentials of this owner were of no use, a `Failure`; None if they were taken, or not needed yet."""
+    """Why the credentials of this owner were of no use the last time; None if they were taken, or not needed yet."""
+    requests: int = 0
+    """Requests that were signed for this owner in all runs; see `JobStatus.owner_requests_are_exact`."""
 
     @property
     def pending(self) -> int:
@@ -39,14 +43,31 @@ class BatchOwners:
         """The owners, by number."""
 
 
-def in_turns(batches: Iterable[int], owners: BatchOwners) -> array[int]:
-    """Return these batches in the order in which they are asked: one of each owner, then the next of each."""
-    turns: Counter[int] = Counter()
+def in_turns(
+    batches: Iterable[int],
+    owners: BatchOwners,
+    *,
+    weights: Mapping[str, int] = _EVEN,
+    last: Container[str] = (),
+) -> array[int]:
+    """Return these batches in the order in which they are asked: one of each owner, then the next of each.
+
+    Owners with a weight have as many at each turn. Batches of the owners in `last` come after those of all others.
+    """
+    of_owners = [weights.get(name, 1) for name in owners.names]
+    are_last = [name in last for name in owners.names]
+    numbers = list(batches)
+    first = _in_turns((batch for batch in numbers if not are_last[owners.numbers[batch]]), owners, of_owners)
+    return first + _in_turns((batch for batch in numbers if are_last[owners.numbers[batch]]), owners, of_owners)
+
+
+def _in_turns(batches: Iterable[int], owners: BatchOwners, weights: Sequence[int]) -> array[int]:
+    given: Counter[int] = Counter()
     by_turn: list[array[int]] = []
     for batch in batches:
         owner = owners.numbers[batch]
-        turn = turns[owner]
-        turns[owner] += 1
+        turn = given[owner] // weights[owner]
+        given[owner] += 1
         if turn == len(by_turn):
             by_turn.append(array("q"))
         by_turn[turn].append(batch)
@@ -68,10 +89,13 @@ def smallest_first(batches: Iterable[int], owners: BatchOwners) -> array[int]:
 
 
 def worst_first(owners: Mapping[str, OwnerStatus]) -> dict[str, OwnerStatus]:
-    """Return the owners in another order: credentials of no use first, then by failed, forbidden and pending Tweets."""
+    """Return the owners in another order: credentials of no use first, then by failed, forbidden and pending Tweets.
 
-    def badness(item: tuple[str, OwnerStatus]) -> tuple[bool, int, int, int]:
+    Those that are alike so far come by the requests that were spent on them.
+    """
+
+    def badness(item: tuple[str, OwnerStatus]) -> tuple[bool, int, int, int, int]:
         its = item[1]
-        return its.error is None, -its.outcomes.failed, -its.outcomes.forbidden, -its.pending
+        return its.error is None, -its.outcomes.failed, -its.outcomes.forbidden, -its.pending, -its.requests
 
     return dict(sorted(owners.items(), key=badness))

@@ -20,6 +20,7 @@ from engagement_async.backfill.codec import pending_ids
 from engagement_async.backfill.committer import Committer
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.journal import Journal
+from engagement_async.backfill.owner_records import FailedCredentials, OwnerRecords
 from engagement_async.backfill.quota import DurableScheduler
 from engagement_async.backfill.work import FailedWork, PendingWork, Work
 from engagement_async.client import ClientStatus, EngagementClient, check_query
@@ -76,8 +77,10 @@ class JobRunner:
         scheduler: Scheduler | None,
         base_url: str,
         connection: ConnectionOptions,
+        failed_credentials: FailedCredentials = "failed",
     ) -> None:
         self._credentials = credentials
+        self._owners = OwnerRecords(failed_credentials)
         self._limits = limits
         self._contract: LaneScheduler | None = None
         if scheduler is None:
@@ -103,6 +106,7 @@ class JobRunner:
             on_commit=self._on_commit,
             on_full=self._on_full,
             parked=lambda: 0 if self._stream is None else self._stream.parked_batches,
+            owners=self._owners,
         )
         self._meter: ProgressMeter
         self._began_at = time.time()
@@ -157,7 +161,7 @@ class JobRunner:
                 timer.cancel()
         if committer.has_uncommitted:
             await committer.commit()
-        outcome = self._outcome or RunOutcome.DONE
+        outcome = self._outcome or (RunOutcome.CREDENTIALS if self._owners.refused else RunOutcome.DONE)
         if not committer.journal.totals.pending:
             outcome = RunOutcome.DONE  # stopped at the very end
         if self._disk_error is not None and outcome is not RunOutcome.DONE:
@@ -205,16 +209,19 @@ class JobRunner:
                         left.cancel()
                         with suppress(asyncio.CancelledError):
                             await left
+                self._owners.count(stream.take_owner_requests())
                 self._stream = None
 
     async def _consume(self, stream: AnswerStream) -> None:
         try:
             async for answer in stream:
                 self._is_delivering = True
-                pending = len(pending_ids(answer))
-                if pending:
+                if pending_ids(answer):
                     self.stop(RunOutcome.OUTAGE)  # the API answered nobody: these IDs stay pending
+                answer = self._owners.take(answer)
+                pending = len(pending_ids(answer))
                 self._meter.ids_asked += len(answer.tweet_ids) - pending
+                self._meter.ids_skipped += pending
                 self._committer.add(answer)
         finally:
             self._committer.finish()
@@ -261,7 +268,9 @@ class JobRunner:
         )
 
     def _describe(self, outcome: str | None) -> dict[str, Any]:
-        """Return what the journal is to know of this run."""
+        """Return what the journal is to know of this run; what it is to know of owners is in their records then."""
+        if self._stream is not None:
+            self._owners.count(self._stream.take_owner_requests())
         progress = self._progress()
         return {
             "began_at": self._began_at,

@@ -15,14 +15,12 @@ from engagement_async._core.accounting import in_input_order
 from engagement_async._core.answer import Answer
 from engagement_async._core.batches import Batch, SpanBatch
 from engagement_async._core.merging import merge_parts, split_off_tainted_sums
-from engagement_async._core.outcomes import Failure, FailureKind
-from engagement_async.backfill.codec import EncodedAnswer, pending_ids
+from engagement_async.backfill.codec import NOT_ASKED, EncodedAnswer, pending_ids
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.retry_failed import RetryBatch, failed_ids, pack_failed, patch
 
 __all__ = ["FailedWork", "PendingWork", "Work"]
 
-_NOT_ASKED = Failure("is still to be asked", kind=FailureKind.OUTAGE)
 _PAGE = 256
 """Batches that are read ahead: half a megabyte."""
 
@@ -32,6 +30,9 @@ class Work(Protocol):
 
     def next_page(self, journal: Journal) -> list[SpanBatch]:
         """Return the next batches to ask; nothing when there are no more as long as no answer comes."""
+
+    def refused_owners(self, journal: Journal) -> frozenset[str]:
+        """Return the owners whose credentials were of no use the last time that such batches of theirs were asked."""
 
     def write(self, journal: Journal, answers: list[Answer], documents: dict[str, Any]) -> None:
         """Commit the answers to such batches, and documents, in one transaction."""
@@ -62,6 +63,10 @@ class PendingWork:
         numbers = journal.unsettled(self._after, _PAGE)
         self._after = numbers[-1] if numbers else self._after
         return numbers
+
+    def refused_owners(self, journal: Journal) -> frozenset[str]:
+        """See `Work`."""
+        return journal.refused_owners()
 
     def _requests(self, journal: Journal, number: int) -> Iterator[SpanBatch]:
         batch = journal.batch(number)
@@ -109,6 +114,10 @@ class FailedWork:
         numbers = journal.failed(self._after, _PAGE)
         self._after = numbers[-1] if numbers else self._after
         return numbers
+
+    def refused_owners(self, journal: Journal) -> frozenset[str]:
+        """See `Work`."""
+        return frozenset(owner for owner, its in journal.owners().items() if its.error is not None)
 
     def _packed(self, journal: Journal, numbers: Iterable[int]) -> Iterator[SpanBatch]:
         for owner, answers in groupby(map(journal.answer, numbers), lambda answer: answer.owner):
@@ -205,7 +214,7 @@ class _Parts:
             answer = answers[span]
             unit = number * self._spans + span
             self.again.append(SpanBatch(unit, ids, span, batch.owner))
-            pending = dict.fromkeys(ids, _NOT_ASKED)
+            pending = dict.fromkeys(ids, NOT_ASKED)
             new[span] = replace(
                 answer,
                 batch_number=unit,
@@ -245,7 +254,7 @@ def _with_pending(answer: Answer, number: int, tweet_ids: tuple[str, ...]) -> An
     if answer.tweet_ids == tweet_ids:
         return answer
     missing = frozenset(tweet_ids).difference(answer.tweet_ids)
-    pending = {i: _NOT_ASKED for i in tweet_ids if i in missing}
+    pending = {i: NOT_ASKED for i in tweet_ids if i in missing}
     return replace(
         answer,
         batch_number=number,

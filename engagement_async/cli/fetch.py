@@ -29,6 +29,7 @@ from engagement_async.cli.contract import Contract, scheduler_options
 from engagement_async.cli.exit_codes import INCOMPLETE, OK, SOME_FAILED, Interrupted
 from engagement_async.cli.inputs import InputReporter
 from engagement_async.cli.logs import log_options, logging_as
+from engagement_async.cli.metrics_file import metrics_option
 from engagement_async.cli.outputs import Outputs
 from engagement_async.cli.owners import (
     OwnerFlags,
@@ -50,6 +51,7 @@ from engagement_async.errors import UsageError
 
 __all__ = ["exit_code_of_result", "fetch", "gather", "report_outcomes"]
 
+_EVEN: Mapping[str, int] = {}
 _MANY = 20
 """Requests from which on it is worth a job that what was answered is kept."""
 
@@ -90,6 +92,7 @@ _MANY = 20
     help="Write what came after 90s, 30m, 2h or 1h30m; all other IDs failed. Exit code 5.",
 )
 @log_options
+@metrics_option
 @options.report_options
 @click.pass_obj
 def fetch(
@@ -103,6 +106,7 @@ def fetch(
     owner_column: str | None,
     credentials_path: str | None,
     first_owner: bool,
+    owner_weights: dict[str, int],
     strict: bool,
     metrics: tuple[str, ...],
     group_by: tuple[str, ...],
@@ -139,7 +143,7 @@ def fetch(
     """
     reporter = Reporter.of(session, as_json=as_json, quiet=quiet)
     settings = Settings.load(os.environ, session.flags.get("profile"))
-    owners = OwnerFlags(owner_column, credentials_path, first_owner)
+    owners = OwnerFlags(owner_column, credentials_path, first_owner, owner_weights)
     owners.check(tweet_ids, auth=auth)
     credentials = owners.credentials(settings, auth)
     query = options.make_query(
@@ -181,8 +185,9 @@ def fetch(
             heard = InputReporter(reporter, accepts_suspicious=accept_suspicious_ids)
             chunks = owned_id_chunks(files, owner_column, heard, id_column=id_column, format=ids_format, strict=strict)
             distinct = read_by_owner(chunks, files, first_owner=first_owner)
+            owners.check_weights(distinct)
             rejected = heard.rejected
-        result = gather(query, distinct, shared, connection, reporter, concurrency, max_duration)
+        result = gather(query, distinct, shared, connection, reporter, concurrency, max_duration, owner_weights)
         if len(result.failed_tweet_ids) == len(result.tweet_ids) and not outputs.is_stream:
             reporter.warn(f"no ID was answered: nothing was written to {output}")
             raise _NothingToWrite
@@ -229,6 +234,7 @@ def gather(
     reporter: Reporter,
     concurrency: int,
     max_duration_s: float | None = None,
+    owner_weights: Mapping[str, int] = _EVEN,
 ) -> EngagementResult:
     """Return the merged answers for all IDs, or those that came within `max_duration_s`. A mapping has them by owner.
 
@@ -267,7 +273,7 @@ def gather(
         ):
             client = opened
             try:
-                async with _stream(opened, query, tweet_ids) as answers:
+                async with _stream(opened, query, tweet_ids, owner_weights) as answers:
                     try:
                         async with asyncio.timeout(max_duration_s):
                             await take(answers)
@@ -297,12 +303,15 @@ def gather(
 
 
 def _stream(
-    client: EngagementClient, query: Query, tweet_ids: Sequence[str] | Mapping[str, Sequence[str]]
+    client: EngagementClient,
+    query: Query,
+    tweet_ids: Sequence[str] | Mapping[str, Sequence[str]],
+    owner_weights: Mapping[str, int],
 ) -> AnswerStream:
     if not isinstance(tweet_ids, Mapping):
         return client.stream(query, tweet_ids)
     of_owners = {owner: iter(ids) for owner, ids in tweet_ids.items()}
-    return client.stream_batches(query, take_turns(of_owners, query.endpoint.ids_per_request))
+    return client.stream_batches(query, take_turns(of_owners, query.endpoint.ids_per_request, owner_weights))
 
 
 def requests_for(query: Query, ids: int) -> int:

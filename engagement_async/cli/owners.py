@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
@@ -31,6 +31,7 @@ __all__ = [
     "owner_column_option",
     "owner_fields",
     "owner_options",
+    "owner_weight_option",
     "read_by_owner",
     "report_owners",
     "worst_first",
@@ -52,7 +53,29 @@ credentials_option = click.option(
     help="Tokens of the owners: CSV, JSON lines or TOML with owner, access_token, access_token_secret. Also "
     "ENGAGEMENT_CREDENTIALS_FILE.",
 )
-owner_options = all_of(owner_column_option, credentials_option, first_owner_option)
+
+
+def _weights(_ctx: click.Context, _param: click.Parameter, given: Sequence[str]) -> dict[str, int]:
+    """Return the weights of `NAME=N`; the name may have another `=` in it."""
+    weights: dict[str, int] = {}
+    for text in given:
+        owner, _, number = text.rpartition("=")
+        if not owner or not number.isascii() or not number.isdecimal() or int(number) < 1:
+            raise click.BadParameter(f"{text!r} is no owner with a whole number from 1 on, as handle=3")
+        if weights.setdefault(owner, int(number)) != int(number):
+            raise click.BadParameter(f"owner {owner!r} is given two weights")
+    return weights
+
+
+owner_weight_option = click.option(
+    "--owner-weight",
+    "owner_weights",
+    metavar="NAME=N",
+    multiple=True,
+    callback=_weights,
+    help="Requests that an owner may send at each turn, as handle=3, when all others send one. Repeatable.",
+)
+owner_options = all_of(owner_column_option, credentials_option, first_owner_option, owner_weight_option)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +85,7 @@ class OwnerFlags:
     column: str | None
     credentials_path: str | None = None
     first_owner: bool = False
+    weights: Mapping[str, int] = field(default_factory=dict)
 
     def check(self, given: Sequence[str] = (), *, auth: Auth | None = None) -> None:
         """Raise `UsageError` for flags that do not go together. `given` are IDs that are arguments."""
@@ -72,10 +96,18 @@ class OwnerFlags:
                 )
             if self.first_owner:
                 raise UsageError("--first-owner is about Tweets with owners: name their column with --owner-column")
+            if self.weights:
+                raise UsageError("--owner-weight is about Tweets with owners: name their column with --owner-column")
         elif given:
             raise UsageError("--owner-column: an ID that is an argument has no owner. Give --ids FILE")
         elif auth == "bearer":
             raise UsageError("--owner-column: a Bearer token is nobody's. Leave out --auth bearer")
+
+    def check_weights(self, owners: Collection[str]) -> None:
+        """Raise `UsageError` for a weight of an owner who is none of these."""
+        unknown = next((owner for owner in self.weights if owner not in owners), None)
+        if unknown is not None:
+            raise UsageError(f"--owner-weight: there are no Tweets of an owner {unknown!r}")
 
     def credentials(
         self, settings: Settings, auth: Auth | None

@@ -77,7 +77,8 @@ class MachineScheduler(LaneScheduler):
     own timeout where that is known to be longer. `clock` gives the seconds since boot and `wall_clock` those since 1970:
     both must be the same in all processes.
 
-    Each event loop takes an object of its own: several of one process share the contract like several processes. Where
+    Each event loop takes an object of its own: several of one process share the contract like several processes. It can be
+    pickled, if its credentials can: what comes of that is another scheduler of the same contract. Where
     no folder can be written, a warning says so, and the contract is kept within this object; where a folder that was in
     use is lost and cannot be made again, nothing is granted until it can. Raise `UsageError` for limits that a ledger
     cannot hold, or when it is not clear which contract is meant.
@@ -106,6 +107,17 @@ class MachineScheduler(LaneScheduler):
         self._file = LedgerFile(limits, quarantine_s=quarantine_s, clock=clock, wall_clock=wall_clock)
         super().__init__(self._file, quarantine_s=quarantine_s, clock=clock)
         self._state_dir = Path(state_dir) if state_dir is not None else None
+        self._again = partial(
+            MachineScheduler,
+            limits,
+            credentials=credentials,
+            base_url=base_url,
+            contract=contract,
+            state_dir=self._state_dir,
+            quarantine_s=quarantine_s,
+            clock=clock,
+            wall_clock=wall_clock,
+        )
         self._what = partial(_what, host, credentials, contract)
         self._time = clock
         self._opening: asyncio.Future[None] | None = None
@@ -113,6 +125,9 @@ class MachineScheduler(LaneScheduler):
         self.is_shared = True
         """Whether other processes share the contract; no longer where no folder can be written."""
         self._beats_in: asyncio.AbstractEventLoop | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return self._again, ()  # raises what its credentials raise, where they hold secrets
 
     async def __aenter__(self) -> Self:
         """Open the ledger now, and not with the first request."""

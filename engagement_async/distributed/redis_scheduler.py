@@ -33,7 +33,8 @@ class RedisScheduler(LaneScheduler):
     While Redis does not answer, nothing is granted, and a warning says so. Where it does not know what was spent before (it
     was flushed or restarted, another one took over, or it is asked for the first time), each limit waits for one window.
     A process that was not heard of for 15 s counts as gone: what it had in flight may arrive for `quarantine_s` seconds,
-    or for its client's own timeout where that is known to be longer.
+    or for its client's own timeout where that is known to be longer. Without a password it can be pickled: what comes of
+    that is another scheduler of the same contract.
 
     Raise `UsageError` for an address or a name that cannot be, and when the extra `[redis]` is not installed; what Redis
     refuses (a wrong password, missing rights) is raised to those who wait.
@@ -69,6 +70,23 @@ class RedisScheduler(LaneScheduler):
             place=str(address),
         )
         super().__init__(self._redis, quarantine_s=quarantine_s, clock=boot_clock)
+        self._again = None
+        if address.password is None:
+            self._again = partial(
+                RedisScheduler,
+                url,
+                limits,
+                contract=contract,
+                username=username,
+                ca_file=ca_file,
+                allow_plaintext=allow_plaintext,
+                quarantine_s=quarantine_s,
+            )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        if self._again is None:
+            raise TypeError("RedisScheduler holds a password and is not pickled: make it anew in the other process")
+        return self._again, ()
 
     async def __aenter__(self) -> Self:
         return self

@@ -17,6 +17,8 @@ from engagement_async import (
     AuthError,
     BearerCredentials,
     ClientStatus,
+    ColumnarAnswer,
+    ColumnarStream,
     EngagementClient,
     EngagementError,
     EngagementResult,
@@ -62,6 +64,13 @@ async def a_client_and_its_calls() -> None:
             start=datetime(2020, 1, 1, tzinfo=UTC),
             end=datetime(2020, 2, 1, tzinfo=UTC),
         )
+        async with client.stream(
+            Query(TOTALS, engagement_types=["favorites"], groupings={}), ["20"], columnar=True
+        ) as columns:
+            assert_type(columns, ColumnarStream)
+            async for each in columns:
+                assert_type(each, ColumnarAnswer)
+                Merger(Query(TOTALS, engagement_types=["favorites"], groupings={})).add(each)
         async with client.stream(Query(TOTALS, engagement_types=["favorites"], groupings={}), ["20"]) as answers:
             async for answer in answers:
                 assert_type(answer, Answer)
@@ -135,4 +144,4 @@ async def what_is_wrong() -> None:
         await client.totals(["20"], engagement_types=["favorites"], groupings={"g": [1]})  # type: ignore[list-item]
         await client.totals(["20"])  # type: ignore[call-arg]
         await client.totals([2.0], engagement_types=["favorites"], groupings={})  # type: ignore[list-item]
-        client.stream(TOTALS, ["20"])  # type: ignore[arg-type]
+        client.stream(TOTALS, ["20"])  # type: ignore[call-overload]

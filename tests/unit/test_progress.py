@@ -41,3 +41,12 @@ def test_the_eta_of_a_run_is_of_what_that_run_is_to_ask() -> None:
 def test_a_contract_by_the_second_is_shown_by_the_minute() -> None:
     assert contract_per_minute([RateLimit(5, period=1)]) == 300
     assert contract_per_minute([RateLimit(5, period=1), RateLimit(200, period=60)]) == 200
+
+
+def test_ids_that_a_run_can_give_no_outcome_take_no_time() -> None:
+    instants = iter([0.0, 10.0])
+    meter = ProgressMeter(100, None, lambda: next(instants))
+    meter.ids_skipped = 40
+    meter.add(Outcomes(answered=30))
+
+    assert meter.progress(3).eta_s == 10.0

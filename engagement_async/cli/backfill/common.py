@@ -11,6 +11,7 @@ from engagement_async.backfill.totals import JobTotals
 from engagement_async.cli.completion import complete_folders
 from engagement_async.cli.exit_codes import (
     CORRUPT,
+    CREDENTIALS,
     INCOMPLETE,
     LOCKED,
     OK,
@@ -49,6 +50,8 @@ job_errors = errors_as_exit_codes(JobError, _CODES, otherwise=INCOMPLETE)
 
 def exit_code_of_job(progress: Progress) -> int:
     """Return the exit code of a run that ended."""
+    if progress.outcome is RunOutcome.CREDENTIALS:
+        return CREDENTIALS
     if progress.pending or progress.outcome is not RunOutcome.DONE:
         return INCOMPLETE
     return SOME_FAILED if progress.outcomes.failed or progress.rejected else OK

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 import click
 
-from engagement_async.backfill.directory import JobDirectory
+from engagement_async.backfill.directory import JobDirectory, JobStatus
 from engagement_async.cli.backfill.common import job_argument, job_errors, json_option, text_of
 from engagement_async.cli.backfill.status import owner_fields
 from engagement_async.cli.progress import duration
-from engagement_async.cli.streams import json_line
+from engagement_async.cli.streams import json_line, printable
 
 __all__ = ["report"]
+
+_LISTED_OWNERS = 20
 
 
 @click.command()
@@ -22,7 +26,7 @@ __all__ = ["report"]
 @json_option
 @job_errors
 def report(job: Path, as_json: bool) -> None:
-    """Show what JOB has used: requests, IDs, minutes, run by run.
+    """Show what JOB has used: requests, IDs, minutes, run by run, and by owner where the Tweets have such.
 
     A run that was killed sent at least what it last recorded, and at most three times its concurrency more.
     """
@@ -37,7 +41,10 @@ def report(job: Path, as_json: bool) -> None:
             "minutes": round(seconds / 60, 2),
         }
         runs = [{**asdict(run), "requests_are_exact": run.is_exact} for run in found.runs]
-        click.echo(json_line({"job": text_of(job), **totals, "runs": runs, **owner_fields(found.owners)}))
+        owners = owner_fields(found.owners)
+        if owners:
+            owners["owner_requests_are_exact"] = found.owner_requests_are_exact
+        click.echo(json_line({"job": text_of(job), **totals, "runs": runs, **owners}))
         return
     click.echo(f"{'run began (UTC)':<20}{'requests':>12}{'IDs':>14}{'time':>16}  ended")
     for run in found.runs:
@@ -48,9 +55,29 @@ def report(job: Path, as_json: bool) -> None:
         )
     requests = _at_least(found.requests, found.requests_are_exact)
     click.echo(f"{'all':<20}{requests:>12}{ids:>14,}{duration(seconds):>16}")
-    if found.owners:
-        refused = sum(its.error is not None for its in found.owners.values())
-        click.echo(f"{len(found.owners):,} owners; the credentials of {refused:,} were of no use")
+    for line in _owner_lines(found):
+        click.echo(printable(line))
+
+
+def _owner_lines(found: JobStatus) -> Iterator[str]:
+    """Yield what was spent on owners, the worst first; nothing where there are none."""
+    owners = found.owners
+    if not owners:
+        return
+    refused = sum(its.error is not None for its in owners.values())
+    yield f"{len(owners):,} owners; the credentials of {refused:,} were of no use"
+    listed = dict(islice(owners.items(), _LISTED_OWNERS))
+    width = max(map(len, ("owner", *listed)))
+    yield f"{'owner':<{width}}{'requests':>12}{'IDs':>14}{'failed':>12}{'forbidden':>12}{'pending':>12}"
+    for owner, its in listed.items():
+        requests = _at_least(its.requests, found.owner_requests_are_exact)
+        outcomes = its.outcomes
+        yield (
+            f"{owner:<{width}}{requests:>12}{its.ids:>14,}{outcomes.failed:>12,}{outcomes.forbidden:>12,}"
+            f"{its.pending:>12,}"
+        )
+    if len(owners) > len(listed):
+        yield f"and {len(owners) - len(listed):,} more: --json has all of them"
 
 
 def _at_least(number: int, is_exact: bool) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -11,11 +11,12 @@ from engagement_async._core.endpoints import ENDPOINTS
 from engagement_async.backfill.create import CreateJob, StartResult
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.inputs import FileSource
+from engagement_async.backfill.owner_records import FailedCredentials
 from engagement_async.cli import options
 from engagement_async.cli.backfill.common import job_argument, job_errors, text_of
 from engagement_async.cli.backfill.run_command import RunCommand, run_options
 from engagement_async.cli.inputs import InputReporter
-from engagement_async.cli.owners import check_owned_query, first_owner_option, owner_column_option
+from engagement_async.cli.owners import check_owned_query, first_owner_option, owner_column_option, owner_weight_option
 from engagement_async.cli.progress import count
 from engagement_async.cli.report import Reporter
 from engagement_async.credentials import BearerCredentials
@@ -30,6 +31,13 @@ __all__ = ["run"]
 @options.id_options
 @owner_column_option
 @first_owner_option
+@owner_weight_option
+@click.option(
+    "--failed-credentials",
+    type=click.Choice(get_args(FailedCredentials)),
+    help="What the Tweets of an owner become whose credentials are of no use: failed, or pending, so that the next run asks "
+    "them again [failed].",
+)
 @options.query_options
 @click.option("--strict", is_flag=True, help="Send no request if any line of the input is not a Tweet ID.")
 @click.option("--extend", is_flag=True, help="Add those IDs from --ids that the job does not have yet.")
@@ -58,7 +66,8 @@ def run(
     """Start JOB (a directory), or resume it.
 
     ENDPOINT and --ids are required once; later they can be omitted, and must be unchanged if they are given. Exit codes: 0
-    all IDs are accounted for, 2 usage, input or configuration, 3 some IDs failed or some lines were not IDs, 4 credentials,
+    all IDs are accounted for, 2 usage, input or configuration, 3 some IDs failed or some lines were not IDs, 4 credentials
+    (with --failed-credentials pending, those of some owners: all others are done),
     5 incomplete, 6 disk, 11 another process runs it, 12 directory of another job, 13 corrupt, 129/130/143 interrupted.
     """
     directory = JobDirectory(job)
@@ -102,6 +111,7 @@ def run(
         source if files else None,
         extend=extend,
         options=command.remembered,
+        owner_weights=command.owners.weights,
         on_reject=heard.on_reject,
         on_read=lambda ids: reporter.now_and_then("reading", f"reading: {ids:,} IDs so far", ids_read=ids),
     )

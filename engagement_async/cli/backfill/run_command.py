@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from engagement_async._progress import Progress, ProgressMeter, RunOutcome, contract_per_minute
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.job import BackfillJob
+from engagement_async.backfill.owner_records import FailedCredentials
 from engagement_async.backfill.runner import DRAIN_S
 from engagement_async.backfill.totals import JobTotals
 from engagement_async.backfill.until_done import UntilDone
@@ -26,6 +27,7 @@ from engagement_async.cli.connection import Connection, connection_options
 from engagement_async.cli.contract import Contract, Given, scheduler_options
 from engagement_async.cli.exit_codes import Interrupted
 from engagement_async.cli.logs import log_options, logging_as
+from engagement_async.cli.metrics_file import metrics_option
 from engagement_async.cli.owners import OwnerFlags, credentials_option
 from engagement_async.cli.progress import count, duration
 from engagement_async.cli.report import Mode, Reporter
@@ -37,13 +39,14 @@ from engagement_async.errors import EngagementError, UsageError
 __all__ = ["RunCommand", "run_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_REMEMBERED = ("requests_per_minute", "period", "limits", "concurrency", "auth", "owner_column")
+_REMEMBERED = ("requests_per_minute", "period", "limits", "concurrency", "auth", "owner_column", "failed_credentials")
 """Flags that stay in force when they are omitted later. Never where credentials are sent: a directory may be a gift."""
 _WHY_NOT_DONE = {
     RunOutcome.MAX_REQUESTS: "the requests of --max-requests are used up",
     RunOutcome.MAX_DURATION: "the time of --max-duration is over",
     RunOutcome.STOPPED: "it was stopped",
     RunOutcome.OUTAGE: "the API does not answer",
+    RunOutcome.CREDENTIALS: "the credentials of owners are of no use, and their Tweets are pending until there are new ones",
 }
 
 
@@ -77,6 +80,7 @@ def run_options(command: _Command) -> _Command:
                 help="Run again after a growing pause if the API does not answer or the disk is full.",
             ),
             log_options,
+            metrics_option,
             options.report_options,
         )
     ):
@@ -119,9 +123,17 @@ class RunCommand:
         known = {**directory.options(), **given}
         auth: Auth | None = known.get("auth")
         self.owners = OwnerFlags(
-            known.get("owner_column"), given.get("credentials_path"), given.get("first_owner", False)
+            known.get("owner_column"),
+            given.get("credentials_path"),
+            given.get("first_owner", False),
+            given.get("owner_weights", {}),
         )
         self.owners.check(auth=auth)
+        self._failed_credentials: FailedCredentials = (
+            "failed" if failed_only else known.get("failed_credentials", "failed")
+        )
+        if self.owners.column is None and "failed_credentials" in given:
+            raise UsageError("--failed-credentials is about Tweets with owners: name their column with --owner-column")
         self.credentials = self.owners.credentials(settings, auth)
         self._concurrency: int = known.get("concurrency", DEFAULT_CONCURRENCY)
         self._session: Session = ctx.obj
@@ -174,7 +186,7 @@ class RunCommand:
                 progress = run_async(main)
         except Interrupted as interrupted:
             progress = stopped or last
-            if progress.outcome is not RunOutcome.DONE:
+            if progress.outcome not in (RunOutcome.DONE, RunOutcome.CREDENTIALS):
                 self._report(progress, interrupted.exit_code)
                 raise
         exit_code = exit_code_of_job(progress)
@@ -201,6 +213,7 @@ class RunCommand:
                 progress = await job.run(
                     self.credentials,
                     failed_only=self._failed_only,
+                    failed_credentials=self._failed_credentials,
                     max_requests=self._max_requests,
                     max_duration_s=self._max_duration_s if policy is None else policy.left_s(),
                     on_progress=on_progress,

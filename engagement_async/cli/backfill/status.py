@@ -54,13 +54,20 @@ def _document(job: Path, found: JobStatus) -> dict[str, Any]:
         "windows": found.windows,
         "now": dict(found.now) if found.is_running else None,
         **owner_fields(found.owners),
+        **({"owner_requests_are_exact": found.owner_requests_are_exact} if found.owners else {}),
     }
 
 
 def owner_fields(owners: Mapping[str, OwnerStatus]) -> dict[str, Any]:
     """Return what JSON says of owners; nothing where there are none."""
     fields = {
-        owner: {"ids": its.ids, "pending": its.pending, "outcomes": its.outcomes._asdict(), "error": its.error}
+        owner: {
+            "ids": its.ids,
+            "pending": its.pending,
+            "outcomes": its.outcomes._asdict(),
+            "requests": its.requests,
+            "error": its.error,
+        }
         for owner, its in owners.items()
     }
     return {"owners": fields} if fields else {}
@@ -74,8 +81,10 @@ def owner_lines(owners: Mapping[str, OwnerStatus]) -> list[str]:
     lines = [f"{done:,} of {len(owners):,} done"]
     troubled = [(o, its) for o, its in owners.items() if its.error or its.outcomes.failed or its.outcomes.forbidden]
     for owner, its in troubled[:_LISTED_OWNERS]:
-        counts = ", ".join(f"{number:,} {name}" for name, number in its.outcomes._asdict().items() if number)
-        lines.append(f"{its.error} ({its.outcomes.failed:,} failed)" if its.error else f"owner {owner}: {counts}")
+        numbers = its.outcomes._asdict() | {"pending": its.pending}
+        counts = ", ".join(f"{number:,} {name}" for name, number in numbers.items() if number)
+        requests = count(its.requests, "request")
+        lines.append(f"{its.error} ({counts}; {requests})" if its.error else f"owner {owner}: {counts}; {requests}")
     if len(troubled) > _LISTED_OWNERS:
         lines.append(f"and {len(troubled) - _LISTED_OWNERS:,} more with failed or forbidden Tweets")
     return lines

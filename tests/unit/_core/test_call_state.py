@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from engagement_async._core.call_state import EndpointState, FailureRate
+from engagement_async._core.call_state import EndpointState, FailureRate, OwnersState
 
 
 def test_the_api_that_leaves_metrics_out_for_good_is_no_longer_asked_for_them() -> None:
@@ -27,3 +27,16 @@ def test_the_more_attempts_fail_at_random_the_more_a_request_gets(rate: float, a
         failures.record(math.floor((n + 1) * per_answer) - math.floor(n * per_answer))
 
     assert failures.attempts_until(0.02, at_least=0.15, most=12) == attempts
+
+
+def test_requests_are_counted_by_owner_until_they_are_taken() -> None:
+    owners = OwnersState()
+    owners.count_request("x")
+    owners.count_request("x")
+    owners.count_request(None)
+    assert owners.take_requests() == {"x": 2}
+
+    owners.count_request("x", -1)  # it was counted and taken, and never sent
+    owners.count_request("y")
+    assert owners.take_requests() == {"x": -1, "y": 1}
+    assert owners.take_requests() == {}

@@ -171,6 +171,46 @@ def test_a_row_has_its_columns_and_its_leaf(levels: tuple[str, ...]) -> None:
     assert all(tuple(row) == g.key_columns(levels) for row in rows)
 
 
+def ragged(levels: tuple[str, ...]) -> st.SearchStrategy[Any]:
+    """Draw groupings in which any key of any level may be missing."""
+    inner = ragged(levels[1:]) if len(levels) > 1 else st.integers(-5, 5)
+    return st.dictionaries(st.sampled_from(KEYS[levels[0]]), inner, max_size=3)
+
+
+def row_of(levels: tuple[str, ...], path: tuple[str, ...], value: int) -> dict[str, Any]:
+    """Return a row as one would write it down by hand."""
+    keys = dict(zip(levels, path, strict=True))
+    row: dict[str, Any] = {}
+    for column in g.key_columns(levels):
+        if column == "engagement_hour":
+            row[column] = g.hour_at(keys["engagement.day"], keys["engagement.hour"])
+        elif column == "engagement_hour_of_day":
+            row[column] = int(keys["engagement.hour"])
+        elif column == "engagement_day":
+            row[column] = g.day_at(keys["engagement.day"])
+        else:
+            row[column] = keys[column.replace("_", ".")]
+    return {**row, "value": value}
+
+
+@given(st.sampled_from(ORDERS).flatmap(lambda levels: st.tuples(st.just(levels), ragged(levels))))
+def test_rows_are_those_of_the_leaves_one_by_one(case: tuple[tuple[str, ...], Any]) -> None:
+    levels, grouping = case
+    expected = [row_of(levels, path, value) for path, value in paths(grouping).items()]
+
+    assert list(g.iter_rows(levels, grouping)) == expected
+
+
+def test_rows_are_lazy_and_independent_of_each_other() -> None:
+    levels = ("tweet.id", "engagement.day", "engagement.hour")
+    rows = g.iter_rows(levels, {"1": {"2026-03-01": {"00": 1, "01": 2}, "no day": {"00": 3}}})
+
+    first, second = next(rows), next(rows)
+    assert (first["value"], second["value"]) == (1, 2)
+    with pytest.raises(InvalidAnswerError):
+        next(rows)
+
+
 def test_days_and_hours_are_read_strictly() -> None:
     assert g.day_at("2026-03-01") == date(2026, 3, 1)
     assert g.hour_at("2026-03-01", "05") == datetime(2026, 3, 1, 5, tzinfo=UTC)

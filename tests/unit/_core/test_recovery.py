@@ -121,6 +121,9 @@ class Play:
         if event == "cancel":
             cancel(request, self.call)
             return "cancelled"
+        if owner:
+            state = self.call.owners.of(owner)
+            state.in_flight = max(0, state.in_flight - 1)  # as the engine does, before it asks what that means
         decision = decide(request, outcome(request, event), self.call, now=at, jitter=1.0, witnesses=WITNESSES)
         return self.describe(decision, at)
 
@@ -244,8 +247,45 @@ TRACES = [
         ],
     ),
     Trace(
+        "after a refusal of one of two requests, only one more is in flight: an account that is refused costs two",
+        [
+            (0, "ab@x", "in flight", "in flight"),
+            (0, "cd@x", "in flight", "in flight"),
+            (1, "ab@x", "no access", "retry in 0"),
+            (1, "ab@x", "admit", "await owner"),
+            (2, "cd@x", "no access", "fail cd: credentials"),
+            (2, "ab@x", "admit", "give up: credentials"),
+        ],
+    ),
+    Trace(
+        "an account that is answered between two refusals is not the reason for them",
+        [
+            (0, "ab@x", "no access", "retry in 0"),
+            (1, "ab@x", "ok", "accept"),
+            (9, "cd@x", "no access", "retry in 0"),
+            (9, "cd@x", "ok", "accept"),
+        ],
+    ),
+    Trace(
         "a wrong clock is corrected for all owners",
         [(0, "ab@x", "401 at: 600 600", "resign 600"), (1, "ab@x", "ok", "accept")],
+    ),
+    Trace(
+        "an owner whose token is revoked while the clock is wrong fails alone, and costs one request more",
+        [
+            (0, "ab@x", "in flight", "in flight"),
+            (0, "cd@x", "in flight", "in flight"),
+            (1, "ab@x", "401 at: 600 600", "resign 600"),
+            (1, "ab@x", "admit", "await owner"),
+            (1, "cd@x", "401 at: 600 600", "resign 600"),
+            (1, "ab@x", "admit", "send"),
+            (1, "ab@x", "in flight", "in flight"),
+            (1, "cd@x", "admit", "await owner"),
+            (2, "ab@x", "401", "renew x"),
+            (2, "ab@x", "in flight", "in flight"),
+            (2, "ab@x", "no credentials", "fail ab: credentials"),
+            (2, "cd@x", "admit", "give up: credentials"),
+        ],
     ),
     Trace(
         "twenty owners that fail alike before anybody is answered stop the run",
@@ -584,6 +624,37 @@ def test_a_call_whose_owners_all_failed_ends_with_their_error() -> None:
 
     play.step(2, "a@z", "ok")
     assert conclude(play.call) is None
+
+
+def test_owners_that_were_refused_before_say_nothing_of_others() -> None:
+    """More than twenty may be left of a job: one of them may have new tokens."""
+    play = Play()
+    play.call.owners.refused_before = {str(n) for n in range(30)}
+    for n in range(30):
+        for _, name, event, _ in twice_refused(str(n)):
+            assert not play.step(0, name, event).startswith("stop")
+    for n in range(30, 49):
+        for _, name, event, _ in twice_refused(str(n)):
+            assert not play.step(0, name, event).startswith("stop")
+    *first, last = twice_refused("49")
+    for _, name, event, _ in first:
+        play.step(0, name, event)
+    assert play.step(0, last[1], last[2]) == "stop: AuthError"
+
+
+def test_nothing_is_probed_with_the_tweets_of_an_owner_that_failed() -> None:
+    play = Play()
+    play.step(0, "ab@x", "ok")
+    play.step(0, "c@y", "ok")
+    assert [tweet.owner for tweet in play.call.endpoint.answered] == ["x", "y"]
+    for _, name, event, _ in twice_refused("x"):
+        play.step(1, name, event)
+
+    assert [tweet.owner for tweet in play.call.endpoint.answered] == ["y"]
+    assert play.call.endpoint.answered.maxlen == EndpointState.KNOWN
+    assert play.call.owners.has_failed("x")
+    assert not play.call.owners.has_failed("y")
+    assert not play.call.owners.has_failed(None)
 
 
 def test_a_call_without_owners_ends_without_an_error() -> None:

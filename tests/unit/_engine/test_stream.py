@@ -31,6 +31,7 @@ from engagement_async import (
 )
 from engagement_async._core.batches import chunk
 from engagement_async._core.result import EngagementResult
+from engagement_async._engine.decode_budget import DecodeBudget
 from engagement_async._engine.sender import Sender
 from engagement_async._engine.stream import AnswerStream
 from engagement_async._engine.transport import OnHeaders, Response
@@ -189,6 +190,39 @@ async def test_values_are_of_the_instant_at_which_their_response_came_however_sl
 
     assert result.observed_at == received
     assert (result.first_observed_at, result.last_observed_at) == (min(received.values()), max(received.values()))
+
+
+@pytest.mark.virtual_time
+async def test_answers_that_come_together_are_decoded_in_several_iterations_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else an application that shares the loop would wait for all sixteen."""
+    engine = engine_for(Model(latency_s=0.0), RateLimit(100_000))
+    loop = asyncio.get_running_loop()
+    iteration, at = 0, Counter[int]()
+
+    def count_iteration() -> None:
+        nonlocal iteration
+        iteration += 1
+        if is_open:
+            loop.call_soon(count_iteration)
+
+    monkeypatch.setattr(DecodeBudget, "BYTES", 2 * len(orjson.dumps(good(list(ids(250))))))
+    is_open = True
+    count_iteration()
+    async with AnswerStream(engine, QUERY, chunk(ids(16 * 250), TOTALS.ids_per_request)) as answers:
+        parse = answers._workers._parsers[0].parse
+
+        def parse_and_count(*args: Any, **options: Any) -> Any:
+            at[iteration] += 1
+            return parse(*args, **options)
+
+        monkeypatch.setattr(answers._workers._parsers[0], "parse", parse_and_count)
+        assert len([answer async for answer in answers]) == 16
+    is_open = False
+
+    assert sum(at.values()) == 16
+    assert max(at.values()) <= 3  # two, as the body of the first ones is a little smaller
 
 
 def test_no_ids_cost_no_request() -> None:

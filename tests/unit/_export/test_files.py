@@ -287,8 +287,8 @@ def test_a_file_on_a_file_system_that_is_read_only_elsewhere_is_written_over(tmp
         capture_output=True,
         check=False,
     )
-    if done.returncode and b"mount" in done.stderr:
-        pytest.skip(f"this user cannot mount: {done.stderr.decode().strip()[-200:]}")
+    if done.returncode and (b"mount" in done.stderr or b"unshare" in done.stderr):
+        pytest.skip(f"nothing can be mounted here: {done.stderr.decode().strip()[-200:]}")
 
     assert (done.returncode, done.stderr, outside.read_bytes()) == (0, b"", b"new")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +17,33 @@ def test_owners_take_turns() -> None:
     assert owners.names == ["a", "b", "c"]
     assert list(in_turns(range(8), owners)) == [0, 4, 6, 1, 5, 2, 3, 7]
     assert list(in_turns([2, 3, 5, 7], owners)) == [2, 5, 3, 7]
+    assert list(in_turns(range(8), owners, last={"a"})) == [4, 6, 5, 0, 1, 2, 3, 7]
+    assert list(in_turns(range(8), owners, last={"a", "b", "nobody"})) == [6, 0, 4, 1, 5, 2, 3, 7]
     assert list(smallest_first(range(8), owners)) == [6, 4, 5, 0, 1, 2, 3, 7]
+
+
+def test_owners_with_a_weight_have_more_batches_at_each_turn() -> None:
+    owners = BatchOwners("aaaaabbbbcc")
+    ordered = [owners.names[owners.numbers[number]] for number in in_turns(range(11), owners, weights={"a": 3, "x": 9})]
+
+    assert "".join(ordered) == "aaabcaabcbb"
+    last = in_turns(range(11), owners, weights={"a": 3, "b": 2}, last={"a", "b"})
+    assert "".join(owners.names[owners.numbers[number]] for number in last) == "ccaaabbaabb"
+
+
+@given(st.text("abcdef", max_size=60), st.dictionaries(st.sampled_from("abcdefg"), st.integers(1, 5)))
+def test_whatever_the_weights_every_batch_is_there_once(text: str, weights: dict[str, int]) -> None:
+    owners = BatchOwners(text)
+    ordered = list(in_turns(range(len(text)), owners, weights=weights, last={"a"}))
+
+    assert sorted(ordered) == list(range(len(text)))
+    assert all(ordered.index(one) < ordered.index(other) for one, other in pairs_of_owners(text))
+
+
+def pairs_of_owners(text: str) -> list[tuple[int, int]]:
+    """Return the numbers of each owner's batches that follow one another: they keep their order."""
+    places = [[n for n, each in enumerate(text) if each == owner] for owner in set(text)]
+    return [pair for numbers in places for pair in pairwise(numbers)]
 
 
 @given(st.text("abcdef", max_size=60))

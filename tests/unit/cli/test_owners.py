@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 
 from engagement_async import CredentialFile, Failure, FailureKind, UsageError
 from engagement_async._core.outcomes import Outcomes, OwnerResult
 from engagement_async.cli.config import Settings
-from engagement_async.cli.owners import OwnerFlags, owner_fields, read_by_owner, report_owners, worst_first
+from engagement_async.cli.owners import (
+    OwnerFlags,
+    owner_fields,
+    owner_weight_option,
+    read_by_owner,
+    report_owners,
+    worst_first,
+)
 from engagement_async.cli.report import Mode, Reporter
 
 REFUSED = Failure("owner c: refused", kind=FailureKind.CREDENTIALS)
@@ -27,12 +36,49 @@ OWNERS = {
     [
         (OwnerFlags(None, "owners.csv"), (), "--owner-column"),
         (OwnerFlags(None, first_owner=True), (), "--owner-column"),
+        (OwnerFlags(None, weights={"acme": 3}), (), "--owner-column"),
         (OwnerFlags("handle"), ("20",), "Give --ids FILE"),
     ],
 )
 def test_flags_that_do_not_go_together(flags: OwnerFlags, given: Sequence[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         flags.check(given)
+
+
+def test_a_weight_is_of_an_owner_with_tweets() -> None:
+    flags = OwnerFlags("handle", weights={"acme": 3, "acem": 2})
+
+    flags.check_weights(["acme", "acem", "globex"])
+    with pytest.raises(UsageError, match="no Tweets of an owner 'acem'"):
+        flags.check_weights(["acme", "globex"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["acme"], "as handle=3"),
+        (["=3"], "as handle=3"),
+        (["acme=0"], "as handle=3"),
+        (["acme=1.5"], "as handle=3"),
+        (["acme=-1"], "as handle=3"),
+        (["acme=²"], "as handle=3"),
+        (["acme=2", "acme=3"], "two weights"),
+    ],
+)
+def test_weights_that_are_none(given: list[str], message: str) -> None:
+    with pytest.raises(click.BadParameter, match=message):
+        weights_of(given)
+
+
+def test_weights_by_name() -> None:
+    assert weights_of([]) == {}
+    assert weights_of(["acme=3", "a=b=2", "acme=3", "50% = off=1"]) == {"acme": 3, "a=b": 2, "50% = off": 1}
+
+
+def weights_of(given: list[str]) -> Any:
+    command = click.Command("fetch", params=[], callback=lambda **_: None)
+    parameter = owner_weight_option(command).params[0]
+    return parameter.process_value(click.Context(command), given)
 
 
 def test_a_bearer_token_is_nobodys() -> None:

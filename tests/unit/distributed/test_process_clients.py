@@ -1,0 +1,199 @@
+"""One thread, one loop and one client for all that is fetched in a process, through forks and to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from engagement_async import BearerCredentials, EngagementClient, LocalScheduler, RateLimit, UsageError
+from engagement_async.distributed.process_clients import ClientRecipe, ClientThread, client_thread
+from engagement_async.distributed.references import Reference
+from engagement_async.emulator import Emulator
+from tests.support.pages import ROOT
+
+CLOSED: list[str] = []
+
+
+class ClosingScheduler(LocalScheduler):
+    def __reduce__(self) -> tuple[object, ...]:
+        return ClosingScheduler, (RateLimit(1),)
+
+    def close(self) -> None:
+        CLOSED.append("close")
+
+
+class AsyncClosingScheduler(LocalScheduler):
+    def __reduce__(self) -> tuple[object, ...]:
+        return AsyncClosingScheduler, (RateLimit(1),)
+
+    async def aclose(self) -> None:
+        CLOSED.append("aclose")
+
+
+def recipe(scheduler: object, credentials: object = None, token: str = "token") -> ClientRecipe:
+    credentials = credentials or BearerCredentials("token")
+    return ClientRecipe(token, Reference("credentials", credentials, ""), Reference("scheduler", scheduler, ""), {})
+
+
+@pytest.fixture
+def thread() -> Iterator[ClientThread]:
+    thread = ClientThread()
+    thread.begin()
+    yield thread
+    thread.end()
+    assert not thread.is_alive()
+
+
+async def opened(thread: ClientThread, made_of: ClientRecipe) -> EngagementClient:
+    async with thread.client(made_of) as client:
+        return client
+
+
+def test_calls_of_all_threads_share_one_client(thread: ClientThread) -> None:
+    made_of = recipe(ClosingScheduler(RateLimit(1)))
+    futures: list[Future[EngagementClient]] = []
+    callers = [
+        threading.Thread(target=lambda: futures.append(thread.submit(opened(thread, made_of)))) for _ in range(20)
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+
+    assert len({id(future.result()) for future in futures}) == 1
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "closed"),
+    [
+        (ClosingScheduler(RateLimit(1)), ["close"]),
+        (AsyncClosingScheduler(RateLimit(1)), ["aclose"]),
+        (LocalScheduler(RateLimit(1)), []),
+    ],
+)
+def test_closing_closes_what_was_made_here_once_calls_have_ended(
+    thread: ClientThread, scheduler: object, closed: list[str]
+) -> None:
+    CLOSED.clear()
+    made_of = recipe(scheduler)
+    order: list[str] = []
+
+    async def close() -> None:
+        began, may_end = asyncio.Event(), asyncio.Event()
+
+        async def call() -> None:
+            async with thread.client(made_of) as client:
+                began.set()
+                await may_end.wait()
+                client.status()  # it is open still
+                order.append("call")
+
+        running = asyncio.create_task(call())
+        await began.wait()
+        closing = asyncio.create_task(thread.close("token"))
+        await asyncio.sleep(0)
+        may_end.set()
+        await closing
+        order.append("closed")
+        await running
+
+    thread.submit(close()).result()
+
+    assert order == ["call", "closed"]
+    assert closed == CLOSED
+    thread.submit(thread.close("token")).result()  # nothing is open
+
+
+def test_a_client_that_cannot_be_made_is_tried_anew(thread: ClientThread) -> None:
+    secrets: list[BearerCredentials] = []
+
+    def credentials() -> BearerCredentials:
+        return secrets[0]
+
+    made_of = recipe(LocalScheduler(RateLimit(1)), credentials)
+    with pytest.raises(IndexError):
+        thread.submit(opened(thread, made_of)).result()
+    secrets.append(BearerCredentials("token"))
+
+    assert isinstance(thread.submit(opened(thread, made_of)).result(), EngagementClient)
+
+
+def test_nothing_is_run_after_the_end() -> None:
+    thread = ClientThread()
+    thread.begin()
+    thread.end()
+
+    async def nothing() -> None: ...
+
+    with pytest.raises(UsageError, match="process is ending"):
+        thread.submit(nothing())
+    thread.end()
+
+
+def test_there_is_one_thread_a_process() -> None:
+    threads: list[Any] = []
+    callers = [threading.Thread(target=lambda: threads.append(client_thread())) for _ in range(20)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+
+    assert len(set(threads)) == 1
+    assert threads[0].daemon
+
+
+PROCESSES = """
+import multiprocessing, os, sys, threading, warnings
+import pyarrow as pa
+from engagement_async import *
+from engagement_async.distributed import MachineScheduler
+
+warnings.simplefilter("error")
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # it is, on purpose
+QUERY = Query(TOTALS, engagement_types=["favorites"], groupings={"by_tweet": ["tweet.id", "engagement.type"]})
+IDS = pa.table({"id": [1070059276213702656 + n for n in range(600)]})
+
+def fetch(fetcher, expected):
+    assert fetcher(IDS).num_rows == expected, "another number of rows"
+    assert sum(t.name == "engagement-clients" for t in threading.enumerate()) == 1
+
+if __name__ == "__main__":
+    fetcher = ArrowFetcher(
+        QUERY,
+        credentials=EnvironmentCredentials(),
+        scheduler=MachineScheduler(RateLimit(100_000), contract="processes", state_dir=sys.argv[1]),
+        base_url=os.environ["ENGAGEMENT_BASE_URL"],
+    )
+    expected = fetcher(IDS).num_rows  # the loop runs before the fork
+    for method in ("fork", "spawn", "fork"):
+        children = [multiprocessing.get_context(method).Process(target=fetch, args=(fetcher, expected)) for _ in range(2)]
+        for child in children:
+            child.start()
+        fetch(fetcher, expected)
+        for child in children:
+            child.join()
+            assert child.exitcode == 0, (method, child.exitcode)
+    fetch(fetcher, expected)
+    print("all the same", expected)
+"""
+
+
+def test_forked_and_spawned_processes_have_threads_of_their_own(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "processes.py"
+    program.write_text(PROCESSES)
+    with Emulator(None) as emulator:
+        for name, value in emulator.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        done = subprocess.run([sys.executable, program, tmp_path], capture_output=True, text=True)
+
+        assert "all the same" in done.stdout, done.stderr
+        assert done.stderr == ""
+        assert not emulator.log.refusals
