@@ -119,6 +119,8 @@ def test_the_nightly_job_exports_and_can_be_run_again(emulator: Emulator, tmp_pa
     assert set(pq.read_table(table)["tweet_id"].to_pylist()) == set(IDS) - {GONE}
     (outcomes,) = (tmp_path / "jobs").glob("*-outcomes.csv")
     assert f"{GONE},unavailable" in outcomes.read_text()
+    (page,) = (tmp_path / "jobs").glob("*.html")
+    assert "<svg" in page.read_text()
 
 
 def test_many_owners_have_one_table_and_fail_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
