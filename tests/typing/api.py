@@ -125,6 +125,8 @@ async def a_job() -> None:
     job = BackfillJob("folder")
     await job.start(Query(TOTALS, engagement_types=["favorites"], groupings={"g": ["tweet.id"]}), ["20"])
     assert_type(await job.run(OAUTH, rate_limit=CONTRACT), Progress)
+    await job.start(owner_weights={"acme": 3})
+    await job.run({"acme": OAUTH}, rate_limit=CONTRACT, failed_credentials="pending")
     assert_type(await job.status(), JobStatus)
 
 
