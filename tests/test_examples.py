@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import importlib
-import re
+import importlib.util
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import pyarrow.compute as pc
+import pyarrow.dataset as pa_dataset
 import pyarrow.parquet as pq
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from engagement_async.emulator import Emulator, tweet_ids
-from tests.support.pages import ROOT, Block, PageRunner
+from tests.example_notebook import EXAMPLES, SHARED, sources, unexecuted
+from tests.support.notebooks import execute, html_of, read_notebook, text_of
+from tests.support.ray_local import ray_environment
 
-EXAMPLES = ROOT / "examples"
 IDS = (EXAMPLES / "tweets.txt").read_text().split()
 GONE = IDS[1]
-CELL = re.compile(r"^# %%.*\n", re.MULTILINE)
 
 
 @pytest.fixture
@@ -50,7 +54,7 @@ def test_every_example_is_on_the_page_and_has_a_test() -> None:
     tests = Path(__file__).read_text()
     for path in EXAMPLES.glob("*.py"):
         assert f"[{path.name}]({path.name})" in page
-        assert path.name == "settings.py" or f'"{path.name}"' in tests or f'"{path.stem}"' in tests
+        assert path.name == "settings.py" or f'"{path.stem}"' in tests or f'"{path.stem}.' in tests
 
 
 async def test_handlers_of_the_web_application_share_one_client(
@@ -83,23 +87,29 @@ async def test_the_web_application_reports_an_api_that_refuses_it(
     assert answer.status == 502
 
 
-def test_the_cells_of_the_notebook_run(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = EXAMPLES / "notebook.py"
-    monkeypatch.chdir(EXAMPLES)
-    monkeypatch.syspath_prepend(EXAMPLES)
-    monkeypatch.delitem(sys.modules, "settings", raising=False)
-    text = path.read_text()
-    starts = [found.end() for found in CELL.finditer(text)]
-    names: dict[str, object] = {}
+def test_the_notebook_is_what_its_source_says() -> None:
+    assert sources(read_notebook(EXAMPLES / "notebook.ipynb")) == sources(unexecuted()), "make notebook"
 
-    with PageRunner(names) as runner:
-        for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
-            runner.run(Block(path, text.count("\n", 0, start) + 1, "python", text[start:end], None))
-        table, impressions = runner.names["table"], runner.names["impressions"]
+
+def test_the_cells_of_the_notebook_run(emulator: Emulator, tmp_path: Path) -> None:
+    for name in SHARED:
+        shutil.copy(EXAMPLES / name, tmp_path)
+
+    done = execute(read_notebook(EXAMPLES / "notebook.ipynb"), tmp_path, emulator.environment)
 
     assert not emulator.log.refusals
-    assert table.shape == (len(IDS) - 1, 3)
-    assert len(impressions) >= 28
+    shown = [html_of(cell) + text_of(cell) for cell in done.cells if cell.cell_type == "code"]
+    for number, text in (
+        (1, "EngagementResult: totals"),
+        (2, "favorites"),
+        (3, f"({len(IDS)}, {len(IDS)}, {-(-len(IDS) // 25)})"),
+        (4, "2025-12-05"),
+        (5, f"{len(IDS)} of {len(IDS)} done"),
+        (6, "BackfillJob jobs/totals"),
+        (7, "PullReport"),
+        (8, "EngagementSeries jobs/tweets.duckdb"),
+    ):
+        assert text in shown[number]
 
 
 def test_the_nightly_job_exports_and_can_be_run_again(emulator: Emulator, tmp_path: Path) -> None:
@@ -154,3 +164,36 @@ def test_every_one_of_many_callers_is_served(emulator: Emulator) -> None:
 
     assert "200 of 200 callers were served" in done.stdout, done.stdout + done.stderr
     assert emulator.log.requests < 10
+
+
+ENGINES = {
+    "ray_pipeline.py": ("ray", "40 Tweets were fetched, and 0 were there; 0 are pending"),
+    "spark_pipeline.py": ("pyspark", "unavailable"),
+    "dask_pipeline.py": ("dask", "unavailable"),
+}
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_pipelines_have_a_row_for_each_tweet(
+    name: str, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, said = ENGINES[name]
+    if importlib.util.find_spec(engine) is None:
+        pytest.skip(f"{engine} is not installed: make engines")
+    if engine == "pyspark" and shutil.which("java") is None:
+        pytest.skip("Spark needs Java: apt-get install default-jre-headless")
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as short:
+        local = {**ray_environment(), "RAY_TMPDIR": short, "SPARK_LOCAL_IP": "127.0.0.1"}
+        local["PYSPARK_SUBMIT_ARGS"] = (
+            "--master local[2] --conf spark.driver.host=127.0.0.1 --conf spark.ui.enabled=false pyspark-shell"
+        )
+        for variable, value in {**local, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(EXAMPLES.parent)}.items():
+            monkeypatch.setenv(variable, value)
+
+        done = run(EXAMPLES / name, EXAMPLES / "tweets.txt", tmp_path / "out")
+
+    assert said in done.stdout, done.stdout + done.stderr
+    rows = pa_dataset.dataset(tmp_path / "out").to_table()
+    assert sorted(rows["tweet_id"].to_pylist()) == sorted(IDS)
+    assert rows.filter(pc.field("state") != "answered")["tweet_id"].to_pylist() == [GONE]
+    assert not emulator.log.refusals

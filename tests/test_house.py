@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "credentials": {"errors"},
     "credential_store": {"credentials", "errors"},
     "_progress": {"errors", "_core"},
+    "_display": {"errors", "_core", "_progress"},
     "_engine": {"errors", "_core", "config", "credential_store", "credentials", "proxy", "_progress", "__version__"},
     "client": {
         "errors",
@@ -36,6 +37,7 @@ MAY_IMPORT = {
         "credentials",
         "proxy",
         "_progress",
+        "_display",
         "_engine",
         "__version__",
     },
@@ -48,6 +50,7 @@ MAY_IMPORT = {
         "credential_store",
         "credentials",
         "_progress",
+        "_display",
         "_engine",
         "client",
         "_ids",
@@ -100,7 +103,6 @@ TESTED_ELSEWHERE = {
     "series.database": "unit/series/test_store.py, unit/series/test_series.py",
     "series.exporter": "unit/series/test_tables.py",
     "series.gathering": "unit/series/test_store.py, unit/series/test_series.py",
-    "series.reports": "values alone: unit/series/test_series.py",
     "series.schema": "unit/series/test_store.py",
 }
 """Modules without a test file of their own, and where they are tested."""

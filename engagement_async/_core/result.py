@@ -28,6 +28,8 @@ __all__ = ["EngagementResult"]
 
 _SHOWN = 10
 """Rows of a grouping that a notebook shows."""
+_COUNTED = 100_000
+"""Further rows that are counted: of millions that would take seconds."""
 
 
 @dataclass(eq=False, repr=False)
@@ -298,8 +300,9 @@ class EngagementResult:
             wide = "engagement.type" in self.query.groupings[name]
             rows = self.rows(name, wide=wide)
             first = list(islice(rows, _SHOWN))
-            more = sum(1 for _ in rows)
-            tables.append(table_html(name, self.columns(name, wide=wide), first, more=more))
+            more = sum(1 for _ in islice(rows, _COUNTED))
+            columns = self.columns(name, wide=wide)
+            tables.append(table_html(name, columns, first, more=more, is_all=more < _COUNTED))
         return "".join(tables)
 
     def _shape(self, *, wide: bool, observed_at: bool) -> TableShape:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from engagement_async._core.rate_limit import RateLimit
+from engagement_async._display.reporting import harmless
 from engagement_async._engine.contracts import scheduler_for
 from engagement_async._engine.observing import observed_by
 from engagement_async._engine.scheduler import LaneScheduler, Scheduler
@@ -112,7 +113,7 @@ class JobRunner:
             owners=self._owners,
             traffic=self._traffic,
         )
-        self._meter: ProgressMeter
+        self._meter = ProgressMeter(0, self._contract_per_minute, asyncio.get_running_loop().time)
         self._began_at = time.time()
         self._outcome: RunOutcome | None = None
         self._disk_error: JobDiskError | None = None
@@ -125,6 +126,7 @@ class JobRunner:
         self, *, failed_only: bool, on_progress: Callable[[Progress], object], progress_interval_s: float
     ) -> Progress:
         """Ask until all is answered or something stops the run; return how it ended."""
+        tell = harmless(on_progress)
         async with self._committer.opened() as journal:
             totals = journal.totals
             to_ask = totals.outcomes.failed if failed_only else totals.pending
@@ -137,16 +139,16 @@ class JobRunner:
                 ages_s = self._quota.restore(journal.document("spent"), shares_contract=self._contract is not None)
                 if self._contract is not None:
                     self._contract.count_earlier(ages_s, journal.query.endpoint.name)
-                watching = asyncio.create_task(self._watch(on_progress, progress_interval_s))
+                watching = asyncio.create_task(self._watch(tell, progress_interval_s))
                 try:
                     outcome = await self._ask_all(FailedWork() if failed_only else PendingWork())
                 except EngagementError:
-                    on_progress(self._progress())  # what came until then is committed
+                    tell(self.progress())  # what came until then is committed
                     raise
                 finally:
                     watching.cancel()
-            progress = self._progress(outcome)
-            on_progress(progress)
+            progress = self.progress(outcome)
+            tell(progress)
             return progress
 
     async def _ask_all(self, work: Work) -> RunOutcome:
@@ -257,15 +259,16 @@ class JobRunner:
         self._meter.ids_total, self._meter.outcomes = totals.ids, totals.outcomes
         self._meter.rejected = totals.rejected
 
-    async def _watch(self, on_progress: Callable[[Progress], object], progress_interval_s: float) -> None:
+    async def _watch(self, tell: Callable[[Progress], None], progress_interval_s: float) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(progress_interval_s)
             if loop.time() - self._committer.committed_at > _HEARTBEAT_S:
                 self._committer.request_commit()
-            on_progress(self._progress())
+            tell(self.progress())
 
-    def _progress(self, outcome: RunOutcome | None = None) -> Progress:
+    def progress(self, outcome: RunOutcome | None = None) -> Progress:
+        """Return how far the run is; of no IDs before it has the journal. `outcome` is how it ended."""
         status = self._client.status() if self._stream is not None else ClientStatus(0, 0, 0.0, None)
         # The quota counts the requests of the run, also when the client is closed.
         return self._meter.progress(
@@ -276,7 +279,7 @@ class JobRunner:
         """Return what the journal is to know of this run; what it is to know of owners is in their records then."""
         if self._stream is not None:
             self._owners.count(self._stream.take_owner_requests())
-        progress = self._progress()
+        progress = self.progress()
         return {
             "began_at": self._began_at,
             "seen_at": time.time(),
