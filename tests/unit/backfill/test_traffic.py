@@ -47,7 +47,8 @@ class Clock:
 
 
 def traffic_of(job: BackfillJob) -> Traffic:
-    return job.directory.traffic()
+    with job.directory.looked_at() as look:
+        return look.traffic
 
 
 def through_json(recorder: TrafficRecorder) -> list[Slot]:
