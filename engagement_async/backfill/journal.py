@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,6 +42,8 @@ __all__ = ["Journal"]
 _PAGE = 64
 """Rows that are read at once: some hundred kilobytes."""
 _SAMPLED = 8
+_BATCHES_AT_ONCE = 400
+"""Batches whose IDs are remembered at once: many IDs in one go take a fifth of the time."""
 
 
 class Journal:
@@ -261,8 +264,9 @@ class Journal:
     def known_ids(self) -> UniqueIds[int]:
         """Return all IDs of the job, to add to them."""
         known: UniqueIds[int] = UniqueIds()
-        for batch in self.batches():
-            known.add_new([int(i) for i in batch.tweet_ids])
+        batches = self.batches()
+        while some := list(islice(batches, _BATCHES_AT_ONCE)):
+            known.add_new([int(i) for batch in some for i in batch.tweet_ids])
         return known
 
     def claims(self, *, first_owner: bool) -> Claims[int]:
@@ -284,14 +288,15 @@ class Journal:
         """Return what was told of owners beside their batches, by owner."""
         return read_owner_records(self.documents(PREFIX))
 
-    def refused_owners(self) -> frozenset[str]:
-        """Return the owners whose Tweets are pending because their credentials were of no use."""
-        return frozenset(owner for owner, its in self.owner_records().items() if its.error is not None)
+    def refused_owners(self) -> dict[str, int]:
+        """Return the owners whose Tweets are pending because their credentials were of no use: requests that this took."""
+        return {owner: its.requests for owner, its in self.owner_records().items() if its.error is not None}
 
     def batches_in_turns(self) -> Iterator[int]:
         """Return the batches in which IDs are still to be asked: one of each owner, then the next of each.
 
-        Owners whose credentials were of no use come last: a run with a budget must get to the others.
+        Owners whose credentials were of no use come last, those first that were asked least: a run with a budget must get
+        to the others, and several of them to all.
         """
         unsettled = self.unsettled(-1, self.totals.batches)
         return iter(in_turns(unsettled, self._batch_owners, weights=self.owner_weights, last=self.refused_owners()))

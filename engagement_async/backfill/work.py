@@ -68,7 +68,7 @@ class PendingWork:
 
     def refused_owners(self, journal: Journal) -> frozenset[str]:
         """See `Work`."""
-        return journal.refused_owners()
+        return frozenset(journal.refused_owners())
 
     def _requests(self, journal: Journal, batch: Batch) -> Iterator[SpanBatch]:
         number = batch.number
