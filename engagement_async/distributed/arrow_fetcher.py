@@ -7,10 +7,8 @@ import inspect
 import uuid
 from typing import TYPE_CHECKING, Any, Self
 
-from engagement_async._core.merging import Merger
 from engagement_async._core.query import Query
 from engagement_async._core.rate_limit import RateLimit
-from engagement_async._core.result import EngagementResult
 from engagement_async._engine.scheduler import LocalScheduler
 from engagement_async.client import EngagementClient
 from engagement_async.credentials import BearerCredentials
@@ -126,15 +124,10 @@ class ArrowFetcher:
             return self.schema.empty_table()
         ids = list(dict.fromkeys(given))
         async with thread.client(self._recipe) as client:
-            result = await self._result(client, ids if owners is None else list(zip(owners, given, strict=True)))
-        return await asyncio.to_thread(arrow_tables.result_table, result, ids, wide=self.wide)
-
-    async def _result(self, client: EngagementClient, tweets: Any) -> EngagementResult:
-        merger = Merger(self.query)
-        async with client.stream(self.query, tweets) as answers:
-            async for answer in answers:
-                merger.add(answer)
-        return merger.result()
+            tweets: Any = ids if owners is None else list(zip(owners, given, strict=True))
+            async with client.stream(self.query, tweets, columnar=True) as stream:
+                answers = [answer async for answer in stream]
+        return await asyncio.to_thread(arrow_tables.answers_table, answers, self.query, ids, wide=self.wide)
 
     # --- the end ---
 
