@@ -9,12 +9,12 @@ COG := $(BIN)/python -m cogapp -I .
 PAGES := README.md CONTRIBUTING.md docs/*.md
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test engines soak matrix wheel-test check guides format faults nightly bench jobs figures docs audit clean
+.PHONY: help demo test engines soak matrix wheel-test check guides format faults notebook nightly bench jobs figures docs audit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo ## start a local API, fetch 10,000 Tweets from it, show the results
+demo: $(VENV)/.demo ## start a local API, fetch 10,000 Tweets from it, show the results and write reports
 	@$(BIN)/engagement demo --output demo-output
 
 test: check ## run all checks and all tests
@@ -51,6 +51,9 @@ format: $(STAMP) ## auto-fix lint and formatting
 faults: $(STAMP) ## run every fault of the matrix over real sockets, and write its table into docs/reliability.md
 	$(BIN)/python -m tests.matrix
 
+notebook: $(STAMP) ## write examples/notebook.ipynb out of examples/notebook.py, with outputs of a local API
+	$(BIN)/python -m tests.example_notebook
+
 nightly: $(STAMP) ## run the property tests with fifty times the examples
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -n 2 -m hypothesis --timeout 0
 
@@ -60,6 +63,7 @@ bench: $(VENV)/.bench ## run all benchmarks except those of jobs, and write thei
 jobs: $(VENV)/.bench ## benchmark durable jobs: speed, memory, a hundred kills, a long night (half an hour)
 	$(BIN)/python -m benchmarks backfill
 	$(BIN)/python -m benchmarks.kill
+	$(BIN)/python -m benchmarks.kill --owners 1000 --batches 3000 --kills 50
 	$(BIN)/python -m benchmarks.night
 
 figures: $(STAMP) ## write the figures of the pages from benchmarks/results and the sources

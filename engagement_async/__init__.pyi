@@ -18,6 +18,7 @@ from ._engine.scheduler import LocalScheduler as LocalScheduler
 from ._engine.scheduler import Scheduler as Scheduler
 from ._engine.stream import AnswerStream as AnswerStream
 from ._engine.stream import ColumnarStream as ColumnarStream
+from ._progress import CallProgress as CallProgress
 from ._progress import WaitReason as WaitReason
 from .client import ClientStatus as ClientStatus
 from .client import EngagementClient as EngagementClient
@@ -74,6 +75,7 @@ __all__ = [
     "Batch",
     "BearerCredentials",
     "BodyError",
+    "CallProgress",
     "ClientStatus",
     "ColumnarAnswer",
     "ColumnarStream",

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from engagement_async._core.html import facts_html
 from engagement_async._core.outcomes import Outcomes
 from engagement_async._core.rate_limit import RateLimit
+from engagement_async._core.words import duration
 
-__all__ = ["Progress", "ProgressMeter", "RunOutcome", "WaitReason", "contract_per_minute"]
+__all__ = ["CallProgress", "Progress", "ProgressMeter", "RunOutcome", "WaitReason", "contract_per_minute"]
 
 _MINUTE_S = 60.0
 _SAMPLE_EVERY_S = 0.5
@@ -97,6 +99,59 @@ class Progress:
         """IDs still without an outcome."""
         return self.ids_total - self.ids_done
 
+    def _repr_html_(self) -> str:
+        """Return the run as a table, for notebooks."""
+        outcomes = [(name, number) for name, number in self.outcomes._asdict().items() if number]
+        facts: list[tuple[str, object]] = [
+            ("outcome", "at work" if self.outcome is None else self.outcome.value.replace("_", " ")),
+            ("IDs", f"{self.ids_done:,} of {self.ids_total:,} done"),
+            *outcomes,
+            *([("pending", self.pending)] if self.pending else []),
+            *([("rejected lines", self.rejected)] if self.rejected else []),
+            ("requests", self.requests),
+            ("time", duration(self.elapsed_s)),
+        ]
+        return facts_html("Progress of a run", facts, done=(self.ids_done, self.ids_total))
+
+    def as_of_a_call(self) -> CallProgress:
+        """Return the part of it that calls have too."""
+        return CallProgress(
+            ids_done=self.ids_done,
+            ids_total=self.ids_total,
+            requests=self.requests,
+            elapsed_s=self.elapsed_s,
+            eta_s=self.eta_s,
+            waiting_s=self.waiting_s,
+            waiting_for=self.waiting_for,
+            trouble=self.trouble,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CallProgress:
+    """How far a call is at one moment: what `progress=` gives to a function of yours."""
+
+    ids_done: int
+    """IDs with an outcome; of a job, those of its earlier runs among them."""
+    ids_total: int | None
+    """IDs in all. Of a collection its length until it is read to the end, when duplicates are taken off; of an iterator None
+    until then."""
+    requests: int
+    """Requests that the IDs which are done took, retries included; of a job, all of this run. Requests that a call shares
+    with others (`coalesce`) are not counted."""
+    elapsed_s: float
+    """Seconds since the call began."""
+    eta_s: float | None
+    """Seconds left at the rate of this call so far; None until an ID is done, and while nobody knows how many there are."""
+    waiting_s: float
+    """Seconds until the next request may be sent, while the call waits for that; otherwise 0."""
+    waiting_for: WaitReason | None
+    """Why requests wait; None if none does."""
+    trouble: str | None = None
+    """Why nothing is answered at the moment, as a name that is not found; None if there is no such trouble."""
+    is_finished: bool = False
+    """Whether the call has come to its end: once, the last time."""
+
 
 class ProgressMeter:
     """Makes `Progress` out of what a run reports. `clock` returns seconds, and never goes back."""
@@ -165,5 +220,10 @@ class ProgressMeter:
 
 def contract_per_minute(limits: Iterable[RateLimit]) -> float:
     """Return the contract as requests a minute: of several limits, the one whose period is nearest to a minute."""
-    limit = min(limits, key=lambda limit: abs(limit.period - _MINUTE_S))
+    limit = limit_of_minute(limits)
     return limit.requests * _MINUTE_S / limit.period
+
+
+def limit_of_minute(limits: Iterable[RateLimit]) -> RateLimit:
+    """Return the limit whose period is nearest to a minute."""
+    return min(limits, key=lambda limit: abs(limit.period - _MINUTE_S))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -21,9 +21,12 @@ from engagement_async._core.owned_batches import OwnedIds, Tweets, chunk_by_owne
 from engagement_async._core.query import Bound, Query
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.result import EngagementResult
+from engagement_async._display.reporting import ProgressOption, check_progress, reporting
+from engagement_async._engine.call_meter import CallMeter, size_of
 from engagement_async._engine.coalescing import Coalescer
 from engagement_async._engine.contracts import application_of, scheduler_for
-from engagement_async._engine.scheduler import LocalScheduler, Scheduler
+from engagement_async._engine.observing import observed_call
+from engagement_async._engine.scheduler import LocalScheduler, Scheduler, loop_clock
 from engagement_async._engine.sender import Sender
 from engagement_async._engine.source import Batches
 from engagement_async._engine.stream import AnswerStream, ColumnarStream
@@ -199,8 +202,10 @@ class EngagementClient:
         """
         if self._coalescer is not None:
             await self._coalescer.aclose()
-        self._sender = None
+        sender, self._sender = self._sender, None
         await self._transport.aclose()
+        if sender is not None:
+            sender.close_circuits()
 
     async def totals(
         self,
@@ -209,6 +214,7 @@ class EngagementClient:
         engagement_types: Iterable[Metric | str],
         groupings: Groupings,
         timeout: float | None = None,  # noqa: ASYNC109 - it returns what came
+        progress: ProgressOption = False,
     ) -> EngagementResult:
         """Return the current totals: POST /insights/engagement/totals, 250 Tweets per request.
 
@@ -218,6 +224,7 @@ class EngagementClient:
             engagement_types: Metrics of the endpoint, at least one.
             groupings: Maps one to three names of your choice to `group_by` lists. Their order is the nesting order.
             timeout: Seconds after which the result has what came by then; all other IDs failed with `FailureKind.TIMEOUT`.
+            progress: True for a bar on the terminal or in the notebook, or a function that gets a `CallProgress`.
 
         Returns:
             One merged result in which every ID has an outcome. Problems with individual Tweets are in it and never raise.
@@ -232,7 +239,7 @@ class EngagementClient:
             RateLimitedError: The API refused for the rate, without end.
         """
         query = Query(TOTALS, engagement_types=engagement_types, groupings=groupings)
-        return await self._fetch(query, tweet_ids, timeout)
+        return await self._fetch(query, tweet_ids, timeout, progress)
 
     async def last_28_hours(
         self,
@@ -241,6 +248,7 @@ class EngagementClient:
         engagement_types: Iterable[Metric | str],
         groupings: Groupings,
         timeout: float | None = None,  # noqa: ASYNC109 - it returns what came
+        progress: ProgressOption = False,
     ) -> EngagementResult:
         """Return the last 28 hours: POST /insights/engagement/28hr, 25 Tweets per request.
 
@@ -250,6 +258,7 @@ class EngagementClient:
             engagement_types: Metrics of the endpoint, at least one.
             groupings: Maps one to three names of your choice to `group_by` lists. Their order is the nesting order.
             timeout: Seconds after which the result has what came by then; all other IDs failed with `FailureKind.TIMEOUT`.
+            progress: True for a bar on the terminal or in the notebook, or a function that gets a `CallProgress`.
 
         Returns:
             One merged result in which every ID has an outcome. Problems with individual Tweets are in it and never raise.
@@ -264,7 +273,7 @@ class EngagementClient:
             RateLimitedError: The API refused for the rate, without end.
         """
         query = Query(LAST_28_HOURS, engagement_types=engagement_types, groupings=groupings)
-        return await self._fetch(query, tweet_ids, timeout)
+        return await self._fetch(query, tweet_ids, timeout, progress)
 
     async def historical(
         self,
@@ -275,6 +284,7 @@ class EngagementClient:
         start: Bound | None = None,
         end: Bound | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - it returns what came
+        progress: ProgressOption = False,
     ) -> EngagementResult:
         """Return any time range since 2014-09-01: POST /insights/engagement/historical, 25 Tweets per request.
 
@@ -288,6 +298,7 @@ class EngagementClient:
             start: Inclusive start in UTC: `2015-08-01`, `2015-07-01T12:24:00Z`, a `date` or an aware `datetime`.
             end: Exclusive end, likewise.
             timeout: Seconds after which the result has what came by then; all other IDs failed with `FailureKind.TIMEOUT`.
+            progress: True for a bar on the terminal or in the notebook, or a function that gets a `CallProgress`.
 
         Returns:
             One merged result in which every ID has an outcome. Problems with individual Tweets are in it and never raise.
@@ -302,7 +313,7 @@ class EngagementClient:
             RateLimitedError: The API refused for the rate, without end.
         """
         query = Query(HISTORICAL, engagement_types=engagement_types, groupings=groupings, start=start, end=end)
-        return await self._fetch(query, tweet_ids, timeout)
+        return await self._fetch(query, tweet_ids, timeout, progress)
 
     @overload
     def stream(self, query: Query, tweet_ids: Tweets, *, columnar: Literal[True]) -> ColumnarStream: ...
@@ -329,16 +340,18 @@ class EngagementClient:
             UsageError: These credentials may not send this query, the client is not open, or pyarrow is not installed and
                 `columnar` wants it. Iterating raises what the other methods raise.
         """
+        return self.stream_batches(query, self._batches(query, tweet_ids), columnar=columnar)
+
+    def _batches(self, query: Query, tweet_ids: Tweets) -> Batches:
         size = query.endpoint.ids_per_request
         if self._store is not None:
-            batches = chunk_by_owner(cast("OwnedIds", tweet_ids), size)
-            return self.stream_batches(query, batches, columnar=columnar)
+            return chunk_by_owner(cast("OwnedIds", tweet_ids), size)
         if query.is_by_owner or have_owners(tweet_ids):
             raise UsageError(
                 "there are owners, in tweet_ids or in a grouping, and credentials is one owner's: give a CredentialFile, "
                 "or a mapping of owners to their credentials"
             )
-        return self.stream_batches(query, chunk(cast("TweetIds", tweet_ids), size), columnar=columnar)
+        return chunk(cast("TweetIds", tweet_ids), size)
 
     @overload
     def stream_batches(self, query: Query, batches: Batches, *, columnar: Literal[True]) -> ColumnarStream: ...
@@ -390,27 +403,48 @@ class EngagementClient:
             raise UsageError("the client is not open: use it in `async with EngagementClient(...) as client:`")
         return self._sender
 
-    async def _fetch(self, query: Query, tweet_ids: Tweets, timeout_s: float | None) -> EngagementResult:
+    async def _fetch(
+        self, query: Query, tweet_ids: Tweets, timeout_s: float | None, progress: ProgressOption
+    ) -> EngagementResult:
         if timeout_s is not None:
             check_seconds("timeout", timeout_s)
+        if progress is False:
+            return await self._gather(query, tweet_ids, timeout_s, None)
+        check_progress(progress)
+        meter = CallMeter(size_of(tweet_ids), self.status, loop_clock())
+        async with reporting(progress, query.endpoint.name, meter.progress):
+            return await self._gather(query, tweet_ids, timeout_s, meter)
+
+    async def _gather(
+        self, query: Query, tweet_ids: Tweets, timeout_s: float | None, meter: CallMeter | None
+    ) -> EngagementResult:
         query, notes = _clipped(query)
         if self._coalescer is not None and self._store is None and self._opened:
             ids = cast("TweetIds", tweet_ids)
             if self._coalescer.takes(ids, query):
                 check_query(query, cast("Credentials", self._credentials))
-                return await self._share(self._coalescer, query, ids, timeout_s)
+                result = await self._share(self._coalescer, query, ids, timeout_s)
+                if meter is not None:
+                    meter.add_ids(len(result.tweet_ids))
+                return result
         merger = Merger(query, notes=notes)
-        async with self.stream(query, tweet_ids) as answers:
+        add: Callable[[Answer], None] = merger.add
+        batches = self._batches(query, tweet_ids)
+        if meter is not None:
+            batches, add = meter.counted(batches), meter.counting(add)
+        async with self.stream_batches(query, batches) as answers:
+            if meter is not None:
+                meter.stream = answers
             try:
                 async with asyncio.timeout(timeout_s) as scope:
                     async for answer in answers:
-                        merger.add(answer)
+                        add(answer)
             except TimeoutError:
                 if not scope.expired():  # the source's own
                     raise
                 await answers.give_up(self.why_timed_out(timeout_s or 0.0))
                 async for answer in answers:
-                    merger.add(answer)
+                    add(answer)
             is_read = answers.is_read
         result = merger.result()
         if not is_read:
@@ -423,6 +457,12 @@ class EngagementClient:
     ) -> EngagementResult:
         """Return the result of a call that may share requests; without an answer in time all of its IDs failed."""
         self._opened.check_loop()
+        with observed_call(self._opened.observe(query.endpoint, shares_requests=True)):
+            return await self._share_unobserved(coalescer, query, tweet_ids, timeout_s)
+
+    async def _share_unobserved(
+        self, coalescer: Coalescer, query: Query, tweet_ids: Collection[str | int], timeout_s: float | None
+    ) -> EngagementResult:
         try:
             async with asyncio.timeout(timeout_s) as scope:
                 return await coalescer.fetch(query, tweet_ids)

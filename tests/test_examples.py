@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import re
 import shutil
 import subprocess
 import sys
@@ -21,13 +20,12 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from engagement_async.emulator import Emulator, tweet_ids
-from tests.support.pages import ROOT, Block, PageRunner
+from tests.example_notebook import EXAMPLES, SHARED, sources, unexecuted
+from tests.support.notebooks import execute, html_of, read_notebook, text_of
 from tests.support.ray_local import ray_environment
 
-EXAMPLES = ROOT / "examples"
 IDS = (EXAMPLES / "tweets.txt").read_text().split()
 GONE = IDS[1]
-CELL = re.compile(r"^# %%.*\n", re.MULTILINE)
 
 
 @pytest.fixture
@@ -56,7 +54,7 @@ def test_every_example_is_on_the_page_and_has_a_test() -> None:
     tests = Path(__file__).read_text()
     for path in EXAMPLES.glob("*.py"):
         assert f"[{path.name}]({path.name})" in page
-        assert path.name == "settings.py" or f'"{path.name}"' in tests or f'"{path.stem}"' in tests
+        assert path.name == "settings.py" or f'"{path.stem}"' in tests or f'"{path.stem}.' in tests
 
 
 async def test_handlers_of_the_web_application_share_one_client(
@@ -89,23 +87,29 @@ async def test_the_web_application_reports_an_api_that_refuses_it(
     assert answer.status == 502
 
 
-def test_the_cells_of_the_notebook_run(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = EXAMPLES / "notebook.py"
-    monkeypatch.chdir(EXAMPLES)
-    monkeypatch.syspath_prepend(EXAMPLES)
-    monkeypatch.delitem(sys.modules, "settings", raising=False)
-    text = path.read_text()
-    starts = [found.end() for found in CELL.finditer(text)]
-    names: dict[str, object] = {}
+def test_the_notebook_is_what_its_source_says() -> None:
+    assert sources(read_notebook(EXAMPLES / "notebook.ipynb")) == sources(unexecuted()), "make notebook"
 
-    with PageRunner(names) as runner:
-        for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
-            runner.run(Block(path, text.count("\n", 0, start) + 1, "python", text[start:end], None))
-        table, impressions = runner.names["table"], runner.names["impressions"]
+
+def test_the_cells_of_the_notebook_run(emulator: Emulator, tmp_path: Path) -> None:
+    for name in SHARED:
+        shutil.copy(EXAMPLES / name, tmp_path)
+
+    done = execute(read_notebook(EXAMPLES / "notebook.ipynb"), tmp_path, emulator.environment)
 
     assert not emulator.log.refusals
-    assert table.shape == (len(IDS) - 1, 3)
-    assert len(impressions) >= 28
+    shown = [html_of(cell) + text_of(cell) for cell in done.cells if cell.cell_type == "code"]
+    for number, text in (
+        (1, "EngagementResult: totals"),
+        (2, "favorites"),
+        (3, f"({len(IDS)}, {len(IDS)}, {-(-len(IDS) // 25)})"),
+        (4, "2025-12-05"),
+        (5, f"{len(IDS)} of {len(IDS)} done"),
+        (6, "BackfillJob jobs/totals"),
+        (7, "PullReport"),
+        (8, "EngagementSeries jobs/tweets.duckdb"),
+    ):
+        assert text in shown[number]
 
 
 def test_the_nightly_job_exports_and_can_be_run_again(emulator: Emulator, tmp_path: Path) -> None:
@@ -120,6 +124,8 @@ def test_the_nightly_job_exports_and_can_be_run_again(emulator: Emulator, tmp_pa
     assert set(pq.read_table(table)["tweet_id"].to_pylist()) == set(IDS) - {GONE}
     (outcomes,) = (tmp_path / "jobs").glob("*-outcomes.csv")
     assert f"{GONE},unavailable" in outcomes.read_text()
+    (page,) = (tmp_path / "jobs").glob("*.html")
+    assert "<svg" in page.read_text()
 
 
 def test_many_owners_have_one_table_and_fail_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +187,7 @@ def test_pipelines_have_a_row_for_each_tweet(
         local["PYSPARK_SUBMIT_ARGS"] = (
             "--master local[2] --conf spark.driver.host=127.0.0.1 --conf spark.ui.enabled=false pyspark-shell"
         )
-        for variable, value in {**local, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}.items():
+        for variable, value in {**local, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(EXAMPLES.parent)}.items():
             monkeypatch.setenv(variable, value)
 
         done = run(EXAMPLES / name, EXAMPLES / "tweets.txt", tmp_path / "out")

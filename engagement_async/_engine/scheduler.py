@@ -163,6 +163,8 @@ class LaneScheduler:
         self._turns = Turns()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
+        self._grant_at = math.inf
+        """When the next token is due, as far as that is known: the timer may look earlier, for what others give back."""
         self._warned_of_cap = False
 
     def replace_ledger(self, ledger: Grants) -> None:
@@ -246,7 +248,7 @@ class LaneScheduler:
         """Return the seconds until the next grant while somebody waits for one; 0 when nobody does."""
         if self._timer is None or not self._by_turn():
             return 0.0
-        return max(0.0, self._timer_at - self._clock())
+        return max(0.0, (self._grant_at if self._grant_at < math.inf else self._timer_at) - self._clock())
 
     @property
     def held_s(self) -> float:
@@ -357,6 +359,7 @@ class LaneScheduler:
                 break
         if wake_at < math.inf and not self._warned_of_cap:
             self._warn_of_cap(wake_at, now)
+        self._grant_at = wake_at
         self._set_timer(min(wake_at, now + self._poll_s) if self._queues else math.inf, now)
 
     def _grant(self, endpoint: str | None, token: Any) -> None:

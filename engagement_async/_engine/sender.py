@@ -15,13 +15,18 @@ from datetime import UTC, datetime
 
 from yarl import URL
 
-from engagement_async._core.call_state import CallState, EndpointState, OwnersState
+from engagement_async._core.call_state import CallState, EndpointState
+from engagement_async._core.endpoints import Endpoint
+from engagement_async._core.events import CallBegan, Observe, Received, Sent, Waited
 from engagement_async._core.other_consumers import OtherConsumerDetector
+from engagement_async._core.parsing import ResponseBytes
 from engagement_async._core.rate_headers import RateHeaders
 from engagement_async._core.rate_limit import Token
 from engagement_async._core.recovery import accepts_incomplete
 from engagement_async._core.request import Outcome, Purpose, Request
+from engagement_async._engine.body import gunzip
 from engagement_async._engine.decode_budget import DecodeBudget
+from engagement_async._engine.observing import begin, current_observers
 from engagement_async._engine.owner_signers import OwnerSigners
 from engagement_async._engine.scheduler import Lane, Scheduler, loop_clock
 from engagement_async._engine.transport import Response, Transport
@@ -44,6 +49,10 @@ class Call:
     lane: Lane
     wait_for_capacity: Callable[[], Awaitable[None]]
     """Awaited before a response is parsed."""
+    keeps_responses: bool = False
+    """Whether answers keep the responses that they were read from."""
+    observe: Observe | None = None
+    """What hears of it; None when nobody does."""
     in_flight: int = 0
     received: int = 0
     """Responses that are here and not parsed yet."""
@@ -102,11 +111,29 @@ class Sender:
 
     def call(self, endpoint: str, wait_for_capacity: Callable[[], Awaitable[None]]) -> Call:
         """Return what the requests of one more call to this endpoint share."""
+        call_state = CallState(self._state_of(endpoint), self.scheduler.limits, self.now(), self.outage_timeout_s)
+        return Call(call_state, self.scheduler.lane(endpoint), wait_for_capacity)
+
+    def observe(self, endpoint: Endpoint, *, shares_requests: bool = False) -> Observe | None:
+        """Return what hears of a call that begins now; None when nobody does."""
+        observers = current_observers()
+        if not observers:
+            return None
+        url = self._base_url.joinpath(endpoint.path.lstrip("/"))
+        state = self._state_of(endpoint.name)
+        began = CallBegan(endpoint, url.scheme, url.host or "", url.port or 0, url.path, state, shares_requests)
+        return begin(observers, began)
+
+    def close_circuits(self) -> None:
+        """Close all circuits: those of a client that is closed are nobody's, and must not be seen as open."""
+        for state in self.endpoints.values():
+            state.breaker.record_contact()
+
+    def _state_of(self, endpoint: str) -> EndpointState:
         state = self.endpoints.get(endpoint)
         if state is None:
             state = self.endpoints[endpoint] = EndpointState()
-        call_state = CallState(state, self.scheduler.limits, self.now(), self.outage_timeout_s)
-        return Call(call_state, self.scheduler.lane(endpoint), wait_for_capacity)
+        return state
 
     @property
     def is_any_circuit_open(self) -> bool:
@@ -169,6 +196,7 @@ class Sender:
                     headers,
                     body,
                     accept_incomplete=accepts_incomplete(request, call.state),
+                    response=ResponseBytes(response.as_gzip, gunzip) if call.keeps_responses else None,
                 )
             finally:
                 call.received -= 1
@@ -194,22 +222,35 @@ class Sender:
         call.in_flight += 1
         try:
             # The token is taken last, so that it is not out while something else is waited for.
-            token = await self.scheduler.acquire(call.lane, retry=request.attempts > 0)
+            if call.observe is None:
+                token = await self.scheduler.acquire(call.lane, retry=request.attempts > 0)
+            else:
+                token = await self._acquire_observed(request, call, call.observe)
             request.attempts += 1
-            return await self._send_signed(url, signer, body, token, request, call.state.owners)
+            return await self._send_signed(url, signer, body, token, request, call)
         finally:
             call.in_flight -= 1
             if takes_slot:
                 self._slots.release()
 
+    async def _acquire_observed(self, request: Request, call: Call, observe: Observe) -> Token:
+        asked_at = self.now()
+        try:
+            token: Token = await self.scheduler.acquire(call.lane, retry=request.attempts > 0)
+            return token
+        finally:
+            observe(Waited(self.now() - asked_at))
+
     async def _send_signed(
-        self, url: URL, signer: Signer, body: bytes, token: Token, request: Request, owners: OwnersState
+        self, url: URL, signer: Signer, body: bytes, token: Token, request: Request, call: Call
     ) -> tuple[Response, float]:
         self.requests += 1
-        owners.count_request(request.owner)
+        call.state.owners.count_request(request.owner)
         self.in_flight += 1
         endpoint = request.parser.query.endpoint.name
         sent_at = self.now()
+        if (observe := call.observe) is not None:
+            observe(Sent(request))
 
         def on_headers(status: int, headers: Mapping[str, str]) -> None:
             self._has_heard = True
@@ -223,23 +264,31 @@ class Sender:
             response = await self._transport.post(url, {**self._headers, "Authorization": header}, body, on_headers)
         except (NotSentError, ProxyError) as error:
             self.requests -= 1
-            owners.count_request(request.owner, -1)
+            call.state.owners.count_request(request.owner, -1)
             self.scheduler.refund(token)
-            self._log(request, sent_at, error=error)
+            self._note_attempt(request, sent_at, observe, error=error)
             raise
         except BaseException as error:
             self.scheduler.abandon(token, within_s=self._quarantine_s)  # unless the headers had come
-            self._log(request, sent_at, error=error)
+            self._note_attempt(request, sent_at, observe, error=error)
             raise
         finally:
             self.in_flight -= 1
-        self._log(request, sent_at, status=response.status)
+        self._note_attempt(request, sent_at, observe, status=response.status)
         return response, signed_at
 
-    def _log(
-        self, request: Request, sent_at: float, *, status: int | None = None, error: BaseException | None = None
+    def _note_attempt(
+        self,
+        request: Request,
+        sent_at: float,
+        observe: Observe | None,
+        *,
+        status: int | None = None,
+        error: BaseException | None = None,
     ) -> None:
-        """Write a line about an attempt to the log of requests."""
+        """Write a line about an attempt to the log of requests, and tell who observes the call."""
+        if observe is not None:
+            observe(Received(request, self.now() - sent_at, status, error))
         if request_log.isEnabledFor(logging.INFO):
             reason = str(error) if isinstance(error, EngagementError) else type(error).__name__
             request_log.info(

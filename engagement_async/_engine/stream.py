@@ -8,12 +8,14 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import islice
+from types import TracebackType
 from typing import Self, cast
 
 from engagement_async._core.answer import Answer
 from engagement_async._core.call_state import EndpointState
 from engagement_async._core.columnar import ColumnarAnswer, to_columns
-from engagement_async._core.outcomes import Failure
+from engagement_async._core.events import Ended, HandedOut
+from engagement_async._core.outcomes import Failure, count_outcomes
 from engagement_async._core.parsing import ResponseParser
 from engagement_async._core.query import Query
 from engagement_async._engine.gc_pressure import relaxed_gc
@@ -39,12 +41,14 @@ class AnswerStream:
 
     def __init__(self, sender: Sender, query: Query, batches: Batches) -> None:
         self._sender = sender
-        call = sender.call(query.endpoint.name, self._wait_for_capacity)
+        self._endpoint, self._engagement_types = query.endpoint, query.engagement_types
+        self._call = call = sender.call(query.endpoint.name, self._wait_for_capacity)
         self._owners = call.state.owners
-        if isinstance(batches, Sampled):  # Tweets that were answered once are the best ones to probe with
+        if isinstance(batches, Sampled):  # a job: Tweets that were answered once are the best ones to probe with
             call.state.endpoint.answered.extend(islice(batches.sample(), EndpointState.KNOWN))
             self._owners.were_answered_before = batches.were_answered
             self._owners.refused_before = batches.refused_owners
+            call.keeps_responses = True
         parsers = self._parsers(query.spans(), sender.json_depth)
         self._lane = call.lane
         self._concurrency = sender.concurrency
@@ -64,13 +68,20 @@ class AnswerStream:
             raise UsageError("a stream is entered once: call client.stream(...) again")
         self._sender.check_loop()
         self._is_open = True
+        self._call.observe = self._sender.observe(self._endpoint)
         self._open.enter_context(relaxed_gc())
         self._workers.start_one()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._open.close()
-        await self._workers.aclose()
+        try:
+            await self._workers.aclose()
+        finally:
+            if self._call.observe is not None:
+                self._call.observe(Ended(error or self._workers.error))
 
     @property
     def waits_for_contract(self) -> bool:
@@ -127,6 +138,8 @@ class AnswerStream:
             await self._delivered_event.wait()
         answer = self._delivered.popleft()
         self._release_waiters()
+        if self._call.observe is not None:
+            self._call.observe(HandedOut(count_outcomes(answer, self._engagement_types)))
         return answer
 
     def _deliver(self, answer: Answer) -> None:

@@ -33,6 +33,7 @@ from engagement_async._core.decisions import (
     Stop,
     Wait,
 )
+from engagement_async._core.events import CircuitChanged, Decided
 from engagement_async._core.merging import merge_parts, split_off_tainted_sums
 from engagement_async._core.outcomes import Failure
 from engagement_async._core.parsing import ResponseParser
@@ -311,6 +312,10 @@ class Workers:
         decision = decide(
             request, outcome, state, now=sender.now(), jitter=sender.jitter(), witnesses=self._witnesses(request)
         )
+        if (observe := self._call.observe) is not None:
+            observe(Decided(request, outcome.result, decision))
+            if breaker.is_open is not was_open:
+                observe(CircuitChanged(breaker.is_open))
         if breaker.is_open and not was_open:
             logger.warning(
                 "%s %s (%s): probing with single Tweets until that ends",
@@ -395,7 +400,8 @@ class Workers:
         if not pending.open:
             del self._pending[id(pending)]
             answers = [answer for answer, _ in pending.parts]
-            if isinstance(pending.batch, SpanBatch):  # what was settled before was delivered
+            if isinstance(pending.batch, SpanBatch) and (len(answers) != 1 or answers[0].tweet_ids != tweet_ids):
+                # What was settled before was delivered.
                 tweet_ids = in_input_order(tweet_ids, {i for answer in answers for i in answer.tweet_ids})
             self._deliver_answer(pending, merge_parts(batch_number, tweet_ids, answers, self._parsers[0].query))
 

@@ -7,100 +7,22 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engagement_async._core.query import Query
 from engagement_async._export.files import sync
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.owners import OwnerStatus, worst_first
+from engagement_async.backfill.status import JobStatus, RunReport
 from engagement_async.backfill.storage_errors import disk_errors
 from engagement_async.backfill.totals import JobTotals
+from engagement_async.backfill.traffic import PREFIX, Traffic, read_traffic
 from engagement_async.errors import JobLockedError, OtherJobError, UsageError
 
 __all__ = ["JobDirectory", "JobStatus", "RunReport"]
 
 _LOCK_ATTEMPTS, _LOCK_RETRY_S = 5, 0.02
 _STATUS_ATTEMPTS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class RunReport:
-    """What one run used."""
-
-    began_at: float
-    """When it began, in seconds since the epoch."""
-    seen_at: float
-    """Its last sign of life, in seconds since the epoch."""
-    requests: int
-    """Requests that it sent, or if not `is_exact`, requests of which the journal knows that they were answered."""
-    ids: int
-    """IDs that got their outcome in it."""
-    outcome: str | None
-    """Why it ended: a `RunOutcome`, or the name of an error. None if it is running or was killed."""
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether `requests` are all that it sent: a run that was killed, or is at work, may have sent more."""
-        return self.outcome is not None
-
-    @property
-    def seconds(self) -> float:
-        """How long it was at work."""
-        return max(0.0, self.seen_at - self.began_at)
-
-
-@dataclass(frozen=True, slots=True)
-class JobStatus:
-    """A job as its journal knows it, from any process, at any time.
-
-    `query` and `totals` are those of the job, `is_running` says whether a process runs it, `runs` are its runs so far.
-    """
-
-    query: Query
-    """What it requests of each Tweet."""
-    totals: JobTotals
-    """Its IDs by outcome, and more."""
-    is_running: bool
-    """Whether a process runs it at this moment."""
-    runs: tuple[RunReport, ...]
-    """All runs, in order."""
-    now: Mapping[str, Any] = field(default_factory=dict)
-    """Of a run at work, as of its last sign of life: `requests_last_minute`, `contract_per_minute`, `eta_s`,
-    `waiting_s`, `waiting_for`. Empty when none is."""
-    owners: Mapping[str, OwnerStatus] = field(default_factory=dict)
-    """Where the Tweets have owners, what became of those of each: the worst first."""
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every ID has its outcome."""
-        return not self.totals.pending
-
-    @property
-    def windows(self) -> tuple[str, str] | None:
-        """The hours at which the windows of the first and of the last answers begin, where they are not the same."""
-        return self.totals.windows_differ()
-
-    @property
-    def state(self) -> str:
-        """`running`, `complete` or `stopped`."""
-        return "running" if self.is_running else "complete" if self.is_complete else "stopped"
-
-    @property
-    def requests(self) -> int:
-        """Requests of all runs: all of them, or at least as many if not `requests_are_exact`."""
-        return sum(run.requests for run in self.runs)
-
-    @property
-    def requests_are_exact(self) -> bool:
-        """Whether no run was killed or is at work."""
-        return all(run.is_exact for run in self.runs)
-
-    @property
-    def owner_requests_are_exact(self) -> bool:
-        """Whether the `requests` of the owners are all that were sent: not after a kill, or runs of an older version."""
-        return self.requests_are_exact and sum(its.requests for its in self.owners.values()) == self.requests
 
 
 class JobDirectory:
@@ -257,7 +179,20 @@ class JobDirectory:
                 was_running, is_running = is_running, self.is_locked
                 if was_running == is_running:  # else a run began or ended between the looks
                     break
-            return _status_of(journal, is_running=is_running)
+            return _status_of(journal, journal.owners(), is_running=is_running)
+
+    def glance(self) -> JobStatus:
+        """Return how far the job is by its totals alone, whatever its size: not held against its rows, without owners."""
+        self.must_exist()
+        is_running = self.is_locked
+        with Journal.glance(self.journal_path) as journal:
+            return _status_of(journal, {}, is_running=is_running)
+
+    def traffic(self) -> Traffic:
+        """Return what the job sent over time, in all its runs; empty for a job of an earlier version."""
+        self.must_exist()
+        with self.open_journal(read_only=True) as journal:
+            return read_traffic(journal.documents(PREFIX))
 
     def options(self) -> dict[str, Any]:
         """Return the options that the job was last started with; none when it was not."""
@@ -274,7 +209,7 @@ class JobDirectory:
             return journal.verify()
 
 
-def _status_of(journal: Journal, *, is_running: bool) -> JobStatus:
+def _status_of(journal: Journal, owners: Mapping[str, OwnerStatus], *, is_running: bool) -> JobStatus:
     documents = journal.documents("run ")
     runs = tuple(
         RunReport(
@@ -290,7 +225,7 @@ def _status_of(journal: Journal, *, is_running: bool) -> JobStatus:
     # Between the lock and its first commit, a run has nothing to say of itself yet.
     is_at_work = is_running and runs and runs[-1].outcome is None
     now = documents[-1]["now"] if is_at_work else {}
-    return JobStatus(journal.query, journal.totals, is_running, runs, now, worst_first(journal.owners()))
+    return JobStatus(journal.query, journal.totals, is_running, runs, now, worst_first(owners))
 
 
 def _flock(descriptor: int, kind: int, *, must_work: bool) -> bool:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack, cast
 
+from engagement_async._core.html import note_html
 from engagement_async._core.outcomes import Outcomes
 from engagement_async._core.owned_batches import TweetsByOwner, checked_weights, have_owners
 from engagement_async._core.query import Query
 from engagement_async._core.rate_limit import RateLimit
+from engagement_async._display.reporting import ProgressOption, check_progress, reporting
 from engagement_async._engine.contracts import application_of
 from engagement_async._engine.scheduler import Scheduler
 from engagement_async._ids.reading import Reject
-from engagement_async._progress import Progress, RunOutcome
+from engagement_async._progress import CallProgress, Progress, RunOutcome
 from engagement_async.backfill.create import CreateJob, StartResult
 from engagement_async.backfill.directory import JobDirectory, JobStatus
 from engagement_async.backfill.exporter import PART_IDS, Exported, Exporter
 from engagement_async.backfill.inputs import FileSource, GivenSource, IdSource, OwnedGivenSource
 from engagement_async.backfill.owner_records import FailedCredentials, check_failed_credentials
 from engagement_async.backfill.runner import JobRunner, RunLimits
+from engagement_async.backfill.status import job_html
 from engagement_async.backfill.totals import JobTotals
 from engagement_async.config import DEFAULT_BASE_URL, ConnectionOptions, check_seconds
 from engagement_async.credential_store import CredentialStore, Lookup, as_store
@@ -72,6 +76,14 @@ class BackfillJob:
 
     def __repr__(self) -> str:
         return f"BackfillJob({str(self.directory.path)!r})"
+
+    def _repr_html_(self) -> str:
+        """Return how far the job is, for notebooks: by its totals alone, so that it takes no time."""
+        title = f"BackfillJob {self.directory.path}"
+        try:
+            return job_html(self.directory.glance(), title)
+        except (JobError, UsageError) as error:
+            return note_html(title, str(error))
 
     # --- starting ---
 
@@ -161,6 +173,7 @@ class BackfillJob:
         max_duration_s: float | None = None,
         on_progress: Callable[[Progress], object] | None = None,
         progress_interval_s: float = 1.0,
+        progress: ProgressOption = False,
         **connection: Unpack[ConnectionOptions],
     ) -> Progress:
         """Request what is pending, until the job is done or something ends the run, and return how far it is.
@@ -182,6 +195,7 @@ class BackfillJob:
             max_duration_s: Stop gracefully after this many seconds.
             on_progress: Called with the run's `Progress` every `progress_interval_s` seconds, and once at the end.
             progress_interval_s: Seconds between two calls of `on_progress`.
+            progress: As for `EngagementClient.totals`: a bar, or a function that gets a `CallProgress`.
             connection: `concurrency`, `outage_timeout_s`, `timeouts`, `size_limits`, `tls`, `proxy` and `allow_http_to` of
                 `EngagementClient`.
 
@@ -192,6 +206,7 @@ class BackfillJob:
             AuthError: The credentials were refused; as the other errors of `EngagementClient.totals`.
         """
         check_seconds("progress_interval_s", progress_interval_s)
+        check_progress(progress)
         check_failed_credentials(failed_credentials)
         if failed_only and failed_credentials == "pending":
             raise UsageError(
@@ -212,12 +227,13 @@ class BackfillJob:
         if self._runner is not None:
             raise JobLockedError(f"{self.directory.path}: this object runs the job already")
         self._runner = runner
+        running = runner.run(
+            failed_only=failed_only, on_progress=on_progress or _ignore, progress_interval_s=progress_interval_s
+        )
         try:
-            return await runner.run(
-                failed_only=failed_only,
-                on_progress=on_progress or _ignore,
-                progress_interval_s=progress_interval_s,
-            )
+            if progress is False:
+                return await running
+            return await _shown(progress, self.directory.path.name, runner, running)
         finally:
             self._runner = None
 
@@ -293,6 +309,19 @@ class BackfillJob:
     async def verify(self) -> JobTotals:
         """Read every row again, compare its checksum, and return the totals. Raise `JobCorruptError` if any differs."""
         return await asyncio.to_thread(self.directory.verify)
+
+
+async def _shown(progress: ProgressOption, label: str, runner: JobRunner, running: Awaitable[Progress]) -> Progress:
+    """Return how a run ended, having shown its progress."""
+    ended: Progress | None = None
+
+    def sample(*, is_finished: bool) -> CallProgress:
+        now = (ended or runner.progress()).as_of_a_call()
+        return replace(now, ids_total=now.ids_total or None, is_finished=is_finished)
+
+    async with reporting(progress, label, sample):
+        ended = await running
+    return ended
 
 
 def _ignore(_progress: Progress) -> None:

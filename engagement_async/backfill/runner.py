@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from engagement_async._core.rate_limit import RateLimit
+from engagement_async._display.reporting import harmless
 from engagement_async._engine.contracts import scheduler_for
+from engagement_async._engine.observing import observed_by
 from engagement_async._engine.scheduler import LaneScheduler, Scheduler
 from engagement_async._engine.stream import AnswerStream
-from engagement_async._progress import Progress, ProgressMeter, RunOutcome, contract_per_minute
+from engagement_async._progress import Progress, ProgressMeter, RunOutcome, contract_per_minute, limit_of_minute
 from engagement_async.backfill.clocks import instant_now
 from engagement_async.backfill.codec import pending_ids
 from engagement_async.backfill.committer import Committer
@@ -22,6 +24,7 @@ from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.owner_records import FailedCredentials, OwnerRecords
 from engagement_async.backfill.quota import DurableScheduler
+from engagement_async.backfill.traffic import TrafficRecorder
 from engagement_async.backfill.work import FailedWork, PendingWork, Work
 from engagement_async.client import ClientStatus, EngagementClient, check_query
 from engagement_async.config import (
@@ -88,6 +91,7 @@ class JobRunner:
         elif rate_limit is not None:
             raise UsageError("rate_limit is what your contract says; a scheduler is given instead of it, not with it")
         self._contract_per_minute = contract_per_minute(scheduler.limits)
+        self._traffic = TrafficRecorder(limit_of_minute(scheduler.limits))
         concurrency = connection.get("concurrency", DEFAULT_CONCURRENCY)
         self._quota = DurableScheduler(
             scheduler,
@@ -107,8 +111,9 @@ class JobRunner:
             on_full=self._on_full,
             parked=lambda: 0 if self._stream is None else self._stream.parked_batches,
             owners=self._owners,
+            traffic=self._traffic,
         )
-        self._meter: ProgressMeter
+        self._meter = ProgressMeter(0, self._contract_per_minute, asyncio.get_running_loop().time)
         self._began_at = time.time()
         self._outcome: RunOutcome | None = None
         self._disk_error: JobDiskError | None = None
@@ -121,6 +126,7 @@ class JobRunner:
         self, *, failed_only: bool, on_progress: Callable[[Progress], object], progress_interval_s: float
     ) -> Progress:
         """Ask until all is answered or something stops the run; return how it ended."""
+        tell = harmless(on_progress)
         async with self._committer.opened() as journal:
             totals = journal.totals
             to_ask = totals.outcomes.failed if failed_only else totals.pending
@@ -133,16 +139,16 @@ class JobRunner:
                 ages_s = self._quota.restore(journal.document("spent"), shares_contract=self._contract is not None)
                 if self._contract is not None:
                     self._contract.count_earlier(ages_s, journal.query.endpoint.name)
-                watching = asyncio.create_task(self._watch(on_progress, progress_interval_s))
+                watching = asyncio.create_task(self._watch(tell, progress_interval_s))
                 try:
                     outcome = await self._ask_all(FailedWork() if failed_only else PendingWork())
                 except EngagementError:
-                    on_progress(self._progress())  # what came until then is committed
+                    tell(self.progress())  # what came until then is committed
                     raise
                 finally:
                     watching.cancel()
-            progress = self._progress(outcome)
-            on_progress(progress)
+            progress = self.progress(outcome)
+            tell(progress)
             return progress
 
     async def _ask_all(self, work: Work) -> RunOutcome:
@@ -151,7 +157,8 @@ class JobRunner:
         loop, limit_s = asyncio.get_running_loop(), self._limits.max_duration_s
         timer = None if limit_s is None else loop.call_later(limit_s, self.stop, RunOutcome.MAX_DURATION)
         try:
-            await self._ask()
+            with observed_by(self._traffic.begin):
+                await self._ask()
         except BaseException as error:
             with suppress(Exception):  # the first error is the one to raise
                 await self._end(type(error).__name__)
@@ -252,15 +259,16 @@ class JobRunner:
         self._meter.ids_total, self._meter.outcomes = totals.ids, totals.outcomes
         self._meter.rejected = totals.rejected
 
-    async def _watch(self, on_progress: Callable[[Progress], object], progress_interval_s: float) -> None:
+    async def _watch(self, tell: Callable[[Progress], None], progress_interval_s: float) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(progress_interval_s)
             if loop.time() - self._committer.committed_at > _HEARTBEAT_S:
                 self._committer.request_commit()
-            on_progress(self._progress())
+            tell(self.progress())
 
-    def _progress(self, outcome: RunOutcome | None = None) -> Progress:
+    def progress(self, outcome: RunOutcome | None = None) -> Progress:
+        """Return how far the run is; of no IDs before it has the journal. `outcome` is how it ended."""
         status = self._client.status() if self._stream is not None else ClientStatus(0, 0, 0.0, None)
         # The quota counts the requests of the run, also when the client is closed.
         return self._meter.progress(
@@ -271,7 +279,7 @@ class JobRunner:
         """Return what the journal is to know of this run; what it is to know of owners is in their records then."""
         if self._stream is not None:
             self._owners.count(self._stream.take_owner_requests())
-        progress = self._progress()
+        progress = self.progress()
         return {
             "began_at": self._began_at,
             "seen_at": time.time(),

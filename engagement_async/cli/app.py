@@ -10,13 +10,16 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from engagement_async.cli.exit_codes import OK, USAGE, Interrupted, exit_code_of, message_of
 from engagement_async.cli.signals import signals_raise
 from engagement_async.cli.streams import json_line, printable, utc_now
+
+if TYPE_CHECKING:
+    from engagement_async._progress import Progress
 
 __all__ = ["Group", "Session", "engagement", "remember_flag", "run"]
 
@@ -40,6 +43,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "fetch": ("engagement_async.cli.fetch:fetch", "Fetch the engagement of any number of Tweets into one result."),
     "plan": ("engagement_async.cli.plan:plan", "Show what a fetch would take: requests, time, bytes. Sends nothing."),
+    "report": (
+        "engagement_async.cli.make_report:report",
+        "Make a page with pictures of a job, a series or a saved result.",
+    ),
     "series": ("engagement_async.cli.series:series", "Keep a running series of hours and totals, with known gaps."),
 }
 """Maps a name to the command's `module:attribute` and its line in the help."""
@@ -48,6 +55,16 @@ _SECRET_OPTIONS = {
     f"--{name}": f"ENGAGEMENT_{name.upper().replace('-', '_')}"
     for name in ("bearer-token", "consumer-key", "consumer-secret", "access-token", "access-token-secret")
 } | {"--bearer": "ENGAGEMENT_BEARER_TOKEN", "--token": "ENGAGEMENT_BEARER_TOKEN"}
+
+
+class Metrics(Protocol):
+    """What keeps the numbers of a run: `MetricsFile`, which imports this module."""
+
+    def begin(self) -> str | None: ...
+
+    def note(self, progress: Progress) -> None: ...
+
+    def end(self, exit_code: int) -> str | None: ...
 
 
 @dataclass(slots=True)
@@ -60,6 +77,8 @@ class Session:
     """What every event says of its command, as `job`."""
     flags: dict[str, Any] = field(default_factory=dict)
     """Options that many commands have and that are no parameters of theirs, as `profile` and `log_file`."""
+    metrics: Metrics | None = None
+    """The numbers of this run for Prometheus, where they are wanted."""
 
 
 def remember_flag(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
@@ -142,6 +161,13 @@ def engagement() -> None:
 def run(args: Sequence[str]) -> int:
     """Run one command line and return its exit code. Errors go to stderr, without a traceback."""
     session = Session()
+    exit_code = _run(args, session)
+    if session.metrics is not None and (trouble := session.metrics.end(exit_code)) is not None:
+        _warn(trouble, session)
+    return exit_code
+
+
+def _run(args: Sequence[str], session: Session) -> int:
     try:
         with signals_raise():
             result = engagement.main(list(args), prog_name="engagement", standalone_mode=False, obj=session)
@@ -182,6 +208,14 @@ def _refused(error: click.ClickException, session: Session) -> int:
     else:
         error.show()
     return error.exit_code
+
+
+def _warn(message: str, session: Session) -> None:
+    if session.json:
+        event = {"event": "warning", "time": utc_now(), **session.context, "message": message}
+        click.echo(json_line(event), err=True)
+    else:
+        click.echo(printable(f"warning: {message}"), err=True)
 
 
 def _tell(message: str, exit_code: int, session: Session) -> None:

@@ -29,6 +29,7 @@ from engagement_async.cli.contract import Contract, scheduler_options
 from engagement_async.cli.exit_codes import INCOMPLETE, OK, SOME_FAILED, Interrupted
 from engagement_async.cli.inputs import InputReporter
 from engagement_async.cli.logs import log_options, logging_as
+from engagement_async.cli.metrics_file import metrics_option
 from engagement_async.cli.outputs import Outputs
 from engagement_async.cli.owners import (
     OwnerFlags,
@@ -91,6 +92,7 @@ _MANY = 20
     help="Write what came after 90s, 30m, 2h or 1h30m; all other IDs failed. Exit code 5.",
 )
 @log_options
+@metrics_option
 @options.report_options
 @click.pass_obj
 def fetch(

@@ -58,15 +58,15 @@ class Reporter:
 
     @classmethod
     def of(cls, session: Session, *, as_json: bool, quiet: bool) -> Reporter:
-        """As the options and stderr have it. From here on errors are events too, if `as_json`."""
+        """As the options and stderr have it. From here on errors are events too, if `as_json`, and the run is measured."""
         if as_json and quiet:
             raise click.UsageError("--json and --quiet: take one of them")
         session.json = as_json
-        if as_json:
-            return cls(Mode.JSON, session)
-        if quiet:
-            return cls(Mode.QUIET, session)
-        return cls(Mode.TERMINAL if sys.stderr.isatty() else Mode.LINES, session)
+        mode = Mode.TERMINAL if sys.stderr.isatty() else Mode.LINES
+        reporter = cls(Mode.JSON if as_json else Mode.QUIET if quiet else mode, session)
+        if session.metrics is not None and (warning := session.metrics.begin()) is not None:
+            reporter.warn(warning)
+        return reporter
 
     def event(self, name: str, **fields: object) -> None:
         """For machines alone."""
@@ -122,7 +122,7 @@ class Reporter:
     async def watching(self, progress: Callable[[], Progress]) -> AsyncIterator[None]:
         """While the block runs, shows its progress: drawn, or every ten seconds. Tells the engine's log too."""
         with self._hearing():
-            async with self._showing(progress):
+            async with self._showing(progress), self._measuring(progress):
                 yield
 
     @contextmanager
@@ -134,6 +134,19 @@ class Reporter:
             yield
         finally:
             log.removeHandler(handler)
+
+    @asynccontextmanager
+    async def _measuring(self, progress: Callable[[], Progress]) -> AsyncIterator[None]:
+        """Keep the metrics of the run up to date, where they are wanted."""
+        metrics = self._session.metrics
+        if metrics is None:
+            yield
+            return
+        try:
+            async with _repeating(lambda: metrics.note(progress()), _SAMPLED_EVERY_S):
+                yield
+        finally:
+            metrics.note(progress())
 
     @asynccontextmanager
     async def _showing(self, progress: Callable[[], Progress]) -> AsyncIterator[None]:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from engagement_async._core.words import printable
 from engagement_async._export.files import WholeWrites
 
 __all__ = ["finish_streams", "json_line", "prepare_streams", "printable", "utc_now"]
@@ -69,14 +70,6 @@ def finish_streams(exit_code: int, failed: int) -> int:
         os.dup2(null, 1)
         os.close(null)
     return exit_code
-
-
-def printable(text: str) -> str:
-    """Return the text without what a terminal would act on, as an escape sequence in an API's message."""
-    return "".join(
-        char if char.isprintable() or char == "\n" else char.encode("unicode_escape", "replace").decode()
-        for char in text
-    )
 
 
 def json_line(value: object) -> bytes:

@@ -1,4 +1,4 @@
-"""What a series says of itself: gaps, what a pull came to, and the status of a store. Values alone."""
+"""What a series says of itself: gaps, what a pull came to, and the status of a store; each in words too."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from engagement_async._core.html import facts_html
+from engagement_async._core.words import count
 from engagement_async.series.spans import Span
 
-__all__ = ["Gap", "PullReport", "SeriesStatus"]
+__all__ = ["Gap", "PullReport", "SeriesStatus", "gap_text", "series_facts"]
+
+_SHOWN = 10
+"""Gaps and failed IDs that a notebook shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,18 @@ class PullReport:
     failed_tweet_ids: Mapping[str, str] = field(default_factory=dict)
     """ID to the reason, a `Failure` with its kind: their hours are gaps."""
 
+    def _repr_html_(self) -> str:
+        """Return the report as a table, for notebooks."""
+        counts = {name: getattr(self, name) for name in ("answered", "unavailable", "forbidden", "corrections")}
+        facts: list[tuple[str, object]] = [("endpoint", self.endpoint)]
+        if self.starts_at is not None:
+            facts.append(("whole hours", f"{_text(self.starts_at)} to {_text(self.ends_at)} UTC"))
+        facts += [("requests", self.requests), *((name, number) for name, number in counts.items() if number)]
+        failed = list(self.failed_tweet_ids.items())
+        facts += [("failed", len(failed))] if failed else []
+        facts += [("", f"{tweet_id}: {reason}") for tweet_id, reason in failed[:_SHOWN]]
+        return facts_html("PullReport", facts)
+
 
 @dataclass(frozen=True, slots=True)
 class SeriesStatus:
@@ -85,3 +102,44 @@ class SeriesStatus:
     def gap_hours(self) -> int:
         """How many hours are missing, over all Tweets."""
         return sum(gap.hours * len(gap.tweets) for gap in self.gaps)
+
+    def _repr_html_(self) -> str:
+        """Return the status as a table with the newest gaps, for notebooks."""
+        facts = [
+            *series_facts(self),
+            ("gaps", f"{len(self.gaps):,}, of {count(self.gap_hours, 'hour')} over all Tweets"),
+        ]
+        facts += [("", gap_text(gap)) for gap in self.gaps[-_SHOWN:]]
+        if len(self.gaps) > _SHOWN:
+            facts.append(("", f"and {len(self.gaps) - _SHOWN:,} older ones"))
+        return facts_html("SeriesStatus", facts)
+
+
+def series_facts(status: SeriesStatus) -> list[tuple[str, str]]:
+    """Return the status in words, gaps aside: names, and what is said of them."""
+    facts = [("metrics", f"{endpoint}: {', '.join(metrics)}") for endpoint, metrics in status.metrics.items()]
+    tweets = ", ".join(f"{number:,} {state}" for state, number in status.tweets.items() if number)
+    facts.append(("Tweets", tweets or "none"))
+    if status.starts_at is not None:
+        facts.append(("series", f"{_text(status.starts_at)} to {_text(status.ends_at)} UTC"))
+    partial = f", {status.partial_hours:,} of them partial" if status.partial_hours else ""
+    facts.append(("hours", f"{count(status.hours, 'row')}{partial}"))
+    if status.totals:
+        facts.append(("totals", count(status.totals, "row")))
+    if status.corrections:
+        facts.append(("corrections", f"{count(status.corrections, 'value')} that the API lowered: table corrections"))
+    if status.left_out:
+        left_out = count(status.left_out, "metric")
+        facts.append(("left out", f"{left_out} of Tweets that the API gave no values of: table left_out"))
+    facts.append(("pulls", f"{status.pulls:,}, the last one at {_text(status.last_pull_at)} UTC"))
+    return facts
+
+
+def gap_text(gap: Gap) -> str:
+    """Return a gap in words."""
+    hours, tweets = count(gap.hours, "hour"), count(len(gap.tweets), "Tweet")
+    return f"{_text(gap.starts_at)} to {_text(gap.ends_at)} UTC: {hours} of {tweets}"
+
+
+def _text(at: datetime | None) -> str:
+    return "never" if at is None else f"{at:%Y-%m-%d %H:%M}"

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from engagement_async._core.answer import Answer
 from engagement_async._core.endpoints import HISTORICAL, LAST_28_HOURS, TOTALS, Endpoint, Metric
+from engagement_async._core.html import facts_html, note_html
 from engagement_async._core.owned_batches import Tweets
 from engagement_async._core.query import Bound, Query
+from engagement_async._core.words import count
 from engagement_async.client import EngagementClient
-from engagement_async.errors import UsageError
+from engagement_async.errors import SeriesError, UsageError
 from engagement_async.series.gathering import GROUPING, Gathered, gather
 from engagement_async.series.lock import locked
-from engagement_async.series.reports import Gap, PullReport, SeriesStatus
+from engagement_async.series.reports import Gap, PullReport, SeriesStatus, series_facts
 from engagement_async.series.spans import HISTORY_BEGINS_AT, Span, cover, hour_of
 from engagement_async.series.store import Store
 from engagement_async.series.watcher import Schedule, Watcher
@@ -78,6 +80,16 @@ class EngagementSeries:
 
     def __repr__(self) -> str:
         return f"<EngagementSeries {self.path}>"
+
+    def _repr_html_(self) -> str:
+        """Return how far the series is, for notebooks: without a look at every hour of every Tweet."""
+        title = f"EngagementSeries {self.path}"
+        try:
+            status, with_gaps = self._store.glance()
+        except (SeriesError, UsageError) as error:
+            return note_html(title, str(error))
+        gaps = f"in the hours of {count(with_gaps, 'Tweet')}: fill closes them" if with_gaps else "none between pulls"
+        return facts_html(title, [*series_facts(status), ("gaps", gaps)])
 
     async def pull(
         self,

@@ -27,6 +27,15 @@ COMMIT_WAIT_S = 600.0
 _WAIT_S = 5.0
 _IS_ASKED = f"state NOT IN ('{TweetState.UNAVAILABLE}', '{TweetState.FORBIDDEN}')"
 
+_GAPPY = f"""WITH wanted AS (
+        SELECT owner, tweet_id, least(wanted_from, $1) AS wanted_from, wanted_to FROM tweets
+        WHERE {_IS_ASKED} AND wanted_from IS NOT NULL),
+    whole AS (
+        SELECT owner, tweet_id FROM wanted JOIN coverage USING (owner, tweet_id)
+        WHERE starts_at <= wanted_from AND ends_at >= wanted_to),
+    gappy AS (FROM wanted ANTI JOIN whole USING (owner, tweet_id) WHERE wanted_from < wanted_to)"""  # noqa: S608 - ours
+"""Tweets that no single span covers: the others, which are the rule, are left out before they are looked at one by one."""
+
 
 class Store:
     """The file of a series. It is open only while it is read or written.
@@ -138,25 +147,36 @@ class Store:
     def status(self) -> SeriesStatus:
         """Return how far the series is."""
         with opened(self.path, read_only=True, wait_s=_WAIT_S) as database:
-            states = dict(database.execute("SELECT state, count(*) FROM tweets GROUP BY state"))
-            ((hours, partial),) = database.execute("SELECT count(*), count(*) FILTER (is_partial) FROM hours")
-            counts = {
-                table: database.execute(f"SELECT count(*) FROM {table}")[0][0]  # noqa: S608 - names of our own
-                for table in ("totals", "corrections", "left_out", "pulls")
-            }
-            ((last,),) = database.execute("SELECT max(began_at) FROM pulls WHERE endpoint != 'historical'")
-            ((first, end),) = database.execute("SELECT min(starts_at), max(ends_at) FROM coverage")
-            return SeriesStatus(
-                metrics=_metrics(database),
-                tweets={state.value: states.get(state.value, 0) for state in TweetState},
-                hours=hours,
-                partial_hours=partial,
-                **counts,
-                last_pull_at=_aware(last),
-                starts_at=_aware(first),
-                ends_at=_aware(end),
-                gaps=tuple(_gaps(database)),
-            )
+            ((partial,),) = database.execute("SELECT count(*) FROM hours WHERE is_partial")
+            return _status(database, partial, tuple(_gaps(database)))
+
+    def glance(self) -> tuple[SeriesStatus, int]:
+        """Return the status without what takes a look at every hour, its partial hours and its gaps, and how many Tweets
+        have gaps. Does not wait for a program that has the store open.
+        """
+        with opened(self.path, read_only=True, wait_s=0.0) as database:
+            ((with_gaps,),) = database.execute(f"{_GAPPY} SELECT count(*) FROM gappy", None)  # noqa: S608 - ours
+            return _status(database, 0, ()), with_gaps
+
+
+def _status(database: Database, partial_hours: int, gaps: tuple[Gap, ...]) -> SeriesStatus:
+    states = dict(database.execute("SELECT state, count(*) FROM tweets GROUP BY state"))
+    counts = {
+        table: database.execute(f"SELECT count(*) FROM {table}")[0][0]  # noqa: S608 - names of our own
+        for table in ("hours", "totals", "corrections", "left_out", "pulls")
+    }
+    ((last,),) = database.execute("SELECT max(began_at) FROM pulls WHERE endpoint != 'historical'")
+    ((first, end),) = database.execute("SELECT min(starts_at), max(ends_at) FROM coverage")
+    return SeriesStatus(
+        metrics=_metrics(database),
+        tweets={state.value: states.get(state.value, 0) for state in TweetState},
+        partial_hours=partial_hours,
+        **counts,
+        last_pull_at=_aware(last),
+        starts_at=_aware(first),
+        ends_at=_aware(end),
+        gaps=gaps,
+    )
 
 
 def _metrics(database: Database) -> Mapping[str, tuple[str, ...]]:
@@ -180,17 +200,9 @@ def _merge_coverage(database: Database) -> None:
 
 
 def _gaps(database: Database, wanted_from: datetime | None = None) -> list[Gap]:
-    # Tweets that one span covers, which is the rule, are left out before they are looked at one by one.
     rows = database.execute(
-        f"""WITH wanted AS (
-                SELECT owner, tweet_id, least(wanted_from, $1) AS wanted_from, wanted_to FROM tweets
-                WHERE {_IS_ASKED} AND wanted_from IS NOT NULL),
-            whole AS (
-                SELECT owner, tweet_id FROM wanted JOIN coverage USING (owner, tweet_id)
-                WHERE starts_at <= wanted_from AND ends_at >= wanted_to)
-            SELECT owner, tweet_id, wanted_from, wanted_to, starts_at, ends_at
-            FROM (FROM wanted ANTI JOIN whole USING (owner, tweet_id)) LEFT JOIN coverage USING (owner, tweet_id)
-            WHERE wanted_from < wanted_to
+        f"""{_GAPPY} SELECT owner, tweet_id, wanted_from, wanted_to, starts_at, ends_at
+            FROM gappy LEFT JOIN coverage USING (owner, tweet_id)
             ORDER BY owner, tweet_id, starts_at""",  # noqa: S608 - ours
         _naive(wanted_from),
     )

@@ -16,17 +16,19 @@ from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.job import BackfillJob
 from engagement_async.backfill.owner_records import FailedCredentials
 from engagement_async.backfill.runner import DRAIN_S
+from engagement_async.backfill.status import owner_lines
 from engagement_async.backfill.totals import JobTotals
 from engagement_async.backfill.until_done import UntilDone
 from engagement_async.cli import options
 from engagement_async.cli.app import Session
 from engagement_async.cli.backfill.common import exit_code_of_job, outcome_counts, text_of
-from engagement_async.cli.backfill.status import owner_fields, owner_lines
+from engagement_async.cli.backfill.status import owner_fields
 from engagement_async.cli.config import Auth, Settings
 from engagement_async.cli.connection import Connection, connection_options
 from engagement_async.cli.contract import Contract, Given, scheduler_options
 from engagement_async.cli.exit_codes import Interrupted
 from engagement_async.cli.logs import log_options, logging_as
+from engagement_async.cli.metrics_file import metrics_option
 from engagement_async.cli.owners import OwnerFlags, credentials_option
 from engagement_async.cli.progress import count, duration
 from engagement_async.cli.report import Mode, Reporter
@@ -79,6 +81,7 @@ def run_options(command: _Command) -> _Command:
                 help="Run again after a growing pause if the API does not answer or the disk is full.",
             ),
             log_options,
+            metrics_option,
             options.report_options,
         )
     ):

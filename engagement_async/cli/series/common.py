@@ -32,6 +32,7 @@ from engagement_async.cli.exit_codes import (
 )
 from engagement_async.cli.inputs import InputReporter
 from engagement_async.cli.logs import log_options
+from engagement_async.cli.metrics_file import metrics_option
 from engagement_async.cli.owners import (
     OwnerFlags,
     credentials_option,
@@ -108,6 +109,7 @@ run_options = options.all_of(
     credentials_option,
     click.option("--auth", type=click.Choice(["oauth1", "bearer"]), help="Which credentials to use if both are set."),
     log_options,
+    metrics_option,
     options.report_options,
 )
 

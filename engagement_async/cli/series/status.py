@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from engagement_async.cli.progress import count
 from engagement_async.cli.series.common import series_errors, store_argument
 from engagement_async.cli.streams import json_line, printable
 from engagement_async.series import EngagementSeries, FillSpan, SeriesStatus
+from engagement_async.series.reports import gap_text, series_facts
 
 __all__ = ["status"]
 
@@ -67,30 +67,12 @@ def _document(store: Path, found: SeriesStatus, plan: list[FillSpan]) -> dict[st
 
 def _lines(store: Path, found: SeriesStatus, plan: list[FillSpan]) -> Iterator[tuple[str, str]]:
     yield "store", str(store)
-    for endpoint, metrics in found.metrics.items():
-        yield "metrics", f"{endpoint}: {', '.join(metrics)}"
-    yield "Tweets", ", ".join(f"{number:,} {state}" for state, number in found.tweets.items() if number) or "none"
-    if found.starts_at is not None:
-        yield "series", f"{_text(found.starts_at)} to {_text(found.ends_at)} UTC"
-    partial = f", {found.partial_hours:,} of them partial" if found.partial_hours else ""
-    yield "hours", f"{count(found.hours, 'row')}{partial}"
-    if found.totals:
-        yield "totals", count(found.totals, "row")
-    if found.corrections:
-        yield "corrections", f"{count(found.corrections, 'value')} that the API lowered: table corrections"
-    if found.left_out:
-        yield "left out", f"{count(found.left_out, 'metric')} of Tweets that the API gave no values of: table left_out"
-    yield "pulls", f"{found.pulls:,}, the last one at {_text(found.last_pull_at)} UTC"
+    yield from series_facts(found)
     if not found.gaps:
         yield "gaps", "none between pulls"
         return
     yield "gaps", f"{len(found.gaps):,}; engagement series fill takes {count(sum(s.requests for s in plan), 'request')}"
     for gap in found.gaps[-_LISTED:]:
-        hours, tweets = count(gap.hours, "hour"), count(len(gap.tweets), "Tweet")
-        yield "", f"{_text(gap.starts_at)} to {_text(gap.ends_at)} UTC: {hours} of {tweets}"
+        yield "", gap_text(gap)
     if len(found.gaps) > _LISTED:
         yield "", f"and {len(found.gaps) - _LISTED:,} older ones"
-
-
-def _text(at: datetime | None) -> str:
-    return "never" if at is None else f"{at:%Y-%m-%d %H:%M}"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from engagement_async._core.outcomes import Outcomes
 from engagement_async._progress import ProgressMeter, WaitReason
-from engagement_async.cli.progress import duration, progress_event, progress_line
+from engagement_async.cli.progress import progress_event, progress_line
 
 
 def test_a_line_and_an_event() -> None:
@@ -22,11 +20,3 @@ def test_a_line_and_an_event() -> None:
     )
     assert progress_event(shown)["waiting_s"] == 34.2
     assert progress_event(shown)["unavailable"] == 2
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (92, "1 min 32 s"), (7500, "2 h 05 min"), (273600, "3 d 04 h")],
-)
-def test_duration(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

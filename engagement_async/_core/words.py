@@ -1,0 +1,33 @@
+"""Numbers and spans of time in words, and text of others without what a terminal would act on."""
+
+from __future__ import annotations
+
+__all__ = ["count", "duration", "printable"]
+
+
+def printable(text: str) -> str:
+    """Return the text without what a terminal would act on, as an escape sequence in an API's message."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape", "replace").decode()
+        for char in text
+    )
+
+
+def count(number: int, what: str) -> str:
+    """Return `1 request`, `2 requests`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Return `8 s`, `1 min 32 s`, `2 h 05 min`, `3 d 04 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, whole = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {whole:02} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours:02} h"
