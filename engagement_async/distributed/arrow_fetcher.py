@@ -15,6 +15,7 @@ from engagement_async.credentials import BearerCredentials
 from engagement_async.distributed.process_clients import ClientRecipe, ClientThread, client_thread
 from engagement_async.distributed.references import Reference
 from engagement_async.errors import UsageError
+from engagement_async.proxy import Proxy
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,7 +88,10 @@ class ArrowFetcher:
             uuid.uuid4().hex,
             Reference("credentials", credentials, _FIX_CREDENTIALS),
             Reference("scheduler", scheduler, _FIX_SCHEDULER),
-            {name: Reference(name, value, f"give {_FUNCTION.format('it')}") for name, value in client_options.items()},
+            {
+                name: Reference(name, _without_secrets(value), f"give {_FUNCTION.format('it')}")
+                for name, value in client_options.items()
+            },
         )
 
     def __repr__(self) -> str:
@@ -155,6 +159,13 @@ class ArrowFetcher:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+def _without_secrets(option: Any) -> Any:
+    """Return a proxy that has a password as an object, which is not pickled, and one without as a text, which is."""
+    if isinstance(option, Proxy) and not option.has_credentials:
+        return str(option.url)
+    return Proxy(option) if isinstance(option, str) and "@" in option else option
 
 
 def _check_options(options: dict[str, Any]) -> None:
