@@ -4,20 +4,25 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+ENGINES := .venv-engines
 COG := $(BIN)/python -m cogapp -I .
 PAGES := README.md CONTRIBUTING.md docs/*.md
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak matrix wheel-test check guides format faults notebook nightly bench jobs figures docs audit clean
+.PHONY: help demo test engines soak matrix wheel-test check guides format faults notebook nightly bench jobs figures docs audit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo ## start a local API, fetch 10,000 Tweets from it, show the results
+demo: $(VENV)/.demo ## start a local API, fetch 10,000 Tweets from it, show the results and write reports
 	@$(BIN)/engagement demo --output demo-output
 
 test: check ## run all checks and all tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile
+
+engines: $(ENGINES)/.installed ## run the tests of pipelines on Ray, Spark and Dask, in an environment of their own
+	@command -v java >/dev/null || apt-get install -y -qq --no-install-recommends default-jre-headless || echo "no Java: Spark's tests are skipped"
+	$(ENGINES)/bin/python -m pytest -m "" -k "ray or spark or dask" tests/unit/distributed tests/test_examples.py
 
 RUNS ?= 10
 soak: $(STAMP) ## run all tests RUNS times (10), in random order, with two busy loops beside them
@@ -58,6 +63,7 @@ bench: $(VENV)/.bench ## run all benchmarks except those of jobs, and write thei
 jobs: $(VENV)/.bench ## benchmark durable jobs: speed, memory, a hundred kills, a long night (half an hour)
 	$(BIN)/python -m benchmarks backfill
 	$(BIN)/python -m benchmarks.kill
+	$(BIN)/python -m benchmarks.kill --owners 1000 --batches 3000 --kills 50
 	$(BIN)/python -m benchmarks.night
 
 figures: $(STAMP) ## write the figures of the pages from benchmarks/results and the sources
@@ -70,7 +76,7 @@ audit: $(STAMP) ## check the installed dependencies for known vulnerabilities
 	$(BIN)/pip-audit --strict --skip-editable
 
 clean: ## remove what these targets made
-	rm -rf $(VENV) .matrix demo-output dist build site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ENGINES) .matrix demo-output dist build site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # A Debian Python may come without ensurepip: virtualenv is the way out.
 $(BIN)/python:
@@ -84,6 +90,13 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 $(STAMP): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
 	@touch $(VENV)/.demo $@
+
+# Apart from the others: these are large, and what they need is old.
+$(ENGINES)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/python -m pip install --quiet --upgrade pip
+	$(ENGINES)/bin/python -m pip install --quiet --editable '.[all,dask,ray,spark]' --group engines
+	@touch $@
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev --group bench

@@ -220,5 +220,10 @@ class ProgressMeter:
 
 def contract_per_minute(limits: Iterable[RateLimit]) -> float:
     """Return the contract as requests a minute: of several limits, the one whose period is nearest to a minute."""
-    limit = min(limits, key=lambda limit: abs(limit.period - _MINUTE_S))
+    limit = limit_of_minute(limits)
     return limit.requests * _MINUTE_S / limit.period
+
+
+def limit_of_minute(limits: Iterable[RateLimit]) -> RateLimit:
+    """Return the limit whose period is nearest to a minute."""
+    return min(limits, key=lambda limit: abs(limit.period - _MINUTE_S))

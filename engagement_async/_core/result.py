@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,6 +14,7 @@ from engagement_async._core.answer import Observation, Window
 from engagement_async._core.groupings import Grouping, split_by_levels
 from engagement_async._core.html import table_html
 from engagement_async._core.outcomes import OwnerResult
+from engagement_async._core.plots import plot_data
 from engagement_async._core.query import OWNER, UNSUPPORTED_KEYS, Query
 from engagement_async._core.tables import Observed, TableShape, table_columns, table_rows
 from engagement_async.errors import FailedTweetsError, UsageError
@@ -255,6 +256,41 @@ class EngagementResult:
 
         frame = pl.from_arrow(table)
         return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
+
+    def plot(self, grouping: str, *, metrics: Iterable[str] | None = None, width: int = 640) -> Any:
+        """Return a grouping as an altair chart (extra `[report]`), with a panel for each metric; notebooks show it.
+
+        A grouping with hours or days is drawn over time (UTC), as sums over its Tweets, and what the edge of a window cuts
+        is pale. One with hours of the day has a bar for each of them, one without time a bar for each Tweet, the 25 largest,
+        or for each metric. `chart.save("hours.svg")` writes it.
+
+        Args:
+            grouping: The name of a grouping of the query.
+            metrics: The panels, in order. None for all metrics of the query.
+            width: Of the panels, in pixels.
+
+        Raises:
+            UsageError: The query has no such grouping or metric, there is no value in it, or altair is not installed.
+            InvalidAnswerError: The API gave a day or an hour that is none.
+        """
+        columns = self.columns(grouping)
+        wanted = self.query.engagement_types if metrics is None else tuple(metrics)
+        if unknown := [metric for metric in wanted if metric not in self.query.engagement_types]:
+            raise UsageError(
+                f"{', '.join(map(repr, unknown))}: the query asks {', '.join(self.query.engagement_types)}"
+            )
+        from engagement_async._core import charts
+
+        window = None
+        if self.start is not None and self.end is not None:
+            window = (
+                self.start,
+                min(self.end, self.first_observed_at or self.end),
+            )  # an hour that was running then is cut
+        data = plot_data(columns, self.rows(grouping), wanted, window)
+        if not data.panels:
+            raise UsageError(f"there is no value of {', '.join(wanted)} in {grouping!r}: there is nothing to plot")
+        return charts.plot(data, width=width)
 
     def _repr_html_(self) -> str:
         """Return the outcomes and the first rows of each grouping, for notebooks."""

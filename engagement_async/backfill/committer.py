@@ -22,6 +22,7 @@ from engagement_async.backfill.owner_records import OwnerRecords
 from engagement_async.backfill.quota import DurableScheduler
 from engagement_async.backfill.reserve import Reserve
 from engagement_async.backfill.storage_errors import JournalBusyError, JournalMovedError
+from engagement_async.backfill.traffic import TrafficRecorder
 from engagement_async.backfill.work import Work
 from engagement_async.errors import JobDiskError
 
@@ -57,10 +58,12 @@ class Committer:
         on_full: Callable[[JobDiskError], object],
         parked: Callable[[], int],
         owners: OwnerRecords,
+        traffic: TrafficRecorder,
     ) -> None:
         self._directory = directory
         self._quota = quota
         self._owners = owners
+        self._traffic = traffic
         self._concurrency = concurrency
         self._describe = describe
         self._on_commit = on_commit
@@ -72,7 +75,7 @@ class Committer:
         """By the loop's clock."""
         self._thread: ThreadPoolExecutor
         self._work: Work
-        self._run_name = ""
+        self._run = 0
         self._sample_ids: list[OwnedTweet] = []
         self._refused_owners: frozenset[str] = frozenset()
         self._uncommitted: list[Answer] = []
@@ -113,7 +116,7 @@ class Committer:
     async def begin(self, work: Work) -> None:
         """Take room on the disk, and tell the journal of this run, before its first request."""
         self._work = work
-        self._run_name = f"run {len(self.journal.documents('run ')):06}"
+        self._run = len(self.journal.documents("run "))
         spent, _ = self._quota.checkpoint()
         documents = {self._run_name: self._describe(None), "spent": spent}
 
@@ -125,6 +128,10 @@ class Committer:
             self._sample_ids = self.journal.sample_ids()
 
         await self.call(begin)
+
+    @property
+    def _run_name(self) -> str:
+        return f"run {self._run:06}"
 
     # --- batches out, answers in ---
 
@@ -225,14 +232,16 @@ class Committer:
         answers = list(self._uncommitted)
         self._is_commit_requested = False
         spent, mark = self._quota.checkpoint()
-        run = self._describe(outcome)
+        traffic, known = self._traffic.documents(self._run)
         owners = self._owners.changed()
-        full = await self.call(self._write, answers, {self._run_name: run, "spent": spent, **owners})
+        documents = {self._run_name: self._describe(outcome), "spent": spent, **traffic, **owners}
+        full = await self.call(self._write, answers, documents)
         self._owners.acknowledge(owners)
         del self._uncommitted[: len(answers)]
         self.committed_at = asyncio.get_running_loop().time()
         self._on_commit()
         self._quota.acknowledge(mark)
+        self._traffic.acknowledge(known)
         for answer in answers:
             self._open[answer.batch_number] -= len(answer.tweet_ids)
             if not self._open[answer.batch_number]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -224,7 +224,7 @@ class CreateJob:
         assert self._source is not None  # noqa: S101
         ids_read = 0
         for chunk in self._source.chunks(on_reject):
-            ids = list(chunk)
+            ids = chunk if isinstance(chunk, Sized) else list(chunk)
             ids_read += len(ids)
             yield ids
             if self._on_read is not None:

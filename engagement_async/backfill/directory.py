@@ -16,6 +16,7 @@ from engagement_async.backfill.owners import OwnerStatus, worst_first
 from engagement_async.backfill.status import JobStatus, RunReport
 from engagement_async.backfill.storage_errors import disk_errors
 from engagement_async.backfill.totals import JobTotals
+from engagement_async.backfill.traffic import PREFIX, Traffic, read_traffic
 from engagement_async.errors import JobLockedError, OtherJobError, UsageError
 
 __all__ = ["JobDirectory", "JobStatus", "RunReport"]
@@ -192,6 +193,12 @@ class JobDirectory:
         self.must_exist()
         with Journal.glance(self.journal_path) as journal:
             return worst_first(journal.owners())
+
+    def traffic(self) -> Traffic:
+        """Return what the job sent over time, in all its runs; empty for a job of an earlier version."""
+        self.must_exist()
+        with self.open_journal(read_only=True) as journal:
+            return read_traffic(journal.documents(PREFIX))
 
     def options(self) -> dict[str, Any]:
         """Return the options that the job was last started with; none when it was not."""

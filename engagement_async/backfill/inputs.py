@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from engagement_async._core.batches import check_container, check_tweet_ids
 from engagement_async._core.owned_batches import TweetsByOwner, check_pair, pairs_of
+from engagement_async._core.sorted_runs import to_integers
 from engagement_async._ids.reading import InputReport, Reject, read_id_chunks, read_ids, read_owned_chunks
 from engagement_async._ids.sources import files_of
 from engagement_async.backfill.codec import pack_ids
@@ -90,7 +91,7 @@ class GivenSource:
         rest = iter(self._tweet_ids)
         position = 0
         while given := list(islice(rest, _CHUNK)):
-            yield map(int, check_tweet_ids(given, position=position))
+            yield to_integers(check_tweet_ids(given, position=position))
             position += len(given)
 
     def stamps(self) -> list[dict[str, Any]]:
@@ -161,7 +162,7 @@ class FileSource:
             on_warning=self._on_warning,
             on_input=self._on_input,
         ):
-            yield map(int, chunk)
+            yield to_integers(chunk)
 
     @property
     def owners(self) -> FileSource | None:
@@ -207,7 +208,7 @@ class Fingerprint:
 
     def update(self, chunk: Iterable[int]) -> array[int]:
         """Take the IDs in, and return them as an array."""
-        ids = array("q", chunk)
+        ids = chunk if isinstance(chunk, array) else array("q", chunk)
         self._sha256.update(pack_ids(ids))
         self.ids += len(ids)
         return ids

@@ -43,6 +43,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "fetch": ("engagement_async.cli.fetch:fetch", "Fetch the engagement of any number of Tweets into one result."),
     "plan": ("engagement_async.cli.plan:plan", "Show what a fetch would take: requests, time, bytes. Sends nothing."),
+    "report": (
+        "engagement_async.cli.make_report:report",
+        "Make a page with pictures of a job, a series or a saved result.",
+    ),
     "series": ("engagement_async.cli.series:series", "Keep a running series of hours and totals, with known gaps."),
 }
 """Maps a name to the command's `module:attribute` and its line in the help."""

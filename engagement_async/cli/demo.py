@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +42,7 @@ from engagement_async.cli.signals import run_async
 from engagement_async.client import EngagementClient
 from engagement_async.credentials import OAuth1Credentials
 from engagement_async.emulator import Emulator, tweet_ids
+from engagement_async.reports.report import write_report
 
 __all__ = ["demo"]
 
@@ -72,7 +74,7 @@ _BARS: Final = "▁▂▃▄▅▆▇█"
 def demo(session: Session, output: Path) -> int:
     """Start a local API, fetch the totals of 10,000 Tweets and the last 28 hours of 500, kill a job and resume it.
 
-    Needs no credentials and no network, and takes about 20 seconds.
+    Needs no credentials and no network, and takes about half a minute.
     """
     output.mkdir(parents=True, exist_ok=True)
     run_async(lambda: _run(output, Reporter.of(session, as_json=False, quiet=False)))
@@ -117,6 +119,7 @@ class Demo:
             *tweet_ids(OLD, 1, newest_at=now - 100 * DAY_S, oldest_at=now - 3000 * DAY_S),
         ]
         self.results: dict[str, EngagementResult] = {}
+        self.reports: dict[Path, str] = {}
 
     async def begin(self) -> None:
         """Says what is about to happen."""
@@ -246,6 +249,7 @@ class Demo:
             finished = await process.wait() == OK
             export = await self._backfill("export", str(job), "--output", str(table), "--quiet")
             finished = await export.wait() == OK and finished
+            await self._report("report", job, "A job that was killed")
         entries = list(self.emulator.log.entries)[first:]
         asked = Counter(entry.tweet_ids for entry in entries if entry.status == OK_STATUS)
         twice = sum(times - 1 for times in asked.values())
@@ -284,6 +288,24 @@ class Demo:
                 self._wrote(self.folder / f"{name}.{suffix}")
         self._wrote(self.folder / "backfill.csv")
 
+    async def pages(self) -> None:
+        """Write the report of the hours, and name the pages that there are: the last words of the demonstration."""
+        await self._report("last-28-hours", self.results["last-28-hours"], "The last 28 hours")
+        if not self.reports:
+            self.console.print("  for a page with pictures: pip install 'engagement-async[report]'")
+            return
+        self.console.print("\n[bold]Open in a browser[/]")
+        for page, title in self.reports.items():
+            self.console.print(f"  [bold]{page}[/]: {title.lower()}")
+
+    async def _report(self, name: str, source: Path | EngagementResult, title: str) -> None:
+        """Write a report of a job or of a result, where the libraries that draw are installed."""
+        if find_spec("altair") is None or find_spec("vl_convert") is None:
+            return
+        page = self.folder / f"{name}.html"
+        await asyncio.to_thread(write_report, source, page, title=title)
+        self.reports[page] = title
+
     def _wrote(self, path: Path) -> None:
         self.console.print(f"  wrote [bold]{path}[/] ({path.stat().st_size / 1000:,.0f} kB)")
 
@@ -321,6 +343,7 @@ STEPS: Sequence[Callable[[Demo], Awaitable[None]]] = (
     Demo.proof,
     Demo.killed_job,
     Demo.files,
+    Demo.pages,
 )
 
 

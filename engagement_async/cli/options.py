@@ -9,6 +9,7 @@ import click
 
 from engagement_async._core.endpoints import ENDPOINTS, Endpoint
 from engagement_async._core.query import FULL_ORDERS, Query
+from engagement_async._core.unique_ids import UniqueIds
 from engagement_async._export.layout import FORMATS
 from engagement_async._ids import reading
 from engagement_async.cli.completion import complete_files, complete_group_by, complete_metrics
@@ -208,9 +209,10 @@ def read_distinct(
     Raise `UsageError` for a bad argument, and with `strict` for a bad line; otherwise bad lines are reported.
     """
     heard = InputReporter(reporter, accepts_suspicious=accept_suspicious)
-    distinct: dict[str, None] = {}
+    known: UniqueIds[str] = UniqueIds()
+    distinct: list[str] = []
     for chunk in id_chunks(given, files, heard, id_column=id_column, ids_format=ids_format, strict=strict):
-        distinct.update(dict.fromkeys(chunk))
+        distinct += known.add_new(chunk)
     if not distinct:
         raise UsageError(f"there is no Tweet ID in {' or '.join(files)}")
-    return list(distinct), heard.rejected
+    return distinct, heard.rejected

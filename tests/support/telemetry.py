@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -19,15 +20,21 @@ from engagement_async._engine.open_telemetry import OpenTelemetryRecorder
 __all__ = ["Recorded", "recording"]
 
 
-class Recorded:
+class Recorded(SpanProcessor):
     """Spans and metrics of one pair of providers."""
 
     def __init__(self) -> None:
+        self.started = 0
+        """Spans that began."""
         self._exporter = InMemorySpanExporter()
         self._reader = InMemoryMetricReader()
         self.tracer_provider = TracerProvider(shutdown_on_exit=False)
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.tracer_provider.add_span_processor(self)
         self.meter_provider = MeterProvider([self._reader], shutdown_on_exit=False)
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        self.started += 1
 
     @property
     def spans(self) -> Sequence[ReadableSpan]:

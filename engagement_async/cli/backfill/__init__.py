@@ -6,10 +6,10 @@ import click
 
 from engagement_async.cli.app import Group
 from engagement_async.cli.backfill.export import export
-from engagement_async.cli.backfill.report import report
 from engagement_async.cli.backfill.retry_failed import retry_failed
 from engagement_async.cli.backfill.run import run
 from engagement_async.cli.backfill.status import status
+from engagement_async.cli.backfill.usage import report, usage
 from engagement_async.cli.backfill.verify import verify
 
 __all__ = ["backfill"]
@@ -29,5 +29,5 @@ def backfill() -> None:
     """
 
 
-for command in (run, retry_failed, status, export, verify, report):
+for command in (run, retry_failed, status, export, verify, usage, report):
     backfill.add_command(command)

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import tracemalloc
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engagement_async._core import sorted_runs, unique_ids
 from engagement_async._core.batches import MAX_TWEET_ID
 from engagement_async._core.unique_ids import IdSet, OwnersOfIds, UniqueIds
 
 IDS = st.integers(1, MAX_TWEET_ID) | st.integers(1, 50).map(lambda i: i * 1021) | st.integers(1, 200)
 
 
-@given(st.lists(st.lists(IDS, max_size=60), max_size=20), st.integers(0, 100), st.booleans())
-def test_each_id_is_given_once_and_in_order(chunks: list[list[int]], set_max: int, as_text: bool) -> None:
+@given(
+    st.lists(st.lists(IDS, max_size=60), max_size=20),
+    st.integers(0, 100),
+    st.booleans(),
+    st.integers(1, 80),
+    st.booleans(),
+)
+def test_each_id_is_given_once_and_in_order(
+    chunks: list[list[int]], set_max: int, as_text: bool, chunk_min: int, has_numpy: bool
+) -> None:
     known: UniqueIds[int] | UniqueIds[str] = UniqueIds(set_max)
     convert = str if as_text else int
-    actual = [list(map(int, known.add_new(list(map(convert, chunk))))) for chunk in chunks]  # type: ignore[arg-type]
+    with (
+        mock.patch.object(unique_ids, "CHUNK_MIN", chunk_min),
+        mock.patch.object(sorted_runs, "CHUNK_MIN", chunk_min),
+        mock.patch.object(unique_ids, "has_numpy", return_value=has_numpy),
+    ):
+        actual = [list(map(int, known.add_new(list(map(convert, chunk))))) for chunk in chunks]  # type: ignore[arg-type]
 
     seen: dict[int, None] = {}
     expected = []

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import subprocess
 import sys
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from yarl import URL
 
 from engagement_async import TOTALS, BearerCredentials, EngagementError, LocalScheduler, Merger, Query, RateLimit
@@ -29,7 +32,7 @@ from engagement_async._engine.observing import current_observers, observed_by
 from engagement_async._engine.sender import Sender
 from engagement_async._engine.stream import AnswerStream
 from engagement_async._engine.transport import Response
-from engagement_async.errors import AuthError
+from engagement_async.errors import AttemptTimeoutError, AuthError, DisconnectedError, NotSentError
 from tests.support.virtual_loop import run_virtual
 from tests.unit._engine.test_stream import Behave, Model, reply
 
@@ -177,6 +180,54 @@ def test_an_observer_that_fails_costs_the_call_nothing(caplog: pytest.LogCapture
         "a call is not observed: its observer failed",
         "a call is observed no further: its observer failed",
     ]
+
+
+@given(st.integers(0, 2**32), st.floats(0, 400) | st.none())
+def test_whatever_happens_and_whenever_it_is_cancelled_events_are_in_order(seed: int, cancel_at: float | None) -> None:
+    recorder, model = Recorder(), Model(storm(seed), seed=seed)
+
+    async def main() -> bool:
+        call = asyncio.create_task(fetch(model, IDS[:1_000], requests=30))
+        await asyncio.wait([call], timeout=cancel_at)
+        is_whole = call.done()
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        return is_whole
+
+    with observed_by(recorder):
+        is_whole = run_virtual(main())
+
+    if recorder.calls:
+        ends = [number for number, event in enumerate(recorder.events) if isinstance(event, Ended)]
+        assert ends == [len(recorder.events) - 1]
+    under_way: set[int] = set()
+    undecided: set[int] = set()
+    for event in recorder.events:
+        if isinstance(event, Sent):
+            assert id(event.request) not in under_way | undecided
+            under_way.add(id(event.request))
+        elif isinstance(event, Received):
+            under_way.remove(id(event.request))
+            if event.error is None or isinstance(event.error, EngagementError):
+                undecided.add(id(event.request))
+        elif isinstance(event, Decided):
+            undecided.remove(id(event.request))
+    assert not under_way
+    if is_whole:
+        assert not undecided
+        assert sum(sum(event.outcomes) for event in recorder.events if isinstance(event, HandedOut)) == 1_000
+
+
+def storm(seed: int) -> Behave:
+    """Return a behaviour of all kinds of failures, more of them at times."""
+    draw = random.Random(seed)
+    bad = (reply(503), reply(429), DisconnectedError("cut"), NotSentError("refused"), AttemptTimeoutError("late"))
+
+    def behave(model: Model, _asked: list[str]) -> Response | BaseException | None:
+        share = 0.9 if 60 < model.now % 200 < 120 else 0.2
+        return draw.choice(bad) if draw.random() < share else None
+
+    return behave
 
 
 def test_it_is_of_its_context_alone() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import subprocess
 import sys
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry import context, trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
@@ -20,6 +23,9 @@ from engagement_async.emulator import Emulator, tweet_ids
 from engagement_async.errors import AuthError
 from tests.support.interpreters import ROOT
 from tests.support.telemetry import recording
+from tests.support.virtual_loop import run_virtual
+from tests.unit._engine.test_observing import fetch, storm
+from tests.unit._engine.test_stream import Model
 
 METRICS = {
     "http.client.request.duration": "s",
@@ -235,6 +241,36 @@ async def test_a_call_that_is_cancelled_before_its_answers_are_parsed_ends_its_s
 
     assert len(recorded.spans_of("POST")) == sent
     assert recorded.numbers("http.client.request.duration", "http.response.status_code") == {200: sent}
+
+
+@given(st.integers(0, 2**32), st.floats(0, 400) | st.none())
+def test_every_span_ends_whatever_happens_and_whenever_the_call_is_cancelled(
+    seed: int, cancel_at: float | None
+) -> None:
+    model = Model(storm(seed), seed=seed)
+
+    async def main() -> None:
+        call = asyncio.create_task(fetch(model, IDS, requests=30))
+        await asyncio.wait([call], timeout=cancel_at)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+
+    complaints: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: complaints.append(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger("opentelemetry")
+    log.addHandler(handler)
+    try:
+        with recording() as recorded:
+            run_virtual(main())
+    finally:
+        log.removeHandler(handler)
+
+    assert complaints == []  # such as a context that is left in another task than it was entered in
+    assert recorded.started == len(recorded.spans)
+    sent = len(recorded.spans_of("POST"))
+    assert sent == recorded.total("http.client.request.duration") >= len(model.requests)
+    assert recorded.total("engagement.client.token.wait.duration") >= sent
 
 
 async def test_a_call_whose_time_is_over_counts_what_came() -> None:

@@ -1,4 +1,4 @@
-"""`engagement backfill report`: what a job has used, run by run."""
+"""`engagement backfill usage`: what a job has used, run by run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engagement_async.cli.backfill.status import owner_fields
 from engagement_async.cli.progress import duration
 from engagement_async.cli.streams import json_line, printable
 
-__all__ = ["report"]
+__all__ = ["report", "usage"]
 
 _LISTED_OWNERS = 20
 
@@ -25,10 +25,11 @@ _LISTED_OWNERS = 20
 @job_argument
 @json_option
 @job_errors
-def report(job: Path, as_json: bool) -> None:
+def usage(job: Path, as_json: bool) -> None:
     """Show what JOB has used: requests, IDs, minutes, run by run, and by owner where the Tweets have such.
 
-    A run that was killed sent at least what it last recorded, and at most three times its concurrency more.
+    A run that was killed sent at least what it last recorded, and at most three times its concurrency more. For a page with
+    pictures of a job and its data, see `engagement report JOB`.
     """
     found = JobDirectory(job).status()
     ids = sum(run.ids for run in found.runs)
@@ -86,3 +87,8 @@ def _at_least(number: int, is_exact: bool) -> str:
 
 def _instant(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+report = click.Command(
+    "report", callback=usage.callback, params=usage.params, help="The earlier name of `usage`.", hidden=True
+)

@@ -1,0 +1,75 @@
+"""What the levels of a nested grouping are, seen by its keys: a saved JSON result does not say. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from engagement_async._core.endpoints import ENDPOINTS
+from engagement_async._core.groupings import Grouping
+from engagement_async.errors import UsageError
+
+__all__ = ["NOT_GROUPINGS", "groupings_of", "levels_of"]
+
+NOT_GROUPINGS: Final = frozenset({"start", "end", "unavailable_tweet_ids"})
+"""Keys of a saved result that are no groupings, beside those that end as `unsupported_..._tweet_ids`."""
+_METRICS: Final = frozenset(metric for endpoint in ENDPOINTS.values() for metric in endpoint.metrics)
+_DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_HOUR: Final = re.compile(r"[01]?\d|2[0-3]", re.ASCII)
+_TWEET: Final = re.compile(r"\d{1,19}", re.ASCII)
+
+
+def groupings_of(document: Mapping[str, Any]) -> dict[str, tuple[tuple[str, ...], Grouping]]:
+    """Return the groupings of a saved result by name, each with its levels and integers for leaves.
+
+    Raise `UsageError` for a document that is no such result.
+    """
+    found = {}
+    for name, value in document.items():
+        if name in NOT_GROUPINGS or name.endswith("_tweet_ids"):
+            continue
+        if not isinstance(value, dict):
+            raise UsageError(f"{name!r} is no grouping of a result: it holds no object")
+        found[name] = (levels_of(value), _with_integers(value))
+    if not found and not NOT_GROUPINGS & document.keys():
+        raise UsageError("the JSON object is no result: it has neither groupings nor IDs")
+    return found
+
+
+def levels_of(grouping: Grouping) -> tuple[str, ...]:
+    """Return the levels of a grouping. Raise `UsageError` where its keys are none that the API has."""
+    levels: list[str] = []
+    inner: list[Any] = [grouping]
+    while any(isinstance(value, dict) for value in inner):
+        if not all(isinstance(value, dict) for value in inner):
+            raise UsageError("a grouping of the result is not equally deep everywhere")
+        keys = {key for value in inner for key in value}
+        if not keys:
+            break
+        levels.append(_level_of(keys, levels))
+        inner = [value for outer in inner for value in outer.values()]
+    return tuple(levels)
+
+
+def _level_of(keys: Iterable[str], outer: Iterable[str]) -> str:
+    kinds = (
+        ("engagement.type", lambda key: key in _METRICS),
+        ("engagement.day", _DAY.fullmatch),
+        ("engagement.hour", _HOUR.fullmatch),
+        ("tweet.id", _TWEET.fullmatch),
+        ("owner", lambda _: True),
+    )
+    for level, is_one in kinds:
+        if level not in outer and all(map(is_one, keys)):
+            return level
+    raise UsageError("a grouping of the result has levels that the API does not have")
+
+
+def _with_integers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_integers(inner) for key, inner in value.items()}
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"a value of the result is no number: {value!r}") from None
