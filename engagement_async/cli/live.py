@@ -13,7 +13,7 @@ from rich.text import Text
 from engagement_async._core.words import count, duration, printable
 from engagement_async._display.terminal import bar
 from engagement_async._display.texts import done_text
-from engagement_async._progress import Progress, WaitReason
+from engagement_async._progress import Progress, RunOutcome, WaitReason
 from engagement_async.cli.progress import rate_text
 
 __all__ = ["View", "render"]
@@ -77,6 +77,8 @@ def _outcomes(now: Progress) -> Text:
 
 
 def _waiting(now: Progress) -> str:
+    if now.outcome not in (None, RunOutcome.DONE):
+        return "the next run"  # --until-done
     if now.waiting_for is None:
         return "answers"
     if now.waiting_s < 1 and now.waiting_for is not WaitReason.OUTAGE:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from engagement_async._core.outcomes import Outcomes
-from engagement_async._progress import Progress, ProgressMeter, WaitReason
+from engagement_async._progress import Progress, ProgressMeter, RunOutcome, WaitReason
 from engagement_async.cli.live import View, render
 
 
@@ -59,6 +60,12 @@ def test_a_run_that_has_just_begun() -> None:
 )
 def test_what_it_waits_for(waiting_s: float, reason: WaitReason, line: str) -> None:
     assert lines_of(View(progress(waiting_s, reason)))[3] == line
+
+
+def test_between_two_runs_it_waits_for_the_next_one() -> None:
+    ended = replace(progress(), outcome=RunOutcome.OUTAGE)
+
+    assert lines_of(View(ended))[3] == "waits for the next run"
 
 
 def test_what_went_wrong_last_is_one_line_and_does_nothing_to_the_terminal() -> None:
