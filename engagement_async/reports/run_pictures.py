@@ -49,6 +49,7 @@ def _requests(bins: Sequence[RateBin], contracts: Sequence[RateLimit], contract:
     most = max(each.per_minute for each in bins)
     allowed = [limit.requests * 60 / limit.period for limit in contracts]
     period = "minute" if contract is None or contract.period == 60 else f"{contract.period:g} seconds"
+    scaled = "" if contract is None or contract.period == 60 else f", times {60 / contract.period:g}"
     says = f"At most {most:,.0f} requests a minute were sent"
     if contract is not None:
         says += f"; the contract allows {min(allowed):,.0f}" + ("." if most <= min(allowed) else ", less than that.")
@@ -77,14 +78,10 @@ def _requests(bins: Sequence[RateBin], contracts: Sequence[RateLimit], contract:
         "requests",
         "Requests a minute",
         says,
-        f"The most in any {period} that ends in the span, times {_times(contract)}: what the contract counts. UTC.",
+        f"The most in any {period} that ends in the span{scaled}: what the contract counts. UTC.",
         draw,
         Table(("from (UTC)", "requests a minute"), [(_when(b.at), round(b.per_minute, 1)) for b in bins]),
     )
-
-
-def _times(contract: RateLimit | None) -> str:
-    return "1" if contract is None else f"{60 / contract.period:g}"
 
 
 def _latency(bins: Sequence[LatencyBin], overall: Sequence[float]) -> Picture:
@@ -130,8 +127,13 @@ def _latency(bins: Sequence[LatencyBin], overall: Sequence[float]) -> Picture:
 
 
 def _log_ticks(least: float, most: float) -> list[float]:
-    ticks = [base * 10.0**power for power in range(-3, 4) for base in (1, 2, 5)]
-    return [tick for tick in ticks if least <= tick <= most]
+    """Return round values of a logarithmic axis: more of them where it is short."""
+    for bases in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        ticks = [base * 10.0**power for power in range(-3, 4) for base in bases]
+        found = [tick for tick in ticks if least <= tick <= most]
+        if len(found) >= 3:
+            break
+    return found
 
 
 def _trouble(bins: Sequence[TroubleBin]) -> Picture:

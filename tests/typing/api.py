@@ -34,6 +34,7 @@ from engagement_async import (
 )
 from engagement_async.backfill import BackfillJob, JobStatus, Progress
 from engagement_async.emulator import Emulator
+from engagement_async.reports import write_report
 
 OAUTH = OAuth1Credentials("key", "secret", "token", "token secret")
 CONTRACT = RateLimit(300, period=60)
@@ -126,6 +127,13 @@ async def a_job() -> None:
     await job.start(Query(TOTALS, engagement_types=["favorites"], groupings={"g": ["tweet.id"]}), ["20"])
     assert_type(await job.run(OAUTH, rate_limit=CONTRACT), Progress)
     assert_type(await job.status(), JobStatus)
+
+
+def a_report(result: EngagementResult) -> None:
+    write_report(result, "report.html", title="Mine", now=lambda: datetime.now(UTC))
+    write_report("jobs/may", "top.svg", picture="top", is_dark=True)
+    write_report(3, "report.html")  # type: ignore[arg-type]
+    result.plot("by_hour", metrics=["favorites"], width=400)
 
 
 async def an_emulator() -> None:
