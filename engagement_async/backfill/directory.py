@@ -209,6 +209,12 @@ class JobDirectory:
         with Journal.glance(self.journal_path) as journal:
             return _status_of(journal, {}, is_running=is_running)
 
+    def owners(self) -> dict[str, OwnerStatus]:
+        """Return what became of each owner so far, the worst first; nothing where the Tweets have none."""
+        self.must_exist()
+        with Journal.glance(self.journal_path) as journal:
+            return worst_first(journal.owners())
+
     def options(self) -> dict[str, Any]:
         """Return the options that the job was last started with; none when it was not."""
         self.check()
