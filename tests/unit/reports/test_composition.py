@@ -154,7 +154,7 @@ def test_nothing_is_said_to_be_nothing() -> None:
     report = report_of(Loaded("Result", "empty", Tally(METRICS)), made_at=NOW)
 
     assert report.pictures == {}
-    assert section(report, "data").notes == ("There is no engagement in this data: no value is above 0.",)
+    assert section(report, "data").notes == ["There is no engagement in this data: no value is above 0."]
 
 
 def test_owners_have_bars_and_a_table_with_the_troubled_ones_first() -> None:
