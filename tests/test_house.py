@@ -67,6 +67,7 @@ MAY_IMPORT = {
         "_progress",
         "_engine",
         "client",
+        "proxy",
         "_export",
     },
     "emulator": {"_core.endpoints"},

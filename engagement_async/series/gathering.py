@@ -7,7 +7,12 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow as pa
+from engagement_async.errors import UsageError
+
+try:  # before anything that names the extra for Arrow alone
+    import pyarrow as pa
+except ImportError as error:  # pragma: no cover - the tests have it
+    raise UsageError("a series needs duckdb and pyarrow: pip install 'engagement-async[series]'") from error
 
 from engagement_async._core.answer import Answer
 from engagement_async._core.arrow import grouping_table
