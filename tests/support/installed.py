@@ -7,7 +7,7 @@ import sys
 import time
 
 import engagement_async
-from engagement_async import BearerCredentials, EngagementClient, RateLimit, UsageError, backfill
+from engagement_async import BearerCredentials, CallProgress, EngagementClient, RateLimit, UsageError, backfill
 from engagement_async.emulator import Emulator, tweet_ids
 
 GROUPINGS = {"by_tweet": ["tweet.id", "engagement.type"]}
@@ -25,7 +25,9 @@ async def main(*, has_arrow: bool) -> None:
             BearerCredentials(emulator.bearer_token), rate_limit=RateLimit(6000, period=60), base_url=emulator.base_url
         ) as client,
     ):
-        result = await client.totals(ids, engagement_types=["favorites"], groupings=GROUPINGS)
+        seen: list[CallProgress] = []
+        result = await client.totals(ids, engagement_types=["favorites"], groupings=GROUPINGS, progress=seen.append)
+    assert seen[-1].ids_done == len(ids), seen
     assert result.outcomes["answered"] == len(ids), result.outcomes
     assert len(result.groupings["by_tweet"]) == len(ids)
     try:
