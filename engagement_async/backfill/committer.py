@@ -170,7 +170,7 @@ class Committer:
             if not page and not self._open:
                 return
             for batch in page:
-                while len(self._open) - self._parked() >= self._most_open:
+                while len(self._open) >= self._most_open and len(self._open) - self._parked() >= self._most_open:
                     await self._wait_for_change()
                 self._open[batch.number] = len(batch.tweet_ids)
                 yield batch
