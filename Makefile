@@ -14,7 +14,7 @@ PAGES := README.md CONTRIBUTING.md docs/*.md
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo ## start a local API, fetch 10,000 Tweets from it, show the results
+demo: $(VENV)/.demo ## start a local API, fetch 10,000 Tweets from it, show the results and write reports
 	@$(BIN)/engagement demo --output demo-output
 
 test: check ## run all checks and all tests

@@ -165,7 +165,7 @@ def _response(body: bytes, level: int = 6) -> bytes:
 
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _FIRST_ID = re.compile(rb'"tweet_ids": ?\["(\d+)"')
-_JOINED_IDS = re.compile(rb'"tweet_ids":\["([\d",]+)"\]')
+_JOINED_IDS = re.compile(rb'"tweet_ids": ?\["([\d", ]+)"\]')
 _SAME = b'":' + orjson.dumps(dict.fromkeys(LOADS["totals"].engagement_types, "4711")) + b',"'
 _SAME_HOURS = b'":' + orjson.dumps({m: _hours(Random(7), 0) for m in LOADS["28hr"].engagement_types}) + b',"'
 _WINDOW = b'"start":"2026-05-10T08:00:00Z","end":"2026-05-11T13:00:00Z",'
@@ -178,7 +178,9 @@ def _built(request: bytes) -> bytes:
     if not ids:
         return _NOT_FOUND
     same, window = (_SAME_HOURS, _WINDOW) if b'"engagement.hour"' in request else (_SAME, b"")
-    return _response(b'{%b"by_tweet":{"%b%b}}' % (window, ids[1].replace(b'","', same), same[:-2]), 1)
+    return _response(
+        b'{%b"by_tweet":{"%b%b}}' % (window, ids[1].replace(b" ", b"").replace(b'","', same), same[:-2]), 1
+    )
 
 
 class _Canned(asyncio.Protocol):

@@ -30,6 +30,8 @@ LIBRARIES = (
     "isal",
     "uvloop",
     "pyarrow",
+    "polars",
+    "pandas",
     "click",
     "httpx",
     "requests",

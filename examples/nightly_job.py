@@ -1,10 +1,10 @@
-"""A nightly job: fetch the totals of many Tweets, however long it takes, and export one table.
+"""A nightly job: fetch the totals of many Tweets, however long it takes, export one table, and make a page to look at.
 
     python examples/nightly_job.py jobs examples/tweets.txt
 
 Each night gets a directory of its own. If the program is killed, or the machine restarts, run it again: it resumes where it
 was and requests nothing twice. Its exit code says what to do, as the command line's does: 0 done, 3 done but some IDs
-failed, 5 run it again.
+failed, 5 run it again. The page needs the extra [report].
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from settings import BASE_URL, credentials, rate_limit
 
 from engagement_async import TOTALS, Query
 from engagement_async.backfill import BackfillJob, Progress
+from engagement_async.reports import write_report
 
 QUERY = Query(
     TOTALS,
@@ -41,6 +42,7 @@ async def main(directory: Path, ids: Path) -> int:
     if progress.outcome != "done":
         return 5
     await job.export(f"{path}.parquet", outcomes=f"{path}-outcomes.csv")
+    await asyncio.to_thread(write_report, path, f"{path}.html")
     return 3 if progress.outcomes.failed else 0
 
 

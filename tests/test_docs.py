@@ -25,6 +25,7 @@ from engagement_async import (
     cli,
     distributed,
     emulator,
+    reports,
     series,
 )
 from engagement_async.backfill import BackfillJob
@@ -287,7 +288,7 @@ def test_every_setting_event_and_exit_code_is_documented() -> None:
 def test_every_public_name_is_in_the_reference() -> None:
     text = (ROOT / "docs" / "reference.md").read_text()
     named = set(re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE))
-    modules = engagement_async, backfill, distributed, emulator, series
+    modules = engagement_async, backfill, distributed, emulator, reports, series
     expected = {f"{module.__name__}.{name}" for module in modules for name in module.__all__}
     moved = {f"engagement_async.backfill.{name}" for name in backfill.__all__ if name.endswith("Error")}
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import engagement_async
-from engagement_async import backfill, distributed, emulator, series
+from engagement_async import backfill, distributed, emulator, reports, series
 
 
 def public(module: ModuleType) -> Iterator[tuple[str, object]]:
@@ -39,7 +39,7 @@ def public(module: ModuleType) -> Iterator[tuple[str, object]]:
 
 PUBLIC = {
     f"{module.__name__}.{name}": value
-    for module in (engagement_async, backfill, distributed, emulator, series)
+    for module in (engagement_async, backfill, distributed, emulator, reports, series)
     for name, value in public(module)
 }
 

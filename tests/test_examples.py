@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import pyarrow.compute as pc
+import pyarrow.dataset as pa_dataset
 import pyarrow.parquet as pq
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -18,6 +22,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from engagement_async.emulator import Emulator, tweet_ids
 from tests.example_notebook import EXAMPLES, SHARED, sources, unexecuted
 from tests.support.notebooks import execute, html_of, read_notebook, text_of
+from tests.support.ray_local import ray_environment
 
 IDS = (EXAMPLES / "tweets.txt").read_text().split()
 GONE = IDS[1]
@@ -119,6 +124,8 @@ def test_the_nightly_job_exports_and_can_be_run_again(emulator: Emulator, tmp_pa
     assert set(pq.read_table(table)["tweet_id"].to_pylist()) == set(IDS) - {GONE}
     (outcomes,) = (tmp_path / "jobs").glob("*-outcomes.csv")
     assert f"{GONE},unavailable" in outcomes.read_text()
+    (page,) = (tmp_path / "jobs").glob("*.html")
+    assert "<svg" in page.read_text()
 
 
 def test_many_owners_have_one_table_and_fail_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,3 +164,36 @@ def test_every_one_of_many_callers_is_served(emulator: Emulator) -> None:
 
     assert "200 of 200 callers were served" in done.stdout, done.stdout + done.stderr
     assert emulator.log.requests < 10
+
+
+ENGINES = {
+    "ray_pipeline.py": ("ray", "40 Tweets were fetched, and 0 were there; 0 are pending"),
+    "spark_pipeline.py": ("pyspark", "unavailable"),
+    "dask_pipeline.py": ("dask", "unavailable"),
+}
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_pipelines_have_a_row_for_each_tweet(
+    name: str, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, said = ENGINES[name]
+    if importlib.util.find_spec(engine) is None:
+        pytest.skip(f"{engine} is not installed: make engines")
+    if engine == "pyspark" and shutil.which("java") is None:
+        pytest.skip("Spark needs Java: apt-get install default-jre-headless")
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as short:
+        local = {**ray_environment(), "RAY_TMPDIR": short, "SPARK_LOCAL_IP": "127.0.0.1"}
+        local["PYSPARK_SUBMIT_ARGS"] = (
+            "--master local[2] --conf spark.driver.host=127.0.0.1 --conf spark.ui.enabled=false pyspark-shell"
+        )
+        for variable, value in {**local, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(EXAMPLES.parent)}.items():
+            monkeypatch.setenv(variable, value)
+
+        done = run(EXAMPLES / name, EXAMPLES / "tweets.txt", tmp_path / "out")
+
+    assert said in done.stdout, done.stdout + done.stderr
+    rows = pa_dataset.dataset(tmp_path / "out").to_table()
+    assert sorted(rows["tweet_id"].to_pylist()) == sorted(IDS)
+    assert rows.filter(pc.field("state") != "answered")["tweet_id"].to_pylist() == [GONE]
+    assert not emulator.log.refusals

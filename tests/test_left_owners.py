@@ -278,6 +278,24 @@ async def test_a_run_with_a_budget_asks_owners_that_were_refused_last(agency: Ag
     assert refused.isdisjoint(requests_by_owner(agency.server, before))
 
 
+async def test_runs_with_a_small_budget_get_to_every_owner_that_was_refused(agency: Agency, tmp_path: Path) -> None:
+    few = {owner: ids for owner, ids in agency.owned.items() if owner not in (REVOKED, UNKNOWN)}
+    good, *refused = list(few)[:6]
+    for owner in refused:
+        agency.server.revoke(owner)
+    job = BackfillJob(tmp_path / "job")
+    await job.start(QUERY, {owner: few[owner] for owner in (good, *refused)})
+    assert (await agency.run(job, **PENDING)).outcome == "credentials"
+    agency.server.reissue(refused[-1])
+    agency.write_tokens(without=(UNKNOWN,))
+    for _ in range(len(refused)):
+        await agency.run(job, max_requests=2, concurrency=1, **PENDING)
+
+    owners = (await job.status()).owners
+    assert owners[refused[-1]].outcomes.answered
+    assert not owners[refused[0]].outcomes.answered
+
+
 async def test_spans_of_many_weeks(agency: Agency, tmp_path: Path) -> None:
     query = Query(
         HISTORICAL,

@@ -221,12 +221,12 @@ async def test_a_job_with_owners_goes_on_as_one(agency: Agency, tmp_path: Path) 
     assert (await job.verify()).ids == 1_102
 
 
-async def test_a_job_without_owners_is_one_that_older_versions_read(agency: Agency, tmp_path: Path) -> None:
+async def test_a_job_without_owners_has_no_place_for_them(agency: Agency, tmp_path: Path) -> None:
     query = Query(LAST_28_HOURS, engagement_types=["favorites"], groupings={"t": ["tweet.id"]})
     job = BackfillJob(tmp_path / "job")
     await job.start(query, agency.owned["owner1"])
     with closing(sqlite3.connect(job.directory.journal_path)) as connection, connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (4,)
         assert [row[1] for row in connection.execute("PRAGMA table_info(batch)")] == ["number", "ids", "sha256"]
     connection.close()
     with pytest.raises(OtherJobError, match="have no owners"):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from engagement_async._core.groupings import Grouping
 
-__all__ = ["Answer", "Observation", "Window", "merge_observations"]
+__all__ = ["Answer", "Observation", "ReceivedAnswer", "Window", "merge_observations"]
 
 
 class Window(NamedTuple):
@@ -98,6 +98,58 @@ class Answer:
             tweet_id: One of `tweet_ids`.
         """
         return None if tweet_id in self.failed_tweet_ids else self.observed_later.get(tweet_id, self.observed_at)
+
+
+class ReceivedAnswer(Answer):
+    """An answer that keeps the one response that it was read from. Its groupings are made of that when they are wanted.
+
+    Answers that are made of it, by `replace` say, keep no response.
+    """
+
+    __slots__ = ("_made", "_read", "response", "values")
+
+    def __init__(self, *args: Any, **values: Any) -> None:
+        self.response: bytes | None = None
+        """The body as it came, whole and checked: gzip."""
+        self.values: int | None = None
+        """How many values its groupings hold, where that is known without them: then they are all that the response has."""
+        self._read: Callable[[], dict[str, Grouping]] | None = None
+        super().__init__(*args, **values)
+
+    @classmethod
+    def of(cls, answer: Answer, response: bytes) -> ReceivedAnswer:
+        """Return an answer that was read from this response, so that it keeps it."""
+        received = cls(*(getattr(answer, each.name) for each in fields(answer)))
+        received.response = response
+        return received
+
+    def keep(self, response: bytes, values: int, read: Callable[[], dict[str, Grouping]]) -> ReceivedAnswer:
+        """Keep the response, of which all values are in the groupings, and make these by `read` when they are wanted."""
+        self.response, self.values, self._read = response, values, read
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Answer):
+            return NotImplemented
+        return all(getattr(self, each.name) == getattr(other, each.name) for each in fields(self) if each.compare)
+
+    __hash__ = None  # type: ignore[assignment]  # as those of other answers
+
+    @property
+    def has_values(self) -> bool:
+        """Whether there are groupings with values."""
+        return self._read is not None or bool(self._made)
+
+    @property
+    def groupings(self) -> dict[str, Grouping]:
+        """As those of any answer."""
+        if self._read is not None:
+            self._made, self._read = self._read(), None  # not by the setter: they are the response's
+        return self._made
+
+    @groupings.setter
+    def groupings(self, groupings: dict[str, Grouping]) -> None:
+        self._made, self._read, self.values = groupings, None, None
 
 
 def merge_observations(

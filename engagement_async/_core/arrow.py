@@ -178,6 +178,7 @@ class ColumnBuilder:
         self._keys: list[list[str]] = [[] for _ in range(self._last)]
         self._spans: list[list[int]] = [[] for _ in range(self._last)]
         self._leaves: list[Grouping] = []
+        self._parents: dict[int, pa.Array] = {}
 
     def add(self, grouping: Grouping, level: int) -> None:
         """Add a part of the grouping, from that level down."""
@@ -206,28 +207,40 @@ class ColumnBuilder:
 
     def column(self, level: str, kind: pa.DataType, convert: Callable[[str], Any] | None = None) -> pa.Array:
         """Return a level's keys, one a row. Each different key is converted once."""
-        codes, keys = self.dictionary_codes(level)
+        at = self._levels.index(level)
+        if level == "tweet.id" and not at and self._last:  # they are all different, and outermost
+            keys, codes = self._keys[at], self._places(at)
+        else:
+            codes, keys = self.dictionary_codes(level)
         return pa.array(keys if convert is None else list(map(convert, keys)), kind).take(codes)
 
     def dictionary_codes(self, level: str) -> tuple[pa.Array, list[str]]:
         """Return a level's keys, one a row, as numbers; and the different keys in the order of those."""
         at = self._levels.index(level)
         numbers: dict[str, int] = {}
-        rows = array("i")
         if at == self._last:
             # The innermost dicts have few different series of keys, as the hours of a day.
-            known: dict[tuple[str, ...], array[int]] = {}
-            for leaves in self._leaves:
-                series = tuple(leaves)
-                codes = known.get(series)
-                if codes is None:
-                    codes = array("i", [numbers.setdefault(key, len(numbers)) for key in series])
-                    known[series] = codes
-                rows += codes
-        else:
-            for key, count in zip(self._keys[at], self._counts(at), strict=True):
-                rows += array("i", (numbers.setdefault(key, len(numbers)),)) * count
-        return pa.Array.from_buffers(pa.int32(), len(rows), [None, pa.py_buffer(rows)]), list(numbers)
+            every = list(map(tuple, self._leaves))
+            known = {
+                series: array("i", [numbers.setdefault(key, len(numbers)) for key in series])
+                for series in dict.fromkeys(every)
+            }
+            if len(known) == 1:
+                return _int32(known[every[0]] * len(every)), list(numbers)
+            rows = array("i")
+            for series in every:
+                rows += known[series]
+            return _int32(rows), list(numbers)
+        codes = array("i", [numbers.setdefault(key, len(numbers)) for key in self._keys[at]])
+        return _int32(codes).take(self._places(at)), list(numbers)
+
+    def _places(self, at: int) -> pa.Array:
+        """Return for each row which of an outer level's keys it lies under."""
+        if at not in self._parents:
+            starts = array("i", accumulate(self._counts(at), initial=0))
+            rows = pa.nulls(starts[-1])
+            self._parents[at] = pc.list_parent_indices(pa.ListArray.from_arrays(_int32(starts), rows))
+        return self._parents[at]
 
     def runs(self, level: str) -> tuple[list[int], list[str]]:
         """Return the keys of an outer level, each with the number of the row behind the last one under it."""
@@ -257,6 +270,10 @@ class ColumnBuilder:
         """Return how many rows each key of an outer level has."""
         sizes = map(len, self._leaves)
         return sizes if at == self._last - 1 else (sum(islice(sizes, span)) for span in self._spans[at])
+
+
+def _int32(numbers: array[int]) -> pa.Array:
+    return pa.Array.from_buffers(pa.int32(), len(numbers), [None, pa.py_buffer(numbers)])
 
 
 def second_of_day(hour: str) -> int:

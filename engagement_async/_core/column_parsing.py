@@ -8,7 +8,7 @@ from engagement_async._core.accounting import windows_of
 from engagement_async._core.answer import Answer
 from engagement_async._core.column_decoding import ColumnDecoder
 from engagement_async._core.columnar import with_columns
-from engagement_async._core.parsing import ParsedResponse, ResponseParser
+from engagement_async._core.parsing import ParsedResponse, ResponseBytes, ResponseParser
 from engagement_async._core.query import Query
 
 __all__ = ["ColumnParser"]
@@ -30,10 +30,19 @@ class ColumnParser(ResponseParser):
         body: bytes,
         *,
         accept_incomplete: bool = False,
+        response: ResponseBytes | None = None,
     ) -> ParsedResponse:
         """Return what the response to a request for these IDs says, as `ResponseParser.parse`."""
         decoded = self._columns.decode(body, tweet_ids) if status == 200 else None
         if decoded is None:
-            return super().parse(batch_number, tweet_ids, status, headers, body, accept_incomplete=accept_incomplete)
+            return super().parse(
+                batch_number,
+                tweet_ids,
+                status,
+                headers,
+                body,
+                accept_incomplete=accept_incomplete,
+                response=response,
+            )
         answer = Answer(batch_number, tweet_ids, windows=windows_of(decoded))
         return ParsedResponse(with_columns(answer, decoded.groupings))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import NamedTuple
 
 from engagement_async._core.accounting import Accounting, ParsedResponse, in_input_order, windows_of
-from engagement_async._core.answer import Answer
+from engagement_async._core.answer import Answer, ReceivedAnswer
 from engagement_async._core.decoding import Decoded, ResponseDecoder
 from engagement_async._core.query import Query, fake_zeros_in
 from engagement_async._core.refusals import (
@@ -18,11 +20,21 @@ from engagement_async._core.refusals import (
     refusal_error,
     texts_of,
 )
+from engagement_async._core.structs import StructDecoder
 from engagement_async.errors import InvalidAnswerError, RateLimitedError
 
-__all__ = ["ParsedResponse", "ResponseParser"]
+__all__ = ["ParsedResponse", "ResponseBytes", "ResponseParser"]
 
 _TOO_OLD_IDS = "unsupported_for_impressions_engagements_tweet_ids"
+
+
+class ResponseBytes(NamedTuple):
+    """The bytes of a response, for answers that keep them."""
+
+    wire: Callable[[], bytes]
+    """Returns the body as it came, as gzip."""
+    unpack: Callable[[bytes], bytes]
+    """Returns the body of that."""
 
 
 class ResponseParser:
@@ -47,20 +59,49 @@ class ResponseParser:
         body: bytes,
         *,
         accept_incomplete: bool = False,
+        response: ResponseBytes | None = None,
     ) -> ParsedResponse:
         """Return what the response to a request for these IDs says.
 
         With `accept_incomplete`, IDs that lack a metric of the query are answered, and stand in the answer's
-        `missing_metrics`.
+        `missing_metrics`. With a `response`, an answer that settles all IDs keeps that, as a `ReceivedAnswer`.
 
         Raise `AuthError`, `AccessRefusedError`, `RateLimitedError`, `RefusedIdsError`, `RequestRefusedError`,
         `ServerRefusedError`, `ServerError` or `InvalidAnswerError`.
         """
         if status == 200:
-            return self._parse_data(batch_number, tweet_ids, body, accept_incomplete=accept_incomplete)
+            whole = None if response is None else self._parse_whole(batch_number, tweet_ids, body, response)
+            if whole is not None:
+                return whole
+            parsed = self._parse_data(batch_number, tweet_ids, body, accept_incomplete=accept_incomplete)
+            if response is not None and parsed.answer.tweet_ids == tweet_ids:
+                return parsed._replace(answer=ReceivedAnswer.of(parsed.answer, response.wire()))
+            return parsed
         if status in (400, 403):
             return self._parse_refusal(batch_number, tweet_ids, status, body, accept_incomplete=accept_incomplete)
         raise error_for_status(status, read_errors(body))
+
+    @cached_property
+    def _structs(self) -> StructDecoder:
+        return StructDecoder(self.query)
+
+    def _parse_whole(
+        self, batch_number: int, tweet_ids: tuple[str, ...], body: bytes, response: ResponseBytes
+    ) -> ParsedResponse | None:
+        """Return the answer with all values of all Tweets that are there; None when it is not one, whatever the reason."""
+        whole = self._structs.decode(body)
+        if whole is None or not whole.is_of(tweet_ids):
+            return None
+        wire, unpack = response.wire(), response.unpack  # the response itself holds its unpacked body
+        answer = ReceivedAnswer(
+            batch_number,
+            tweet_ids,
+            windows=windows_of(whole),
+            unavailable_tweet_ids=in_input_order(tweet_ids, whole.unavailable),
+        )
+        return ParsedResponse(
+            answer.keep(wire, whole.count_values(), lambda: self._decoder.decode(unpack(wire)).groupings)
+        )
 
     def _parse_data(
         self, batch_number: int, tweet_ids: tuple[str, ...], body: bytes, *, accept_incomplete: bool

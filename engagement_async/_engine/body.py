@@ -20,7 +20,7 @@ try:
 except ImportError:  # the extra [speed] is not there
     _inflate = zlib
 
-__all__ = ["BodyDecoder"]
+__all__ = ["BodyDecoder", "gunzip"]
 
 _GZIP = 16 + zlib.MAX_WBITS
 _ZLIB_ERRORS: tuple[type[Exception], ...] = (zlib.error, _inflate.error)
@@ -61,6 +61,11 @@ class BodyDecoder:
         parts = self._inflate() if self._is_gzip else self._wire
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def as_gzip(self) -> bytes:
+        """Return the body as it came; packed, if it was not."""
+        data = b"".join(self._wire)
+        return data if self._is_gzip else _inflate.compress(data, 1, _GZIP)
+
     def _inflate(self) -> list[bytes]:
         inflater: Any = _inflate.decompressobj(_GZIP)
         parts: list[bytes] = []
@@ -85,3 +90,13 @@ class BodyDecoder:
 
     def _too_large(self) -> BodyError:
         return BodyError(f"the answer is over {self._size_limits.decoded_bytes} bytes once decoded")
+
+
+def gunzip(data: bytes) -> bytes:
+    """Return what was packed, in one gzip member or several. Raise `BodyError` for what is no whole gzip."""
+    decoder = BodyDecoder("gzip", _NO_LIMITS)
+    decoder.feed(data)
+    return decoder.finish()
+
+
+_NO_LIMITS = SizeLimits(wire_bytes=2**62, decoded_bytes=2**62)

@@ -19,10 +19,12 @@ from engagement_async._core.call_state import CallState, EndpointState
 from engagement_async._core.endpoints import Endpoint
 from engagement_async._core.events import CallBegan, Observe, Received, Sent, Waited
 from engagement_async._core.other_consumers import OtherConsumerDetector
+from engagement_async._core.parsing import ResponseBytes
 from engagement_async._core.rate_headers import RateHeaders
 from engagement_async._core.rate_limit import Token
 from engagement_async._core.recovery import accepts_incomplete
 from engagement_async._core.request import Outcome, Purpose, Request
+from engagement_async._engine.body import gunzip
 from engagement_async._engine.decode_budget import DecodeBudget
 from engagement_async._engine.observing import begin, current_observers
 from engagement_async._engine.owner_signers import OwnerSigners
@@ -47,6 +49,8 @@ class Call:
     lane: Lane
     wait_for_capacity: Callable[[], Awaitable[None]]
     """Awaited before a response is parsed."""
+    keeps_responses: bool = False
+    """Whether answers keep the responses that they were read from."""
     observe: Observe | None = None
     """What hears of it; None when nobody does."""
     in_flight: int = 0
@@ -192,6 +196,7 @@ class Sender:
                     headers,
                     body,
                     accept_incomplete=accepts_incomplete(request, call.state),
+                    response=ResponseBytes(response.as_gzip, gunzip) if call.keeps_responses else None,
                 )
             finally:
                 call.received -= 1

@@ -21,7 +21,7 @@ READ_AHEAD = 400
 
 @runtime_checkable
 class Sampled(Protocol):
-    """A source that knows Tweets far from the ones it is at, as a durable job does."""
+    """A source that knows Tweets far from the ones it is at: a durable job, whose answers keep their responses."""
 
     @property
     def were_answered(self) -> bool:

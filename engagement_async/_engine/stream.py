@@ -44,10 +44,11 @@ class AnswerStream:
         self._endpoint, self._engagement_types = query.endpoint, query.engagement_types
         self._call = call = sender.call(query.endpoint.name, self._wait_for_capacity)
         self._owners = call.state.owners
-        if isinstance(batches, Sampled):  # Tweets that were answered once are the best ones to probe with
+        if isinstance(batches, Sampled):  # a job: Tweets that were answered once are the best ones to probe with
             call.state.endpoint.answered.extend(islice(batches.sample(), EndpointState.KNOWN))
             self._owners.were_answered_before = batches.were_answered
             self._owners.refused_before = batches.refused_owners
+            call.keeps_responses = True
         parsers = self._parsers(query.spans(), sender.json_depth)
         self._lane = call.lane
         self._concurrency = sender.concurrency

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gzip
 import logging
 import os
 import socket
@@ -57,15 +58,22 @@ class Response:
     The body stays compressed until it is read.
     """
 
-    __slots__ = ("_body", "_decode", "headers", "status")
+    __slots__ = ("_as_gzip", "_body", "_decode", "headers", "status")
 
     def __init__(
-        self, status: int, headers: Mapping[str, str], body: bytes = b"", *, decode: Callable[[], bytes] | None = None
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        *,
+        decode: Callable[[], bytes] | None = None,
+        as_gzip: Callable[[], bytes] | None = None,
     ) -> None:
         self.status = status
         self.headers = headers
         self._body = body
         self._decode = decode
+        self._as_gzip = as_gzip
 
     def __repr__(self) -> str:
         return f"<Response {self.status}>"
@@ -77,6 +85,10 @@ class Response:
             self._body = self._decode()
             self._decode = None
         return self._body
+
+    def as_gzip(self) -> bytes:
+        """Return the body as it came; packed, if it was not."""
+        return gzip.compress(self._body, 1, mtime=0) if self._as_gzip is None else self._as_gzip()
 
 
 class Transport(Protocol):
@@ -272,7 +284,7 @@ class AiohttpTransport:
         try:
             on_headers(received.status, received.headers)
             decoder = await self._read(received)
-            response = Response(received.status, received.headers, decode=decoder.finish)
+            response = Response(received.status, received.headers, decode=decoder.finish, as_gzip=decoder.as_gzip)
             if received.status not in _STATUSES_WITH_BODY:
                 response.body  # noqa: B018 - decoded now, so that a broken one is ignored here
         except (AttemptError, aiohttp.ClientError, OSError):

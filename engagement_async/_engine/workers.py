@@ -400,7 +400,8 @@ class Workers:
         if not pending.open:
             del self._pending[id(pending)]
             answers = [answer for answer, _ in pending.parts]
-            if isinstance(pending.batch, SpanBatch):  # what was settled before was delivered
+            if isinstance(pending.batch, SpanBatch) and (len(answers) != 1 or answers[0].tweet_ids != tweet_ids):
+                # What was settled before was delivered.
                 tweet_ids = in_input_order(tweet_ids, {i for answer in answers for i in answer.tweet_ids})
             self._deliver_answer(pending, merge_parts(batch_number, tweet_ids, answers, self._parsers[0].query))
 

@@ -18,7 +18,17 @@ from engagement_async._export.rows import Row, RowText, write_csv, write_jsonl
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Add", "GroupingTable", "ResultTable", "Table", "TextTable", "table_sink", "text_tables", "write_parquet"]
+__all__ = [
+    "Add",
+    "GroupingTable",
+    "ResultTable",
+    "StructTable",
+    "Table",
+    "TextTable",
+    "table_sink",
+    "text_tables",
+    "write_parquet",
+]
 
 _ROWS = 50_000
 
@@ -71,6 +81,34 @@ class GroupingTable:
         if self.owners is not None:
             table = with_owners(table, self.owners)
         return table.select(list(self.columns))
+
+
+@dataclass(frozen=True, slots=True)
+class StructTable:
+    """The rows of whole answers: of a grouping by Tweet and metric, straight from the decoder's structs."""
+
+    tweet_ids: Sequence[str]
+    structs: Sequence[Any]
+    """The values of each ID: see `WholeAnswer`."""
+    metrics: Sequence[str]
+    shape: TableShape = LONG
+    owners: Mapping[str, str] | None = None
+
+    @property
+    def columns(self) -> Sequence[str]:
+        columns = table_columns(("tweet.id", "engagement.type"), self.shape)
+        return columns if self.owners is None else ("owner", *columns)
+
+    def rows(self) -> Iterable[Row]:
+        rows: list[Row] = self.to_arrow().to_pylist()
+        return rows
+
+    def to_arrow(self) -> pa.Table:
+        from engagement_async._core.arrow import with_owners
+        from engagement_async._core.struct_tables import struct_table
+
+        table = struct_table(self.tweet_ids, self.structs, self.metrics, self.shape)
+        return table if self.owners is None else with_owners(table, self.owners)
 
 
 @dataclass(frozen=True, slots=True)

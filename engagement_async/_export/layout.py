@@ -12,11 +12,22 @@ from engagement_async._core.tables import LONG, TableShape, check_shape
 from engagement_async._export.files import is_stream
 from engagement_async.errors import UsageError
 
-__all__ = ["FORMATS", "GROUPING", "OUTCOMES", "TABLE_FORMATS", "OutputFormat", "TableLayout", "format_of"]
+__all__ = [
+    "ARROW_FORMATS",
+    "FORMATS",
+    "GROUPING",
+    "OUTCOMES",
+    "TABLE_FORMATS",
+    "OutputFormat",
+    "TableLayout",
+    "format_of",
+]
 
 FORMATS: Final = ("json", "jsonl", "csv", "tsv", "parquet", "arrow", "duckdb", "xlsx")
 TABLE_FORMATS: Final = ("jsonl", "csv", "tsv", "parquet", "arrow")
 """Formats that hold one table a file."""
+ARROW_FORMATS: Final = ("parquet", "arrow", "duckdb")
+"""Formats that are written from Arrow tables."""
 TEXT_FORMATS: Final = ("json", "jsonl", "csv", "tsv")
 """Formats that may be compressed as a whole."""
 GROUPING: Final = "{grouping}"

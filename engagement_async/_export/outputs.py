@@ -5,6 +5,7 @@ ends well, else what was there before.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import BinaryIO
 
@@ -14,7 +15,7 @@ from engagement_async._export.files import atomic_file, atomic_path, output_stre
 from engagement_async._export.formats import Add, Table, table_sink
 from engagement_async._export.layout import OutputFormat, TableLayout
 
-__all__ = ["open_output", "open_table", "open_tables"]
+__all__ = ["open_output", "open_table", "open_tables", "written_behind"]
 
 _STDOUT = 1
 
@@ -65,3 +66,26 @@ def open_tables(
                 )
                 for name, make in empty.items()
             }
+
+
+@contextmanager
+def written_behind(sinks: Mapping[str, Add]) -> Iterator[dict[str, Add]]:
+    """Yield sinks that write on a thread of their own while the next piece is made: compression needs no interpreter.
+
+    One piece is written at a time, in order. What goes wrong is raised with the next one, or at the end.
+    """
+    last: Future[object] | None = None
+
+    def behind(add: Add) -> Add:
+        def put(table: Table) -> None:
+            nonlocal last
+            if last is not None:
+                last.result()
+            last = writer.submit(add, table)
+
+        return put
+
+    with ThreadPoolExecutor(1, thread_name_prefix="engagement-export") as writer:
+        yield {name: behind(add) for name, add in sinks.items()}
+        if last is not None:
+            last.result()

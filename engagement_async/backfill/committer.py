@@ -22,6 +22,7 @@ from engagement_async.backfill.owner_records import OwnerRecords
 from engagement_async.backfill.quota import DurableScheduler
 from engagement_async.backfill.reserve import Reserve
 from engagement_async.backfill.storage_errors import JournalBusyError, JournalMovedError
+from engagement_async.backfill.traffic import TrafficRecorder
 from engagement_async.backfill.work import Work
 from engagement_async.errors import JobDiskError
 
@@ -57,10 +58,12 @@ class Committer:
         on_full: Callable[[JobDiskError], object],
         parked: Callable[[], int],
         owners: OwnerRecords,
+        traffic: TrafficRecorder,
     ) -> None:
         self._directory = directory
         self._quota = quota
         self._owners = owners
+        self._traffic = traffic
         self._concurrency = concurrency
         self._describe = describe
         self._on_commit = on_commit
@@ -229,7 +232,7 @@ class Committer:
         answers = list(self._uncommitted)
         self._is_commit_requested = False
         spent, mark = self._quota.checkpoint()
-        traffic, known = self._quota.traffic.documents(self._run)
+        traffic, known = self._traffic.documents(self._run)
         owners = self._owners.changed()
         documents = {self._run_name: self._describe(outcome), "spent": spent, **traffic, **owners}
         full = await self.call(self._write, answers, documents)
@@ -238,7 +241,7 @@ class Committer:
         self.committed_at = asyncio.get_running_loop().time()
         self._on_commit()
         self._quota.acknowledge(mark)
-        self._quota.traffic.acknowledge(known)
+        self._traffic.acknowledge(known)
         for answer in answers:
             self._open[answer.batch_number] -= len(answer.tweet_ids)
             if not self._open[answer.batch_number]:

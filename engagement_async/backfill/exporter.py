@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -21,13 +21,15 @@ from engagement_async._core.groupings import Grouping
 from engagement_async._core.merging import Merger, merge_into
 from engagement_async._core.query import OWNER
 from engagement_async._core.spelling import did_you_mean
+from engagement_async._core.structs import WholeAnswer
 from engagement_async._core.tables import TableShape
+from engagement_async._engine.gc_pressure import relaxed_gc
 from engagement_async._export.files import check_outputs
-from engagement_async._export.formats import Add, GroupingTable, Table, TextTable, text_tables
-from engagement_async._export.layout import OUTCOMES, TABLE_FORMATS, TableLayout, format_of
+from engagement_async._export.formats import Add, GroupingTable, StructTable, Table, TextTable, text_tables
+from engagement_async._export.layout import ARROW_FORMATS, OUTCOMES, TABLE_FORMATS, TableLayout, format_of
 from engagement_async._export.ordering import TableOrder
 from engagement_async._export.outcomes import outcome_columns, outcome_row, outcome_rows
-from engagement_async._export.outputs import open_output, open_table, open_tables
+from engagement_async._export.outputs import open_output, open_table, open_tables, written_behind
 from engagement_async._export.rows import Row
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.journal import Journal
@@ -142,7 +144,7 @@ class Exporter:
 
     def export(self) -> Exported:
         """Write all files, and return when they are in their places."""
-        with self._directory.open_journal(read_only=True) as journal:
+        with self._directory.open_journal(read_only=True) as journal, relaxed_gc():
             snapshot = journal.snapshot()
             totals = snapshot.totals
             if totals.pending and not self._partial:
@@ -214,14 +216,19 @@ class Exporter:
                 rows = self._outcome_rows(journal, snapshot, Audit(snapshot))
                 for table in text_tables(rows, self._outcome_columns):
                     sinks[OUTCOMES](table)
-            feed = self._feed(journal, orders, sinks)
-            feed.add(self._chunks(journal, snapshot, audit))
-            feed.add_sums(sinks)
+            feed = self._feed(journal, orders)
+            with written_behind(sinks) as feed.sinks:
+                feed.add(self._chunks(journal, snapshot, audit))
+                feed.add_sums(feed.sinks)
             self._check(journal, audit)
 
-    def _feed(self, journal: Journal, orders: Mapping[str, TableOrder], sinks: Mapping[str, Add]) -> _Feed:
+    def _feed(self, journal: Journal, orders: Mapping[str, TableOrder]) -> _Feed:
         by_owner = frozenset(name for name, group_by in journal.query.groupings.items() if group_by[0] == OWNER)
-        return _Feed(orders, sinks, self._layout.shape, by_owner=by_owner, has_owners=self._has_owners)
+        feed = _Feed(orders, self._layout.shape, by_owner=by_owner, has_owners=self._has_owners)
+        are_simple = all(order.levels == ("tweet.id", "engagement.type") for order in orders.values())
+        if are_simple and self._layout.format.name in ARROW_FORMATS and not self._layout.shape.has_observed_at:
+            feed.whole_answer, feed.metrics = journal.whole_answer, self._types
+        return feed
 
     def _empty_of(self, journal: Journal, name: str, order: TableOrder) -> Callable[[], Table]:
         """Return a function that makes a table without rows."""
@@ -243,17 +250,18 @@ class Exporter:
         parts = [self._layout.part_of(name, part) for name in orders for part in range(len(starts) or 1)]
         check_outputs(parts, self._inputs)
         audit = Audit(snapshot)
-        feed = self._feed(journal, orders, {})
+        feed = self._feed(journal, orders)
         for part, first in enumerate(starts):
             end = min(first + step, batches)
             if wait is not None:
                 snapshot = wait(journal, first, end)
             with ExitStack() as stack:
-                feed.sinks = {
+                sinks = {
                     name: self._part(stack, name, part, self._empty_of(journal, name, order))
                     for name, order in orders.items()
                     if order.is_by_tweet
                 }
+                feed.sinks = stack.enter_context(written_behind(sinks))
                 feed.add(self._chunks(journal, snapshot, audit, first, end))
             self._report()
         audit.against(snapshot)
@@ -375,23 +383,29 @@ class _Feed:
     def __init__(
         self,
         orders: Mapping[str, TableOrder],
-        sinks: Mapping[str, Add],
         shape: TableShape,
         *,
         by_owner: Set[str],
         has_owners: bool,
     ) -> None:
-        self.sinks = sinks
+        self.sinks: Mapping[str, Add] = {}
         self._by_owner = by_owner
         self._has_owners = has_owners
         self.sums: dict[str, Grouping] = {name: {} for name, order in orders.items() if not order.is_by_tweet}
         self._orders = orders
         self._shape = shape
         self._last_observed_at: datetime | None = None
+        self.whole_answer: Callable[[Answer], WholeAnswer | None] | None = None
+        """Reads the response of an answer as structs, where tables are made of such."""
+        self.metrics: Sequence[str] = ()
 
     def add(self, chunks: Iterable[list[Answer]]) -> None:
         """Make one pass over answers: values by Tweet go to their sinks."""
         for answers in chunks:
+            wholes = self._wholes(answers)
+            if wholes is not None:
+                self._add_wholes(answers, wholes)
+                continue
             observed = self._observed(answers) if self._shape.has_observed_at else None
             for name, order in self._orders.items():
                 if name in self.sums:
@@ -406,6 +420,32 @@ class _Feed:
                     owners = _owners_of(answers) if self._has_owners else None
                     table = GroupingTable(chunk, levels, self._shape, observed, named=order.levels, owners=owners)
                     self.sinks[name](table)
+
+    def _wholes(self, answers: Sequence[Answer]) -> list[WholeAnswer] | None:
+        """Return the responses of these answers as structs, if their values are all there, and structs are wanted."""
+        if self.whole_answer is None:
+            return None
+        wholes: list[WholeAnswer] = []
+        for answer in answers:
+            whole = self.whole_answer(answer)
+            if whole is None:
+                return None
+            wholes.append(whole)
+        return wholes
+
+    def _add_wholes(self, answers: Sequence[Answer], wholes: Sequence[WholeAnswer]) -> None:
+        owners = _owners_of(answers) if self._has_owners else None
+        ids: list[str] = []
+        for answer in answers:
+            out = answer.unavailable_tweet_ids
+            ids += (i for i in answer.tweet_ids if i not in out) if out else answer.tweet_ids
+        for name in self._orders:
+            structs: list[Any] = []
+            for whole in wholes:
+                grouping = whole.groupings[name]
+                wanted = ids[len(structs) : len(structs) + len(grouping)]
+                structs += grouping.values() if list(grouping) == wanted else map(grouping.__getitem__, wanted)
+            self.sinks[name](StructTable(ids, structs, self.metrics, self._shape, owners))
 
     def _add_sum(self, name: str, answer: Answer) -> None:
         sums, part = self.sums[name], answer.groupings.get(name, {})

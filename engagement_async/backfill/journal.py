@@ -13,23 +13,27 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
-from engagement_async._core.answer import Answer
+from engagement_async._core.answer import Answer, ReceivedAnswer
 from engagement_async._core.batches import Batch, OwnedTweet
+from engagement_async._core.groupings import Grouping
 from engagement_async._core.outcomes import BatchOutcomes, Outcomes, is_about_credentials
 from engagement_async._core.owned_batches import Claims
 from engagement_async._core.query import Query
+from engagement_async._core.structs import WholeAnswer
 from engagement_async._core.unique_ids import UniqueIds
 from engagement_async.backfill.batch_states import BatchStates
-from engagement_async.backfill.codec import EncodedAnswer, decode_answer
+from engagement_async.backfill.codec import EncodedAnswer, decode_answer, encode_answer
 from engagement_async.backfill.inputs import Fingerprint, OwnedChunk, SourceRecord
 from engagement_async.backfill.journal_file import JournalFile
 from engagement_async.backfill.journal_rows import DamagedRowError, query_document, read_query
 from engagement_async.backfill.owner_records import PREFIX, OwnerRecord, read_owner_records
 from engagement_async.backfill.owners import BatchOwners, OwnerStatus, in_turns, smallest_first
+from engagement_async.backfill.responses import ResponseReader
 from engagement_async.backfill.totals import Audit, JobTotals, Snapshot, parts_of, state_of, states_of
 from engagement_async.errors import JobCorruptError, JobLockedError, UsageError
 
@@ -57,6 +61,10 @@ class Journal:
         """As of the last time that this object wrote or looked."""
         self.largest_row = 0
         """Bytes of the largest answer that this object wrote."""
+
+    @cached_property
+    def _responses(self) -> ResponseReader:
+        return ResponseReader(self.query)
 
     # --- opening and closing ---
 
@@ -280,14 +288,15 @@ class Journal:
         """Return what was told of owners beside their batches, by owner."""
         return read_owner_records(self.documents(PREFIX))
 
-    def refused_owners(self) -> frozenset[str]:
-        """Return the owners whose Tweets are pending because their credentials were of no use."""
-        return frozenset(owner for owner, its in self.owner_records().items() if its.error is not None)
+    def refused_owners(self) -> dict[str, int]:
+        """Return the owners whose Tweets are pending because their credentials were of no use: requests that this took."""
+        return {owner: its.requests for owner, its in self.owner_records().items() if its.error is not None}
 
     def batches_in_turns(self) -> Iterator[int]:
         """Return the batches in which IDs are still to be asked: one of each owner, then the next of each.
 
-        Owners whose credentials were of no use come last: a run with a budget must get to the others.
+        Owners whose credentials were of no use come last, those first that were asked least: a run with a budget must get
+        to the others, and several of them to all.
         """
         unsettled = self.unsettled(-1, self.totals.batches)
         return iter(in_turns(unsettled, self._batch_owners, weights=self.owner_weights, last=self.refused_owners()))
@@ -453,7 +462,7 @@ class Journal:
         self._states.set_parts(number, {})
 
     def _put(self, table: str, answer: EncodedAnswer) -> None:
-        self.largest_row = max(self.largest_row, len(answer.body))
+        self.largest_row = max(self.largest_row, len(answer.body) + len(answer.response or b""))
         self._file.put_answer(table, answer)
 
     # --- batches and answers ---
@@ -517,11 +526,31 @@ class Journal:
     def decode(self, encoded: EncodedAnswer, batch: Batch) -> Answer:
         """Return the answer of its bytes."""
         try:
-            answer = decode_answer(encoded, batch.tweet_ids)
+            answer = decode_answer(encoded, batch.tweet_ids, partial(self._read_response, batch.number))
         except ValueError as error:
             raise self._file.corrupt(f"the answer to batch {batch.number} cannot be read: {error}") from None
         answer.owner = batch.owner
         return answer
+
+    def encode(self, answer: Answer, batch_ids: tuple[str, ...] | None = None) -> EncodedAnswer:
+        """Return an answer as this journal holds it; see `encode_answer`."""
+        types, keep_response = self.query.engagement_types, self._file.keeps_responses and self.spans == 1
+        return encode_answer(answer, types, batch_ids=batch_ids, keep_response=keep_response)
+
+    def whole_answer(self, answer: Answer) -> WholeAnswer | None:
+        """Return what an answer's response holds, without a dict for each Tweet; None if that are not all its values."""
+        if not isinstance(answer, ReceivedAnswer) or answer.response is None or answer.values is None:
+            return None
+        try:
+            return self._responses.whole(answer.response, answer.tweet_ids)
+        except ValueError as error:
+            raise self._file.corrupt(f"the response to batch {answer.batch_number} cannot be read: {error}") from None
+
+    def _read_response(self, number: int, response: bytes) -> dict[str, Grouping]:
+        try:
+            return self._responses.groupings(response)
+        except ValueError as error:
+            raise self._file.corrupt(f"the response to batch {number} cannot be read: {error}") from None
 
     # --- looking it over ---
 
@@ -536,7 +565,7 @@ class Journal:
         audit = Audit(snapshot)
         for batch, encoded in self.answers(snapshot):
             if encoded is not None:
-                self.decode(encoded, batch)
+                self.decode(encoded, batch).groupings  # noqa: B018 - made when they are wanted
             audit.add(batch, encoded)
         self._verify_parts()
         now = self.refresh()

@@ -19,9 +19,12 @@ from engagement_async.backfill.journal_rows import (
     ANSWER_COLUMNS,
     APPLICATION_ID,
     COUNT_COLUMNS,
+    OLDER_SCHEMA,
+    OWNED,
     SCHEMA,
     SCHEMA_OWNED,
     TABLES,
+    WITHOUT_RESPONSES,
     DamagedRowError,
     answer_row,
     batch_row,
@@ -37,27 +40,35 @@ __all__ = ["JournalFile"]
 
 _BUSY_S = 5.0
 _QUICK_CHECK_BYTES = 2**28
-_PLACES = ", ".join("?" * len(ANSWER_COLUMNS.split(",")))
 
 
 class JournalFile:
     """An open file, used by one thread at a time. Its errors are `JobError`s."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, *, has_owners: bool = False) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, *, schema: int = SCHEMA) -> None:
         self.path = path
         self.connection = connection
-        self.has_owners = has_owners
-        """Whether each batch has an owner."""
+        self.schema = schema
+        """The version of its tables."""
 
     @property
-    def schema(self) -> int:
-        """The version of its tables."""
-        return SCHEMA_OWNED if self.has_owners else SCHEMA
+    def has_owners(self) -> bool:
+        """Whether each batch has an owner."""
+        return self.schema in OWNED
+
+    @property
+    def keeps_responses(self) -> bool:
+        """Whether an answer may have its response."""
+        return self.schema not in WITHOUT_RESPONSES
 
     @property
     def _batch_columns(self) -> tuple[str, ...]:
         columns = "batch.number", "batch.ids", "batch.sha256"
         return (*columns, "batch.owner") if self.has_owners else columns
+
+    @property
+    def _answer_columns(self) -> str:
+        return f"{ANSWER_COLUMNS}, response" if self.keeps_responses else ANSWER_COLUMNS
 
     # --- opening and closing ---
 
@@ -66,7 +77,7 @@ class JournalFile:
         """Make a file with empty tables, in a transaction that `publish` commits."""
         with disk_errors(path):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        file = cls(path, _connect(path, "rw"), has_owners=has_owners)
+        file = cls(path, _connect(path, "rw"), schema=SCHEMA_OWNED if has_owners else SCHEMA)
         with file.errors():
             # Nothing is lost when this ends early: the job was not started.
             file.connection.executescript("PRAGMA page_size=4096; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;")
@@ -116,7 +127,7 @@ class JournalFile:
                 raise DamagedRowError(f"it is cut: {held:,} bytes of {size:,} are there")
             schema = self._schema()
             if application == APPLICATION_ID and version in TABLES and schema in (None, version):
-                self.has_owners = version == SCHEMA_OWNED
+                self.schema = version
                 return
         # What the header says may be a flipped bit; what a checksum covers is not.
         if schema in TABLES or (schema is None and application == APPLICATION_ID):
@@ -128,8 +139,8 @@ class JournalFile:
                 f"{self.path}: was made by a newer version (schema {schema}, this one reads {SCHEMA_OWNED}): upgrade"
             )
         raise OtherJobError(
-            f"{self.path}: was made by an older version (schema {schema}, this one reads {SCHEMA}): finish and "
-            "export it with the version that started it"
+            f"{self.path}: was made by an older version (schema {schema}, this one reads {OLDER_SCHEMA} and later): "
+            "finish and export it with the version that started it"
         )
 
     def _schema(self) -> int | None:
@@ -312,7 +323,7 @@ class JournalFile:
         """Return one answer, or one part."""
         with self.errors():
             row = self.connection.execute(
-                f"SELECT {ANSWER_COLUMNS} FROM {table} WHERE number = ?",  # noqa: S608
+                f"SELECT {self._answer_columns} FROM {table} WHERE number = ?",  # noqa: S608
                 (number,),
             ).fetchone()
             if row is None:
@@ -321,10 +332,16 @@ class JournalFile:
 
     def put_answer(self, table: str, answer: EncodedAnswer) -> None:
         """Write one answer, or one part, in the place of one that may be there."""
+        columns = self._answer_columns
+        row = answer_row(answer, table)
+        if not self.keeps_responses:
+            *row, response = row  # type: ignore[assignment]
+            if response is not None:
+                raise ValueError(f"{self.path}: keeps no responses")
         with self.errors():
             self.connection.execute(
-                f"INSERT OR REPLACE INTO {table} ({ANSWER_COLUMNS}) VALUES ({_PLACES})",  # noqa: S608
-                answer_row(answer, table),
+                f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({', '.join('?' * len(row))})",  # noqa: S608
+                row,
             )
 
     def drop_parts(self, first: int, end: int) -> None:

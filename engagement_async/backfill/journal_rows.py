@@ -16,9 +16,12 @@ __all__ = [
     "ANSWER_COLUMNS",
     "APPLICATION_ID",
     "COUNT_COLUMNS",
+    "OLDER_SCHEMA",
+    "OWNED",
     "SCHEMA",
     "SCHEMA_OWNED",
     "TABLES",
+    "WITHOUT_RESPONSES",
     "DamagedRowError",
     "answer_row",
     "batch_row",
@@ -30,10 +33,15 @@ __all__ = [
     "read_query",
 ]
 
-SCHEMA: Final = 2
+SCHEMA: Final = 4
 """Raised by every change that an older or newer reader would misread."""
-SCHEMA_OWNED: Final = 3
-"""Of journals whose batches have owners; those without are still written as older readers know them."""
+SCHEMA_OWNED: Final = 5
+"""Of journals whose batches have owners."""
+OLDER_SCHEMA: Final = 2
+"""Of journals that keep no responses: they are read, and written to as before."""
+OLDER_SCHEMA_OWNED: Final = 3
+OWNED: Final = frozenset({SCHEMA_OWNED, OLDER_SCHEMA_OWNED})
+WITHOUT_RESPONSES: Final = frozenset({OLDER_SCHEMA, OLDER_SCHEMA_OWNED})
 APPLICATION_ID: Final = 0x454E4741
 """`ENGA`: what `file` shows of a SQLite database."""
 
@@ -41,7 +49,7 @@ _ANSWER_TABLE = """
 CREATE TABLE {} (
     number INTEGER PRIMARY KEY, answered INTEGER NOT NULL, unavailable INTEGER NOT NULL, unsupported INTEGER NOT NULL,
     forbidden INTEGER NOT NULL, failed INTEGER NOT NULL, pending INTEGER NOT NULL, size INTEGER NOT NULL,
-    sha256 BLOB NOT NULL, body BLOB NOT NULL
+    sha256 BLOB NOT NULL, body BLOB NOT NULL{}
 );
 """
 _TABLES = """
@@ -49,13 +57,21 @@ CREATE TABLE document (name TEXT PRIMARY KEY, value BLOB NOT NULL, sha256 BLOB N
 CREATE TABLE document_copy (name TEXT PRIMARY KEY, value BLOB NOT NULL, sha256 BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE batch (number INTEGER PRIMARY KEY, ids BLOB NOT NULL, sha256 BLOB NOT NULL{});
 """
+_OWNER = ", owner TEXT NOT NULL"
+_RESPONSE = ", response BLOB"
 TABLES: Final = {
-    schema: _TABLES.format(owner) + _ANSWER_TABLE.format("answer") + _ANSWER_TABLE.format("part")
-    for schema, owner in ((SCHEMA, ""), (SCHEMA_OWNED, ", owner TEXT NOT NULL"))
+    schema: _TABLES.format(owner) + _ANSWER_TABLE.format("answer", more) + _ANSWER_TABLE.format("part", more)
+    for schema, owner, more in (
+        (OLDER_SCHEMA, "", ""),
+        (OLDER_SCHEMA_OWNED, _OWNER, ""),
+        (SCHEMA, "", _RESPONSE),
+        (SCHEMA_OWNED, _OWNER, _RESPONSE),
+    )
 }
 """By schema. `part` holds the answers to single spans of time of batches that are not complete; `document_copy` what a
 journal cannot be repaired without."""
 ANSWER_COLUMNS: Final = "number, answered, unavailable, unsupported, forbidden, failed, pending, size, sha256, body"
+"""Of all schemas; later ones have `response`, too."""
 COUNT_COLUMNS: Final = "number, answered, unavailable, unsupported, forbidden, failed, pending, size"
 
 
@@ -99,15 +115,19 @@ def _name_of(number: int, owner: str | None) -> bytes:
 
 
 def answer_row(answer: EncodedAnswer, table: str = "answer") -> tuple[Any, ...]:
-    """Return the row of an answer: its `ANSWER_COLUMNS`."""
-    return (answer.number, *answer.outcomes, answer.pending, answer.size, answer.checksum(table), answer.body)
+    """Return the row of an answer: its `ANSWER_COLUMNS` and its response."""
+    counts = answer.number, *answer.outcomes, answer.pending, answer.size
+    return (*counts, answer.checksum(table), answer.body, answer.response)
 
 
 def read_answer(row: tuple[Any, ...], table: str = "answer") -> EncodedAnswer:
-    """Return the answer of a row."""
-    number, *outcomes, pending, size, digest, body = row
-    answer = EncodedAnswer(number, Outcomes(*outcomes), pending, size, body)
-    if not isinstance(body, bytes) or answer.checksum(table) != digest:
+    """Return the answer of a row, with its response or of a journal that keeps none."""
+    number, answered, unavailable, unsupported, forbidden, failed, pending, size, digest, body, *responses = row
+    response = responses[0] if responses else None
+    outcomes = Outcomes(answered, unavailable, unsupported, forbidden, failed)
+    answer = EncodedAnswer(number, outcomes, pending, size, body, response)
+    are_bytes = isinstance(body, bytes) and isinstance(response, bytes | None)
+    if not are_bytes or answer.checksum(table) != digest:
         raise DamagedRowError(f"the checksum of {table} {number} is wrong")
     return answer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from engagement_async._core.outcomes import Outcomes
@@ -48,17 +48,19 @@ def in_turns(
     owners: BatchOwners,
     *,
     weights: Mapping[str, int] = _EVEN,
-    last: Container[str] = (),
+    last: Mapping[str, int] = _EVEN,
 ) -> array[int]:
     """Return these batches in the order in which they are asked: one of each owner, then the next of each.
 
-    Owners with a weight have as many at each turn. Batches of the owners in `last` come after those of all others.
+    Owners with a weight have as many at each turn. The owners in `last` come after all others, by their number there.
     """
     of_owners = [weights.get(name, 1) for name in owners.names]
-    are_last = [name in last for name in owners.names]
+    ranks = [last.get(name, -1) for name in owners.names]
     numbers = list(batches)
-    first = _in_turns((batch for batch in numbers if not are_last[owners.numbers[batch]]), owners, of_owners)
-    return first + _in_turns((batch for batch in numbers if are_last[owners.numbers[batch]]), owners, of_owners)
+    first = [batch for batch in numbers if ranks[owners.numbers[batch]] < 0]
+    others = [batch for batch in numbers if ranks[owners.numbers[batch]] >= 0]
+    others.sort(key=lambda batch: ranks[owners.numbers[batch]])
+    return _in_turns(first, owners, of_owners) + _in_turns(others, owners, of_owners)
 
 
 def _in_turns(batches: Iterable[int], owners: BatchOwners, weights: Sequence[int]) -> array[int]:

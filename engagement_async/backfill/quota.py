@@ -17,9 +17,7 @@ from typing import Any
 
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._engine.scheduler import Lane, Scheduler
-from engagement_async._progress import limit_of_minute
 from engagement_async.backfill.clocks import Instant, elapsed_s, instant_now
-from engagement_async.backfill.traffic import TrafficRecorder
 
 __all__ = ["DurableScheduler"]
 
@@ -45,10 +43,7 @@ class DurableScheduler:
         on_budget_exhausted: Callable[[], object],
         max_requests: int | None = None,
         clock: Callable[[], Instant] = instant_now,
-        traffic: TrafficRecorder | None = None,
     ) -> None:
-        self.traffic = traffic or TrafficRecorder(limit_of_minute(inner.limits) if inner.limits else None)
-        """What was sent, for the journal."""
         self._inner = inner
         self._grant_ahead = grant_ahead
         self._max_requests = max_requests
@@ -95,7 +90,6 @@ class DurableScheduler:
         self._granted += 1
         self.requests += 1
         self._outstanding[id(token)] = token
-        self.traffic.sent(token, is_retry=retry)
         if self._is_exhausted:
             self._on_budget_exhausted()
         elif self._allowed * 2 <= self._grant_ahead:
@@ -104,23 +98,19 @@ class DurableScheduler:
 
     def settle(self, token: Any) -> None:
         self._inner.settle(token)
-        self.traffic.answered(token)
         self._log(token, 0.0)
 
     def abandon(self, token: Any, *, within_s: float) -> None:
         self._inner.abandon(token, within_s=within_s)
-        self.traffic.unanswered(token)
         self._log(token, within_s)
 
     def refund(self, token: Any) -> None:
         self._inner.refund(token)
         if self._outstanding.pop(id(token), None) is not None:
             self.requests -= 1
-            self.traffic.not_sent(token)
 
     def hold(self, seconds: float) -> None:
         self._inner.hold(seconds)
-        self.traffic.limited()
 
     def cap(self, limit: RateLimit, remaining: int, for_s: float) -> None:
         self._inner.cap(limit, remaining, for_s)

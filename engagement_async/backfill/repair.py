@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from typing import Any
 from engagement_async._core.answer import Answer
 from engagement_async._core.batches import Batch
 from engagement_async._core.query import Query
-from engagement_async.backfill.codec import EncodedAnswer, decode_answer, encode_answer
+from engagement_async.backfill.codec import EncodedAnswer, decode_answer
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.journal_rows import DamagedRowError, read_answer, read_batch, read_document, read_query
+from engagement_async.backfill.responses import ResponseReader
 from engagement_async.backfill.sqlite_pages import rows_of_pages
 from engagement_async.backfill.storage_errors import disk_errors
 from engagement_async.backfill.totals import JobTotals
@@ -26,7 +27,8 @@ from engagement_async.errors import JobCorruptError
 
 __all__ = ["Repaired", "repair"]
 
-_ANSWER_VALUES = 10
+_ANSWER_VALUES = 10, 11
+"""Without a place for a response, and with one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class _Found:
                 except DamagedRowError:
                     continue
                 return
-        elif rowid is not None and len(values) == _ANSWER_VALUES:
+        elif rowid is not None and len(values) in _ANSWER_VALUES:
             self._take_answer(rowid, values)
 
     def _take_document(self, values: tuple[Any, ...]) -> None:
@@ -145,16 +147,18 @@ def _write(journal: Journal, found: _Found, query: Query) -> None:
     """Write what was found into a new journal. Batches move together where some are lost."""
     numbers = sorted(found.batches)
     is_whole = numbers == list(range(len(numbers)))
-    spans, types = len(query.spans()), query.engagement_types
+    spans, reader = len(query.spans()), ResponseReader(query)
     journal.restore_batches(found.batches[number] for number in numbers)
     for new, old in enumerate(numbers):
         batch = found.batches[old]
-        if old in found.answers and (answer := _readable(found.answers[old], batch)) is not None:
-            journal.restore("answer", _moved(answer, batch, new, types, is_part=False))
+        if old in found.answers and (answer := _readable(found.answers[old], batch, reader)) is not None:
+            answer.batch_number = new
+            journal.restore("answer", journal.encode(answer))
         for span in range(spans if spans > 1 else 0):
             part = found.parts.get(old * spans + span)
-            if part is not None and (answer := _readable(part, batch)) is not None:
-                journal.restore("part", _moved(answer, batch, new * spans + span, types, is_part=True))
+            if part is not None and (answer := _readable(part, batch, reader)) is not None:
+                answer.batch_number = new * spans + span
+                journal.restore("part", journal.encode(answer, batch.tweet_ids))
     for name, value in found.documents.items():
         if name.startswith("input ") and not is_whole:
             # What is lost must be found to be new when the same files are read again.
@@ -165,17 +169,13 @@ def _write(journal: Journal, found: _Found, query: Query) -> None:
     journal.restore_rejected(rejected)
 
 
-def _readable(encoded: EncodedAnswer, batch: Batch) -> Answer | None:
+def _readable(encoded: EncodedAnswer, batch: Batch, reader: ResponseReader) -> Answer | None:
     try:
-        answer = decode_answer(encoded, batch.tweet_ids)
+        answer = decode_answer(encoded, batch.tweet_ids, reader.groupings)
+        answer.groupings  # noqa: B018 - those of a response are read when they are wanted
     except ValueError:
         return None
     return answer if sum(encoded.outcomes) + encoded.pending == len(answer.tweet_ids) else None
-
-
-def _moved(answer: Answer, batch: Batch, number: int, types: Iterable[str], *, is_part: bool) -> EncodedAnswer:
-    answer.batch_number = number
-    return encode_answer(answer, types, batch_ids=batch.tweet_ids if is_part else None)
 
 
 def _keep(path: Path, kept_as: Path) -> None:

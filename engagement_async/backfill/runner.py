@@ -13,9 +13,10 @@ from typing import Any, cast
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._display.reporting import harmless
 from engagement_async._engine.contracts import scheduler_for
+from engagement_async._engine.observing import observed_by
 from engagement_async._engine.scheduler import LaneScheduler, Scheduler
 from engagement_async._engine.stream import AnswerStream
-from engagement_async._progress import Progress, ProgressMeter, RunOutcome, contract_per_minute
+from engagement_async._progress import Progress, ProgressMeter, RunOutcome, contract_per_minute, limit_of_minute
 from engagement_async.backfill.clocks import instant_now
 from engagement_async.backfill.codec import pending_ids
 from engagement_async.backfill.committer import Committer
@@ -23,6 +24,7 @@ from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.owner_records import FailedCredentials, OwnerRecords
 from engagement_async.backfill.quota import DurableScheduler
+from engagement_async.backfill.traffic import TrafficRecorder
 from engagement_async.backfill.work import FailedWork, PendingWork, Work
 from engagement_async.client import ClientStatus, EngagementClient, check_query
 from engagement_async.config import (
@@ -89,6 +91,7 @@ class JobRunner:
         elif rate_limit is not None:
             raise UsageError("rate_limit is what your contract says; a scheduler is given instead of it, not with it")
         self._contract_per_minute = contract_per_minute(scheduler.limits)
+        self._traffic = TrafficRecorder(limit_of_minute(scheduler.limits))
         concurrency = connection.get("concurrency", DEFAULT_CONCURRENCY)
         self._quota = DurableScheduler(
             scheduler,
@@ -108,6 +111,7 @@ class JobRunner:
             on_full=self._on_full,
             parked=lambda: 0 if self._stream is None else self._stream.parked_batches,
             owners=self._owners,
+            traffic=self._traffic,
         )
         self._meter = ProgressMeter(0, self._contract_per_minute, asyncio.get_running_loop().time)
         self._began_at = time.time()
@@ -153,7 +157,8 @@ class JobRunner:
         loop, limit_s = asyncio.get_running_loop(), self._limits.max_duration_s
         timer = None if limit_s is None else loop.call_later(limit_s, self.stop, RunOutcome.MAX_DURATION)
         try:
-            await self._ask()
+            with observed_by(self._traffic.begin):
+                await self._ask()
         except BaseException as error:
             with suppress(Exception):  # the first error is the one to raise
                 await self._end(type(error).__name__)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -120,7 +121,7 @@ class Audit:
         self.revision = snapshot.totals.revision
         """When the pass began."""
         self._ids = self._answers = self._unsettled = self._size = 0
-        self._outcomes = Outcomes()
+        self._by_outcomes: Counter[Outcomes] = Counter()  # most batches have the same ones
         self._uneven: int | None = None
 
     def add(self, batch: Batch, encoded: EncodedAnswer | None) -> None:
@@ -133,7 +134,7 @@ class Audit:
         self._answers += 1
         self._unsettled += encoded.pending
         self._size += encoded.size
-        self._outcomes += encoded.outcomes
+        self._by_outcomes[encoded.outcomes] += 1
 
     def against(self, snapshot: Snapshot) -> None:
         """Hold what was seen against a later snapshot."""
@@ -148,7 +149,7 @@ class Audit:
         seen = self._ids, self._answers, self._unsettled, self._size
         if seen != (totals.ids, totals.answers, totals.unsettled, totals.size):
             return "its rows do not add up to its totals"
-        if self._outcomes != totals.outcomes:
+        if _sum(self._by_outcomes) != totals.outcomes:
             return "the outcomes of its rows do not add up to its totals"
         return None
 
@@ -162,17 +163,18 @@ def states_of(answers: Iterable[tuple[int, ...]], totals: JobTotals) -> bytearra
     """Return a state for each batch. `answers`: the `COUNT_COLUMNS` of each, in order."""
     states = bytearray(totals.batches)
     last, count, size, unsettled = -1, 0, 0, 0
-    outcomes = Outcomes()
+    by_counts: Counter[tuple[int, ...]] = Counter()  # most batches have the same ones
     for row in answers:
         number, *counts, pending, bytes_ = _integers(row)
         if not last < number < totals.batches:
             raise DamagedRowError(f"an answer to batch {number} is where none can be")
-        states[number] = state_of(tuple(counts), pending)
-        outcomes += tuple(counts)
+        outcomes = tuple(counts)
+        by_counts[outcomes] += 1
+        states[number] = state_of(outcomes, pending)
         last, count, size, unsettled = number, count + 1, size + bytes_, unsettled + pending
     if count != totals.answers:
         raise DamagedRowError(f"{totals.answers:,} answers were written, {count:,} are there")
-    if (outcomes, size, unsettled) != (totals.outcomes, totals.size, totals.unsettled):
+    if (_sum(by_counts), size, unsettled) != (totals.outcomes, totals.size, totals.unsettled):
         raise DamagedRowError("the outcomes of its rows do not add up to its totals")
     return states
 
@@ -193,7 +195,16 @@ def parts_of(rows: Iterable[tuple[int, ...]], totals: JobTotals, spans: int) -> 
     return parts
 
 
+def _sum(counted: Mapping[Any, int]) -> Outcomes:
+    """Return the sum of outcomes, each of which is counted so many times."""
+    columns = zip(*([times * each for each in outcomes] for outcomes, times in counted.items()), strict=True)
+    return Outcomes(*map(sum, columns))
+
+
+_INTEGERS = {int}
+
+
 def _integers(row: tuple[int, ...]) -> tuple[int, ...]:
-    if any(type(value) is not int for value in row):
+    if set(map(type, row)) != _INTEGERS:
         raise DamagedRowError("a count is no number")
     return row

@@ -12,9 +12,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Final
 
+from engagement_async._core.events import CallBegan, Event, Observe, Received, Sent
 from engagement_async._core.rate_limit import RateLimit
+from engagement_async.errors import NotSentError, ProxyError
 
 __all__ = ["PREFIX", "Slot", "Traffic", "TrafficRecorder", "bucket_of", "read_traffic", "seconds_of", "slot_length_s"]
 
@@ -41,25 +44,27 @@ class Slot:
     retries: int = 0
     """Requests that were sent once more."""
     answered: int = 0
-    """Requests whose response began in this slot, whatever its status."""
+    """Requests whose response came in this slot, whatever its status."""
     unanswered: int = 0
     """Requests that ended in this slot without a response."""
     limited: int = 0
-    """How often the API refused for the rate (429), so that everybody had to wait."""
+    """Those of the answered that the API refused for the rate (429)."""
+    refused: int = 0
+    """Those of the answered with another status that is an error."""
     latencies: Counter[int] = field(default_factory=Counter)
     """Bucket of the latency to the number of responses, as `seconds_of` reads it."""
 
     def to_json(self) -> list[Any]:
         """Return the slot as the journal has it."""
-        counts = [self.sent, self.retries, self.answered, self.unanswered, self.limited]
+        counts = [self.sent, self.retries, self.answered, self.unanswered, self.limited, self.refused]
         return [self.at, self.length_s, *counts, sorted(self.latencies.items())]
 
     @classmethod
     def of_json(cls, value: Sequence[Any]) -> Slot:
         """Return the slot of what `to_json` returned."""
-        at, length_s, sent, retries, answered, unanswered, limited, latencies = value
+        at, length_s, sent, retries, answered, unanswered, limited, refused, latencies = value
         buckets = Counter({int(bucket): int(count) for bucket, count in latencies})
-        return cls(at, length_s, sent, retries, answered, unanswered, limited, buckets)
+        return cls(at, length_s, sent, retries, answered, unanswered, limited, refused, buckets)
 
 
 def slot_length_s(elapsed_s: float) -> int:
@@ -124,38 +129,42 @@ class TrafficRecorder:
         """The first slot that is not in the journal for good."""
         self._reopened = sys.maxsize
         """The first slot that was changed although it may be in the journal for good."""
-        self._open: dict[int, tuple[float, int, bool]] = {}  # by token: when it left, in which slot, whether again
+        self._open: dict[int, int] = {}  # by request: the slot in which it was sent
 
-    def sent(self, token: object, *, is_retry: bool) -> None:
-        """Count a request that leaves with this token."""
+    def begin(self, _call: CallBegan) -> Observe:
+        """Observe a call: an `Observer`."""
+        return self.hear
+
+    def hear(self, event: Event) -> None:
+        """Count an attempt that begins or ends."""
+        match event:
+            case Sent(request):
+                slot = self._slot()
+                slot.sent += 1
+                slot.retries += request.attempts > 1
+                self._open[id(request)] = len(self._slots) - 1
+            case Received(request, seconds, status, error):
+                sent_in = self._open.pop(id(request), None)
+                if status is not None:
+                    self._answered(status, seconds)
+                elif isinstance(error, NotSentError | ProxyError):
+                    self._take_back(sent_in, is_retry=request.attempts > 1)
+                else:
+                    self._slot().unanswered += 1
+
+    def _answered(self, status: int, seconds: float) -> None:
         slot = self._slot()
-        slot.sent += 1
-        slot.retries += is_retry
-        self._open[id(token)] = self._monotonic(), len(self._slots) - 1, is_retry
+        slot.answered += 1
+        slot.limited += status == HTTPStatus.TOO_MANY_REQUESTS
+        slot.refused += status >= HTTPStatus.BAD_REQUEST and status != HTTPStatus.TOO_MANY_REQUESTS
+        slot.latencies[bucket_of(seconds)] += 1
 
-    def answered(self, token: object) -> None:
-        """Count a response that begins, and how long it took."""
-        if (left := self._open.pop(id(token), None)) is not None:
-            slot = self._slot()
-            slot.answered += 1
-            slot.latencies[bucket_of(self._monotonic() - left[0])] += 1
-
-    def unanswered(self, token: object) -> None:
-        """Count a request that ended without a response."""
-        if self._open.pop(id(token), None) is not None:
-            self._slot().unanswered += 1
-
-    def not_sent(self, token: object) -> None:
-        """Take back a request that provably never left."""
-        if (left := self._open.pop(id(token), None)) is not None:
-            _, at, is_retry = left
-            self._slots[at].sent -= 1
-            self._slots[at].retries -= is_retry
-            self._reopened = min(self._reopened, at)
-
-    def limited(self) -> None:
-        """Count a refusal for the rate."""
-        self._slot().limited += 1
+    def _take_back(self, sent_in: int | None, *, is_retry: bool) -> None:
+        """Count a request no more that provably never left."""
+        if sent_in is not None:
+            self._slots[sent_in].sent -= 1
+            self._slots[sent_in].retries -= is_retry
+            self._reopened = min(self._reopened, sent_in)
 
     def documents(self, run: int) -> tuple[dict[str, Any], int]:
         """Return what the journal should hold of this run, by name, and a mark to `acknowledge` once it does."""

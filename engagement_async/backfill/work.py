@@ -15,7 +15,7 @@ from engagement_async._core.accounting import in_input_order
 from engagement_async._core.answer import Answer
 from engagement_async._core.batches import Batch, SpanBatch
 from engagement_async._core.merging import merge_parts, split_off_tainted_sums
-from engagement_async.backfill.codec import NOT_ASKED, EncodedAnswer, encode_answer, pending_ids
+from engagement_async.backfill.codec import NOT_ASKED, EncodedAnswer, pending_ids
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.retry_failed import RetryBatch, failed_ids, pack_failed, patch
 
@@ -66,7 +66,7 @@ class PendingWork:
 
     def refused_owners(self, journal: Journal) -> frozenset[str]:
         """See `Work`."""
-        return journal.refused_owners()
+        return frozenset(journal.refused_owners())
 
     def _requests(self, journal: Journal, number: int) -> Iterator[SpanBatch]:
         batch = journal.batch(number)
@@ -79,12 +79,11 @@ class PendingWork:
 
     def write(self, journal: Journal, answers: list[Answer], documents: dict[str, Any]) -> None:
         """See `Work`."""
-        types = journal.query.engagement_types
         if journal.spans == 1:
-            journal.write([encode_answer(answer, types) for answer in _completed(journal, answers)], documents)
+            journal.write(list(map(journal.encode, _completed(journal, answers))), documents)
             return
         parts = _Parts(journal, answers, lambda number: journal.batch(number).tweet_ids)
-        merged = [encode_answer(answer, types) for answer in parts.finished.values()]
+        merged = list(map(journal.encode, parts.finished.values()))
         journal.write(merged, documents, parts=parts.unfinished(), finished=parts.finished)
         self._again += parts.again
 
@@ -134,13 +133,13 @@ class FailedWork:
 
     def write(self, journal: Journal, answers: list[Answer], documents: dict[str, Any]) -> None:
         """See `Work`."""
-        types, query = journal.query.engagement_types, journal.query
+        query = journal.query
         if journal.spans == 1:
-            journal.write([encode_answer(answer, types) for answer in self._patched(journal, answers)], documents)
+            journal.write(list(map(journal.encode, self._patched(journal, answers))), documents)
             return
         parts = _Parts(journal, answers, lambda number: failed_ids(journal.answer(number)))
         patched = [
-            encode_answer(patch(journal.answer(number), new, frozenset(new.tweet_ids), query), types)
+            journal.encode(patch(journal.answer(number), new, frozenset(new.tweet_ids), query))
             for number, new in parts.finished.items()
         ]
         journal.write(patched, documents, parts=parts.unfinished(), finished=parts.finished)
@@ -225,9 +224,8 @@ class _Parts:
 
     def unfinished(self) -> list[EncodedAnswer]:
         """Return the parts that came now of batches that are not finished."""
-        types = self._journal.query.engagement_types
         return [
-            encode_answer(answer, types, batch_ids=self._journal.batch(number).tweet_ids)
+            self._journal.encode(answer, self._journal.batch(number).tweet_ids)
             for number, spans in self._new.items()
             if number not in self.finished
             for answer in spans.values()

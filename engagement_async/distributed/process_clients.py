@@ -62,25 +62,18 @@ class ClientThread(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="engagement-clients", daemon=True)
         self._entries: dict[str, _Entry] = {}
-        self._is_ready = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopped: asyncio.Event | None = None
-
-    def begin(self) -> None:
-        """Start, and wait until coroutines are run."""
-        self.start()
-        self._is_ready.wait()
+        self._loop = asyncio.new_event_loop()  # here already: nobody needs to wait until it runs
+        self._stopped = asyncio.Event()
 
     def end(self) -> None:
         """Close all clients and the loop, and wait for that, though not for ever."""
-        if self._loop is not None and self._stopped is not None:
-            with suppress(RuntimeError):  # it is closed
-                self._loop.call_soon_threadsafe(self._stopped.set)
+        with suppress(RuntimeError):  # it is closed
+            self._loop.call_soon_threadsafe(self._stopped.set)
         self.join(CLOSE_WITHIN_S)
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine on the loop, and return its future. Raise `UsageError` when the process ends."""
-        if self._loop is None or self._loop.is_closed():
+        if self._loop.is_closed():
             work.close()
             raise UsageError("this process is ending: nothing more can be fetched in it")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -91,16 +84,10 @@ class ClientThread(threading.Thread):
 
     def run(self) -> None:
         """Run the loop; what a thread runs."""
-        try:
-            with asyncio.Runner() as runner:
-                runner.get_loop()
-                runner.run(self._serve())
-        finally:
-            self._is_ready.set()
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
-        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
-        self._is_ready.set()
         await self._stopped.wait()
         for token in list(self._entries):
             try:
@@ -166,9 +153,8 @@ def client_thread() -> ClientThread:
     global _current
     with _lock:
         if _current is None:
-            thread = ClientThread()
-            thread.begin()
-            _current = thread
+            _current = ClientThread()
+            _current.start()
         return _current
 
 

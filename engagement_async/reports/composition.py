@@ -32,7 +32,7 @@ def report_of(loaded: Loaded, *, made_at: datetime, title: str | None = None) ->
     sections = [_data_section(loaded), _ids_section(loaded)]
     if loaded.status is not None:
         sections.append(_run_section(loaded.status, loaded.traffic))
-    about = f"{loaded.kind}, as of {made_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    about = f"{loaded.kind}. Report made {made_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     return Report(title or f"Engagement of {loaded.name}", about, tuple(sections))
 
 

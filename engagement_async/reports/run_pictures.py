@@ -119,7 +119,7 @@ def _latency(bins: Sequence[LatencyBin], overall: Sequence[float]) -> Picture:
         "latency",
         "Time to response",
         f"Over all responses: {of_all}.",
-        "From the request to the beginning of its response, whatever its status: half of the responses took no longer than "
+        "From the request to its response, whatever its status: half of the responses took no longer than "
         "p50, and one of a hundred longer than p99. Read off within 5 percent. UTC.",
         draw,
         Table(
@@ -135,7 +135,12 @@ def _log_ticks(least: float, most: float) -> list[float]:
 
 
 def _trouble(bins: Sequence[TroubleBin]) -> Picture:
-    names = {"retries": "sent again", "limited": "refused for the rate (429)", "unanswered": "without a response"}
+    names = {
+        "retries": "sent again",
+        "limited": "refused for the rate (429)",
+        "refused": "answered with another error",
+        "unanswered": "without a response",
+    }
     totals = {text: sum(getattr(b, name) for b in bins) for name, text in names.items()}
 
     def draw(width: int) -> Any:
@@ -150,12 +155,11 @@ def _trouble(bins: Sequence[TroubleBin]) -> Picture:
         "retries",
         "Retries and refusals",
         f"Requests: {counted(totals)}.",
-        "After a refusal for the rate every request waits as long as the API said; refusals that came meanwhile count as "
-        "one. UTC.",
+        "Each request is counted in the span in which it was sent again, or in which its response came. UTC.",
         draw,
         Table(
             ("from (UTC)", *names.values()),
-            [(_when(b.at), b.retries, b.limited, b.unanswered) for b in bins if b.retries or b.limited or b.unanswered],
+            [(_when(b.at), *counts) for b in bins if any(counts := [getattr(b, name) for name in names])],
         ),
     )
 

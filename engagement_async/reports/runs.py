@@ -57,7 +57,9 @@ class TroubleBin(NamedTuple):
     ends_at: datetime
     retries: int
     limited: int
-    """Refusals for the rate (429) after which everybody waited."""
+    """Refusals for the rate (429)."""
+    refused: int
+    """Responses with another status that is an error."""
     unanswered: int
     """Requests without a response."""
 
@@ -124,16 +126,16 @@ def latencies_of(slots: Sequence[Slot]) -> list[LatencyBin]:
 
 def troubles_of(slots: Sequence[Slot]) -> list[TroubleBin]:
     """Return retries, refusals and lost requests over time: every bin from the first to the last, if there were any."""
-    if not any(slot.retries or slot.limited or slot.unanswered for slot in slots):
+    if not any(slot.retries or slot.limited or slot.refused or slot.unanswered for slot in slots):
         return []
     length = bin_length_s(slots)
     counts: dict[int, list[int]] = {}
     for slot in slots:
-        its = counts.setdefault(slot.at // length * length, [0, 0, 0])
-        for place, number in enumerate((slot.retries, slot.limited, slot.unanswered)):
+        its = counts.setdefault(slot.at // length * length, [0, 0, 0, 0])
+        for place, number in enumerate((slot.retries, slot.limited, slot.refused, slot.unanswered)):
             its[place] += number
     bins = range(min(counts), max(counts) + length, length)
-    return [TroubleBin(_instant(at), _instant(at + length), *counts.get(at, (0, 0, 0))) for at in bins]
+    return [TroubleBin(_instant(at), _instant(at + length), *counts.get(at, (0, 0, 0, 0))) for at in bins]
 
 
 def percentile_s(counts: Counter[int] | Iterable[Counter[int]], percent: float) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement_async import Answer, Window
-from engagement_async._core.answer import merge_observations
+from engagement_async._core.answer import ReceivedAnswer, merge_observations
 
 MIDNIGHT = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -53,3 +54,30 @@ def test_what_is_made_of_several_answers_keeps_the_last_instant_of_each_id(
     assert whole.observed_at == min(known, default=None)
     assert all(whole.observed_at_of(i) == at for i, at in expected.items() if at is not None)
     assert merge_observations([whole], tweet_ids) == (whole.observed_at, whole.observed_later) or len(known) < 5
+
+
+def test_a_received_answer_reads_its_response_when_its_groupings_are_wanted() -> None:
+    reads: list[int] = []
+
+    def read() -> dict[str, dict[str, int]]:
+        reads.append(1)
+        return {"g": {"20": 7}}
+
+    answer = ReceivedAnswer(0, ("20",)).keep(b"response", 1, read)
+
+    assert (answer.has_values, reads) == (True, [])
+    assert answer == Answer(0, ("20",), {"g": {"20": 7}}) == answer
+    assert answer != Answer(0, ("20",), {"g": {"20": 8}})
+    assert answer != "answer"
+    assert (reads, answer.response, answer.values) == ([1], b"response", 1)
+
+
+def test_what_is_made_of_a_received_answer_keeps_no_response() -> None:
+    answer = ReceivedAnswer(0, ("20",)).keep(b"response", 1, lambda: {"g": {"20": 7}})
+
+    assert (made := replace(answer, batch_number=1)) == Answer(1, ("20",), {"g": {"20": 7}})
+    assert isinstance(made, ReceivedAnswer)
+    assert (made.response, made.values) == (None, None)
+    answer.groupings = {}
+    assert (answer.response, answer.values, answer.has_values) == (b"response", None, False)
+    assert ReceivedAnswer.of(Answer(3, ("20",), notes=("a",)), b"response") == Answer(3, ("20",), notes=("a",))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
+from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 
 from engagement_async import Answer, Window
+from engagement_async._core.answer import ReceivedAnswer
 from engagement_async._core.batches import MAX_TWEET_ID
 from engagement_async._core.outcomes import Outcomes
 from engagement_async.backfill.codec import EncodedAnswer, decode_answer, encode_answer, pack_ids, unpack_ids
@@ -80,3 +82,23 @@ def test_a_journal_can_be_read_without_this_package(tmp_path: Path) -> None:
     connection.close()
 
     assert found == merged(folder).groupings["by_tweet"]
+
+
+def test_a_response_is_kept_as_it_came() -> None:
+    groupings = {"by_tweet": {"1": {"favorites": 2, "replies": 3}}}
+    whole = ReceivedAnswer(0, ("1", "2"), unavailable_tweet_ids=("2",)).keep(b"wire", 2, lambda: groupings)
+    plain = Answer(0, ("1", "2"), groupings, unavailable_tweet_ids=("2",))
+    other = ReceivedAnswer.of(plain, b"wire")  # one whose values are not the response's alone
+
+    kept = encode_answer(whole, TYPES, keep_response=True)
+    both = encode_answer(other, TYPES, keep_response=True)
+    without = encode_answer(whole, TYPES)
+
+    assert (kept.response, both.response, without.response) == (b"wire", b"wire", None)
+    assert kept.size == both.size == without.size == encode_answer(plain, TYPES).size  # by which exports are cut
+    assert kept.outcomes == both.outcomes == without.outcomes == (1, 1, 0, 0, 0)
+    assert b"groupings" not in zlib.decompress(kept.body)
+    assert len({each.checksum() for each in (kept, both, without, replace(kept, response=b"wirf"))}) == 4
+    decoded = decode_answer(kept, ("1", "2"), lambda response: {b"wire": groupings}[response])
+    assert decoded == decode_answer(both, ("1", "2")) == decode_answer(without, ("1", "2")) == plain
+    assert encode_answer(decoded, TYPES, keep_response=True) == kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import gzip
 import json
 import os
 import random
@@ -18,13 +19,17 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
-from engagement_async import Answer, Query, UsageError
+from engagement_async import TOTALS, Answer, Query, UsageError
+from engagement_async._core.answer import ReceivedAnswer
+from engagement_async._core.owned_batches import TweetsByOwner
+from engagement_async._core.parsing import ResponseBytes, ResponseParser
+from engagement_async._engine.body import gunzip
 from engagement_async.backfill import BackfillJob, JobCorruptError, JobIncompleteError, JobLockedError
 from engagement_async.backfill.codec import encode_answer
 from engagement_async.backfill.create import CreateJob
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.exporter import Exporter
-from engagement_async.backfill.inputs import FileSource, GivenSource
+from engagement_async.backfill.inputs import FileSource, GivenSource, OwnedGivenSource
 from tests.support.jobs import (
     BY_TWEET,
     DAYS,
@@ -36,6 +41,7 @@ from tests.support.jobs import (
     fill,
     make_ids,
     merged,
+    shuffled,
     started,
     unanswered,
 )
@@ -378,3 +384,65 @@ def test_an_output_is_neither_an_input_nor_in_the_job(tmp_path: Path, monkeypatc
 
     assert ids.read_text() == "tweet_id\n1\n"
     assert folder.verify().pending == 0
+
+
+def received(folder: JobDirectory, *, unavailable: bool, keeps: bool) -> None:
+    """Answer all batches as if by one response each, with keys in an order of its own."""
+    draw = random.Random(5)
+    with folder.open_journal() as journal:
+        parser = ResponseParser(journal.query.without_owners())
+        for batch in unanswered(journal, 10**6):
+            ids, out = batch.tweet_ids, batch.tweet_ids[1:9] if unavailable and batch.number % 2 else ()
+            values = {
+                name: {i: {t: str(int(i) % 97) for t in TYPES} for i in ids if i not in out} for name in ("a", "b")
+            }
+            body = json.dumps(
+                {**{n: shuffled(v, draw) for n, v in values.items()}, "unavailable_tweet_ids": out}
+            ).encode()
+            kept = ResponseBytes(lambda body=body: gzip.compress(body), gunzip)  # type: ignore[misc]
+            answer = parser.parse(batch.number, ids, 200, {}, body, response=kept if keeps else None).answer
+            journal.write([journal.encode(answer)], {})
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "jsonl", "csv"])
+@pytest.mark.parametrize("options", [{}, {"wide": True}, {"part_ids": 1000}])
+@pytest.mark.parametrize("owned", [False, True])
+def test_responses_and_parsed_answers_give_the_same_bytes(
+    tmp_path: Path, kind: str, options: dict[str, Any], owned: bool
+) -> None:
+    query = Query(TOTALS, engagement_types=TYPES, groupings={name: ["tweet.id", "engagement.type"] for name in "ab"})
+    ids = make_ids(3000)
+    found = []
+    for keeps in (True, False):
+        folder = JobDirectory(tmp_path / f"job-{keeps}")
+        source = OwnedGivenSource(TweetsByOwner({"x": ids[:1500], "y": ids[1500:]})) if owned else GivenSource(ids)
+        CreateJob(folder, query, source)()
+        received(folder, unavailable=True, keeps=keeps)
+        with folder.open_journal() as journal:
+            _, encoded = next(journal.answers(journal.snapshot()))
+            assert encoded is not None
+            assert (encoded.response is not None) == keeps
+            journal.verify()
+        output = tmp_path / f"out-{keeps}"
+        output.mkdir()
+        Exporter(
+            folder, f"{output}/" if "part_ids" in options else f"{output}/{{grouping}}.{kind}", format=kind, **options
+        ).export()
+        found.append({path.name: path.read_bytes() for path in output.iterdir()})
+
+    assert found[0] == found[1]
+    assert sum(map(len, found[0].values())) > 10_000
+
+
+def test_a_response_of_other_tweets_is_damage(tmp_path: Path) -> None:
+    folder = started(tmp_path / "job", 500, BY_TWEET)
+    groupings = {"by_tweet": {"1": {"favorites": "1", "replies": "1"}}}
+    with folder.open_journal() as journal:
+        for batch in unanswered(journal, 2):
+            answer = ReceivedAnswer(batch.number, batch.tweet_ids)
+            answer.keep(gzip.compress(json.dumps(groupings).encode()), 2, dict)
+            journal.write([journal.encode(answer)], {})
+
+    with pytest.raises(JobCorruptError, match="response to batch 0 cannot be read: it is no whole answer for its IDs"):
+        Exporter(folder, tmp_path / "x.parquet").export()
+    assert not (tmp_path / "x.parquet").exists()

@@ -20,7 +20,7 @@ from engagement_async.backfill.create import CreateJob
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.inputs import GivenSource
 from engagement_async.backfill.journal import Journal
-from engagement_async.backfill.journal_rows import SCHEMA, SCHEMA_OWNED, document_row
+from engagement_async.backfill.journal_rows import OLDER_SCHEMA, SCHEMA_OWNED, document_row
 from engagement_async.backfill.work import PendingWork
 from engagement_async.errors import JobCorruptError, JobDiskError, OtherJobError
 from tests.support.jobs import BY_TWEET, TYPES, answer_to, fill, make_ids, started, unanswered
@@ -166,7 +166,9 @@ def test_what_was_changed_by_hand_is_told(tmp_path: Path, sql: str, says: str) -
         read_all(folder)
 
 
-@pytest.mark.parametrize(("version", "says"), [(SCHEMA_OWNED + 1, "newer version"), (SCHEMA - 1, "older version")])
+@pytest.mark.parametrize(
+    ("version", "says"), [(SCHEMA_OWNED + 1, "newer version"), (OLDER_SCHEMA - 1, "older version")]
+)
 def test_another_schema_is_told(tmp_path: Path, version: int, says: str) -> None:
     folder = started(tmp_path / "job", 10)
     connection = sqlite3.connect(folder.journal_path)

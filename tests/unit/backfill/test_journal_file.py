@@ -15,7 +15,7 @@ from engagement_async.errors import JobCorruptError, JobDiskError
 def made(path: Path) -> JournalFile:
     """Return a file with one document and one batch, opened for writing."""
     file = JournalFile.create(path.with_name("starting.sqlite"))
-    file.put_document("format", {"schema": 2})
+    file.put_document("format", {"schema": file.schema})
     file.add_batches([(0, [1, 2, 3], None)])
     file.publish(path)
     return JournalFile.open(path, read_only=False)

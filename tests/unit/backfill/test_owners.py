@@ -17,8 +17,9 @@ def test_owners_take_turns() -> None:
     assert owners.names == ["a", "b", "c"]
     assert list(in_turns(range(8), owners)) == [0, 4, 6, 1, 5, 2, 3, 7]
     assert list(in_turns([2, 3, 5, 7], owners)) == [2, 5, 3, 7]
-    assert list(in_turns(range(8), owners, last={"a"})) == [4, 6, 5, 0, 1, 2, 3, 7]
-    assert list(in_turns(range(8), owners, last={"a", "b", "nobody"})) == [6, 0, 4, 1, 5, 2, 3, 7]
+    assert list(in_turns(range(8), owners, last={"a": 0})) == [4, 6, 5, 0, 1, 2, 3, 7]
+    assert list(in_turns(range(8), owners, last={"a": 1, "b": 1, "nobody": 5})) == [6, 0, 4, 1, 5, 2, 3, 7]
+    assert list(in_turns(range(8), owners, last={"a": 4, "b": 2})) == [6, 4, 0, 5, 1, 2, 3, 7]
     assert list(smallest_first(range(8), owners)) == [6, 4, 5, 0, 1, 2, 3, 7]
 
 
@@ -27,14 +28,14 @@ def test_owners_with_a_weight_have_more_batches_at_each_turn() -> None:
     ordered = [owners.names[owners.numbers[number]] for number in in_turns(range(11), owners, weights={"a": 3, "x": 9})]
 
     assert "".join(ordered) == "aaabcaabcbb"
-    last = in_turns(range(11), owners, weights={"a": 3, "b": 2}, last={"a", "b"})
+    last = in_turns(range(11), owners, weights={"a": 3, "b": 2}, last={"a": 1, "b": 1})
     assert "".join(owners.names[owners.numbers[number]] for number in last) == "ccaaabbaabb"
 
 
 @given(st.text("abcdef", max_size=60), st.dictionaries(st.sampled_from("abcdefg"), st.integers(1, 5)))
 def test_whatever_the_weights_every_batch_is_there_once(text: str, weights: dict[str, int]) -> None:
     owners = BatchOwners(text)
-    ordered = list(in_turns(range(len(text)), owners, weights=weights, last={"a"}))
+    ordered = list(in_turns(range(len(text)), owners, weights=weights, last={"a": 3, "b": 1}))
 
     assert sorted(ordered) == list(range(len(text)))
     assert all(ordered.index(one) < ordered.index(other) for one, other in pairs_of_owners(text))

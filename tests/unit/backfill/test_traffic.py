@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 import orjson
 import pytest
 
-from engagement_async import RateLimit
+from engagement_async import TOTALS, Query, RateLimit
+from engagement_async._core.events import Received, Sent, Waited
+from engagement_async._core.parsing import ResponseParser
+from engagement_async._core.request import Request
 from engagement_async.backfill import BackfillJob
 from engagement_async.backfill.traffic import (
     PREFIX,
@@ -22,6 +26,7 @@ from engagement_async.backfill.traffic import (
     seconds_of,
     slot_length_s,
 )
+from engagement_async.errors import AttemptError, NotSentError
 from tests.support.jobs import BY_TWEET, bearer, emulator, make_ids
 
 FAST = RateLimit(1000, period=0.5)
@@ -67,27 +72,29 @@ def test_less_than_a_millisecond_is_one(seconds: float) -> None:
     assert seconds_of(bucket_of(seconds)) == 0.001
 
 
+def request(attempts: int = 1) -> Request:
+    query = Query(TOTALS, engagement_types=["favorites"], groupings={"by_tweet": ["tweet.id", "engagement.type"]})
+    return Request(("20",), ResponseParser(query), 0, attempts=attempts)
+
+
 def test_each_request_is_counted_where_it_was() -> None:
     clock = Clock()
     recorder = clock.recorder()
-    answered, lost, unsent = object(), object(), object()
-    recorder.sent(answered, is_retry=False)
-    recorder.sent(lost, is_retry=True)
-    recorder.sent(unsent, is_retry=True)
+    sent = [request(attempts) for attempts in (1, 1, 1, 2, 2)]
+    for each in sent:
+        recorder.hear(Sent(each))
     clock.passed_s = 2.0
-    recorder.answered(answered)
-    recorder.unanswered(lost)
-    recorder.not_sent(unsent)
-    recorder.limited()
-    for each in (answered, lost, unsent):  # what came to its end is counted once
-        recorder.answered(each)
-        recorder.unanswered(each)
-        recorder.not_sent(each)
+    for each, status in zip(sent, (200, 429, 503), strict=False):
+        recorder.hear(Received(each, 2.0, status, None))
+    recorder.hear(Received(sent[3], 1.0, None, AttemptError("cut")))
+    recorder.hear(Received(sent[4], 1.0, None, NotSentError("refused")))
+    recorder.hear(Waited(3.0))
 
     first, second = through_json(recorder)
-    assert (first.at, first.sent, first.retries, first.answered) == (1_780_000_003, 2, 1, 0)
-    assert (second.at, second.answered, second.unanswered, second.limited) == (1_780_000_005, 1, 1, 1)
-    assert [round(seconds_of(bucket), 1) for bucket in second.latencies] == [2.0]
+    assert (first.at, first.sent, first.retries, first.answered) == (1_780_000_003, 4, 1, 0)
+    assert (second.at, second.answered, second.unanswered) == (1_780_000_005, 3, 1)
+    assert (second.limited, second.refused) == (1, 1)
+    assert [round(seconds_of(bucket), 1) for bucket in second.latencies.elements()] == [2.0, 2.0, 2.0]
 
 
 def test_slots_do_not_overlap_where_their_length_changes() -> None:
@@ -95,7 +102,7 @@ def test_slots_do_not_overlap_where_their_length_changes() -> None:
     recorder = clock.recorder()
     for tenths in range(30_000):
         clock.passed_s = tenths / 10
-        recorder.sent(object(), is_retry=False)
+        recorder.hear(Sent(request()))
 
     slots = through_json(recorder)
 
@@ -108,9 +115,9 @@ def test_slots_do_not_overlap_where_their_length_changes() -> None:
 def test_a_clock_that_is_set_back_loses_nothing() -> None:
     clock = Clock()
     recorder = clock.recorder()
-    recorder.sent(object(), is_retry=False)
+    recorder.hear(Sent(request()))
     clock.set_back_s = 3600
-    recorder.sent(object(), is_retry=False)
+    recorder.hear(Sent(request()))
 
     assert [(slot.at, slot.sent) for slot in through_json(recorder)] == [(1_779_996_403, 1), (1_780_000_003, 1)]
 
@@ -126,15 +133,15 @@ def test_what_is_full_is_not_written_again_unless_it_changes() -> None:
         recorder.acknowledge(mark)
         return list(documents)
 
-    early = object()
-    recorder.sent(early, is_retry=False)
+    early = request()
+    recorder.hear(Sent(early))
     for second in range(45):
         clock.passed_s = second
-        recorder.sent(object(), is_retry=False)
+        recorder.hear(Sent(request()))
     assert commit() == [f"{PREFIX}000003 {part:05}" for part in range(3)]
-    recorder.sent(object(), is_retry=False)
+    recorder.hear(Sent(request()))
     assert commit() == [f"{PREFIX}000003 00002"]
-    recorder.not_sent(early)
+    recorder.hear(Received(early, 0.1, None, NotSentError("refused")))
     assert commit() == [f"{PREFIX}000003 {part:05}" for part in range(3)]
 
     assert sum(slot.sent for slot in read_traffic(journal.values()).slots) == 46
@@ -145,7 +152,7 @@ def test_a_commit_that_fails_is_made_up_for() -> None:
     recorder = clock.recorder()
     for second in range(45):
         clock.passed_s = second
-        recorder.sent(object(), is_retry=False)
+        recorder.hear(Sent(request()))
 
     first, _ = recorder.documents(0)
 
@@ -157,7 +164,7 @@ async def test_a_job_keeps_the_traffic_of_each_of_its_runs(tmp_path: Path) -> No
         job = BackfillJob(tmp_path / "job")
         await job.start(BY_TWEET, make_ids(5000))
         await job.run(bearer(server), rate_limit=FAST, base_url=server.base_url, max_requests=4)
-        server.set_faults({"429": 5})
+        server.set_faults({"429": 5, "503": 7})
         await job.run(bearer(server), rate_limit=FAST, base_url=server.base_url)
 
         traffic = await asyncio.to_thread(traffic_of, job)
@@ -169,7 +176,9 @@ async def test_a_job_keeps_the_traffic_of_each_of_its_runs(tmp_path: Path) -> No
     assert sum(slot.answered for slot in slots) == found.requests
     assert sum(sum(slot.latencies.values()) for slot in slots) == found.requests
     assert sum(slot.retries for slot in slots) == found.requests - 20
-    assert 0 < sum(slot.limited for slot in slots) <= sum(slot.retries for slot in slots)
+    statuses = Counter(entry.status for entry in server.log)
+    assert sum(slot.limited for slot in slots) == statuses[429] == found.requests - 20 - statuses[503]
+    assert sum(slot.refused for slot in slots) == statuses[503] > 0
 
 
 async def test_a_journal_without_traffic_is_as_good_as_before(tmp_path: Path) -> None:

@@ -24,6 +24,12 @@ def test_demo(tmp_path: Path) -> None:
     assert "✗" not in done.stdout
     assert "given" in done.stdout
     assert "exported values equal those of step 1" in done.stdout
+    assert done.stdout.splitlines()[-2:] == [
+        "  results/report.html: a job that was killed",
+        "  results/last-28-hours.html: the last 28 hours",
+    ]
+    for name in ("report", "last-28-hours"):
+        assert "<svg" in (tmp_path / "results" / f"{name}.html").read_text()
     assert max(map(len, done.stdout.splitlines())) <= 80
     for name in ("totals", "last-28-hours"):
         result = json.loads((tmp_path / "results" / f"{name}.json").read_bytes())

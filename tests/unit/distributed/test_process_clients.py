@@ -45,10 +45,18 @@ def recipe(scheduler: object, credentials: object = None, token: str = "token") 
 @pytest.fixture
 def thread() -> Iterator[ClientThread]:
     thread = ClientThread()
-    thread.begin()
+    thread.start()
     yield thread
     thread.end()
     assert not thread.is_alive()
+
+
+async def test_the_thread_begins_without_blocking_a_loop() -> None:
+    thread = ClientThread()
+    thread.start()
+
+    assert await asyncio.wrap_future(thread.submit(asyncio.sleep(0, "run"))) == "run"
+    await asyncio.to_thread(thread.end)
 
 
 async def opened(thread: ClientThread, made_of: ClientRecipe) -> EngagementClient:
@@ -127,7 +135,7 @@ def test_a_client_that_cannot_be_made_is_tried_anew(thread: ClientThread) -> Non
 
 def test_nothing_is_run_after_the_end() -> None:
     thread = ClientThread()
-    thread.begin()
+    thread.start()
     thread.end()
 
     async def nothing() -> None: ...

@@ -41,7 +41,7 @@ def specification(report: Report, name: str, width: int = 600) -> Any:
 
 
 def test_a_report_of_a_job_has_all_pictures(report: Report) -> None:
-    assert (report.title, report.about) == ("Engagement of may", "Job, as of 2026-01-02 03:04 UTC")
+    assert (report.title, report.about) == ("Engagement of may", "Job. Report made 2026-01-02 03:04 UTC")
     assert list(report.pictures) == [
         *("hours", "top", "week", "half-life"),
         *("outcomes",),

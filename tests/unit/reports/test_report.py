@@ -25,7 +25,7 @@ def test_a_job_becomes_a_page(job: Path, tmp_path: Path) -> None:
 
     text = (tmp_path / "report.html").read_text()
     assert "<h1>Mine</h1>" in text
-    assert "as of 2026-01-02 03:04 UTC" in text
+    assert "made 2026-01-02 03:04 UTC" in text
     assert text.count("<svg") == 10
     assert len(text) < 300_000
 

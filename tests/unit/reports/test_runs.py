@@ -85,9 +85,9 @@ def test_percentiles_of_several_slots_are_those_of_all_responses() -> None:
 
 
 def test_what_went_wrong_is_counted_by_bin() -> None:
-    found = troubles_of([Slot(T, 1, 5, 1), Slot(T + 2, 1, 5, 2, limited=1, unanswered=3)])
+    found = troubles_of([Slot(T, 1, 5, 1), Slot(T + 2, 1, 5, 2, limited=1, refused=4, unanswered=3)])
 
-    assert [(each.retries, each.limited, each.unanswered) for each in found] == [(1, 0, 0), (0, 0, 0), (2, 1, 3)]
+    assert [each[2:] for each in found] == [(1, 0, 0, 0), (0, 0, 0, 0), (2, 1, 4, 3)]
 
 
 def test_a_run_without_trouble_has_no_such_picture() -> None:
