@@ -25,7 +25,7 @@ from engagement_async._ids.reading import read_id_chunks
 __all__ = ["measure", "tables"]
 
 IDS = 1_000_000
-ROUNDS = 3
+ROUNDS = 2
 FILES: dict[str, tuple[str, Callable[[str], str]]] = {
     "ids.txt": ("", "{}\n".format),
     "one.csv": ("tweet_id\n", "{}\n".format),
