@@ -92,7 +92,7 @@ class _Table:
         """Return the lines of a whole block, if each is an ID and nothing else."""
         ids = plain_lines(self._block) if self._block else None
         if ids is not None:
-            self._take_all()
+            self._take_all(len(ids))
         return ids
 
     def matched(self, pattern: re.Pattern[str]) -> list[str] | None:
@@ -102,7 +102,7 @@ class _Table:
         ids: list[str] = pattern.findall(self._block.decode("utf-8", "replace"))
         if len(ids) != self._block.count(b"\n"):
             return None
-        self._take_all()
+        self._take_all(len(ids))
         return ids
 
     def plain(self) -> tuple[int, list[str]] | None:
@@ -136,8 +136,9 @@ class _Table:
             return None
         return None if len(rows) != len(lines) else (self._take_all(), rows)
 
-    def _take_all(self) -> int:
-        count = len(self._lines) - self._at if self._is_split else self._block.count(b"\n")
+    def _take_all(self, count: int | None = None) -> int:
+        """Take the lines to the end of the block, and return the number of the first. They are counted where they are split."""
+        count = len(self._lines) - self._at if count is None else count
         number, self._number = self._number, self._number + count
         self._block, self._lines, self._at, self._is_split = b"", [], 0, True
         return number
