@@ -137,7 +137,7 @@ class _Table:
         return None if len(rows) != len(lines) else (self._take_all(), rows)
 
     def _take_all(self, count: int | None = None) -> int:
-        """Take the lines to the end of the block, and return the number of the first. They are counted where they are split."""
+        """Take the lines to the end of the block, and return the number of the first. Where it is split they are counted."""
         count = len(self._lines) - self._at if count is None else count
         number, self._number = self._number, self._number + count
         self._block, self._lines, self._at, self._is_split = b"", [], 0, True
