@@ -9,8 +9,8 @@ import struct
 from array import array
 from calendar import timegm
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import accumulate, chain, islice
-from operator import lt
 from typing import Any, Protocol
 
 from engagement_async._core.groupings import Grouping, day_at, hour_at
@@ -227,9 +227,8 @@ class ColumnBuilder:
             }
             if len(known) == 1:
                 return _int32(known[every[0]] * len(every)), list(numbers)
-            rows = array("i")
-            for series in every:
-                rows += known[series]
+            packed = {series: codes.tobytes() for series, codes in known.items()}
+            rows = array("i", b"".join(map(packed.__getitem__, every)))
             return _int32(rows), list(numbers)
         codes = array("i", [numbers.setdefault(key, len(numbers)) for key in self._keys[at]])
         return _int32(codes).take(self._places(at)), list(numbers)
@@ -245,14 +244,24 @@ class ColumnBuilder:
     def runs(self, level: str) -> tuple[list[int], list[str]]:
         """Return the keys of an outer level, each with the number of the row behind the last one under it."""
         at = self._levels.index(level)
-        ends = list(accumulate(map(len, self._leaves)))
+        keys, ends = self._keys[at], self._ends
+        is_filled = self._all_filled
         if at < self._last - 1:
             ends = [ends[dicts - 1] if dicts else 0 for dicts in accumulate(self._spans[at])]
-        keys = self._keys[at]
-        if all(map(lt, chain((0,), ends), ends)):
+            is_filled = is_filled and 0 not in self._spans[at]
+        if is_filled:
             return ends, keys
         filled = [n for n, (before, end) in enumerate(zip(chain((0,), ends), ends, strict=False)) if before < end]
         return [ends[n] for n in filled], [keys[n] for n in filled]
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """The number of the row behind each innermost dict."""
+        return list(accumulate(map(len, self._leaves)))
+
+    @cached_property
+    def _all_filled(self) -> bool:
+        return all(self._leaves)
 
     def hours_of_days(self) -> pa.Array:
         """Return hours right under days, the usual case, as instants, one a row. Each series of hours is made once."""
