@@ -9,7 +9,7 @@ import struct
 from array import array
 from calendar import timegm
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain, pairwise
 from operator import lt
 from typing import Any, Protocol
 
@@ -80,7 +80,7 @@ def shaped_table(grouping: Grouping, levels: Sequence[str], shape: TableShape, o
     if shape.metrics:
         return _wide_table(grouping, tuple(levels), shape, observed)
     builder = ColumnBuilder(levels)
-    builder.add(grouping, 0)
+    builder.add(grouping)
     columns = key_arrays(builder, levels)
     columns["value"] = builder.values()
     if shape.has_observed_at:
@@ -93,7 +93,7 @@ def _wide_table(grouping: Grouping, levels: tuple[str, ...], shape: TableShape, 
     builder = ColumnBuilder(keys)
     columns: dict[str, pa.Array] = {}
     if keys:
-        builder.add(grouping, 0)  # the metrics of one path are a leaf
+        builder.add(grouping)  # the metrics of one path are a leaf
         columns = key_arrays(builder, keys)
     rows = builder.leaves() if keys else [grouping] if grouping else []
     for metric in shape.metrics:
@@ -180,21 +180,21 @@ class ColumnBuilder:
         self._leaves: list[Grouping] = []
         self._parents: dict[int, pa.Array] = {}
 
-    def add(self, grouping: Grouping, level: int) -> None:
-        """Add a part of the grouping, from that level down."""
-        leaves = self._leaves
-        if level == self._last:
-            leaves.append(grouping)
-        elif level == self._last - 1:
-            self._keys[level] += grouping
-            leaves += grouping.values()
-        else:
-            keys, spans = self._keys[level], self._spans[level]
-            for key, inner in grouping.items():
-                before = len(leaves)
-                self.add(inner, level + 1)
-                keys.append(key)
-                spans.append(len(leaves) - before)
+    def add(self, grouping: Grouping) -> None:
+        """Add a grouping: level by level, whatever the dicts are that its keys are in."""
+        dicts = [grouping]
+        sizes: list[list[int]] = []
+        for keys in self._keys:
+            keys += chain.from_iterable(dicts)
+            sizes.append(list(map(len, dicts)))
+            dicts = list(chain.from_iterable(map(dict.values, dicts)))
+        self._leaves += dicts
+        counts = [1] * len(dicts)
+        for spans, dict_sizes in zip(reversed(self._spans), reversed(sizes), strict=True):
+            spans += counts  # of the keys, how many innermost dicts lie under each
+            ends = list(accumulate(counts, initial=0))
+            starts = list(accumulate(dict_sizes, initial=0))
+            counts = [ends[end] - ends[start] for start, end in pairwise(starts)]
 
     def leaves(self) -> list[Any]:
         """Return the leaves, one a row, whatever they are."""
@@ -231,23 +231,30 @@ class ColumnBuilder:
             for series in every:
                 rows += known[series]
             return _int32(rows), list(numbers)
-        codes = array("i", [numbers.setdefault(key, len(numbers)) for key in self._keys[at]])
+        keys = self._keys[at]
+        numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+        codes = array("i", map(numbers.__getitem__, keys))
         return _int32(codes).take(self._places(at)), list(numbers)
 
     def _places(self, at: int) -> pa.Array:
         """Return for each row which of an outer level's keys it lies under."""
         if at not in self._parents:
-            starts = array("i", accumulate(self._counts(at), initial=0))
+            starts = array("i", (0, *self._ends(at)))
             rows = pa.nulls(starts[-1])
             self._parents[at] = pc.list_parent_indices(pa.ListArray.from_arrays(_int32(starts), rows))
         return self._parents[at]
 
-    def runs(self, level: str) -> tuple[list[int], list[str]]:
-        """Return the keys of an outer level, each with the number of the row behind the last one under it."""
-        at = self._levels.index(level)
+    def _ends(self, at: int) -> list[int]:
+        """Return for each of an outer level's keys the number of the row behind the last one under it."""
         ends = list(accumulate(map(len, self._leaves)))
         if at < self._last - 1:
             ends = [ends[dicts - 1] if dicts else 0 for dicts in accumulate(self._spans[at])]
+        return ends
+
+    def runs(self, level: str) -> tuple[list[int], list[str]]:
+        """Return the keys of an outer level, each with the number of the row behind the last one under it."""
+        at = self._levels.index(level)
+        ends = self._ends(at)
         keys = self._keys[at]
         if all(map(lt, chain((0,), ends), ends)):
             return ends, keys
@@ -256,20 +263,15 @@ class ColumnBuilder:
 
     def hours_of_days(self) -> pa.Array:
         """Return hours right under days, the usual case, as instants, one a row. Each series of hours is made once."""
-        known: dict[tuple[str, ...], array[int]] = {}
+        every = list(zip(self._keys[-1], map(tuple, self._leaves), strict=True))
+        known: dict[tuple[str, tuple[str, ...]], array[int]] = {}
+        for day, hours in dict.fromkeys(every):
+            midnight = midnight_of(day)
+            known[day, hours] = array("q", [midnight + second_of_day(hour) for hour in hours])
         rows = array("q")
-        for day, leaves in zip(self._keys[-1], self._leaves, strict=True):
-            series = (day, *leaves)
-            if series not in known:
-                midnight = midnight_of(day)
-                known[series] = array("q", [midnight + second_of_day(hour) for hour in leaves])
+        for series in every:
             rows += known[series]
         return pa.Array.from_buffers(TYPES["engagement_hour"], len(rows), [None, pa.py_buffer(rows)])
-
-    def _counts(self, at: int) -> Iterable[int]:
-        """Return how many rows each key of an outer level has."""
-        sizes = map(len, self._leaves)
-        return sizes if at == self._last - 1 else (sum(islice(sizes, span)) for span in self._spans[at])
 
 
 def _int32(numbers: array[int]) -> pa.Array:
