@@ -9,8 +9,8 @@ import struct
 from array import array
 from calendar import timegm
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import accumulate, chain, pairwise
-from operator import lt
 from typing import Any, Protocol
 
 from engagement_async._core.groupings import Grouping, day_at, hour_at
@@ -227,9 +227,8 @@ class ColumnBuilder:
             }
             if len(known) == 1:
                 return _int32(known[every[0]] * len(every)), list(numbers)
-            rows = array("i")
-            for series in every:
-                rows += known[series]
+            packed = {series: codes.tobytes() for series, codes in known.items()}
+            rows = array("i", b"".join(map(packed.__getitem__, every)))
             return _int32(rows), list(numbers)
         keys = self._keys[at]
         numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
@@ -239,38 +238,42 @@ class ColumnBuilder:
     def _places(self, at: int) -> pa.Array:
         """Return for each row which of an outer level's keys it lies under."""
         if at not in self._parents:
-            starts = array("i", (0, *self._ends(at)))
+            starts = array("i", (0, *self._ends_at(at)))
             rows = pa.nulls(starts[-1])
             self._parents[at] = pc.list_parent_indices(pa.ListArray.from_arrays(_int32(starts), rows))
         return self._parents[at]
 
-    def _ends(self, at: int) -> list[int]:
+    def _ends_at(self, at: int) -> list[int]:
         """Return for each of an outer level's keys the number of the row behind the last one under it."""
-        ends = list(accumulate(map(len, self._leaves)))
-        if at < self._last - 1:
-            ends = [ends[dicts - 1] if dicts else 0 for dicts in accumulate(self._spans[at])]
-        return ends
+        ends = self._ends
+        return ends if at == self._last - 1 else [ends[n - 1] if n else 0 for n in accumulate(self._spans[at])]
 
     def runs(self, level: str) -> tuple[list[int], list[str]]:
         """Return the keys of an outer level, each with the number of the row behind the last one under it."""
         at = self._levels.index(level)
-        ends = self._ends(at)
-        keys = self._keys[at]
-        if all(map(lt, chain((0,), ends), ends)):
+        keys, ends = self._keys[at], self._ends_at(at)
+        if self._all_filled and (at == self._last - 1 or 0 not in self._spans[at]):
             return ends, keys
         filled = [n for n, (before, end) in enumerate(zip(chain((0,), ends), ends, strict=False)) if before < end]
         return [ends[n] for n in filled], [keys[n] for n in filled]
 
+    @cached_property
+    def _ends(self) -> list[int]:
+        """The number of the row behind each innermost dict."""
+        return list(accumulate(map(len, self._leaves)))
+
+    @cached_property
+    def _all_filled(self) -> bool:
+        return all(self._leaves)
+
     def hours_of_days(self) -> pa.Array:
         """Return hours right under days, the usual case, as instants, one a row. Each series of hours is made once."""
         every = list(zip(self._keys[-1], map(tuple, self._leaves), strict=True))
-        known: dict[tuple[str, tuple[str, ...]], array[int]] = {}
+        packed: dict[tuple[str, tuple[str, ...]], bytes] = {}
         for day, hours in dict.fromkeys(every):
             midnight = midnight_of(day)
-            known[day, hours] = array("q", [midnight + second_of_day(hour) for hour in hours])
-        rows = array("q")
-        for series in every:
-            rows += known[series]
+            packed[day, hours] = array("q", [midnight + second_of_day(hour) for hour in hours]).tobytes()
+        rows = array("q", b"".join(map(packed.__getitem__, every)))
         return pa.Array.from_buffers(TYPES["engagement_hour"], len(rows), [None, pa.py_buffer(rows)])
 
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Sized
 from itertools import chain, islice
 from typing import NamedTuple
 
-from engagement_async._core.unique_ids import UniqueIds
+from engagement_async._core.stepped_batches import STEP_IDS, SteppedBatches
+from engagement_async._core.unique_ids import SteadySet, UniqueIds
 from engagement_async.errors import UsageError
 
 __all__ = [
+    "COMMON_ID",
     "DEDUP_AT_ONCE_MAX",
     "ITERABLE_TWICE",
     "MAX_TWEET_ID",
@@ -34,12 +36,12 @@ MAX_TWEET_ID = 2**63 - 1
 """IDs are positive signed 64 bit integers."""
 
 _TWEET_ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
-# Judges a whole slice, joined by commas, in one match that never goes back. IDs from 9 * 10^18 on take the slow path, where
-# their size is looked at: no Tweet's timestamp reaches them before the year 2078.
-_COMMON_ID = r"(?:[1-8][0-9]{0,18}+|9[0-9]{0,17}+)"
-_TWEET_IDS = re.compile(rf"(?:{_COMMON_ID},)*+{_COMMON_ID}", re.ASCII)
+COMMON_ID = r"(?:[1-8][0-9]{0,18}+|9[0-9]{0,17}+)"
+"""Pattern of IDs below 9 * 10^18; larger ones take slow paths, where their size is looked at. No Tweet's timestamp reaches
+them before the year 2078."""
+_TWEET_IDS = re.compile(rf"(?:{COMMON_ID},)*+{COMMON_ID}", re.ASCII)
+"""Judges a whole slice, joined by commas, in one match that never goes back."""
 _PLAIN = frozenset([str])
-_CHECKED_AT_ONCE = 10_000
 DEDUP_AT_ONCE_MAX = 1_000_000
 """Sources of a known size lose their duplicates at once up to this many IDs; of others every ID is remembered."""
 SET_MAX = 500_000
@@ -164,11 +166,11 @@ def check_container(ids: object) -> None:
 class _Batcher:
     """Gathers IDs until a batch is full. Holds every ID seen, so that none is requested twice."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, position: int = 0) -> None:
         self._size = size
         self._seen: UniqueIds[str] = UniqueIds(SET_MAX)
         self._gathered: list[str] = []
-        self._count = 0
+        self._count = position
         self._number = 0
 
     @property
@@ -197,8 +199,8 @@ def _slices(ids: list[str], size: int) -> Iterator[Batch]:
         yield Batch(number, tuple(ids[at : at + size]))
 
 
-def _chunk_sync(ids: Iterable[str | int], size: int) -> Iterator[Batch]:
-    batcher = _Batcher(size)
+def _chunk_sync(ids: Iterable[str | int], size: int, *, position: int = 0) -> Iterator[Batch]:
+    batcher = _Batcher(size, position)
     source = iter(ids)
     while given := list(islice(source, batcher.missing)):
         batcher.add(given)
@@ -232,8 +234,8 @@ async def _chunk_async(ids: AsyncIterable[str | int], size: int) -> AsyncIterato
 def chunk(ids: TweetIds, size: int) -> Iterator[Batch] | AsyncIterator[Batch]:
     """Return distinct IDs in batches of `size`, the last one shorter; of an async source, an async iterator.
 
-    Raise `UsageError` for a value that is no Tweet ID: at once, if the source has a size, else when its batch is made; the
-    batches before it have been given out by then.
+    Raise `UsageError` for a value that is no Tweet ID: if the source has a size before the first batch is given out, and at
+    once if it is small; else when its batch is made, and the batches before it have been given out by then.
     """
     check_container(ids)
     if isinstance(ids, AsyncIterable):
@@ -242,26 +244,33 @@ def chunk(ids: TweetIds, size: int) -> Iterator[Batch] | AsyncIterator[Batch]:
         raise UsageError(f"tweet_ids is {_kind(ids)}: give an iterable or async iterable of str or int")
     if not isinstance(ids, Sized):
         return _chunk_sync(ids, size)
+    return SteppedBatches.of(_distinct_in_steps(ids, size), len(ids))
+
+
+def _distinct_in_steps(ids: Iterable[str | int], size: int) -> Generator[None, None, Iterator[Batch]]:
+    """Check all IDs that are at hand, some in each step, and return their distinct batches."""
     if isinstance(ids, ITERABLE_TWICE) and len(ids) > DEDUP_AT_ONCE_MAX:
-        _check_all(ids)
+        for _ in _checked_pieces(ids):  # a bad ID is an error before anything is paid for
+            yield
         return _chunk_sync(ids, size)
     source = iter(ids)  # read once: its size is a hint, and there may be no second reading
-    given = list(islice(source, DEDUP_AT_ONCE_MAX + 1))
-    if len(given) > DEDUP_AT_ONCE_MAX:
-        return _chunk_sync(chain(given, source), size)
-    return _slices(list(dict.fromkeys(chain.from_iterable(_checked_pieces(given)))), size)
+    known: SteadySet[str] = SteadySet()
+    distinct: list[str] = []
+    read = 0
+    for checked in _checked_pieces(source):
+        distinct += known.add_new(checked)
+        read += len(checked)
+        if read > DEDUP_AT_ONCE_MAX:
+            return _chunk_sync(chain(distinct, source), size, position=read - len(distinct))
+        yield
+    yield from known.clear()
+    return _slices(distinct, size)
 
 
 def _checked_pieces(tweet_ids: Iterable[str | int]) -> Iterator[list[str]]:
-    """Yield all of the IDs, checked and in pieces: joined at once they would be twice the memory."""
+    """Yield all of the IDs, checked and in pieces."""
     rest = iter(tweet_ids)
     position = 0
-    while given := list(islice(rest, _CHECKED_AT_ONCE)):
+    while given := list(islice(rest, STEP_IDS)):
         yield check_tweet_ids(given, position=position)
         position += len(given)
-
-
-def _check_all(tweet_ids: Iterable[str | int]) -> None:
-    """Raise `UsageError` for a bad ID before anything is paid for."""
-    for _ in _checked_pieces(tweet_ids):
-        pass

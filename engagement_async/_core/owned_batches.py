@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sized
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Mapping, Sized
 from itertools import islice, repeat
 from typing import Generic, TypeVar
 
 from engagement_async._core.batches import DEDUP_AT_ONCE_MAX, ITERABLE_TWICE, Batch, check_tweet_ids
+from engagement_async._core.stepped_batches import STEP_IDS, SteppedBatches
 from engagement_async._core.unique_ids import OwnersOfIds
 from engagement_async.errors import UsageError
 
@@ -90,15 +91,12 @@ def chunk_by_owner(given: OwnedIds | TweetsByOwner, size: int) -> Iterator[Batch
     if not isinstance(source, Mapping):
         if not isinstance(source, Sized) or len(source) > DEDUP_AT_ONCE_MAX:
             return _chunk_pairs(iter(source), batcher)
-        batcher.add(list(source))
-        return take_turns(batcher.gathered(), size, tweets.weights)
+        return SteppedBatches.of(_pairs_in_steps(source, batcher, size, tweets.weights), len(source))
     for owner, ids in source.items():
         check_ids_of(owner, ids)
     lists = [ids for ids in source.values() if isinstance(ids, ITERABLE_TWICE)]
-    if len(lists) == len(source) and sum(map(len, lists)) <= DEDUP_AT_ONCE_MAX:
-        for owner, ids in source.items():
-            batcher.add_of(owner, list(ids))
-        return take_turns(batcher.gathered(), size, tweets.weights)
+    if len(lists) == len(source) and (count := sum(map(len, lists))) <= DEDUP_AT_ONCE_MAX:
+        return SteppedBatches.of(_lists_in_steps(source, batcher, size, tweets.weights), count)
     return take_turns(
         {owner: batcher.distinct(owner, iter(ids)) for owner, ids in source.items()}, size, tweets.weights
     )
@@ -265,6 +263,34 @@ def _chunk_pairs(pairs: Iterator[tuple[str, str | int]], batcher: _Batcher) -> I
         batcher.add(given)
         yield from batcher.full()
     yield from batcher.rest()
+
+
+def _pairs_in_steps(
+    pairs: Iterable[tuple[str, str | int]], batcher: _Batcher, size: int, weights: Mapping[str, int]
+) -> Generator[None, None, Iterator[Batch]]:
+    """Check all pairs, some in each step, and return batches of the owners in turns."""
+    rest = iter(pairs)
+    while given := list(islice(rest, STEP_IDS)):
+        batcher.add(given)
+        yield
+    return take_turns(batcher.gathered(), size, weights)
+
+
+def _lists_in_steps(
+    source: Mapping[str, Iterable[str | int]], batcher: _Batcher, size: int, weights: Mapping[str, int]
+) -> Generator[None, None, Iterator[Batch]]:
+    """Check the IDs of all owners, some in each step, and return batches of the owners in turns."""
+    room = STEP_IDS
+    for owner, ids in source.items():
+        rest = iter(ids)
+        batcher.add_of(owner, [])  # one without IDs has its turn too
+        while given := list(islice(rest, room)):
+            batcher.add_of(owner, given)
+            room -= len(given)
+            if not room:
+                yield
+                room = STEP_IDS
+    return take_turns(batcher.gathered(), size, weights)
 
 
 async def _chunk_async(pairs: AsyncIterable[tuple[str, str | int]], batcher: _Batcher) -> AsyncIterator[Batch]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from engagement_async._core.sorted_runs import CHUNK_MIN, SortedRuns, has_numpy
 
-__all__ = ["IdSet", "OwnersOfIds", "UniqueIds"]
+__all__ = ["IdSet", "OwnersOfIds", "SteadySet", "UniqueIds"]
 
 _Id = TypeVar("_Id", str, int)
 
@@ -34,16 +34,9 @@ class UniqueIds(Generic[_Id]):
 
     def add_new(self, tweet_ids: Collection[_Id]) -> Collection[_Id]:
         """Add all IDs; return those that were not there before, each once, in their order."""
-        first = self._first
-        before = len(first)
-        if self._more is not None or before + len(tweet_ids) > self._set_max:
+        if self._more is not None or len(self._first) + len(tweet_ids) > self._set_max:
             return self._add_more(tweet_ids)
-        if first.isdisjoint(tweet_ids):
-            first.update(tweet_ids)
-            return tweet_ids if len(first) == before + len(tweet_ids) else dict.fromkeys(tweet_ids)
-        new = {i: None for i in tweet_ids if i not in first}
-        first.update(new)
-        return new
+        return _add_new(self._first, tweet_ids)
 
     def _add_more(self, tweet_ids: Collection[_Id]) -> Collection[_Id]:
         if self._more is None:
@@ -53,6 +46,44 @@ class UniqueIds(Generic[_Id]):
             else:
                 self._more = IdSet()
         return self._more.add_new([i for i in tweet_ids if i not in self._first] if self._first else tweet_ids)
+
+
+def _add_new(known: set[_Id], tweet_ids: Collection[_Id]) -> Collection[_Id]:
+    before = len(known)
+    if known.isdisjoint(tweet_ids):
+        known.update(tweet_ids)
+        return tweet_ids if len(known) == before + len(tweet_ids) else dict.fromkeys(tweet_ids)
+    new = {i: None for i in tweet_ids if i not in known}
+    known.update(new)
+    return new
+
+
+class SteadySet(Generic[_Id]):
+    """Remembers distinct IDs for a while, in sets of a bounded size: a set of a million takes 20 ms to grow at once."""
+
+    def __init__(self, set_max: int = 300_000) -> None:
+        self._set_max = set_max
+        self._full: list[set[_Id]] = []
+        self._last: set[_Id] = set()
+
+    def add_new(self, tweet_ids: Collection[_Id]) -> Collection[_Id]:
+        """Add all IDs; return those that were not there before, each once, in their order."""
+        for known in self._full:
+            if not known.isdisjoint(tweet_ids):
+                tweet_ids = [i for i in tweet_ids if i not in known]
+        if len(self._last) + len(tweet_ids) > self._set_max:
+            self._full.append(self._last)
+            if not self._last.isdisjoint(tweet_ids):
+                tweet_ids = [i for i in tweet_ids if i not in self._last]
+            self._last = set()
+        return _add_new(self._last, tweet_ids)
+
+    def clear(self) -> Iterator[None]:
+        """Forget all IDs, those of one set after the other."""
+        self._last = set()
+        while self._full:
+            self._full.pop()
+            yield
 
 
 class IdSet(Generic[_Id]):

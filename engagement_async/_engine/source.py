@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Protocol, runtime_checkable
 
 from engagement_async._core.batches import Batch, OwnedTweet, SpanBatch
+from engagement_async._core.stepped_batches import SteppedBatches
 from engagement_async.errors import EngagementError
 
 __all__ = ["BatchSource", "Batches", "Sampled"]
@@ -57,7 +58,8 @@ class BatchSource:
         return self._has_ended and not self._read
 
     def take(self) -> Batch | SpanBatch | None:
-        """Return the next batch if there is one at once. An async source begins to read, and calls `on_ready`.
+        """Return the next batch if there is one at once. An async source begins to read, and calls `on_ready`; and so does
+        one that checks many IDs first.
 
         Raises what the source raises.
         """
@@ -67,6 +69,9 @@ class BatchSource:
             return None
         if isinstance(self._batches, AsyncIterator):
             self._start_reading(_JOBS_AHEAD if isinstance(self._batches, Sampled) else 1)
+            return None
+        if isinstance(self._batches, SteppedBatches) and not self._batches.is_prepared:
+            self._start_reading(0)
             return None
         batch = next(self._batches, None)
         self._has_ended = batch is None
@@ -120,7 +125,11 @@ class BatchSource:
         self._reader.add_done_callback(lambda _: self._on_ready())
 
     async def _read_batches(self) -> None:
-        """Read until as many batches are there as are wanted."""
+        """Read until as many batches are there as are wanted; or prepare the batches, a step in each turn of the loop."""
+        if isinstance(self._batches, SteppedBatches):
+            for _ in self._batches.prepare():
+                await asyncio.sleep(0)
+            return
         assert isinstance(self._batches, AsyncIterator)  # noqa: S101
         while not self._has_ended and len(self._read) < self._wanted:
             batch: Batch | SpanBatch | None = await anext(self._batches, None)

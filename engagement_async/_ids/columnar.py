@@ -13,7 +13,7 @@ from engagement_async.errors import UsageError
 
 __all__ = ["columnar_ids"]
 
-_ROWS = 16 * 1024
+_ROWS = 28 * 1024
 _SAMPLE_ROWS = 50
 
 

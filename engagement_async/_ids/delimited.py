@@ -6,10 +6,12 @@ A block of lines without a quote is cut by `str.split`; others go through `csv`,
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 
+from engagement_async._core.batches import COMMON_ID
 from engagement_async._ids.formats import Format, delimiter_of, is_sep_line
 from engagement_async._ids.lines import Block
 from engagement_async._ids.report import Intake
@@ -80,7 +82,9 @@ class _Table:
         self._intake = intake
         self._block = b""
         """The block, while none of its lines was taken."""
+        self._is_split = True
         self._lines: list[str] = []
+        """Those of the block, once it is split."""
         self._at = 0
         self._number = 1
 
@@ -88,18 +92,28 @@ class _Table:
         """Return the lines of a whole block, if each is an ID and nothing else."""
         ids = plain_lines(self._block) if self._block else None
         if ids is not None:
-            self._take_all()
+            self._take_all(len(ids))
+        return ids
+
+    def matched(self, pattern: re.Pattern[str]) -> list[str] | None:
+        """Return the IDs of a whole block, if each of its lines matches: `pattern` has one group."""
+        if not self._block or b'"' in self._block:
+            return None
+        ids: list[str] = pattern.findall(self._block.decode("utf-8", "replace"))
+        if len(ids) != self._block.count(b"\n"):
+            return None
+        self._take_all(len(ids))
         return ids
 
     def plain(self) -> tuple[int, list[str]] | None:
         """Return the lines to the end of the block, with the number of the first, if none of them holds a quote."""
-        lines = self._lines[self._at :]
+        lines = self._rest()
         has_quotes = b'"' in self._block if self._block else any('"' in line for line in lines)
         return None if has_quotes else (self._take_all(), lines)
 
     def column(self, layout: Layout) -> list[str] | None:
         """Return the cells of the column to the end of the block, if every line is a regular row with an ID."""
-        lines = self._lines[self._at :]
+        lines = self._rest()
         place, width = layout.column, layout.width
         try:
             with _large_cells():
@@ -114,7 +128,7 @@ class _Table:
 
     def block(self) -> tuple[int, list[list[str]]] | None:
         """Return the rows to the end of the block, with the number of the first, if each has a line to itself."""
-        lines = self._lines[self._at :]
+        lines = self._rest()
         try:
             with _large_cells():
                 rows = list(csv.reader(lines, delimiter=self.delimiter, strict=True))
@@ -122,15 +136,27 @@ class _Table:
             return None
         return None if len(rows) != len(lines) else (self._take_all(), rows)
 
-    def _take_all(self) -> int:
-        number, self._number = self._number, self._number + len(self._lines) - self._at
-        self._block = b""
-        self._at = len(self._lines)
+    def _take_all(self, count: int | None = None) -> int:
+        """Take the lines to the end of the block, and return the number of the first. Where it is split they are counted."""
+        count = len(self._lines) - self._at if count is None else count
+        number, self._number = self._number, self._number + count
+        self._block, self._lines, self._at, self._is_split = b"", [], 0, True
         return number
+
+    def _split(self) -> None:
+        if not self._is_split:
+            self._lines, self._at = self._block.decode("utf-8", "replace").split("\n")[:-1], 0
+            self._is_split = True
+
+    def _rest(self) -> list[str]:
+        """Return the lines to the end of the block."""
+        self._split()
+        return self._lines[self._at :] if self._at else self._lines
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows one by one, those of a block with quotes at least to its end."""
         while self.fill():
+            self._split()
             taken: list[str] = []
             reader = csv.reader(self._taking(taken), delimiter=self.delimiter, strict=True)
             while self._at < len(self._lines):
@@ -154,15 +180,16 @@ class _Table:
 
     def fill(self) -> bool:
         """Read the next block if all lines were taken; return whether there is a line."""
-        while self._at == len(self._lines):
+        while self._is_split and self._at == len(self._lines):
             block = next(self._blocks, None)
             if block is None:
                 return False
             self._number, self._block = block
-            self._lines, self._at = self._block.decode("utf-8", "replace").split("\n")[:-1], 0
+            self._is_split = False
         return True
 
     def _next(self) -> str:
+        self._split()
         line = self._lines[self._at]
         self._block = b""
         self._at += 1
@@ -202,9 +229,12 @@ def _large_cells() -> Iterator[None]:
 
 def _chunks(table: _Table, sample: list[Row], layout: Layout, intake: Intake) -> Iterator[list[str]]:
     yield from filter(None, (ids_of_rows(sample, table.delimiter, layout, intake),))
+    pattern = _pattern(table.delimiter, layout)
     while table.fill():
         if layout.width == 1 and (alone := table.ids()) is not None:
             ids = alone
+        elif pattern is not None and (matched := table.matched(pattern)) is not None:
+            ids = matched
         elif (lines := table.plain()) is not None:
             ids = _of_lines(*lines, table.delimiter, layout, intake)
         elif (values := table.column(layout)) is not None:
@@ -215,6 +245,16 @@ def _chunks(table: _Table, sample: list[Row], layout: Layout, intake: Intake) ->
             ids = ids_of_rows(_some(table, _CHUNK_ROWS), table.delimiter, layout, intake)
         if ids:
             yield ids
+
+
+def _pattern(delimiter: str, layout: Layout) -> re.Pattern[str] | None:
+    """Return what every line of a regular table matches, its ID as a group; None where cells are looked at one by one."""
+    if layout.width == 1 or layout.owner is not None:
+        return None
+    cell = rf"[^{re.escape(delimiter)}\n]*+"
+    cells = [cell] * layout.width
+    cells[layout.column] = rf"({COMMON_ID})"
+    return re.compile(rf"^{re.escape(delimiter).join(cells)}\r?$", re.MULTILINE | re.ASCII)
 
 
 def _of_lines(number: int, lines: list[str], delimiter: str, layout: Layout, intake: Intake) -> list[str]:

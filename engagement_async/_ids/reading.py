@@ -42,7 +42,7 @@ __all__ = [
 
 FORMATS = tuple(each.value for each in Format)
 
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 512 * 1024
 _HEAD_BYTES = 64 * 1024
 
 
@@ -119,7 +119,7 @@ def read_id_chunks(
     on_input: Callable[[InputReport], object] | None = None,
     stdin: BinaryIO | None = None,
 ) -> Iterator[list[str]]:
-    """Return the Tweet IDs of all files in order, in lists of up to about 20,000: millions per second from text.
+    """Return the Tweet IDs of all files in order, in lists of up to about 30,000: millions per second from text.
 
     As `read_ids`.
     """

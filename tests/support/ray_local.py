@@ -219,8 +219,8 @@ def _run_twice(emulator: Emulator, spec: dict[str, Any], requests: int) -> dict[
         pipeline.kill_an_actor()
         _wait_for(emulator, requests * 2 // 3, pipeline)
         pipeline.kill_the_driver()
-    with Pipeline(emulator.environment, **spec) as pipeline:
-        return pipeline.report()
+        with Pipeline(emulator.environment, **spec) as again:  # beside the actors, which do not know of it yet
+            return again.report()
 
 
 def _wait_for(emulator: Emulator, requests: int, pipeline: Pipeline) -> None:

@@ -35,6 +35,7 @@ from engagement_async import (
 )
 from engagement_async.backfill import BackfillJob, JobStatus, Progress
 from engagement_async.emulator import Emulator
+from engagement_async.reports import write_report
 
 OAUTH = OAuth1Credentials("key", "secret", "token", "token secret")
 CONTRACT = RateLimit(300, period=60)
@@ -136,8 +137,17 @@ async def a_job() -> None:
     job = BackfillJob("folder")
     await job.start(Query(TOTALS, engagement_types=["favorites"], groupings={"g": ["tweet.id"]}), ["20"])
     assert_type(await job.run(OAUTH, rate_limit=CONTRACT), Progress)
+    await job.start(owner_weights={"acme": 3})
+    await job.run({"acme": OAUTH}, rate_limit=CONTRACT, failed_credentials="pending")
     assert_type(await job.run(OAUTH, rate_limit=CONTRACT, progress=shows), Progress)
     assert_type(await job.status(), JobStatus)
+
+
+def a_report(result: EngagementResult) -> None:
+    write_report(result, "report.html", title="Mine", now=lambda: datetime.now(UTC))
+    write_report("jobs/may", "top.svg", picture="top", is_dark=True)
+    write_report(3, "report.html")  # type: ignore[arg-type]
+    result.plot("by_hour", metrics=["favorites"], width=400)
 
 
 async def an_emulator() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engagement_async._core import sorted_runs, unique_ids
 from engagement_async._core.batches import MAX_TWEET_ID
-from engagement_async._core.unique_ids import IdSet, OwnersOfIds, UniqueIds
+from engagement_async._core.unique_ids import IdSet, OwnersOfIds, SteadySet, UniqueIds
 
 IDS = st.integers(1, MAX_TWEET_ID) | st.integers(1, 50).map(lambda i: i * 1021) | st.integers(1, 200)
 
@@ -40,6 +40,18 @@ def test_each_id_is_given_once_and_in_order(
         expected.append([i for i in dict.fromkeys(chunk) if i not in seen])
         seen.update(dict.fromkeys(chunk))
     assert actual == expected
+
+
+@given(st.lists(st.lists(IDS, max_size=60), max_size=20), st.integers(0, 100))
+def test_a_steady_set_gives_each_id_once_and_in_order(chunks: list[list[int]], set_max: int) -> None:
+    known: SteadySet[int] = SteadySet(set_max)
+    seen: set[int] = set()
+    for chunk in chunks:
+        assert list(known.add_new(chunk)) == [i for i in dict.fromkeys(chunk) if i not in seen]
+        seen.update(chunk)
+
+    list(known.clear())
+    assert list(known.add_new([5, 5])) == [5]
 
 
 def test_it_takes_at_most_16_bytes_an_id() -> None:

@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from engagement_async import Batch, EngagementError
+from engagement_async import Batch, EngagementError, UsageError
+from engagement_async._core.batches import chunk
+from engagement_async._core.stepped_batches import STEP_IDS
 from engagement_async._engine.source import READ_AHEAD, BatchSource
 
 
@@ -126,3 +128,48 @@ async def test_a_source_that_was_cancelled_is_an_error_not_the_end() -> None:
 
     with pytest.raises(EngagementError, match="cancelled before its end"):
         source.take()
+
+
+async def test_many_ids_are_checked_a_step_in_each_turn_of_the_loop() -> None:
+    ready = asyncio.Event()
+    source = BatchSource(chunk(list(map(str, range(1, 5 * STEP_IDS))), 250), ready.set)
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count_turns())
+    assert source.take() is None
+    assert not source.is_exhausted
+    await ready.wait()
+    counting.cancel()
+
+    assert turns >= 5
+    first = source.take()
+    assert first is not None
+    assert first.tweet_ids[:2] == ("1", "2")
+    assert len(list(source.rest())) == 5 * STEP_IDS // 250 - 1
+
+
+async def test_a_bad_id_among_many_comes_out_of_take_and_nothing_before_it() -> None:
+    ready = asyncio.Event()
+    source = BatchSource(chunk([*map(str, range(1, 5 * STEP_IDS)), "bad"], 250), ready.set)
+
+    assert source.take() is None
+    await ready.wait()
+    for _ in range(2):
+        with pytest.raises(UsageError, match="no Tweet ID"):
+            source.take()
+    assert not source.is_exhausted
+    await source.aclose()
+
+
+async def test_a_check_that_is_not_over_can_be_left() -> None:
+    source = BatchSource(chunk(list(map(str, range(1, 50 * STEP_IDS))), 250), lambda: None)
+
+    assert source.take() is None
+    await asyncio.sleep(0)
+    await source.aclose()

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import csv
 import re
+from typing import Any
+from unittest import mock
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from engagement_async._ids import delimited
 from engagement_async._ids.delimited import delimited_ids
 from engagement_async._ids.formats import Format
 from engagement_async._ids.report import InputReport, Intake, Reject
@@ -205,3 +210,45 @@ def test_what_has_no_owner_is_rejected() -> None:
 def test_a_column_of_owners_that_cannot_be(text: str, column: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_owned(text, column)
+
+
+LINES = st.sampled_from(
+    [
+        *(f"{A},text,7", f"{B},other text,8", f"{B},,", f"{C},text,7", f"{A},text,7\r", "0123,text,7", ",text,7"),
+        *("not an ID,text,7", f"{A},text", f"{A},text,7,8", f'{A},"a, b",7', f"{A},text,\u0663", "", "tweet_id,text,n"),
+        *(f" {A},text,7", f"{A}\x00,text,7", f"text,{A},7", f"{A},te\rxt,7"),
+    ]
+)
+
+
+@given(st.lists(st.lists(LINES, min_size=1, max_size=6), min_size=1, max_size=4), st.integers(0, 2))
+def test_blocks_that_match_are_read_as_others_are(blocks: list[list[str]], column: int) -> None:
+    """Blocks behind those of the sample, in which each line may match."""
+    order = [1, 2] if column == 0 else [0, 2] if column == 1 else [0, 1]
+
+    def turned(line: str) -> str:
+        cells = line.split(",")
+        if len(cells) != 3:
+            return line
+        others = [cells[1], cells[2]]
+        return ",".join(cells[0] if at == column else others[order.index(at)] for at in range(3))
+
+    first = [turned("tweet_id,text,n"), *[turned(f"{A},text,7")] * 60]
+    texts = ["\n".join(map(turned, lines)) + "\n" for lines in [first, *blocks]]
+    found: list[Any] = []
+    for pattern in (delimited._pattern, lambda *_: None):
+        rejects: list[Reject] = []
+        intake = Intake(InputReport("a.csv", "csv"), rejects.append)
+        numbered, number = [], 1
+        for text in texts:
+            numbered.append((number, text.encode()))
+            number += text.count("\n")
+        with mock.patch.object(delimited, "_pattern", pattern):
+            try:
+                chunks = list(delimited_ids(numbered, intake, id_column=None, hint=Format.CSV))
+            except UsageError as error:
+                found.append(str(error))
+                continue
+        found.append(([i for chunk in chunks for i in chunk], rejects, intake.report))
+
+    assert found[0] == found[1]

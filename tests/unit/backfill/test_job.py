@@ -439,7 +439,7 @@ async def test_somebody_reads_the_journal_for_ever(
     """A run waits for them, as long as nobody stops it; then for 20 s."""
     monkeypatch.setattr("engagement_async.backfill.committer.HOLD_S", 0.3)
     monkeypatch.setattr("engagement_async.backfill.journal_file._BUSY_S", 0.1)
-    async with emulator() as server:
+    async with emulator(latency_s=lambda number: 0.0 if number < 16 else 3.0) as server:  # it must not end before that
         job = BackfillJob(tmp_path / "job")
         await job.start(BY_TWEET, make_ids(5000))
         reader = sqlite3.connect(job.directory.journal_path, isolation_level=None, check_same_thread=False)

@@ -41,7 +41,7 @@ def test_a_store_has_its_hours_and_its_gap(tmp_path: Path) -> None:
     assert tally.outcomes == {"answered": 2}
     assert {tweet.tweet_id for tweet in tally.top} == set(IDS)
     assert {fact.name: fact.value for fact in loaded.facts}["Pulls and fills"] == "2"
-    assert "24 hours of Tweets are not in these numbers" in loaded.notes[0]  # 12 hours of each of two
+    assert "24 hours of Tweets are not in these numbers" in loaded.data_notes[0]  # 12 hours of each of two
 
 
 def test_hours_that_a_window_cut_are_partial(tmp_path: Path) -> None:
