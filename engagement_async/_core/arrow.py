@@ -217,21 +217,19 @@ class ColumnBuilder:
     def dictionary_codes(self, level: str) -> tuple[pa.Array, list[str]]:
         """Return a level's keys, one a row, as numbers; and the different keys in the order of those."""
         at = self._levels.index(level)
-        numbers: dict[str, int] = {}
         if at == self._last:
             # The innermost dicts have few different series of keys, as the hours of a day.
             every = list(map(tuple, self._leaves))
-            known = {
-                series: array("i", [numbers.setdefault(key, len(numbers)) for key in series])
-                for series in dict.fromkeys(every)
-            }
+            distinct = dict.fromkeys(every)
+            numbers = {key: n for n, key in enumerate(dict.fromkeys(chain.from_iterable(distinct)))}
+            known = {series: array("i", map(numbers.__getitem__, series)) for series in distinct}
             if len(known) == 1:
                 return _int32(known[every[0]] * len(every)), list(numbers)
             packed = {series: codes.tobytes() for series, codes in known.items()}
             rows = array("i", b"".join(map(packed.__getitem__, every)))
             return _int32(rows), list(numbers)
         keys = self._keys[at]
-        numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+        numbers = {key: n for n, key in enumerate(dict.fromkeys(keys))}
         codes = array("i", map(numbers.__getitem__, keys))
         return _int32(codes).take(self._places(at)), list(numbers)
 
