@@ -65,10 +65,16 @@ def table_rows(
 def _with_instants(
     levels: tuple[str, ...], rows: Iterator[dict[str, Any]], observed: Observed
 ) -> Iterator[dict[str, Any]]:
-    key = "tweet_id" if "tweet.id" in levels else "owner"
-    for row in rows:
-        row["observed_at"] = observed.get(row[key]) if isinstance(observed, Mapping) else observed
-        yield row
+    if isinstance(observed, Mapping):
+        key = "tweet_id" if "tweet.id" in levels else "owner"
+        observed_at = observed.get
+        for row in rows:
+            row["observed_at"] = observed_at(row[key])
+            yield row
+    else:
+        for row in rows:
+            row["observed_at"] = observed
+            yield row
 
 
 def wide_grouping(levels: tuple[str, ...], grouping: Grouping) -> tuple[tuple[str, ...], Grouping]:
