@@ -22,7 +22,7 @@ test: check ## run all checks and all tests
 
 engines: $(ENGINES)/.installed ## run the tests of pipelines on Ray, Spark and Dask, in an environment of their own
 	@command -v java >/dev/null || apt-get install -y -qq --no-install-recommends default-jre-headless || echo "no Java: Spark's tests are skipped"
-	$(ENGINES)/bin/python -m pytest -m "" -k "ray or spark or dask" tests/unit/distributed tests/test_examples.py
+	$(ENGINES)/bin/python -m pytest -k "ray or spark or dask" tests/unit/distributed tests/test_examples.py
 
 RUNS ?= 10
 soak: $(STAMP) ## run all tests RUNS times (10), in random order, with two busy loops beside them

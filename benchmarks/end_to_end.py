@@ -49,8 +49,10 @@ WAYS = {
     "pandas": "the same, then pandas",
     "cookbook": "a parallel request processor (token bucket, queue, retries, JSON lines), then Polars",
     "fetch": "**ours**, one result: signed, limited, checked; its Arrow table written",
+    "stream": "**ours**, columnar answers, written as they come: signed, limited, checked",
     "job": "**ours, a durable job**: start, run, export",
 }
+ROWS_AT_ONCE = 100_000
 PHASES = ("ids", "requests", "table")
 
 
@@ -135,6 +137,45 @@ async def _fetch(load: Load, ids: Path, out: Path, base_url: str, clock: Clock) 
         pq.write_table(result.to_arrow("by_tweet"), out / "x.parquet", compression="zstd")
 
 
+async def _stream(load: Load, ids: Path, out: Path, base_url: str, clock: Clock) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from engagement_async import EngagementClient, OAuth1Credentials, Query, RateLimit
+    from engagement_async._core.endpoints import ENDPOINTS
+    from engagement_async._ids.reading import read_ids
+
+    query = Query(ENDPOINTS[load.name], engagement_types=load.engagement_types, groupings={"by_tweet": load.group_by})
+    tables: list[Any] = []
+    writer: Any = None
+
+    def write() -> None:
+        nonlocal writer
+        with clock.phase("table"):
+            table = pa.concat_tables(tables)
+            writer = writer or pq.ParquetWriter(out / "x.parquet", table.schema, compression="zstd")
+            writer.write_table(table)
+            tables.clear()
+
+    began = time.process_time()
+    async with (
+        EngagementClient(
+            OAuth1Credentials(*OAUTH), rate_limit=RateLimit(LOOSE_LIMIT), concurrency=CONCURRENCY, base_url=base_url
+        ) as client,
+        client.stream(query, read_ids([ids]), columnar=True) as answers,
+    ):
+        async for answer in answers:
+            if answer.failed_tweet_ids:
+                raise RuntimeError(f"not all was answered: {len(answer.failed_tweet_ids)} failed")
+            tables.append(answer.to_arrow("by_tweet"))
+            if sum(map(len, tables)) > ROWS_AT_ONCE:
+                write()
+    if tables:
+        write()
+    writer.close()
+    clock.spent["requests"] = time.process_time() - began - clock.spent["table"]
+
+
 async def _job(load: Load, ids: Path, out: Path, base_url: str, clock: Clock) -> None:
     from engagement_async import OAuth1Credentials, Query, RateLimit
     from engagement_async._core.endpoints import ENDPOINTS
@@ -161,6 +202,7 @@ _WAYS: dict[str, Way] = {
     "pandas": _peer(ids_by_pandas, by_pandas),
     "cookbook": _cookbook,
     "fetch": _fetch,
+    "stream": _stream,
     "job": _job,
 }
 
@@ -202,6 +244,7 @@ _MODULES = {
     "pandas": ("aiohttp", "pandas", "pyarrow.parquet"),
     "cookbook": ("aiohttp", "polars"),
     "fetch": _OURS,
+    "stream": (*_OURS, "engagement_async._core.column_parsing"),
     "job": ("engagement_async.backfill.job", "engagement_async.backfill.exporter", *_OURS),
 }
 """What each way has loaded before the clock starts."""

@@ -30,7 +30,7 @@ from engagement_async import RateLimit, Scheduler, UsageError
 
 __all__ = ["SchedulerContract", "peak"]
 
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 
 
 def peak(instants: list[float], period: float) -> int:

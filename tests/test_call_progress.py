@@ -6,12 +6,14 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engagement_async import (
+    Answer,
     AuthError,
     CallProgress,
     EngagementClient,
@@ -23,6 +25,7 @@ from engagement_async import (
 )
 from engagement_async.backfill import BackfillJob
 from engagement_async.emulator import Emulator, tweet_ids
+from engagement_async.series import EngagementSeries
 from tests.support.jobs import BY_TWEET, bearer
 from tests.support.jobs import emulator as job_emulator
 from tests.support.terminal import stderr_on_terminal
@@ -293,6 +296,23 @@ async def test_a_run_goes_on_when_the_function_raises(tmp_path: Path, caplog: py
 
     assert run.outcome == "done"
     assert len(caplog.records) == 2
+
+
+async def test_pulls_and_fills_of_a_series_say_how_far_they_are(tmp_path: Path) -> None:
+    series = EngagementSeries(tmp_path / "tweets.duckdb")
+    pulled: list[CallProgress] = []
+    filled: list[CallProgress] = []
+    given: list[Answer] = []
+    async with Emulator(**FREE) as emulator, client_of(emulator) as client:
+        await series.pull(client, IDS[:60], engagement_types=TYPES, progress=pulled.append, on_answer=given.append)
+        await series.fill(client, start=datetime.now(UTC) - timedelta(days=10), progress=filled.append)
+        with pytest.raises(UsageError, match="progress is True, or a function"):
+            await series.pull(client, progress="rich")  # type: ignore[arg-type]
+
+    for seen in (pulled, filled):
+        check(seen, 60, 3)
+        assert seen[0].ids_total == 60
+    assert len(given) == 3
 
 
 SCRIPT = """

@@ -56,7 +56,7 @@ MAY_IMPORT = {
         "_ids",
         "_export",
     },
-    "series": {"errors", "_core", "config", "client", "_export"},
+    "series": {"errors", "_core", "config", "_display", "_engine", "client", "_export"},
     "reports": {"errors", "_core", "_export", "backfill", "series"},
     "distributed": {
         "errors",
@@ -67,6 +67,7 @@ MAY_IMPORT = {
         "_progress",
         "_engine",
         "client",
+        "proxy",
         "_export",
     },
     "emulator": {"_core.endpoints"},

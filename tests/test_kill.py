@@ -14,12 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from engagement_async.backfill.committer import GATHERED
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.emulator import Emulator
 from tests.support.jobs import digest, emulator, make_ids
+from tests.support.terminal import OnTerminal
 
 CONCURRENCY = 4
 LIMIT, PERIOD_S = 150, 1.0
+ROOMY_LIMIT = 5_000
 IDS = make_ids(25_000)
 JOB = (
     "totals",
@@ -99,7 +102,19 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[bytes]) 
         time.sleep(0.005)
 
 
-def test_ten_kills_at_random_moments(server: Emulator, ids: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("limit", "most_open"),
+    [
+        pytest.param(LIMIT, CONCURRENCY, id="a contract that is felt"),
+        pytest.param(ROOMY_LIMIT, GATHERED * CONCURRENCY, id="a contract that is not, where answers are gathered"),
+    ],
+)
+def test_ten_kills_at_random_moments(limit: int, most_open: int, ids: Path, tmp_path: Path) -> None:
+    with emulator(requests_per_minute=limit, period=PERIOD_S, latency_s=(0.0, 0.03)) as server:
+        kill_ten_times(server, most_open, ids, tmp_path)
+
+
+def kill_ten_times(server: Emulator, most_open: int, ids: Path, tmp_path: Path) -> None:
     draw = random.Random(20261122)
     ended(run(server, tmp_path / "calm", *JOB, "--ids", ids), 0)
     assert len(server.log) == len(IDS) // 250
@@ -121,10 +136,11 @@ def test_ten_kills_at_random_moments(server: Emulator, ids: Path, tmp_path: Path
 
     times = Counter(entry.tweet_ids for entry in server.log)
     assert len(times) == len(IDS) // 250
-    assert sum(times.values()) - len(times) <= kills * CONCURRENCY
+    assert sum(times.values()) - len(times) <= kills * most_open
     assert export(server, job) == export(server, tmp_path / "calm")
     assert set(server.log.statuses) <= {0, 200}  # 0: killed before it was answered
-    assert server.peak() <= LIMIT
+    assert server.requests_per_minute is not None
+    assert server.peak() <= server.requests_per_minute
     ended(command(server, "verify", job), 0)
 
 
@@ -183,3 +199,25 @@ def test_a_disk_that_is_full_stops_the_job_and_room_lets_it_go_on(
     assert asked < len(IDS) // 250
     assert "25,000 of 25,000 IDs are done" in told
     ended(command(server, "verify", job), 0)
+
+
+def test_a_run_on_a_terminal_is_drawn_and_ends_in_good_order(server: Emulator, ids: Path, tmp_path: Path) -> None:
+    job = tmp_path / "job"
+    command = [sys.executable, "-m", "engagement_async", "backfill", "run", str(job), *JOB, "--ids", str(ids)]
+    contract = ["--requests-per-minute", "20", "--period", "1", "--auth", "bearer", "--concurrency", "4"]
+
+    with OnTerminal([*command, *contract], {**server.environment, "ENGAGEMENT_CONFIG": ""}) as terminal:
+        shown = terminal.until(lambda lines: any(line.startswith("IDs ") and "answered" in line for line in lines))
+        assert [line.split()[0] for line in shown[-3:]] == ["IDs", "requests", "waits"]
+        assert shown[-4].endswith("left at this rate") or shown[-4].startswith("0%")
+        terminal.press(b"\x03")
+        code, shown = terminal.until_end()
+
+    assert code == 130, shown
+    assert any(line.startswith("stopping: what is on its way is waited for") for line in shown)
+    assert not any(line.startswith(("waits", "requests")) or line.endswith("at this rate") for line in shown)
+    assert any(line.startswith("not done: it was stopped. Go on with") for line in shown)
+    status = JobDirectory(job).status()
+    assert (status.requests, status.requests_are_exact) == (len(server.log), True)
+    ended(run(server, job), 0)
+    assert len(server.log) == len(IDS) // 250

@@ -18,6 +18,7 @@ from tests.support.interpreters import ROOT, find, promised, uv
 PROGRAM = ROOT / "tests" / "support" / "installed.py"
 HAVE_ARROW = ("arrow", "duckdb", "series", "all")
 HAVE_COMMANDS = ("cli", "all")
+HAVE_REPORT = ("report", "all")
 ENGINES = ("dask", "ray", "spark")
 """Extras of a gigabyte: `make engines` installs them, and runs their tests."""
 
@@ -32,8 +33,8 @@ def environment(folder: Path, interpreter: str, wheel: Path, extra: str) -> Path
 
 def check(python: Path, extra: str, folder: Path) -> None:
     """Raise `CalledProcessError` or `AssertionError` when the environment does not do what it should."""
-    arrow = "arrow" if extra in HAVE_ARROW else "none"
-    subprocess.run([python, "-I", "-W", "error", PROGRAM, arrow], check=True, cwd=folder)
+    has = [name for name, extras in (("arrow", HAVE_ARROW), ("report", HAVE_REPORT)) if extra in extras]
+    subprocess.run([python, "-I", "-W", "error", PROGRAM, *has], check=True, cwd=folder)
     engagement = [python.with_name("engagement")]
     version = subprocess.run([*engagement, "--version"], check=False, capture_output=True, text=True, cwd=folder)
     if extra in HAVE_COMMANDS:

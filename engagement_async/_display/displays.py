@@ -24,7 +24,7 @@ def open_display(label: str) -> LinesDisplay | NotebookDisplay | TerminalDisplay
         from engagement_async._display.notebook import NotebookDisplay
 
         return NotebookDisplay(label)
-    if sys.stderr is not None and sys.stderr.isatty():
+    if _is_terminal(sys.stderr):
         from engagement_async._display.terminal import TerminalDisplay, can_draw
 
         if can_draw():
@@ -39,6 +39,14 @@ def _is_in_notebook() -> bool:
     from IPython.core.getipython import get_ipython
 
     return getattr(get_ipython(), "kernel", None) is not None
+
+
+def _is_terminal(stream: object) -> bool:
+    """Return whether a stream is a terminal: programs put objects of their own there, close it, or have none."""
+    try:
+        return bool(stream.isatty())  # type: ignore[attr-defined]
+    except (AttributeError, OSError, ValueError):
+        return False
 
 
 class LinesDisplay:

@@ -72,11 +72,10 @@ async def reporting(progress: ProgressOption, label: str, sample: Sample) -> Asy
     ticker = _Ticker(display, sample)
     try:
         yield
+        await ticker.finish()
     except BaseException:
         await ticker.cancel()
         raise
-    else:
-        await ticker.finish()
     finally:
         with suppress(Exception):
             display.close()

@@ -12,6 +12,7 @@ from engagement_async.errors import UsageError
 
 try:
     from rich.console import Console, Group, RenderableType
+    from rich.constrain import Constrain
     from rich.live import Live
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -21,9 +22,11 @@ except ImportError as error:  # pragma: no cover - the tests have it
         "progress=True on a terminal needs rich: pip install 'engagement-async[progress]', or give a function"
     ) from error
 
-__all__ = ["TerminalDisplay", "bar", "can_draw"]
+__all__ = ["ECHOED", "TerminalDisplay", "bar", "can_draw"]
 
 _BAR_WIDTH = 40
+ECHOED = 3
+"""Columns that are left free: Ctrl-C is echoed behind the last line, and must not begin another one."""
 
 
 def can_draw() -> bool:
@@ -64,7 +67,7 @@ class _Board:
                 # Transient: what is left of each call is printed when it ends. What is printed meanwhile goes above.
                 self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
                 self._live.start()
-            self._live.update(Group(*self._shown.values()), refresh=True)
+            self._draw(self._live)
 
     def remove(self, display: TerminalDisplay) -> None:
         """Print the last that was shown of this call, and end the live display with the last call."""
@@ -73,13 +76,16 @@ class _Board:
             if last is None or live is None:
                 return
             try:
-                live.update(Group(*self._shown.values()), refresh=True)
+                self._draw(live)
             finally:
                 if not self._shown:
                     self._live = None
                     live.stop()
                 with suppress(OSError):
                     live.console.print(last)
+
+    def _draw(self, live: Live) -> None:
+        live.update(Constrain(Group(*self._shown.values()), live.console.width - ECHOED), refresh=True)
 
 
 _board = _Board()
@@ -94,10 +100,14 @@ def _render(label: str, now: CallProgress) -> RenderableType:
 def bar(done: int, total: int | None, label: str, text: str, left: str) -> RenderableType:
     """Return a bar with its percentage: one that moves without end where nobody knows how many there are."""
     grid = Table.grid(padding=(0, 1))
-    grid.add_column(style="bold", no_wrap=True)
+    cells: list[RenderableType] = []
+    if label:
+        grid.add_column(style="bold", no_wrap=True)
+        cells.append(Text(label))
     grid.add_column(max_width=_BAR_WIDTH)  # the one that a narrow terminal makes narrower
     for style in ("", "", "cyan"):
         grid.add_column(style=style, no_wrap=True)
     share = "" if total is None else f"{done / total if total else 1.0:4.0%}"
-    grid.add_row(Text(label), ProgressBar(total=total, completed=done, pulse=total is None), share, text, left)
+    cells += [ProgressBar(total=total, completed=done, pulse=total is None), share, Text(text), Text(left)]
+    grid.add_row(*cells)
     return grid

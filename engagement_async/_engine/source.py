@@ -18,6 +18,9 @@ Batches = Iterator[Batch] | AsyncIterator[Batch] | AsyncIterator[SpanBatch]
 READ_AHEAD = 400
 """Batches that are read to find Tweets far apart, when every request is refused."""
 
+_JOBS_AHEAD = 8
+"""Batches that are read of a job at once: it has them at hand, and says itself how many may be out."""
+
 
 @runtime_checkable
 class Sampled(Protocol):
@@ -65,7 +68,7 @@ class BatchSource:
         if self._has_ended:
             return None
         if isinstance(self._batches, AsyncIterator):
-            self._start_reading(1)
+            self._start_reading(_JOBS_AHEAD if isinstance(self._batches, Sampled) else 1)
             return None
         if isinstance(self._batches, SteppedBatches) and not self._batches.is_prepared:
             self._start_reading(0)

@@ -1,8 +1,12 @@
 """The journal's side of a run: a thread of its own that commits as many answers at once as came while it wrote the last.
 
-A batch is handed out only while fewer than `concurrency` are open, which is asked but not committed, those aside that wait
+A batch is handed out only while fewer than `most_open` are open, which is asked but not committed, those aside that wait
 for their turn because the API fails at them: so a run that is killed leaves no more than those to be asked again. Answers
 that cannot be committed now are held, and tried again.
+
+Those are as many as requests may be in flight, so that a commit takes two or three answers at full speed. Where the contract
+is so large that nobody waits for it, they are `GATHERED` times as many, and answers are gathered for a moment: each commit
+waits for the disk several times.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from typing import Any, TypeVar
 
 from engagement_async._core.answer import Answer
 from engagement_async._core.batches import OwnedTweet, SpanBatch
+from engagement_async._core.rate_limit import RateLimit
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.owner_records import OwnerRecords
@@ -26,10 +31,15 @@ from engagement_async.backfill.traffic import TrafficRecorder
 from engagement_async.backfill.work import Work
 from engagement_async.errors import JobDiskError
 
-__all__ = ["HOLD_S", "Committer"]
+__all__ = ["GATHERED", "HOLD_S", "Committer", "may_gather"]
 
 HOLD_S = 20.0
 """How long answers are held that the disk does not take."""
+GATHERED = 4
+"""How many times as many batches may be open, where answers are gathered."""
+_SMALL_PART = 50
+"""A contract is large if that many times the batches that may be open are asked within its window."""
+_GATHER_S = 0.02
 _RETRY_EVERY_S = 0.5
 _LOOK_EVERY_S = 0.25
 _RESERVED_BYTES, _LEAST_RESERVED_BYTES = 32 * 1024, 256 * 1024
@@ -39,9 +49,15 @@ _T = TypeVar("_T")
 logger = logging.getLogger("engagement_async")
 
 
+def may_gather(limits: Iterable[RateLimit], concurrency: int) -> bool:
+    """Return whether a contract is so large that what is asked twice after a kill does not matter to it."""
+    return all(limit.requests >= _SMALL_PART * GATHERED * concurrency for limit in limits)
+
+
 class Committer:
     """Takes answers, and commits them with what the quota and the run have to say of themselves.
 
+    At most `most_open` batches are asked and not committed. With `gathers`, answers wait for others for a moment.
     `describe` returns the document of the run, given its outcome or None while it is at work. `on_commit` is called after
     each commit, `on_full` once when the disk is full: then nothing more should be asked. `parked` returns how many of
     the open batches wait for their turn. `owners` is what the run has to say of those.
@@ -52,7 +68,8 @@ class Committer:
         directory: JobDirectory,
         quota: DurableScheduler,
         *,
-        concurrency: int,
+        most_open: int,
+        gathers: bool,
         describe: Callable[[str | None], dict[str, Any]],
         on_commit: Callable[[], object],
         on_full: Callable[[JobDiskError], object],
@@ -64,7 +81,8 @@ class Committer:
         self._quota = quota
         self._owners = owners
         self._traffic = traffic
-        self._concurrency = concurrency
+        self._most_open = most_open
+        self._enough = most_open // 2 if gathers else 1
         self._describe = describe
         self._on_commit = on_commit
         self._on_full = on_full
@@ -85,6 +103,7 @@ class Committer:
         """When the disk is no longer waited for; None while it takes what is written."""
         self._capacity_freed = asyncio.Event()
         self._wakeup = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
         self._is_commit_requested = False
         self._is_exhausted = False
 
@@ -121,7 +140,7 @@ class Committer:
         documents = {self._run_name: self._describe(None), "spent": spent}
 
         def begin() -> None:
-            self._reserve.hold(max(_LEAST_RESERVED_BYTES, self._concurrency * _RESERVED_BYTES))
+            self._reserve.hold(max(_LEAST_RESERVED_BYTES, self._most_open * _RESERVED_BYTES))
             self.journal.write([], documents)
             self._owners.load(self.journal.owner_records())
             self._refused_owners = work.refused_owners(self.journal)
@@ -151,7 +170,7 @@ class Committer:
             if not page and not self._open:
                 return
             for batch in page:
-                while len(self._open) - self._parked() >= self._concurrency:
+                while len(self._open) >= self._most_open and len(self._open) - self._parked() >= self._most_open:
                     await self._wait_for_change()
                 self._open[batch.number] = len(batch.tweet_ids)
                 yield batch
@@ -169,7 +188,10 @@ class Committer:
     def add(self, answer: Answer) -> None:
         """Take an answer, to be committed soon."""
         self._uncommitted.append(answer)
-        self._wakeup.set()
+        if len(self._uncommitted) >= self._enough:
+            self._wakeup.set()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_GATHER_S, self._wakeup.set)
 
     def request_commit(self) -> None:
         """Have the journal told soon, also if no answer comes."""
@@ -186,6 +208,9 @@ class Committer:
         while not (self._is_exhausted and not self._uncommitted):
             await self._wakeup.wait()
             self._wakeup.clear()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
             if self._uncommitted or self._is_commit_requested:
                 await self.commit()
 
@@ -255,7 +280,7 @@ class Committer:
         self._work.write(self.journal, answers, documents)
         try:
             if self._reserve.size:  # rows that were written say best how much the next ones take
-                self._reserve.hold(2 * self._concurrency * self.journal.largest_row)
+                self._reserve.hold(2 * self._most_open * self.journal.largest_row)
         except JobDiskError as error:
             return error
         return None

@@ -8,21 +8,35 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from engagement_async._export.files import sync
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.owners import OwnerStatus, worst_first
 from engagement_async.backfill.status import JobStatus, RunReport
 from engagement_async.backfill.storage_errors import disk_errors
-from engagement_async.backfill.totals import JobTotals
+from engagement_async.backfill.totals import JobTotals, Snapshot
 from engagement_async.backfill.traffic import PREFIX, Traffic, read_traffic
 from engagement_async.errors import JobLockedError, OtherJobError, UsageError
 
-__all__ = ["JobDirectory", "JobStatus", "RunReport"]
+__all__ = ["JobDirectory", "JobStatus", "Look", "RunReport"]
 
 _LOCK_ATTEMPTS, _LOCK_RETRY_S = 5, 0.02
 _STATUS_ATTEMPTS = 10
+
+
+class Look(NamedTuple):
+    """A job at one moment."""
+
+    journal: Journal
+    """Open for reading."""
+    snapshot: Snapshot
+    status: JobStatus
+
+    @property
+    def traffic(self) -> Traffic:
+        """What it sent over time, in all its runs; empty for a job of an earlier version."""
+        return read_traffic(self.journal.documents(PREFIX))
 
 
 class JobDirectory:
@@ -171,15 +185,22 @@ class JobDirectory:
 
     def status(self) -> JobStatus:
         """Return how far the job is; also while another process runs it."""
+        with self.looked_at() as look:
+            return look.status
+
+    @contextmanager
+    def looked_at(self) -> Iterator[Look]:
+        """Yield the job as it is at one moment, its answers too; also while another process runs it."""
         self.must_exist()
         with self.open_journal(read_only=True) as journal:
             is_running = self.is_locked
             for _ in range(_STATUS_ATTEMPTS):
-                journal.refresh()
+                snapshot = journal.snapshot()
                 was_running, is_running = is_running, self.is_locked
                 if was_running == is_running:  # else a run began or ended between the looks
                     break
-            return _status_of(journal, journal.owners(), is_running=is_running)
+            status = _status_of(journal, journal.owners(), is_running=is_running)
+            yield Look(journal, snapshot, status)
 
     def glance(self) -> JobStatus:
         """Return how far the job is by its totals alone, whatever its size: not held against its rows, without owners."""
@@ -188,11 +209,11 @@ class JobDirectory:
         with Journal.glance(self.journal_path) as journal:
             return _status_of(journal, {}, is_running=is_running)
 
-    def traffic(self) -> Traffic:
-        """Return what the job sent over time, in all its runs; empty for a job of an earlier version."""
+    def owners(self) -> dict[str, OwnerStatus]:
+        """Return what became of each owner so far, the worst first; nothing where the Tweets have none."""
         self.must_exist()
-        with self.open_journal(read_only=True) as journal:
-            return read_traffic(journal.documents(PREFIX))
+        with Journal.glance(self.journal_path) as journal:
+            return worst_first(journal.owners())
 
     def options(self) -> dict[str, Any]:
         """Return the options that the job was last started with; none when it was not."""

@@ -503,6 +503,13 @@ class Journal:
         """Return one batch."""
         return self._file.batch(number)
 
+    def batches_of(self, numbers: Sequence[int]) -> list[Batch]:
+        """Return these batches, in their order: at once, if they follow each other."""
+        first = numbers[0]
+        if list(numbers) == list(range(first, first + len(numbers))):
+            return self._file.batches(first, first + len(numbers))
+        return list(map(self.batch, numbers))
+
     def batches(self) -> Iterator[Batch]:
         """Yield all batches in order."""
         for first in range(0, self.totals.batches, _PAGE):

@@ -19,7 +19,7 @@ from engagement_async._engine.stream import AnswerStream
 from engagement_async._progress import Progress, ProgressMeter, RunOutcome, contract_per_minute, limit_of_minute
 from engagement_async.backfill.clocks import instant_now
 from engagement_async.backfill.codec import pending_ids
-from engagement_async.backfill.committer import Committer
+from engagement_async.backfill.committer import GATHERED, Committer, may_gather
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.owner_records import FailedCredentials, OwnerRecords
@@ -93,9 +93,11 @@ class JobRunner:
         self._contract_per_minute = contract_per_minute(scheduler.limits)
         self._traffic = TrafficRecorder(limit_of_minute(scheduler.limits))
         concurrency = connection.get("concurrency", DEFAULT_CONCURRENCY)
+        gathers = may_gather(scheduler.limits, concurrency)
+        most_open = GATHERED * concurrency if gathers else concurrency
         self._quota = DurableScheduler(
             scheduler,
-            grant_ahead=min(2 * concurrency, *(limit.requests for limit in scheduler.limits)),
+            grant_ahead=min(most_open + concurrency, *(limit.requests for limit in scheduler.limits)),
             max_requests=limits.max_requests,
             request_checkpoint=lambda: self._committer.request_commit(),
             on_budget_exhausted=lambda: self.stop(RunOutcome.MAX_REQUESTS),
@@ -105,7 +107,8 @@ class JobRunner:
         self._committer = Committer(
             directory,
             self._quota,
-            concurrency=concurrency,
+            most_open=most_open,
+            gathers=gathers,
             describe=self._describe,
             on_commit=self._on_commit,
             on_full=self._on_full,

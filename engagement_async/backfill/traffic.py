@@ -23,6 +23,8 @@ __all__ = ["PREFIX", "Slot", "Traffic", "TrafficRecorder", "bucket_of", "read_tr
 
 PREFIX: Final = "traffic "
 """The names of the documents begin so: then the run, then the part."""
+_FORMAT: Final = 1
+"""Of the documents: those of another version of the package may be others, and nothing but reports is made of them."""
 _SLOTS_A_PART: Final = 20
 """Slots of one document: it is written again with each commit until it is full."""
 _LENGTHS: Final = ((120, 1), (1200, 10))
@@ -97,6 +99,8 @@ def read_traffic(documents: Iterable[Mapping[str, Any]]) -> Traffic:
     slots: list[Slot] = []
     contracts: dict[RateLimit, None] = {}
     for document in documents:
+        if document["format"] != _FORMAT:
+            continue
         slots += map(Slot.of_json, document["slots"])
         if document["contract"] is not None:
             requests, period = document["contract"]
@@ -172,6 +176,7 @@ class TrafficRecorder:
         parts = range(first // _SLOTS_A_PART, -(-len(self._slots) // _SLOTS_A_PART))
         found = {
             f"{PREFIX}{run:06} {part:05}": {
+                "format": _FORMAT,
                 "contract": self._contract,
                 "slots": [slot.to_json() for slot in self._slots[part * _SLOTS_A_PART : (part + 1) * _SLOTS_A_PART]],
             }

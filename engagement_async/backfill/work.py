@@ -6,7 +6,7 @@ they are parts in the journal, so that whatever stops a run, what was paid for i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby, islice
 from typing import Any, Protocol
@@ -44,14 +44,16 @@ class PendingWork:
     def __init__(self) -> None:
         self._after = -1
         self._turns: Iterator[int] | None = None
+        self._batch_ids: dict[int, tuple[str, ...]] = {}
+        """Of batches that were handed out and have no answer yet."""
         self._again: list[SpanBatch] = []
 
     def next_page(self, journal: Journal) -> list[SpanBatch]:
         """See `Work`."""
         page, self._again = self._again, []
         while not page and (numbers := self._next(journal)):
-            for number in numbers:
-                page += self._requests(journal, number)
+            for batch in journal.batches_of(numbers):
+                page += self._requests(journal, batch)
         return page
 
     def _next(self, journal: Journal) -> list[int]:
@@ -68,19 +70,23 @@ class PendingWork:
         """See `Work`."""
         return frozenset(journal.refused_owners())
 
-    def _requests(self, journal: Journal, number: int) -> Iterator[SpanBatch]:
-        batch = journal.batch(number)
+    def _requests(self, journal: Journal, batch: Batch) -> Iterator[SpanBatch]:
+        number = batch.number
         if journal.spans > 1:
             yield from _open_spans(journal, batch)
         elif journal.has_answer(number):
             yield SpanBatch(number, pending_ids(journal.answer(number)), 0, batch.owner)
         else:
+            self._batch_ids[number] = batch.tweet_ids
             yield SpanBatch(number, batch.tweet_ids, 0, batch.owner)
 
     def write(self, journal: Journal, answers: list[Answer], documents: dict[str, Any]) -> None:
         """See `Work`."""
         if journal.spans == 1:
-            journal.write(list(map(journal.encode, _completed(journal, answers))), documents)
+            completed = _completed(journal, answers, self._batch_ids)
+            journal.write(list(map(journal.encode, completed.values())), documents)
+            for number in completed:
+                self._batch_ids.pop(number, None)  # whatever of it is answered later is added to this answer
             return
         parts = _Parts(journal, answers, lambda number: journal.batch(number).tweet_ids)
         merged = list(map(journal.encode, parts.finished.values()))
@@ -232,8 +238,13 @@ class _Parts:
         ]
 
 
-def _completed(journal: Journal, answers: Iterable[Answer]) -> Iterable[Answer]:
-    """Return the answers to whole batches, as far as they are known with these: other IDs are pending."""
+def _completed(
+    journal: Journal, answers: Iterable[Answer], batch_ids: Mapping[int, tuple[str, ...]]
+) -> dict[int, Answer]:
+    """Return the answers to whole batches, as far as they are known with these: other IDs are pending.
+
+    `batch_ids` are the IDs of batches, as far as they are at hand.
+    """
     completed: dict[int, Answer] = {}
     for answer in answers:
         number = answer.batch_number
@@ -243,10 +254,11 @@ def _completed(journal: Journal, answers: Iterable[Answer]) -> Iterable[Answer]:
         if old is None and journal.has_answer(number):
             old = journal.answer(number)
         if old is None:
-            completed[number] = _with_pending(answer, number, journal.batch(number).tweet_ids)
+            tweet_ids = batch_ids.get(number) or journal.batch(number).tweet_ids
+            completed[number] = _with_pending(answer, number, tweet_ids)
         elif ids := frozenset(pending_ids(old)).intersection(answer.tweet_ids):
             completed[number] = patch(old, answer, ids, journal.query)
-    return completed.values()
+    return completed
 
 
 def _with_pending(answer: Answer, number: int, tweet_ids: tuple[str, ...]) -> Answer:

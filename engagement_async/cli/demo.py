@@ -292,7 +292,7 @@ class Demo:
         """Write the report of the hours, and name the pages that there are: the last words of the demonstration."""
         await self._report("last-28-hours", self.results["last-28-hours"], "The last 28 hours")
         if not self.reports:
-            self.console.print("  for a page with pictures: pip install 'engagement-async[report]'")
+            self.console.print("  for a page with pictures: pip install 'engagement-async[report]'", markup=False)
             return
         self.console.print("\n[bold]Open in a browser[/]")
         for page, title in self.reports.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -16,16 +17,18 @@ import click
 from engagement_async._ids.reading import Reject
 from engagement_async._progress import Progress
 from engagement_async.cli.app import Session
-from engagement_async.cli.progress import count, duration, progress_event, progress_line, rate_text, waiting_text
+from engagement_async.cli.progress import progress_event, progress_line
 from engagement_async.cli.streams import json_line, printable, utc_now
+from engagement_async.errors import EngagementError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.live import Live
 
 __all__ = ["Mode", "Reporter"]
 
 _DRAWN_EVERY_S = 0.2
 _SAMPLED_EVERY_S = 1.0
+_OWNERS_EVERY_S = 5.0
 _TOLD_EVERY = 10
 """Samples: a line or an event every ten seconds."""
 
@@ -50,6 +53,9 @@ class Reporter:
         self.mode = mode
         self._session = session or Session()
         self._told_at: dict[str, float] = {}
+        self._live: Live | None = None
+        self._warned: tuple[str, float] | None = None
+        self._is_stopping = False
 
     @property
     def context(self) -> dict[str, object]:
@@ -62,7 +68,8 @@ class Reporter:
         if as_json and quiet:
             raise click.UsageError("--json and --quiet: take one of them")
         session.json = as_json
-        mode = Mode.TERMINAL if sys.stderr.isatty() else Mode.LINES
+        can_draw = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        mode = Mode.TERMINAL if can_draw else Mode.LINES
         reporter = cls(Mode.JSON if as_json else Mode.QUIET if quiet else mode, session)
         if session.metrics is not None and (warning := session.metrics.begin()) is not None:
             reporter.warn(warning)
@@ -72,12 +79,12 @@ class Reporter:
         """For machines alone."""
         if self.mode is Mode.JSON:
             event = {"event": name, "time": utc_now(), **self._session.context, **fields}
-            _write(json_line(event))
+            self._write(json_line(event))
 
     def note(self, text: str) -> None:
         """For people alone."""
         if self.mode in (Mode.TERMINAL, Mode.LINES):
-            _write(printable(text))
+            self._write(printable(text))
 
     def now_and_then(self, name: str, text: str, **fields: object) -> None:
         """Tell of work that takes long, every ten seconds: an event for machines, a line for people."""
@@ -89,10 +96,11 @@ class Reporter:
 
     def warn(self, message: str) -> None:
         """Print a warning, also if `quiet`."""
+        self._warned = message, time.monotonic()
         if self.mode is Mode.JSON:
             self.event("warning", message=message)
         else:
-            _write(printable(f"warning: {message}"))
+            self._write(printable(f"warning: {message}"))
 
     def rejected(self, reject: Reject, *, show: bool) -> None:
         """Report a line that is no ID; in JSON each one."""
@@ -112,18 +120,28 @@ class Reporter:
         """Print a list for people, cut where it gets long. Also if `quiet`: it is about what went wrong."""
         if self.mode is Mode.JSON or not lines:
             return
-        _write(title)
+        self._write(title)
         for line in lines[:at_most]:
-            _write(printable(f"  {line}"))
+            self._write(printable(f"  {line}"))
         if len(lines) > at_most:
-            _write(f"  and {len(lines) - at_most:,} more")
+            self._write(f"  and {len(lines) - at_most:,} more")
 
     @asynccontextmanager
-    async def watching(self, progress: Callable[[], Progress]) -> AsyncIterator[None]:
-        """While the block runs, shows its progress: drawn, or every ten seconds. Tells the engine's log too."""
+    async def watching(
+        self, progress: Callable[[], Progress], owners: Callable[[], Sequence[str]] | None = None
+    ) -> AsyncIterator[None]:
+        """While the block runs, shows its progress: drawn, or every ten seconds. Tells the engine's log too.
+
+        `owners` returns what became of the owners so far; it is called in a thread, now and then, where it is drawn.
+        """
         with self._hearing():
-            async with self._showing(progress), self._measuring(progress):
+            async with self._showing(progress, owners), self._measuring(progress):
                 yield
+
+    def stopping(self, text: str) -> None:
+        """Tell people that nothing more is asked, and what is waited for."""
+        self._is_stopping = True
+        self.note(text)
 
     @contextmanager
     def _hearing(self) -> Iterator[None]:
@@ -149,22 +167,15 @@ class Reporter:
             metrics.note(progress())
 
     @asynccontextmanager
-    async def _showing(self, progress: Callable[[], Progress]) -> AsyncIterator[None]:
+    async def _showing(
+        self, progress: Callable[[], Progress], owners: Callable[[], Sequence[str]] | None
+    ) -> AsyncIterator[None]:
         if self.mode is Mode.QUIET:
             yield
             return
         if self.mode is Mode.TERMINAL:
-            from rich.console import Console
-            from rich.live import Live
-
-            # Live catches what is written to stderr meanwhile, and puts it above.
-            with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
-
-                def show() -> None:
-                    live.update(_render(progress()), refresh=True)
-
-                async with _repeating(show, _DRAWN_EVERY_S):
-                    yield
+            async with self._drawing(progress, owners):
+                yield
             return
         samples = 0
 
@@ -179,11 +190,50 @@ class Reporter:
         async with _repeating(tell, _SAMPLED_EVERY_S):
             yield
 
+    @asynccontextmanager
+    async def _drawing(
+        self, progress: Callable[[], Progress], owners: Callable[[], Sequence[str]] | None
+    ) -> AsyncIterator[None]:
+        from rich.console import Console
+        from rich.live import Live
 
-def _write(text: str | bytes) -> None:
-    """Write to stderr. Who reads it may be gone: a run that is paid for outlives its log."""
-    with suppress(OSError):
-        click.echo(text, err=True)
+        from engagement_async._display.terminal import ECHOED
+        from engagement_async.cli.live import View, render
+
+        lines: Sequence[str] = ()
+
+        def show() -> None:
+            warning, warned_at = self._warned or (None, 0.0)
+            warned_s = time.monotonic() - warned_at
+            view = View(progress(), warning, warned_s, lines, self._is_stopping)
+            live.update(render(view, live.console.width - ECHOED), refresh=True)
+
+        async def look() -> None:
+            nonlocal lines
+            while owners is not None:
+                began_at = time.monotonic()
+                with suppress(EngagementError):  # a journal that is busy, or about to be seen as damaged
+                    lines = await asyncio.to_thread(owners)
+                await asyncio.sleep(max(_OWNERS_EVERY_S, 20 * (time.monotonic() - began_at)))
+
+        # What others write to stderr meanwhile is caught, and put above; what is told here is printed there at once.
+        with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
+            self._live = live
+            looking = asyncio.create_task(look())
+            try:
+                async with _repeating(show, _DRAWN_EVERY_S):
+                    yield
+            finally:
+                self._live = None
+                looking.cancel()
+
+    def _write(self, text: str | bytes) -> None:
+        """Write to stderr. Who reads it may be gone: a run that is paid for outlives its log."""
+        with suppress(OSError):
+            if self._live is not None and isinstance(text, str):
+                self._live.console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+            else:
+                click.echo(text, err=True)
 
 
 class _Handler(logging.Handler):
@@ -212,27 +262,3 @@ async def _repeating(action: Callable[[], None], every_s: float) -> AsyncIterato
         yield
     finally:
         timer.cancel()
-
-
-def _render(now: Progress) -> RenderableType:
-    from rich.console import Group
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
-
-    bar = Table.grid(padding=(0, 1))
-    share = now.ids_done / now.ids_total if now.ids_total else 1.0
-    bar.add_row(
-        ProgressBar(total=now.ids_total, completed=now.ids_done, width=40),
-        f"{share:4.0%}",
-        f"{now.ids_done:,} of {now.ids_total:,} IDs",
-        Text(f"{duration(now.eta_s)} left" if now.eta_s is not None else "", style="cyan"),
-    )
-    below = Text.assemble((count(now.requests, "request"), "bold"), " · ", rate_text(now))
-    if now.outcomes.unavailable:
-        below.append(f" · {now.outcomes.unavailable:,} gone", "yellow")
-    if now.outcomes.failed:
-        below.append(f" · {now.outcomes.failed:,} failed", "red")
-    if waiting := waiting_text(now):
-        below.append(f" · {waiting}", "magenta")
-    return Group(bar, below)

@@ -7,16 +7,15 @@ import inspect
 import uuid
 from typing import TYPE_CHECKING, Any, Self
 
-from engagement_async._core.merging import Merger
 from engagement_async._core.query import Query
 from engagement_async._core.rate_limit import RateLimit
-from engagement_async._core.result import EngagementResult
 from engagement_async._engine.scheduler import LocalScheduler
 from engagement_async.client import EngagementClient
 from engagement_async.credentials import BearerCredentials
 from engagement_async.distributed.process_clients import ClientRecipe, ClientThread, client_thread
 from engagement_async.distributed.references import Reference
 from engagement_async.errors import UsageError
+from engagement_async.proxy import Proxy
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,7 +88,10 @@ class ArrowFetcher:
             uuid.uuid4().hex,
             Reference("credentials", credentials, _FIX_CREDENTIALS),
             Reference("scheduler", scheduler, _FIX_SCHEDULER),
-            {name: Reference(name, value, f"give {_FUNCTION.format('it')}") for name, value in client_options.items()},
+            {
+                name: Reference(name, _without_secrets(value), f"give {_FUNCTION.format('it')}")
+                for name, value in client_options.items()
+            },
         )
 
     def __repr__(self) -> str:
@@ -126,15 +128,10 @@ class ArrowFetcher:
             return self.schema.empty_table()
         ids = list(dict.fromkeys(given))
         async with thread.client(self._recipe) as client:
-            result = await self._result(client, ids if owners is None else list(zip(owners, given, strict=True)))
-        return await asyncio.to_thread(arrow_tables.result_table, result, ids, wide=self.wide)
-
-    async def _result(self, client: EngagementClient, tweets: Any) -> EngagementResult:
-        merger = Merger(self.query)
-        async with client.stream(self.query, tweets) as answers:
-            async for answer in answers:
-                merger.add(answer)
-        return merger.result()
+            tweets: Any = ids if owners is None else list(zip(owners, given, strict=True))
+            async with client.stream(self.query, tweets, columnar=True) as stream:
+                answers = [answer async for answer in stream]
+        return await asyncio.to_thread(arrow_tables.answers_table, answers, self.query, ids, wide=self.wide)
 
     # --- the end ---
 
@@ -162,6 +159,13 @@ class ArrowFetcher:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+def _without_secrets(option: Any) -> Any:
+    """Return a proxy that has a password as an object, which is not pickled, and one without as a text, which is."""
+    if isinstance(option, Proxy) and not option.has_credentials:
+        return str(option.url)
+    return Proxy(option) if isinstance(option, str) and "@" in option else option
 
 
 def _check_options(options: dict[str, Any]) -> None:

@@ -1,11 +1,15 @@
-"""Arrow tables of IDs become IDs, and results become Arrow tables of one schema, whatever came of the IDs."""
+"""Arrow tables of IDs become IDs, and answers become Arrow tables of one schema, whatever came of the IDs."""
 
 from __future__ import annotations
 
-from engagement_async._core.arrow import TYPES
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from engagement_async._core.arrow import TYPES, concat
 from engagement_async._core.batches import check_tweet_ids
+from engagement_async._core.columnar import ColumnarAnswer
 from engagement_async._core.query import Query
-from engagement_async._core.result import EngagementResult
 from engagement_async._core.tables import TableShape, table_columns
 from engagement_async._export.outcomes import outcome_rows
 from engagement_async.errors import UsageError
@@ -16,7 +20,7 @@ try:
 except ImportError as error:  # pragma: no cover - the tests have it
     raise UsageError("ArrowFetcher needs pyarrow: pip install 'engagement-async[arrow]'") from error
 
-__all__ = ["PENDING", "grouping_of", "ids_of", "owners_of", "result_table", "schema_of"]
+__all__ = ["PENDING", "answers_table", "grouping_of", "ids_of", "owners_of", "schema_of"]
 
 PENDING = "pending"
 """The state of an ID that was not answered because the API answered nobody: it is to be asked again."""
@@ -106,47 +110,48 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def result_table(result: EngagementResult, ids: list[str], *, wide: bool) -> pa.Table:
-    """Return the values and outcomes of distinct `ids`, in their order: one row a value, and one of an ID without any."""
-    schema = schema_of(result.query, wide=wide)
-    values = result.to_arrow(grouping_of(result.query), wide=wide)
+def answers_table(answers: Sequence[ColumnarAnswer], query: Query, ids: list[str], *, wide: bool) -> pa.Table:
+    """Return the values and outcomes of distinct `ids`, in their order: one row a value, and one of an ID without any.
+
+    `answers` are those to batches of these IDs, in any order.
+    """
+    schema = schema_of(query, wide=wide)
+    name = grouping_of(query)
+    values = concat([answer.to_arrow(name, wide=wide) for answer in answers])
     order = pa.array(ids, pa.string())
-    of_values = pc.index_in(values["tweet_id"], value_set=order).combine_chunks()
-    has_none = pc.invert(pc.is_in(order, value_set=values["tweet_id"].combine_chunks()))
-    of_rows = pa.concat_arrays([of_values, pc.indices_nonzero(has_none).cast(pa.int32())])
+    tweet_ids = values["tweet_id"].combine_chunks()
+    has_none = pc.invert(pc.is_in(order, value_set=tweet_ids))
+    of_rows = pa.concat_arrays([pc.index_in(tweet_ids, value_set=order), pc.indices_nonzero(has_none).cast(pa.int32())])
     sorting = pc.sort_indices(of_rows)  # stable: the values of an ID stay as they are
     of_rows = of_rows.take(sorting)
-    of_ids = _of_ids(result, ids)
+    with_values = pc.if_else(pc.less(sorting, len(values)), sorting, pa.scalar(None, sorting.type))
+    of_ids = _of_ids(answers, query, ids)
     columns = {}
     for column in schema:
         if column.name in of_ids:
             columns[column.name] = pa.array(of_ids[column.name], column.type).take(of_rows)
         elif column.name in values.column_names:
-            columns[column.name] = (
-                values[column.name].cast(column.type).combine_chunks().take(_within(sorting, len(values)))
-            )
+            columns[column.name] = values[column.name].cast(column.type).combine_chunks().take(with_values)
         else:
             columns[column.name] = pa.nulls(len(of_rows), column.type)
     return pa.table(columns, schema=schema)
 
 
-def _within(sorting: pa.Array, rows: int) -> pa.Array:
-    """Return the indices with nulls for those beyond the last row, which are of IDs without values."""
-    return pc.if_else(pc.less(sorting, rows), sorting, pa.scalar(None, sorting.type))
-
-
-def _of_ids(result: EngagementResult, ids: list[str]) -> dict[str, list[object]]:
+def _of_ids(answers: Sequence[ColumnarAnswer], query: Query, ids: list[str]) -> dict[str, list[Any]]:
     """Return the columns that an ID has, whatever its values are: one item for each of `ids`."""
-    outcomes = {
-        row["tweet_id"]: (row["state"], row["detail"] or None)
-        for row in outcome_rows(result, result.query.engagement_types, outage_is=PENDING)
-    }
-    observed_at, owners = result.observed_at, result.tweet_owners
+    owners: dict[str, str | None] = {}
+    observed_at: dict[str, datetime | None] = {}
+    outcomes: dict[str, tuple[Any, Any]] = {}
+    for answer in answers:
+        owners.update(dict.fromkeys(answer.tweet_ids, answer.owner))
+        observed_at.update((i, answer.observed_at_of(i)) for i in answer.tweet_ids)
+        for row in outcome_rows(answer, query.engagement_types, outage_is=PENDING):
+            outcomes[str(row["tweet_id"])] = row["state"], row["detail"] or None
     states = [outcomes.get(i, ("answered", None)) for i in ids]
     return {
-        "owner": [owners.get(i) for i in ids],
-        "tweet_id": list(ids),
-        "observed_at": [observed_at.get(i) for i in ids],
+        "owner": [owners[i] for i in ids],
+        "tweet_id": ids,
+        "observed_at": [observed_at[i] for i in ids],
         "state": [state for state, _ in states],
         "detail": [detail for _, detail in states],
     }

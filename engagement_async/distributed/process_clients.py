@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from engagement_async._engine.scheduler import LocalScheduler
 from engagement_async.client import EngagementClient
 from engagement_async.distributed.references import Reference
 from engagement_async.errors import UsageError
@@ -39,8 +40,16 @@ class ClientRecipe:
     options: Mapping[str, Reference]
 
     def make(self) -> tuple[EngagementClient, Any]:
-        """Return a client that is not open yet, and its scheduler if that is this process's own to close."""
+        """Return a client that is not open yet, and its scheduler if that is this process's own to close.
+
+        Raise `UsageError` for a scheduler that other processes would have too, and that counts for each by itself.
+        """
         credentials, scheduler = self.credentials.resolve(), self.scheduler.resolve()
+        if isinstance(scheduler, LocalScheduler) and self.scheduler.is_portable:
+            raise UsageError(
+                "scheduler is a function that returns a LocalScheduler, and each process would spend the contract for "
+                "itself: return a RedisScheduler or a MachineScheduler"
+            )
         options = {name: option.resolve() for name, option in self.options.items()}
         client = EngagementClient(credentials, scheduler=scheduler, **options)
         return client, scheduler if self.scheduler.is_portable else None

@@ -85,7 +85,7 @@ def _packed(value: object) -> tuple[bytes | None, str]:
 
 
 def _says_how_it_is_pickled(kind: type) -> bool:
-    if kind in (str, int, float, bool, tuple, type(None)):
+    if kind in (str, int, float, bool, tuple, list, type(None)):
         return True
     methods = ("__reduce__", "__reduce_ex__", "__getstate__")
     return any(getattr(kind, name, None) is not getattr(object, name, None) for name in methods)

@@ -117,9 +117,11 @@ def _gone(tally: Tally) -> Iterator[tuple[str, Table]]:
 
 def _data_section(loaded: Loaded) -> Section:
     tally = loaded.tally
-    facts = [*loaded.facts]
-    facts += [Fact(metric, f"{tally.sums[metric]:,}") for metric in tally.metrics if tally.sums[metric]]
-    notes = () if any(tally.sums.values()) else ("There is no engagement in this data: no value is above 0.",)
+    facts = [Fact(metric, f"{tally.sums[metric]:,}") for metric in tally.metrics if tally.sums[metric]]
+    facts += loaded.facts
+    notes = list(loaded.data_notes)
+    if not any(tally.sums.values()):
+        notes.append("There is no engagement in this data: no value is above 0.")
     return Section("data", "Engagement", facts, tuple(data_pictures(tally)), (), notes)
 
 

@@ -29,4 +29,6 @@ class Loaded:
     facts: tuple[Fact, ...] = ()
     """More numbers."""
     notes: tuple[str, ...] = ()
-    """What a reader must know of what is missing."""
+    """What a reader must know of IDs that are missing."""
+    data_notes: tuple[str, ...] = ()
+    """What a reader must know of values that are missing."""

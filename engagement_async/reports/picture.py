@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from engagement_async._core.charts import ACCENT, FAINT, MISS, TEXT
 
-__all__ = ["DARK", "OUTCOME_COLOURS", "RAMP", "Link", "Picture", "Table", "Value", "seconds_text"]
+__all__ = ["DARK", "OUTCOME_COLOURS", "RAMP", "Link", "Picture", "Table", "Value", "counted", "seconds_text"]
 
 RAMP: Final = ("#e8f0fb", "#cadefa", "#a3c6f5", "#74a9ee", "#478be6", "#2468c8", "#153e7e")
 """From little to much."""

@@ -80,7 +80,7 @@ def add_rows(tally: Tally, rows: Iterable[Mapping[str, Any]]) -> None:
     owners: dict[str, str] = {}
     metrics: dict[str, None] = {}
     for row in rows:
-        tweet_id = str(row.get("tweet_id") or "").removeprefix("'")
+        tweet_id = str(row.get("tweet_id") or "").strip("=\"'")  # as `--excel` writes them too
         its = found.get(tweet_id)
         if its is None:
             its = found[tweet_id] = TweetValues(tweet_id, {}, {}, {})

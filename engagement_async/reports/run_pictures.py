@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
 from engagement_async._core.charts import ACCENT, MISS, alt, count_axis, panels, time_axis
 from engagement_async._core.plots import Point
 from engagement_async._core.rate_limit import RateLimit
-from engagement_async.backfill.traffic import Traffic
+from engagement_async.backfill.traffic import Slot, Traffic
 from engagement_async.reports.picture import OUTCOME_COLOURS, Picture, Table, counted, seconds_text
 from engagement_async.reports.runs import (
     PERCENTILES,
     LatencyBin,
     RateBin,
     TroubleBin,
+    is_mostly_pause,
     latencies_of,
     percentile_s,
     rates_of,
+    stretches_of,
     troubles_of,
 )
 
@@ -28,16 +31,27 @@ MOST_OWNERS: Final = 25
 """Owners that have a bar."""
 _MOST_OWNER_ROWS: Final = 200
 _HEIGHT: Final = 200
-_NO_DAY: Final = "%H:%M:%S"
 
 
 def traffic_pictures(traffic: Traffic) -> Iterator[Picture]:
-    """Yield the pictures of what was sent; none for a job that kept no record of it."""
-    slots = traffic.slots
-    if not slots:
+    """Yield the pictures of what was sent; none for a job that kept no record of it.
+
+    Where a job was at work now and then, with long pauses, they are of the last stretch of work.
+    """
+    if not traffic.slots:
         return
-    contract = min(traffic.contracts, key=lambda limit: limit.requests / limit.period, default=None)
-    yield _requests(rates_of(slots, contract), traffic.contracts, contract)
+    stretches = stretches_of(traffic.slots)
+    if not is_mostly_pause(stretches):
+        yield from _pictures_of(traffic.slots, traffic.contracts)
+        return
+    about = f"The last of {len(stretches):,} stretches of work; what was before is in the numbers above."
+    for picture in _pictures_of(stretches[-1], traffic.contracts):
+        yield replace(picture, about=f"{about} {picture.about}")
+
+
+def _pictures_of(slots: Sequence[Slot], contracts: Sequence[RateLimit]) -> Iterator[Picture]:
+    contract = min(contracts, key=lambda limit: limit.requests / limit.period, default=None)
+    yield _requests(rates_of(slots, contract), contracts, contract)
     if latencies := latencies_of(slots):
         overall = tuple(percentile_s((slot.latencies for slot in slots), percent) for percent in PERCENTILES)
         yield _latency(latencies, overall)
@@ -49,11 +63,13 @@ def _requests(bins: Sequence[RateBin], contracts: Sequence[RateLimit], contract:
     most = max(each.per_minute for each in bins)
     allowed = [limit.requests * 60 / limit.period for limit in contracts]
     period = "minute" if contract is None or contract.period == 60 else f"{contract.period:g} seconds"
+    scaled = "" if contract is None or contract.period == 60 else f", times {60 / contract.period:g}"
     says = f"At most {most:,.0f} requests a minute were sent"
-    if contract is not None:
-        says += f"; the contract allows {min(allowed):,.0f}" + ("." if most <= min(allowed) else ", less than that.")
-    else:
-        says += "."
+    if len(allowed) > 1:
+        says += f"; the contracts of the runs allow {', '.join(f'{limit:,.0f}' for limit in allowed)}"
+    elif allowed:
+        says += f"; the contract allows {allowed[0]:,.0f}" + (", less than that" if most > allowed[0] else "")
+    says += "."
 
     def draw(width: int) -> Any:
         rows = [{"at": _iso(b.at), "end": _iso(b.ends_at), "value": b.per_minute} for b in bins]
@@ -77,14 +93,10 @@ def _requests(bins: Sequence[RateBin], contracts: Sequence[RateLimit], contract:
         "requests",
         "Requests a minute",
         says,
-        f"The most in any {period} that ends in the span, times {_times(contract)}: what the contract counts. UTC.",
+        f"The most in any {period} that ends in the span{scaled}: what the contract counts. UTC.",
         draw,
         Table(("from (UTC)", "requests a minute"), [(_when(b.at), round(b.per_minute, 1)) for b in bins]),
     )
-
-
-def _times(contract: RateLimit | None) -> str:
-    return "1" if contract is None else f"{60 / contract.period:g}"
 
 
 def _latency(bins: Sequence[LatencyBin], overall: Sequence[float]) -> Picture:
@@ -130,8 +142,13 @@ def _latency(bins: Sequence[LatencyBin], overall: Sequence[float]) -> Picture:
 
 
 def _log_ticks(least: float, most: float) -> list[float]:
-    ticks = [base * 10.0**power for power in range(-3, 4) for base in (1, 2, 5)]
-    return [tick for tick in ticks if least <= tick <= most]
+    """Return round values of a logarithmic axis: more of them where it is short."""
+    for bases in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        ticks = [base * 10.0**power for power in range(-3, 4) for base in bases]
+        found = [tick for tick in ticks if least <= tick <= most]
+        if len(found) >= 3:
+            break
+    return found
 
 
 def _trouble(bins: Sequence[TroubleBin]) -> Picture:

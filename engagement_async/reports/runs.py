@@ -18,9 +18,11 @@ __all__ = [
     "RateBin",
     "TroubleBin",
     "bin_length_s",
+    "is_mostly_pause",
     "latencies_of",
     "percentile_s",
     "rates_of",
+    "stretches_of",
     "troubles_of",
 ]
 
@@ -29,6 +31,9 @@ MOST_BINS: Final = 240
 PERCENTILES: Final = (50, 90, 99)
 _LENGTHS_S: Final = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
 _MINUTE_S: Final = 60
+_PAUSE_S: Final = 600
+_PAUSES: Final = 4
+"""Times that all the time may be longer than the work."""
 
 
 class RateBin(NamedTuple):
@@ -62,6 +67,23 @@ class TroubleBin(NamedTuple):
     """Responses with another status that is an error."""
     unanswered: int
     """Requests without a response."""
+
+
+def stretches_of(slots: Sequence[Slot]) -> list[list[Slot]]:
+    """Return the stretches of work: slots with no long pause between them, in order of time."""
+    stretches: list[list[Slot]] = []
+    for slot in slots:
+        if stretches and slot.at - (stretches[-1][-1].at + stretches[-1][-1].length_s) < _PAUSE_S:
+            stretches[-1].append(slot)
+        else:
+            stretches.append([slot])
+    return stretches
+
+
+def is_mostly_pause(stretches: Sequence[Sequence[Slot]]) -> bool:
+    """Return whether so little of the time was work that a picture of all of it would show nothing."""
+    ends = [(stretch[0].at, stretch[-1].at + stretch[-1].length_s) for stretch in stretches]
+    return sum(end - at for at, end in ends) * _PAUSES < ends[-1][1] - ends[0][0]
 
 
 def bin_length_s(slots: Sequence[Slot]) -> int:

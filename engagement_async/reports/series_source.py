@@ -55,7 +55,7 @@ def load_series(path: Path) -> Loaded:
             f"{status.gap_hours:,} hours of Tweets are not in these numbers, as no pull saw them whole: "
             "engagement series fill closes such gaps.",
         )
-    return Loaded("Series", path.name, tally, facts=facts, notes=notes)
+    return Loaded("Series", path.name, tally, facts=facts, data_notes=notes)
 
 
 def _add_outcomes(tally: Tally, database: Database) -> None:

@@ -59,13 +59,12 @@ def load_source(path: str | Path) -> Loaded:
 
 def load_job(directory: JobDirectory) -> Loaded:
     """Read a job, also while it runs."""
-    status, traffic = directory.status(), directory.traffic()
-    query = status.query
-    tally = Tally(query.engagement_types)
-    with directory.open_journal(read_only=True) as journal:
-        for batch, encoded in journal.answers(journal.snapshot()):
+    with directory.looked_at() as look:
+        status, query = look.status, look.status.query
+        traffic, tally = look.traffic, Tally(query.engagement_types)
+        for batch, encoded in look.journal.answers(look.snapshot):
             if encoded is not None:
-                add_answer(tally, journal.decode(encoded, batch), query)
+                add_answer(tally, look.journal.decode(encoded, batch), query)
     outcomes = status.totals.outcomes._asdict()
     tally.outcomes.update({**outcomes, _PENDING: status.totals.pending})
     for owner, its in status.owners.items():

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow as pa
+from engagement_async.errors import UsageError
+
+try:  # before anything that names the extra for Arrow alone
+    import pyarrow as pa
+except ImportError as error:  # pragma: no cover - the tests have it
+    raise UsageError("a series needs duckdb and pyarrow: pip install 'engagement-async[series]'") from error
 
 from engagement_async._core.answer import Answer
 from engagement_async._core.arrow import grouping_table
 from engagement_async._core.groupings import split_by_levels
 from engagement_async._core.owned_batches import Tweets
 from engagement_async._core.query import Query
+from engagement_async._display.reporting import ProgressOption, check_progress, reporting
+from engagement_async._engine.call_meter import CallMeter
+from engagement_async._engine.scheduler import loop_clock
 from engagement_async.client import EngagementClient
 from engagement_async.series.readings import Reading, TweetState, read_window, readings_of
 from engagement_async.series.spans import Span
 
-__all__ = ["GROUPING", "Gathered", "coverage_table", "gather"]
+__all__ = ["GROUPING", "Gathered", "coverage_table", "gather", "shown"]
 
 GROUPING = "series"
 _INSTANT = pa.timestamp("us")
@@ -149,3 +158,21 @@ async def gather(
             gathered.add(answer)
             if on_answer is not None:
                 on_answer(answer)
+
+
+@asynccontextmanager
+async def shown(
+    progress: ProgressOption,
+    label: str,
+    ids_total: int | None,
+    client: EngagementClient,
+    on_answer: Callable[[Answer], None] | None,
+) -> AsyncIterator[Callable[[Answer], None] | None]:
+    """Show how far the block is, by the answers that it gives to what this yields; that passes them on to `on_answer`."""
+    check_progress(progress)
+    if progress is False:
+        yield on_answer
+        return
+    meter = CallMeter(ids_total, client.status, loop_clock())
+    async with reporting(progress, label, meter.progress):
+        yield meter.counting(on_answer or (lambda _: None))

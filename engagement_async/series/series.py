@@ -15,9 +15,11 @@ from engagement_async._core.html import facts_html, note_html
 from engagement_async._core.owned_batches import Tweets
 from engagement_async._core.query import Bound, Query
 from engagement_async._core.words import count
+from engagement_async._display.reporting import ProgressOption
+from engagement_async._engine.call_meter import size_of
 from engagement_async.client import EngagementClient
 from engagement_async.errors import SeriesError, UsageError
-from engagement_async.series.gathering import GROUPING, Gathered, gather
+from engagement_async.series.gathering import GROUPING, Gathered, gather, shown
 from engagement_async.series.lock import locked
 from engagement_async.series.reports import Gap, PullReport, SeriesStatus, series_facts
 from engagement_async.series.spans import HISTORY_BEGINS_AT, Span, cover, hour_of
@@ -99,6 +101,7 @@ class EngagementSeries:
         endpoint: Endpoint = LAST_28_HOURS,
         engagement_types: Iterable[Metric | str] | None = None,
         on_answer: Callable[[Answer], None] | None = None,
+        progress: ProgressOption = False,
     ) -> PullReport:
         """Ask for the last 28 hours of Tweets, or for their totals, and merge the answers into the store.
 
@@ -110,6 +113,7 @@ class EngagementSeries:
             endpoint: `LAST_28_HOURS`, or `TOTALS` for a snapshot.
             engagement_types: Metrics, of the first pull of this endpoint; later pulls have the same. None for all.
             on_answer: Called with each answer.
+            progress: As for `EngagementClient.totals`: a bar, or a function that gets a `CallProgress`.
 
         Returns:
             What it came to.
@@ -129,7 +133,8 @@ class EngagementSeries:
             metrics = await _whole(self._store.prepare, endpoint, given)
             tweets = tweet_ids if tweet_ids is not None else await self._tracked()
             gathered = Gathered(_query(endpoint, metrics), self._now())
-            await gather(client, gathered, tweets, on_answer)
+            async with shown(progress, self.path.name, size_of(tweets), client, on_answer) as add:
+                await gather(client, gathered, tweets, add)
             if not gathered.readings:
                 raise UsageError("there is no Tweet to pull: give tweet_ids")
             return await _whole(self._store.commit, gathered, self._now())
@@ -140,6 +145,7 @@ class EngagementSeries:
         *,
         start: Bound | None = None,
         on_answer: Callable[[Answer], None] | None = None,
+        progress: ProgressOption = False,
     ) -> list[PullReport]:
         """Close the gaps from `/historical`, in as few requests as there can be: spans of at most four weeks.
 
@@ -151,6 +157,7 @@ class EngagementSeries:
             start: Extend the series of all Tweets back to this hour (UTC, from 2014-09-01 on). None: what lies between
                 pulls alone.
             on_answer: Called with each answer.
+            progress: As for `pull`; a Tweet counts once for each span that it is asked for.
 
         Returns:
             What each transaction came to; nothing if there was no gap.
@@ -167,12 +174,15 @@ class EngagementSeries:
                 raise UsageError(f"{self.path}: there are no hours to fill between: pull first")
             if start is not None:
                 await _whole(self._store.want_from, self._start(start, metrics))
-            for part in await asyncio.to_thread(self.fill_plan):
-                span = Span(part.starts_at, part.ends_at)
-                for tweets in _in_memory(part.tweets, span.hours * len(metrics)):
-                    gathered = Gathered(_query(HISTORICAL, metrics, span), self._now(), span)
-                    await gather(client, gathered, _as_tweets(tweets), on_answer)
-                    reports.append(await _whole(self._store.commit, gathered, self._now()))
+            plan = await asyncio.to_thread(self.fill_plan)
+            total = sum(len(part.tweets) for part in plan)
+            async with shown(progress, self.path.name, total, client, on_answer) as add:
+                for part in plan:
+                    span = Span(part.starts_at, part.ends_at)
+                    for tweets in _in_memory(part.tweets, span.hours * len(metrics)):
+                        gathered = Gathered(_query(HISTORICAL, metrics, span), self._now(), span)
+                        await gather(client, gathered, _as_tweets(tweets), add)
+                        reports.append(await _whole(self._store.commit, gathered, self._now()))
         return reports
 
     async def watch(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -13,16 +14,20 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from engagement_async import TOTALS, ArrowFetcher, EnvironmentCredentials, Query, RateLimit, Timeouts
 from engagement_async.distributed import RedisScheduler
+from engagement_async.emulator import Emulator, tweet_ids
+from tests.support.redis_server import RedisServer
 
-__all__ = ["QUERY", "Pipeline", "local_ray", "ray_environment"]
+__all__ = ["QUERY", "Killed", "Pipeline", "kill_twice", "local_ray", "ray_environment"]
 
 ROOT = Path(__file__).parents[2]
 QUERY = Query(
@@ -162,12 +167,83 @@ class Pipeline:
                     found.append(int(path.name))
         return found
 
-    def wait_until_left(self, seconds: float) -> list[int]:
-        """Wait until Ray has noticed that the driver is gone; return the processes that are there all the same."""
-        end = time.monotonic() + seconds
-        while self.left() and time.monotonic() < end:
-            time.sleep(0.1)
-        return self.left()
+
+@dataclass(frozen=True)
+class Killed:
+    """What came of a pipeline whose actor was killed, and then its driver, and that was run again."""
+
+    report: dict[str, int]
+    """What the last run says."""
+    wrong: list[str]
+    """What of the output is not as it must be."""
+    requests: int
+    peak: int
+    """The most requests in any window."""
+    asked_again: int
+    """IDs in requests, beyond one request for each."""
+    files: int
+    seconds: float
+
+
+async def kill_twice(folder: Path, ray: Path, count: int, limit: RateLimit, *, ids_per_part: int) -> Killed:
+    """Fetch so many IDs with Ray; kill an actor after a third of the requests, and the driver after two thirds."""
+    ids = tweet_ids(count, newest_at=time.time())
+    pq.write_table(pa.table({"id": [*map(int, ids), *map(int, ids[:500])]}), folder / "ids.parquet")
+    began_at = time.monotonic()
+    async with (
+        RedisServer(folder / "redis") as redis,
+        Emulator(limit.requests, limit.period, latency_s=(0.0, 0.05)) as emulator,
+    ):
+        spec = {
+            "ids": str(folder / "ids.parquet"),
+            "folder": str(folder / "out"),
+            "pids": str(folder / "pids"),
+            "ray": str(ray),
+            "redis": redis.url,
+            "requests": limit.requests,
+            "period": limit.period,
+            "ids_per_part": ids_per_part,
+        }
+        report = await asyncio.to_thread(_run_twice, emulator, spec, count // 250)
+        seconds = time.monotonic() - began_at
+        wrong = [f"refused: {text}" for text in emulator.log.refusals]
+        wrong += await asyncio.to_thread(_problems, emulator, ids, folder / "out")
+        log = emulator.log
+        files = len(list((folder / "out").glob("*.parquet")))
+        return Killed(report, wrong, log.requests, log.peak, log.ids_received - count, files, seconds)
+
+
+def _run_twice(emulator: Emulator, spec: dict[str, Any], requests: int) -> dict[str, int]:
+    with Pipeline(emulator.environment, **spec) as pipeline:
+        _wait_for(emulator, requests // 3, pipeline)
+        pipeline.kill_an_actor()
+        _wait_for(emulator, requests * 2 // 3, pipeline)
+        pipeline.kill_the_driver()
+        with Pipeline(emulator.environment, **spec) as again:  # beside the actors, which do not know of it yet
+            return again.report()
+
+
+def _wait_for(emulator: Emulator, requests: int, pipeline: Pipeline) -> None:
+    while emulator.log.requests < requests:
+        assert pipeline.process is not None
+        assert pipeline.process.poll() is None, pipeline.process.communicate()[1]
+        time.sleep(0.02)
+
+
+def _problems(emulator: Emulator, ids: list[str], folder: Path) -> list[str]:
+    """Return what of the output is not exactly what the API says of each ID, once."""
+    rows = pads.dataset(folder).to_table().to_pylist()
+    found = {row["tweet_id"]: row for row in rows}
+    problems = [] if len(found) == len(rows) else [f"{len(rows) - len(found):,} rows too many"]
+    if found.keys() != set(ids):
+        problems.append(f"{len(found.keys() ^ set(ids)):,} IDs are missing, or are others")
+    truth = emulator.expected("totals", ids, QUERY.engagement_types, QUERY.groupings)["by_tweet"]
+    for i, row in found.items():
+        values = {metric: row[metric] for metric in QUERY.engagement_types}
+        expected = truth.get(i, dict.fromkeys(QUERY.engagement_types))
+        if values != expected or row["state"] != ("answered" if i in truth else "unavailable"):
+            problems.append(f"{i} is {row}")
+    return problems
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def add_run(folder: JobDirectory, *, slots: list[Slot] | None = None, requests: 
     }
     documents: dict[str, Any] = {f"run {number:06}": run}
     if slots is not None:
-        traffic = {"contract": [20, 2.0], "slots": [slot.to_json() for slot in slots]}
+        traffic = {"format": 1, "contract": [20, 2.0], "slots": [slot.to_json() for slot in slots]}
         documents[f"{PREFIX}{number:06} 00000"] = traffic
     with folder.open_journal() as journal:
         journal.write([], documents)

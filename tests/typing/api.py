@@ -16,6 +16,7 @@ from engagement_async import (
     APIError,
     AuthError,
     BearerCredentials,
+    CallProgress,
     ClientStatus,
     ColumnarAnswer,
     ColumnarStream,
@@ -34,6 +35,7 @@ from engagement_async import (
 )
 from engagement_async.backfill import BackfillJob, JobStatus, Progress
 from engagement_async.emulator import Emulator
+from engagement_async.reports import write_report
 
 OAUTH = OAuth1Credentials("key", "secret", "token", "token secret")
 CONTRACT = RateLimit(300, period=60)
@@ -71,6 +73,8 @@ async def a_client_and_its_calls() -> None:
             async for each in columns:
                 assert_type(each, ColumnarAnswer)
                 Merger(Query(TOTALS, engagement_types=["favorites"], groupings={})).add(each)
+        await client.totals(["20"], engagement_types=["favorites"], groupings={}, progress=True)
+        await client.totals(["20"], engagement_types=["favorites"], groupings={}, progress=shows)
         async with client.stream(Query(TOTALS, engagement_types=["favorites"], groupings={}), ["20"]) as answers:
             async for answer in answers:
                 assert_type(answer, Answer)
@@ -84,6 +88,14 @@ async def names_from_elsewhere(metrics: list[str], groupings: Mapping[str, list[
     async with EngagementClient(OAUTH, rate_limit=CONTRACT) as client:
         await client.totals(["20"], engagement_types=metrics, groupings=groupings)
     Query(HISTORICAL, engagement_types=set(metrics), groupings=dict(groupings))
+
+
+async def shows(now: CallProgress) -> None:
+    """Take progress, which a function that is async may do as well."""
+    assert_type(now.ids_done, int)
+    assert_type(now.ids_total, int | None)
+    assert_type(now.eta_s, float | None)
+    assert_type(now.waiting_for, WaitReason | None)
 
 
 async def numbers() -> AsyncIterator[int]:
@@ -125,7 +137,17 @@ async def a_job() -> None:
     job = BackfillJob("folder")
     await job.start(Query(TOTALS, engagement_types=["favorites"], groupings={"g": ["tweet.id"]}), ["20"])
     assert_type(await job.run(OAUTH, rate_limit=CONTRACT), Progress)
+    await job.start(owner_weights={"acme": 3})
+    await job.run({"acme": OAUTH}, rate_limit=CONTRACT, failed_credentials="pending")
+    assert_type(await job.run(OAUTH, rate_limit=CONTRACT, progress=shows), Progress)
     assert_type(await job.status(), JobStatus)
+
+
+def a_report(result: EngagementResult) -> None:
+    write_report(result, "report.html", title="Mine", now=lambda: datetime.now(UTC))
+    write_report("jobs/may", "top.svg", picture="top", is_dark=True)
+    write_report(3, "report.html")  # type: ignore[arg-type]
+    result.plot("by_hour", metrics=["favorites"], width=400)
 
 
 async def an_emulator() -> None:
@@ -143,5 +165,6 @@ async def what_is_wrong() -> None:
         await client.totals(["20"], engagement_types=[1], groupings={})  # type: ignore[list-item]
         await client.totals(["20"], engagement_types=["favorites"], groupings={"g": [1]})  # type: ignore[list-item]
         await client.totals(["20"])  # type: ignore[call-arg]
+        await client.totals(["20"], engagement_types=["favorites"], groupings={}, progress="bar")  # type: ignore[arg-type]
         await client.totals([2.0], engagement_types=["favorites"], groupings={})  # type: ignore[list-item]
         client.stream(TOTALS, ["20"])  # type: ignore[call-overload]

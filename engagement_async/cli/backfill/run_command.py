@@ -164,12 +164,12 @@ class RunCommand:
         async def main() -> Progress:
             nonlocal stopped
             running = asyncio.ensure_future(self._run(job, remember, runs))
-            async with self._reporter.watching(lambda: last):
+            async with self._reporter.watching(lambda: last, None if self.owners.column is None else self._owner_lines):
                 try:
                     return await asyncio.shield(running)
                 except asyncio.CancelledError:
                     self._reporter.event("stopping", at_most_s=DRAIN_S)
-                    self._reporter.note(
+                    self._reporter.stopping(
                         f"stopping: what is on its way is waited for, {DRAIN_S:.0f} s at most; a second signal ends it now"
                     )
                     await asyncio.sleep(0)  # a run that was just begun must be there to be stopped
@@ -193,6 +193,9 @@ class RunCommand:
         exit_code = exit_code_of_job(progress)
         self._report(progress, exit_code)
         return exit_code
+
+    def _owner_lines(self) -> list[str]:
+        return owner_lines(self._directory.owners())
 
     async def _run(self, job: BackfillJob, on_progress: Callable[[Progress], None], runs: int) -> Progress:
         """Run the job once, or until it is done."""

@@ -50,8 +50,21 @@ def test_ipython_on_a_terminal_is_no_notebook(monkeypatch: pytest.MonkeyPatch) -
         assert isinstance(open_display("totals"), TerminalDisplay)
 
 
-@pytest.mark.parametrize("stream", [io.StringIO(), None])
-def test_files_and_pipes_get_lines(stream: io.StringIO | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def closed() -> io.StringIO:
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+class Writes:
+    """What a program may put in the place of stderr."""
+
+    def write(self, text: str) -> None: ...
+    def flush(self) -> None: ...
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), closed(), Writes(), None])
+def test_files_and_pipes_get_lines(stream: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stream)
 
     display = open_display("totals")
@@ -73,14 +86,6 @@ def test_a_line_every_ten_seconds_and_one_at_the_end(capsys: pytest.CaptureFixtu
         rf"jobs/\x1b[2Jmay: {ids} of 100 IDs · 1 request{took}"
         for ids, took in ((10, ""), (20, ""), (24, " · in 24 s"))
     ]
-
-
-def test_a_stream_that_nobody_reads_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = io.StringIO()
-    closed.close()
-    monkeypatch.setattr(sys, "stderr", closed)
-
-    LinesDisplay("totals").show(at(100))
 
 
 @pytest.mark.parametrize(("module", "library"), [("terminal", "rich"), ("notebook", "tqdm")])

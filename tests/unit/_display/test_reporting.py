@@ -120,6 +120,20 @@ async def test_a_cancelled_call_cancels_an_async_function() -> None:
     assert now() == 1.0
 
 
+async def test_a_call_can_be_cancelled_while_its_end_is_shown() -> None:
+    async def slow(progress: CallProgress) -> None:
+        if progress.is_finished:
+            await asyncio.sleep(4)
+
+    task = asyncio.create_task(call(slow, seconds=1))
+    await asyncio.sleep(2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert now() == 2.0  # and no task is left, as all tests are held to
+
+
 async def test_a_cancelled_function_does_not_cancel_the_call() -> None:
     async def cancelled(_: CallProgress) -> None:
         raise asyncio.CancelledError

@@ -47,7 +47,8 @@ class Clock:
 
 
 def traffic_of(job: BackfillJob) -> Traffic:
-    return job.directory.traffic()
+    with job.directory.looked_at() as look:
+        return look.traffic
 
 
 def through_json(recorder: TrafficRecorder) -> list[Slot]:
@@ -145,6 +146,14 @@ def test_what_is_full_is_not_written_again_unless_it_changes() -> None:
     assert commit() == [f"{PREFIX}000003 {part:05}" for part in range(3)]
 
     assert sum(slot.sent for slot in read_traffic(journal.values()).slots) == 46
+
+
+def test_documents_of_a_later_format_are_as_none() -> None:
+    recorder = Clock().recorder()
+    recorder.hear(Sent(request()))
+    (document,) = recorder.documents(0)[0].values()
+
+    assert read_traffic([{"format": 2, "slots": "others"}, document]) == read_traffic([document])
 
 
 def test_a_commit_that_fails_is_made_up_for() -> None:

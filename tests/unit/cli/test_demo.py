@@ -8,6 +8,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engagement_async.cli.demo import Demo
 
 
 def test_demo(tmp_path: Path) -> None:
@@ -37,3 +42,16 @@ def test_demo(tmp_path: Path) -> None:
             rows = list(csv.DictReader(file))
         grouping = next(value for key, value in result.items() if key.startswith("by_"))
         assert {row["tweet_id"] for row in rows} == set(grouping)
+
+
+async def test_without_what_draws_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing: Any = None
+    monkeypatch.setattr("engagement_async.cli.demo.find_spec", lambda _: None)
+    shown = Demo(nothing, nothing, 1_780_000_000.0, tmp_path, nothing)
+    shown.results["last-28-hours"] = nothing
+
+    await shown.pages()
+
+    assert "pip install 'engagement-async[report]'" in capsys.readouterr().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,8 @@ from engagement_async._ids.reading import Reject
 from engagement_async._progress import Progress, ProgressMeter
 from engagement_async.cli.app import Session
 from engagement_async.cli.report import Mode, Reporter
+from engagement_async.errors import JobDiskError
+from tests.support.terminal import stderr_on_terminal
 
 REJECT = Reject("ids.txt", 3, "x", "is not a Tweet ID")
 
@@ -40,6 +43,7 @@ def test_the_mode_follows_from_the_options_and_the_stream(monkeypatch: pytest.Mo
     assert mode(as_json=True) is Mode.JSON
     assert mode(quiet=True) is Mode.QUIET
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
     assert mode() is Mode.TERMINAL
     with pytest.raises(click.UsageError, match="take one of them"):
         mode(as_json=True, quiet=True)
@@ -166,3 +170,56 @@ async def test_what_the_engine_logs_meanwhile_is_a_warning(capsys: pytest.Captur
 
     assert written(capsys) == ["warning: the API does not answer"]
     assert not [each for each in handlers if type(each).__module__.startswith("engagement_async.cli")]
+
+
+async def test_on_a_terminal_what_is_told_stands_above_what_is_drawn() -> None:
+    asked: list[int] = []
+
+    def owners() -> list[str]:
+        asked.append(1)
+        return ["1 of 2 done", "owner ann: 3 failed"]
+
+    with stderr_on_terminal() as terminal:
+        reporter = Reporter(Mode.TERMINAL)
+        async with reporter.watching(now, owners):
+            reporter.warn("the API \x1b[2J[red] does not answer")
+            while not (asked and len(terminal.lines) > 6):
+                await asyncio.sleep(0.01)
+            reporter.stopping("stopping: a moment")
+            while not any(line.endswith("IDs stopping") for line in terminal.lines):
+                await asyncio.sleep(0.01)
+            shown = terminal.lines
+
+        told = [r"warning: the API \x1b[2J[red] does not answer", "stopping: a moment"]
+        assert [re.sub(r"\d+ s ago", "n s ago", line) for line in shown] == [
+            *told,
+            "0% 0 of 10 IDs stopping",
+            "IDs 0 answered · 10 pending",
+            "requests 1 in 0 s, 1 of 60 in the last minute",
+            "waits for answers",
+            r"warned n s ago: the API \x1b[2J[red] does not answer",
+            "owners 1 of 2 done",
+            "owner ann: 3 failed",
+        ]
+        assert terminal.lines == told  # what was drawn is gone
+        reporter.note("the end")
+        assert terminal.lines == [*told, "the end"]
+
+
+async def test_owners_that_cannot_be_read_are_left_out() -> None:
+    def busy() -> list[str]:
+        raise JobDiskError("the journal is busy")
+
+    with stderr_on_terminal() as terminal:
+        async with Reporter(Mode.TERMINAL).watching(now, busy):
+            while not terminal.lines:
+                await asyncio.sleep(0.01)
+
+            assert terminal.lines[-1] == "waits for answers"
+
+
+def test_a_terminal_that_cannot_draw_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+
+    assert Reporter.of(Session(), as_json=False, quiet=False).mode is Mode.LINES

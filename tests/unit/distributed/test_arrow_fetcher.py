@@ -23,8 +23,11 @@ from engagement_async import (
     EnvironmentCredentials,
     LocalScheduler,
     OAuth1Credentials,
+    Proxy,
     Query,
     RateLimit,
+    SizeLimits,
+    Timeouts,
     UsageError,
 )
 from engagement_async.distributed import MachineScheduler
@@ -241,8 +244,8 @@ def test_a_local_scheduler_counts_for_one_process() -> None:
         pickle.dumps(fetcher)
 
 
-def scheduler_from_a_vault() -> LocalScheduler:
-    return LocalScheduler(RateLimit(100_000))
+def scheduler_from_a_vault() -> MachineScheduler:
+    return MachineScheduler(RateLimit(100_000), contract="vault")
 
 
 def test_what_functions_return_is_not_pickled(emulator: Emulator) -> None:
@@ -259,6 +262,36 @@ def test_what_functions_return_is_not_pickled(emulator: Emulator) -> None:
 
 
 def no_tls() -> None: ...
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://me:very-secret@proxy.example:3128", Proxy("http://me:very-secret@proxy.example:3128")], ids=repr
+)
+def test_the_password_of_a_proxy_is_not_pickled(proxy: str | Proxy) -> None:
+    fetcher = ArrowFetcher(QUERY, credentials=EnvironmentCredentials(), scheduler=scheduler_from_a_vault, proxy=proxy)
+
+    with pytest.raises(
+        UsageError, match="proxy cannot go to another process, since Proxy may hold a password"
+    ) as caught:
+        pickle.dumps(fetcher)
+    assert "very-secret" not in str(caught.value)
+
+
+def test_options_without_secrets_are_pickled() -> None:
+    options: dict[str, Any] = {
+        "allow_http_to": ["emulator"],
+        "timeouts": Timeouts(total_s=5),
+        "size_limits": SizeLimits(),
+        "concurrency": 4,
+        "outage_timeout_s": 1.5,
+    }
+    fetcher = ArrowFetcher(QUERY, credentials=EnvironmentCredentials(), scheduler=scheduler_from_a_vault, **options)
+    behind = ArrowFetcher(
+        QUERY, credentials=EnvironmentCredentials(), scheduler=scheduler_from_a_vault, proxy=Proxy("http://proxy:3128")
+    )
+
+    for each in (fetcher, behind):
+        assert repr(pickle.loads(pickle.dumps(each))) == repr(each)
 
 
 @pytest.mark.parametrize(

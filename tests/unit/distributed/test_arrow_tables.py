@@ -1,16 +1,19 @@
-"""Tables of IDs, and tables of results: their types, their order, and that their schema never changes."""
+"""Tables of IDs, and tables of answers: their types, their order, and that their schema never changes."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from engagement_async import LAST_28_HOURS, TOTALS, Answer, Failure, FailureKind, Merger, Query, UsageError
-from engagement_async.distributed.arrow_tables import grouping_of, ids_of, owners_of, result_table, schema_of
+from engagement_async import LAST_28_HOURS, TOTALS, Answer, Failure, FailureKind, Query, UsageError
+from engagement_async._core.columnar import to_columns
+from engagement_async.distributed.arrow_tables import answers_table, grouping_of, ids_of, owners_of, schema_of
 
 BY_TWEET = {"by_tweet": ["tweet.id", "engagement.type"]}
 QUERY = Query(TOTALS, engagement_types=["favorites", "retweets"], groupings=BY_TWEET)
@@ -122,32 +125,39 @@ def test_a_wide_table_needs_metrics() -> None:
         schema_of(query, wide=True)
 
 
+def table_of(answers: list[Answer], ids: list[str], *, wide: bool, query: Query = QUERY) -> pa.Table:
+    return answers_table([to_columns(answer, query) for answer in answers], query, ids, wide=wide)
+
+
 @pytest.mark.parametrize("wide", [False, True])
 def test_each_id_has_its_place_whatever_came_of_it(wide: bool) -> None:
-    merger = Merger(QUERY)
     values = {"1": {"favorites": 1, "retweets": 2}, "6": {"favorites": 3, "retweets": 4}, "2": {"favorites": 5}}
-    merger.add(
+    answers = [
+        Answer(1, ("3", "4", "2"), {"by_tweet": {"2": values["2"]}}, missing_metrics={"retweets": ("2",)}),
         Answer(
             0,
-            ("1", "6", "3", "4", "2", "5", "7"),
-            {"by_tweet": values},
-            unavailable_tweet_ids=("3",),
-            forbidden_tweet_ids=("4",),
-            missing_metrics={"retweets": ("2",)},
+            ("1", "6", "5", "7"),
+            {"by_tweet": {"6": values["6"], "1": values["1"]}},
+            observed_at=datetime(2026, 11, 1, tzinfo=UTC),
+            owner="acme",
             failed_tweet_ids={
                 "5": Failure("HTTP 500", kind=FailureKind.SERVER),
                 "7": Failure("nobody", kind=FailureKind.OUTAGE),
             },
-        )
-    )
-    result = merger.result()
+        ),
+    ]
+    answers[0] = replace(answers[0], unavailable_tweet_ids=("3",), forbidden_tweet_ids=("4",))
     ids = list("1234567")
     random.Random(1).shuffle(ids)
 
-    table = result_table(result, ids, wide=wide)
+    table = table_of(answers, ids, wide=wide)
 
     assert table.schema == schema_of(QUERY, wide=wide)
     assert list(dict.fromkeys(table["tweet_id"].to_pylist())) == ids
+    at = {row["tweet_id"]: (row["owner"], row["observed_at"]) for row in table.to_pylist()}
+    assert at["1"] == at["6"] == ("acme", datetime(2026, 11, 1, tzinfo=UTC))
+    assert at["5"] == ("acme", None)
+    assert at["3"] == (None, None)
     found = {row["tweet_id"]: (row["state"], row["detail"]) for row in table.to_pylist()}
     assert found == {
         "1": ("answered", None),
@@ -171,10 +181,9 @@ def test_each_id_has_its_place_whatever_came_of_it(wide: bool) -> None:
 
 @pytest.mark.parametrize("wide", [False, True])
 def test_the_schema_is_the_same_when_nobody_has_a_value(wide: bool) -> None:
-    merger = Merger(QUERY)
-    merger.add(Answer(0, ("1", "2"), {"by_tweet": {}}, unavailable_tweet_ids=("1", "2")))
+    answer = Answer(0, ("1", "2"), {"by_tweet": {}}, unavailable_tweet_ids=("1", "2"))
 
-    table = result_table(merger.result(), ["2", "1"], wide=wide)
+    table = table_of([answer], ["2", "1"], wide=wide)
 
     assert table.schema == schema_of(QUERY, wide=wide)
     assert table.select(["tweet_id", "state"]).to_pydict() == {"tweet_id": ["2", "1"], "state": ["unavailable"] * 2}
@@ -184,10 +193,9 @@ def test_the_schema_is_the_same_when_nobody_has_a_value(wide: bool) -> None:
 def test_hours_stand_under_their_day_where_the_api_gives_it(has_days: bool) -> None:
     query = Query(LAST_28_HOURS, engagement_types=["favorites"], groupings={"it": ["tweet.id", "engagement.hour"]})
     hours = {"07": 3, "08": 4}
-    merger = Merger(query)
-    merger.add(Answer(0, ("1",), {"it": {"1": {"2026-01-02": hours} if has_days else hours}}))
+    nested = Answer(0, ("1",), {"it": {"1": {"2026-01-02": hours} if has_days else hours}})
 
-    table = result_table(merger.result(), ["1"], wide=False)
+    table = table_of([nested], ["1"], wide=False, query=query)
 
     assert table.schema == schema_of(query, wide=False)
     assert table["value"].to_pylist() == [3, 4]

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from engagement_async import BearerCredentials, EngagementClient, LocalScheduler, RateLimit, UsageError
+from engagement_async._core.rate_limit import Ledger
+from engagement_async._engine.scheduler import LaneScheduler
 from engagement_async.distributed.process_clients import ClientRecipe, ClientThread, client_thread
 from engagement_async.distributed.references import Reference
 from engagement_async.emulator import Emulator
@@ -21,17 +23,23 @@ from tests.support.pages import ROOT
 CLOSED: list[str] = []
 
 
-class ClosingScheduler(LocalScheduler):
+class ClosingScheduler(LaneScheduler):
+    def __init__(self) -> None:
+        super().__init__(Ledger([RateLimit(1)]))
+
     def __reduce__(self) -> tuple[object, ...]:
-        return ClosingScheduler, (RateLimit(1),)
+        return ClosingScheduler, ()
 
     def close(self) -> None:
         CLOSED.append("close")
 
 
-class AsyncClosingScheduler(LocalScheduler):
+class AsyncClosingScheduler(LaneScheduler):
+    def __init__(self) -> None:
+        super().__init__(Ledger([RateLimit(1)]))
+
     def __reduce__(self) -> tuple[object, ...]:
-        return AsyncClosingScheduler, (RateLimit(1),)
+        return AsyncClosingScheduler, ()
 
     async def aclose(self) -> None:
         CLOSED.append("aclose")
@@ -65,7 +73,7 @@ async def opened(thread: ClientThread, made_of: ClientRecipe) -> EngagementClien
 
 
 def test_calls_of_all_threads_share_one_client(thread: ClientThread) -> None:
-    made_of = recipe(ClosingScheduler(RateLimit(1)))
+    made_of = recipe(ClosingScheduler())
     futures: list[Future[EngagementClient]] = []
     callers = [
         threading.Thread(target=lambda: futures.append(thread.submit(opened(thread, made_of)))) for _ in range(20)
@@ -81,8 +89,8 @@ def test_calls_of_all_threads_share_one_client(thread: ClientThread) -> None:
 @pytest.mark.parametrize(
     ("scheduler", "closed"),
     [
-        (ClosingScheduler(RateLimit(1)), ["close"]),
-        (AsyncClosingScheduler(RateLimit(1)), ["aclose"]),
+        (ClosingScheduler(), ["close"]),
+        (AsyncClosingScheduler(), ["aclose"]),
         (LocalScheduler(RateLimit(1)), []),
     ],
 )
@@ -131,6 +139,15 @@ def test_a_client_that_cannot_be_made_is_tried_anew(thread: ClientThread) -> Non
     secrets.append(BearerCredentials("token"))
 
     assert isinstance(thread.submit(opened(thread, made_of)).result(), EngagementClient)
+
+
+def local_scheduler() -> LocalScheduler:
+    return LocalScheduler(RateLimit(300))
+
+
+def test_a_contract_that_each_process_would_spend_for_itself_is_refused(thread: ClientThread) -> None:
+    with pytest.raises(UsageError, match="each process would spend the contract for itself"):
+        thread.submit(opened(thread, recipe(local_scheduler))).result()
 
 
 def test_nothing_is_run_after_the_end() -> None:

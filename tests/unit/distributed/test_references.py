@@ -73,7 +73,7 @@ def test_a_function_of_an_owner_is_the_value() -> None:
         ("host",),
         None,
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_says_how_it_is_pickled_is_made_anew(value: object) -> None:
     reference = Reference("thing", value, "fix")
@@ -115,7 +115,7 @@ def test_schedulers_are_made_anew_with_all_of_their_options(tmp_path: Path) -> N
         (_Holder().method, "cannot be imported by its name"),
         (partial(factory), "arguments of a partial"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_may_be_secret_stays_in_its_process(value: object, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = Reference("thing", value, "give another thing")

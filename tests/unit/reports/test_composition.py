@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from engagement_async import RateLimit
+from engagement_async.backfill.traffic import Traffic
 from engagement_async.reports.composition import report_of
 from engagement_async.reports.loaded import Loaded
 from engagement_async.reports.page import Report, Section
 from engagement_async.reports.picture import OUTCOME_COLOURS, Link
-from engagement_async.reports.run_pictures import MOST_OWNERS, owners_picture
+from engagement_async.reports.run_pictures import MOST_OWNERS, owners_picture, traffic_pictures
 from engagement_async.reports.sources import load_source
 from engagement_async.reports.tally import Tally, TweetValues
 from tests.support.reports import METRICS, add_run, answered_job, busy_slots
@@ -125,11 +127,34 @@ def test_a_run_without_trouble_has_no_picture_of_it(tmp_path: Path) -> None:
     assert "retries" not in report_of(load_source(folder.path), made_at=NOW).pictures
 
 
+def test_of_work_with_long_pauses_the_last_stretch_is_shown(tmp_path: Path) -> None:
+    folder = answered_job(tmp_path / "job")
+    early = busy_slots()
+    for slot in early:
+        slot.at -= 86_400
+    add_run(folder, slots=early, requests=300)
+    add_run(folder, slots=busy_slots()[:10], requests=100, number=1)
+
+    report = report_of(load_source(folder.path), made_at=NOW)
+
+    assert report.pictures["requests"].about.startswith("The last of 2 stretches of work")
+    assert len(report.pictures["requests"].table.rows) == 10
+    assert facts(section(report, "run"))["Requests"] == ("400", "")
+
+
+def test_runs_with_several_contracts_are_not_judged_by_one() -> None:
+    traffic = Traffic(tuple(busy_slots()), (RateLimit(300), RateLimit(20, period=2)))
+
+    picture = next(traffic_pictures(traffic))
+
+    assert picture.says == "At most 300 requests a minute were sent; the contracts of the runs allow 300, 600."
+
+
 def test_nothing_is_said_to_be_nothing() -> None:
     report = report_of(Loaded("Result", "empty", Tally(METRICS)), made_at=NOW)
 
     assert report.pictures == {}
-    assert section(report, "data").notes == ("There is no engagement in this data: no value is above 0.",)
+    assert section(report, "data").notes == ["There is no engagement in this data: no value is above 0."]
 
 
 def test_owners_have_bars_and_a_table_with_the_troubled_ones_first() -> None:

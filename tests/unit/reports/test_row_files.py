@@ -61,5 +61,5 @@ def test_the_columns_of_a_series_are_no_metrics() -> None:
 
 
 def test_ids_that_excel_keeps_and_rows_without_tweets_are_read() -> None:
-    assert tally_of({"tweet_id": "'7", "value": 2}).top[0].tweet_id == "7"
+    assert tally_of({"tweet_id": '="7"', "value": 2}).top[0].tweet_id == "7"
     assert tally_of({"value": 2}).sums == {ALL_METRICS: 2}

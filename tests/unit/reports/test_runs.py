@@ -11,9 +11,11 @@ from engagement_async.backfill.traffic import Slot, bucket_of
 from engagement_async.reports.runs import (
     MOST_BINS,
     bin_length_s,
+    is_mostly_pause,
     latencies_of,
     percentile_s,
     rates_of,
+    stretches_of,
     troubles_of,
 )
 
@@ -92,3 +94,21 @@ def test_what_went_wrong_is_counted_by_bin() -> None:
 
 def test_a_run_without_trouble_has_no_such_picture() -> None:
     assert troubles_of(slots(1, 2, 3)) == []
+
+
+@pytest.mark.parametrize(
+    ("begins", "stretches", "mostly_pause"),
+    [
+        ([0], 1, False),
+        ([0, 60, 120], 1, False),
+        ([0, 60 + 599], 1, False),
+        ([0, 60 + 600], 2, True),
+        ([*range(0, 3600, 60), 3600 + 7200], 2, False),
+        ([0, 86_400, 86_460, 2 * 86_400], 3, True),
+    ],
+)
+def test_work_with_long_pauses_is_several_stretches(begins: list[int], stretches: int, *, mostly_pause: bool) -> None:
+    found = stretches_of([Slot(T + at, 60, 1) for at in begins])
+
+    assert [slot.at - T for stretch in found for slot in stretch] == begins
+    assert (len(found), is_mostly_pause(found)) == (stretches, mostly_pause)

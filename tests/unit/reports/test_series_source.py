@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,7 +41,7 @@ def test_a_store_has_its_hours_and_its_gap(tmp_path: Path) -> None:
     assert tally.outcomes == {"answered": 2}
     assert {tweet.tweet_id for tweet in tally.top} == set(IDS)
     assert {fact.name: fact.value for fact in loaded.facts}["Pulls and fills"] == "2"
-    assert "24 hours of Tweets are not in these numbers" in loaded.notes[0]  # 12 hours of each of two
+    assert "24 hours of Tweets are not in these numbers" in loaded.data_notes[0]  # 12 hours of each of two
 
 
 def test_hours_that_a_window_cut_are_partial(tmp_path: Path) -> None:
@@ -64,3 +66,20 @@ def test_another_database_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(OtherSeriesError):
         load_source(tmp_path / "a.duckdb")
+
+
+@pytest.mark.parametrize("missing", ["duckdb", "pyarrow"])
+def test_without_the_extra_the_error_names_it(missing: str, tmp_path: Path) -> None:
+    store = tmp_path / "s.duckdb"
+    store.write_bytes(bytes(8) + b"DUCK" + bytes(100))
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "from engagement_async import UsageError\n"
+        "from engagement_async.reports import write_report\n"
+        f"try:\n    write_report({str(store)!r}, {str(tmp_path / 'r.html')!r})\n"
+        "except UsageError as error: print(error)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "pip install 'engagement-async[series]'" in done.stdout
