@@ -89,7 +89,7 @@ _MANY = 20
     "--max-duration",
     callback=seconds,
     metavar="TIME",
-    help="Write what came after 90s, 30m, 2h or 1h30m; all other IDs failed. Exit code 5.",
+    help="Stop after 90s, 30m, 2h or 1h30m, and write what came by then. The other IDs are failed, and the exit code is 5.",
 )
 @log_options
 @metrics_option

@@ -77,10 +77,10 @@ id_options = all_of(
     click.option(
         "--id-column",
         metavar="NAME|N",
-        help="Column of the IDs, by name or number, unless it is tweet_id, Post id, id_str, id or the like.",
+        help="Column of the IDs, by name or number. Default: tweet_id, Post id, id_str, id or the like.",
     ),
     click.option(
-        "--ids-format", type=click.Choice(reading.FORMATS), help="Format of the files. Default: as they look."
+        "--ids-format", type=click.Choice(reading.FORMATS), help="Format of the files. Default: recognized by content."
     ),
     click.option(
         "--accept-suspicious-ids",
