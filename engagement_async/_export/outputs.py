@@ -4,14 +4,14 @@ ends well, else what was there before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import BinaryIO
 
 from engagement_async._export.compression import compressed
 from engagement_async._export.databases import duckdb_sinks, xlsx_sinks
-from engagement_async._export.files import atomic_file, atomic_path, output_stream
+from engagement_async._export.files import atomic_file, atomic_path, is_stream, output_stream
 from engagement_async._export.formats import Add, Table, table_sink
 from engagement_async._export.layout import OutputFormat, TableLayout
 
@@ -69,11 +69,15 @@ def open_tables(
 
 
 @contextmanager
-def written_behind(sinks: Mapping[str, Add]) -> Iterator[dict[str, Add]]:
+def written_behind(sinks: Mapping[str, Add], files: Iterable[str]) -> Iterator[dict[str, Add]]:
     """Yield sinks that write on a thread of their own while the next piece is made: compression needs no interpreter.
 
-    One piece is written at a time, in order. What goes wrong is raised with the next one, or at the end.
+    One piece is written at a time, in order. What goes wrong is raised with the next one, or at the end. Where one of the
+    files is a pipe, nothing is: its reader may make a thread wait for ever, and only the main one is ended by a signal.
     """
+    if any(path == "-" or is_stream(path) for path in files):
+        yield dict(sinks)
+        return
     last: Future[object] | None = None
 
     def behind(add: Add) -> Add:

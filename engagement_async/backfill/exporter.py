@@ -217,7 +217,7 @@ class Exporter:
                 for table in text_tables(rows, self._outcome_columns):
                     sinks[OUTCOMES](table)
             feed = self._feed(journal, orders)
-            with written_behind(sinks) as feed.sinks:
+            with written_behind(sinks, self._layout.files()) as feed.sinks:
                 feed.add(self._chunks(journal, snapshot, audit))
                 feed.add_sums(feed.sinks)
             self._check(journal, audit)
@@ -261,7 +261,7 @@ class Exporter:
                     for name, order in orders.items()
                     if order.is_by_tweet
                 }
-                feed.sinks = stack.enter_context(written_behind(sinks))
+                feed.sinks = stack.enter_context(written_behind(sinks, ()))  # parts are files of our own
                 feed.add(self._chunks(journal, snapshot, audit, first, end))
             self._report()
         audit.against(snapshot)
