@@ -71,7 +71,7 @@ _MANY = 20
     shell_complete=complete_files,
     help="Where to write the result; - is stdout. {grouping} in the name, or a directory, writes one file per grouping.",
 )
-@options.format_options(TABLE)
+@options.format_options(TABLE, on_stdout="json")
 @options.contract_options
 @scheduler_options
 @click.option(
