@@ -278,7 +278,7 @@ class EngagementResult:
         wanted = self.query.engagement_types if metrics is None else tuple(metrics)
         if unknown := [metric for metric in wanted if metric not in self.query.engagement_types]:
             raise UsageError(
-                f"{', '.join(map(repr, unknown))}: the query asks {', '.join(self.query.engagement_types)}"
+                f"no metric {', '.join(map(repr, unknown))} in this result: it has {', '.join(self.query.engagement_types)}"
             )
         from engagement_async._core import charts
 
