@@ -30,6 +30,7 @@ import orjson
 from benchmarks import report
 from benchmarks.canned import LOADS, LOOSE_LIMIT, Load, serving
 from benchmarks.cookbook import ask_in_parallel
+from benchmarks.job_stages import STAGES
 from benchmarks.peer_tables import by_pandas, by_polars, ids_by_pandas, ids_by_polars
 
 __all__ = ["measure", "tables"]
@@ -318,11 +319,12 @@ def measure(
                         kept.setdefault(what, []).append(value)
                 if len(set(digests.values())) > 1:
                     raise RuntimeError(f"the tables of {load_name} differ: {digests}")
-    return {"machine": report.machine(), "ids": counts, "end_to_end": found}
+    stages = report.child("benchmarks.job_stages", "--core", str(cores[0]))
+    return {"machine": report.machine(), "ids": counts, "end_to_end": found, "stages": stages}
 
 
 def tables(results: dict[str, Any]) -> dict[str, str]:
-    """Return the page's section."""
+    """Return the page's sections, by name."""
     parts = []
     for load, setups in results["end_to_end"].items():
         count = results["ids"][load]
@@ -353,7 +355,11 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
                 "peak MB",
             )
             parts.append(report.table(head, rows))
-    return {"end to end": "\n\n".join(parts)}
+    stages = [(label, f"{results['stages'][name] * 1e6:,.0f}") for name, label in STAGES.items()]
+    return {
+        "end to end": "\n\n".join(parts),
+        "job stages": report.table(("totals, `[speed]`", "CPU µs per request"), stages),
+    }
 
 
 def main() -> None:
@@ -379,7 +385,8 @@ def main() -> None:
     results = measure(1 if given.ids else given.rounds, counts, setups)
     if counts == IDS and setups == tuple(SETUPS):
         report.save("end_to_end", results)
-    print(tables(results)["end to end"])
+    for text in tables(results).values():
+        print(text, end="\n\n")
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def test_on_the_command_line(agency: Agency, tmp_path: Path) -> None:
     job, tokens = tmp_path / "job", ("--credentials", agency.tokens)
     code, _, error = agency.call("run", job, *FLAGS, "--ids", agency.ids, *START, *tokens)
     assert code == 4, error
-    assert "not done: the credentials of owners are of no use" in error
+    assert "not done: some owners' credentials are unusable" in error
     assert f"owner {UNKNOWN}: the credential store has no credentials for it" in error
     assert f"engagement backfill run {job}" in error
 

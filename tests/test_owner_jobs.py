@@ -253,7 +253,7 @@ def test_status_and_report_by_owner(agency: Agency, tmp_path: Path) -> None:
     assert set(list(document["owners"])[:2]) == {REVOKED, UNKNOWN}
     assert sum(its["ids"] for its in document["owners"].values()) == 1_100
     _, report, _ = agency.call("report", job)
-    assert "40 owners; the credentials of 2 were of no use" in report
+    assert "40 owners, 2 of them with unusable credentials" in report
     table = [line.split() for line in report.splitlines()[-22:]]
     assert table[0] == ["owner", "requests", "IDs", "failed", "forbidden", "pending"]
     assert {row[0] for row in table[1:3]} == {REVOKED, UNKNOWN}

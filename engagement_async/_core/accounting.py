@@ -52,6 +52,11 @@ class ParsedResponse(NamedTuple):
     from_error_status: bool = False
     """Whether it came as a 400 or 403: then `missing` are IDs that the API did not look at."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it settles every ID of its request."""
+        return not (self.missing or self.incomplete or self.ask_apart or self.retry_without_metrics)
+
 
 class Accounting:
     """Finds the outcome of every ID of one request. What the response says of other IDs is ignored."""

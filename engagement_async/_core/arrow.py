@@ -10,7 +10,7 @@ from array import array
 from calendar import timegm
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain, pairwise
 from typing import Any, Protocol
 
 from engagement_async._core.groupings import Grouping, day_at, hour_at
@@ -80,7 +80,7 @@ def shaped_table(grouping: Grouping, levels: Sequence[str], shape: TableShape, o
     if shape.metrics:
         return _wide_table(grouping, tuple(levels), shape, observed)
     builder = ColumnBuilder(levels)
-    builder.add(grouping, 0)
+    builder.add(grouping)
     columns = key_arrays(builder, levels)
     columns["value"] = builder.values()
     if shape.has_observed_at:
@@ -93,7 +93,7 @@ def _wide_table(grouping: Grouping, levels: tuple[str, ...], shape: TableShape, 
     builder = ColumnBuilder(keys)
     columns: dict[str, pa.Array] = {}
     if keys:
-        builder.add(grouping, 0)  # the metrics of one path are a leaf
+        builder.add(grouping)  # the metrics of one path are a leaf
         columns = key_arrays(builder, keys)
     rows = builder.leaves() if keys else [grouping] if grouping else []
     for metric in shape.metrics:
@@ -180,21 +180,21 @@ class ColumnBuilder:
         self._leaves: list[Grouping] = []
         self._parents: dict[int, pa.Array] = {}
 
-    def add(self, grouping: Grouping, level: int) -> None:
-        """Add a part of the grouping, from that level down."""
-        leaves = self._leaves
-        if level == self._last:
-            leaves.append(grouping)
-        elif level == self._last - 1:
-            self._keys[level] += grouping
-            leaves += grouping.values()
-        else:
-            keys, spans = self._keys[level], self._spans[level]
-            for key, inner in grouping.items():
-                before = len(leaves)
-                self.add(inner, level + 1)
-                keys.append(key)
-                spans.append(len(leaves) - before)
+    def add(self, grouping: Grouping) -> None:
+        """Add a grouping: level by level, whatever the dicts are that its keys are in."""
+        dicts = [grouping]
+        sizes: list[list[int]] = []
+        for keys in self._keys:
+            keys += chain.from_iterable(dicts)
+            sizes.append(list(map(len, dicts)))
+            dicts = list(chain.from_iterable(map(dict.values, dicts)))
+        self._leaves += dicts
+        counts = [1] * len(dicts)
+        for spans, dict_sizes in zip(reversed(self._spans), reversed(sizes), strict=True):
+            spans += counts  # of the keys, how many innermost dicts lie under each
+            ends = list(accumulate(counts, initial=0))
+            starts = list(accumulate(dict_sizes, initial=0))
+            counts = [ends[end] - ends[start] for start, end in pairwise(starts)]
 
     def leaves(self) -> list[Any]:
         """Return the leaves, one a row, whatever they are."""
@@ -217,39 +217,40 @@ class ColumnBuilder:
     def dictionary_codes(self, level: str) -> tuple[pa.Array, list[str]]:
         """Return a level's keys, one a row, as numbers; and the different keys in the order of those."""
         at = self._levels.index(level)
-        numbers: dict[str, int] = {}
         if at == self._last:
             # The innermost dicts have few different series of keys, as the hours of a day.
             every = list(map(tuple, self._leaves))
-            known = {
-                series: array("i", [numbers.setdefault(key, len(numbers)) for key in series])
-                for series in dict.fromkeys(every)
-            }
+            distinct = dict.fromkeys(every)
+            numbers = {key: n for n, key in enumerate(dict.fromkeys(chain.from_iterable(distinct)))}
+            known = {series: array("i", map(numbers.__getitem__, series)) for series in distinct}
             if len(known) == 1:
                 return _int32(known[every[0]] * len(every)), list(numbers)
             packed = {series: codes.tobytes() for series, codes in known.items()}
             rows = array("i", b"".join(map(packed.__getitem__, every)))
             return _int32(rows), list(numbers)
-        codes = array("i", [numbers.setdefault(key, len(numbers)) for key in self._keys[at]])
+        keys = self._keys[at]
+        numbers = {key: n for n, key in enumerate(dict.fromkeys(keys))}
+        codes = array("i", map(numbers.__getitem__, keys))
         return _int32(codes).take(self._places(at)), list(numbers)
 
     def _places(self, at: int) -> pa.Array:
         """Return for each row which of an outer level's keys it lies under."""
         if at not in self._parents:
-            starts = array("i", accumulate(self._counts(at), initial=0))
+            starts = array("i", (0, *self._ends_at(at)))
             rows = pa.nulls(starts[-1])
             self._parents[at] = pc.list_parent_indices(pa.ListArray.from_arrays(_int32(starts), rows))
         return self._parents[at]
 
+    def _ends_at(self, at: int) -> list[int]:
+        """Return for each of an outer level's keys the number of the row behind the last one under it."""
+        ends = self._ends
+        return ends if at == self._last - 1 else [ends[n - 1] if n else 0 for n in accumulate(self._spans[at])]
+
     def runs(self, level: str) -> tuple[list[int], list[str]]:
         """Return the keys of an outer level, each with the number of the row behind the last one under it."""
         at = self._levels.index(level)
-        keys, ends = self._keys[at], self._ends
-        is_filled = self._all_filled
-        if at < self._last - 1:
-            ends = [ends[dicts - 1] if dicts else 0 for dicts in accumulate(self._spans[at])]
-            is_filled = is_filled and 0 not in self._spans[at]
-        if is_filled:
+        keys, ends = self._keys[at], self._ends_at(at)
+        if self._all_filled and (at == self._last - 1 or 0 not in self._spans[at]):
             return ends, keys
         filled = [n for n, (before, end) in enumerate(zip(chain((0,), ends), ends, strict=False)) if before < end]
         return [ends[n] for n in filled], [keys[n] for n in filled]
@@ -265,20 +266,13 @@ class ColumnBuilder:
 
     def hours_of_days(self) -> pa.Array:
         """Return hours right under days, the usual case, as instants, one a row. Each series of hours is made once."""
-        known: dict[tuple[str, ...], array[int]] = {}
-        rows = array("q")
-        for day, leaves in zip(self._keys[-1], self._leaves, strict=True):
-            series = (day, *leaves)
-            if series not in known:
-                midnight = midnight_of(day)
-                known[series] = array("q", [midnight + second_of_day(hour) for hour in leaves])
-            rows += known[series]
+        every = list(zip(self._keys[-1], map(tuple, self._leaves), strict=True))
+        packed: dict[tuple[str, tuple[str, ...]], bytes] = {}
+        for day, hours in dict.fromkeys(every):
+            midnight = midnight_of(day)
+            packed[day, hours] = array("q", [midnight + second_of_day(hour) for hour in hours]).tobytes()
+        rows = array("q", b"".join(map(packed.__getitem__, every)))
         return pa.Array.from_buffers(TYPES["engagement_hour"], len(rows), [None, pa.py_buffer(rows)])
-
-    def _counts(self, at: int) -> Iterable[int]:
-        """Return how many rows each key of an outer level has."""
-        sizes = map(len, self._leaves)
-        return sizes if at == self._last - 1 else (sum(islice(sizes, span)) for span in self._spans[at])
 
 
 def _int32(numbers: array[int]) -> pa.Array:

@@ -201,7 +201,7 @@ def pack(levels: Sequence[str], grouping: Grouping) -> PackedGrouping:
     Raise `UsageError` for a value that does not fit into 64 bits.
     """
     builder = ColumnBuilder(levels)
-    builder.add(grouping, 0)
+    builder.add(grouping)
     return PackedGrouping(tuple(levels), PackedKeys.of(builder, levels), builder.values())
 
 
@@ -215,7 +215,7 @@ def pack_structs(
     outer = levels[:-1]
     builder = ColumnBuilder(outer)
     if outer:
-        builder.add(grouping, 0)
+        builder.add(grouping)
     values = map(read, builder.leaves() if outer else [grouping])
     in_order = tuple(chain.from_iterable(values) if len(metrics) > 1 else values)
     return PackedGrouping(tuple(levels), PackedKeys.of(builder, outer), int64_array([in_order]), metrics)

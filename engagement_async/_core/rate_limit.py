@@ -196,7 +196,9 @@ class _Bucket:
     def available(self, now: float) -> int:
         self.ready_at(now)
         available = self.requests - self.in_flight - len(self.returns_at)
-        return max(0, min([available, *(cap.remaining for cap in self.caps if cap.until > now)]))
+        if self.caps:
+            available = min([available, *(cap.remaining for cap in self.caps if cap.until > now)])
+        return max(0, available)
 
     def cap(self, remaining: int, now: float, until: float, generation: int) -> None:
         """Take another word of the server: each holds by itself, so none can loosen another."""
@@ -325,7 +327,9 @@ class Ledger:
         bucket = self._bucket(limit)
         available = bucket.available(now)
         if since is not None:
-            available -= sum(each.returned for each in since.buckets) - since.returned
+            available += since.returned
+            for each in since.buckets:
+                available -= each.returned
         return max(0, available)
 
     def capped_until(self, now: float) -> float:
@@ -342,7 +346,7 @@ class Ledger:
 
     def _bucket(self, limit: RateLimit) -> _Bucket:
         for bucket in self._buckets:
-            if bucket.limit == limit:
+            if bucket.limit is limit or bucket.limit == limit:
                 return bucket
         raise ValueError(f"{limit} is not in this ledger")
 

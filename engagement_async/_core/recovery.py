@@ -168,6 +168,8 @@ def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, now: f
     endpoint.failure_rate.record(request.failures)
     if request.looks_for_metrics:
         endpoint.record_second_look(is_still_incomplete=bool(answer.missing_metrics))
+    if parsed.is_whole:
+        return Accept((answer,))
     answers = [answer]
     follow_up = [
         replace(request.part(ids), parser=request.parser.for_query(query))

@@ -196,7 +196,8 @@ class EngagementResult:
         parts = self._parts(grouping)
         rows = chain.from_iterable(table_rows(levels, part, shape, observed) for levels, part in parts)
         if self._gets_owners(grouping):
-            return ({"owner": self.tweet_owners.get(row["tweet_id"]), **row} for row in rows)
+            owner_of = self.tweet_owners.get
+            return ({"owner": owner_of(row["tweet_id"]), **row} for row in rows)
         return rows
 
     def to_arrow(self, grouping: str, *, wide: bool = False, observed_at: bool = False) -> pa.Table:
@@ -277,7 +278,7 @@ class EngagementResult:
         wanted = self.query.engagement_types if metrics is None else tuple(metrics)
         if unknown := [metric for metric in wanted if metric not in self.query.engagement_types]:
             raise UsageError(
-                f"{', '.join(map(repr, unknown))}: the query asks {', '.join(self.query.engagement_types)}"
+                f"no metric {', '.join(map(repr, unknown))} in this result: it has {', '.join(self.query.engagement_types)}"
             )
         from engagement_async._core import charts
 

@@ -65,10 +65,16 @@ def table_rows(
 def _with_instants(
     levels: tuple[str, ...], rows: Iterator[dict[str, Any]], observed: Observed
 ) -> Iterator[dict[str, Any]]:
-    key = "tweet_id" if "tweet.id" in levels else "owner"
-    for row in rows:
-        row["observed_at"] = observed.get(row[key]) if isinstance(observed, Mapping) else observed
-        yield row
+    if isinstance(observed, Mapping):
+        key = "tweet_id" if "tweet.id" in levels else "owner"
+        observed_at = observed.get
+        for row in rows:
+            row["observed_at"] = observed_at(row[key])
+            yield row
+    else:
+        for row in rows:
+            row["observed_at"] = observed
+            yield row
 
 
 def wide_grouping(levels: tuple[str, ...], grouping: Grouping) -> tuple[tuple[str, ...], Grouping]:
@@ -88,12 +94,14 @@ def wide_grouping(levels: tuple[str, ...], grouping: Grouping) -> tuple[tuple[st
             inner.update(leaves)
             continue
         metric = path[at]
+        if not inner:
+            inner.update({key: {metric: value} for key, value in leaves.items()})
+            continue
         for key, value in leaves.items():
-            values = inner.get(key)
-            if values is None:
+            try:
+                inner[key][metric] = value
+            except KeyError:
                 inner[key] = {metric: value}
-            else:
-                values[metric] = value
     return (*levels[:at], *levels[at + 1 :], _TYPE), turned
 
 
@@ -102,5 +110,6 @@ def _wide_rows(levels: tuple[str, ...], grouping: Grouping, metrics: tuple[str, 
     whole: list[dict[str, Any]] = [{"value": grouping}] if grouping else []
     for row in iter_rows(tuple(keys), grouping) if keys else whole:
         values = row.pop("value")  # the metrics of one path are one value to `iter_rows`
-        row.update(zip(metrics, map(values.get, metrics), strict=True))
+        # Mostly all are there, and in this order.
+        row.update(values if tuple(values) == metrics else zip(metrics, map(values.get, metrics), strict=True))
         yield row

@@ -46,6 +46,8 @@ class BatchSource:
 
     def __init__(self, batches: Batches, on_ready: Callable[[], None]) -> None:
         self._batches = batches
+        # Known once, since it is wanted for each batch.
+        self._sync = None if isinstance(batches, AsyncIterator) else batches
         self._on_ready = on_ready
         self._read: deque[Batch | SpanBatch] = deque()
         self._wanted = 0
@@ -67,13 +69,13 @@ class BatchSource:
             return self._read.popleft()
         if self._has_ended:
             return None
-        if isinstance(self._batches, AsyncIterator):
+        if self._sync is None:
             self._start_reading(_JOBS_AHEAD if isinstance(self._batches, Sampled) else 1)
             return None
         if isinstance(self._batches, SteppedBatches) and not self._batches.is_prepared:
             self._start_reading(0)
             return None
-        batch = next(self._batches, None)
+        batch = next(self._sync, None)
         self._has_ended = batch is None
         return batch
 
@@ -88,8 +90,8 @@ class BatchSource:
         """
         if isinstance(self._batches, Sampled):
             return []
-        if not isinstance(self._batches, AsyncIterator):
-            return [] if self._has_ended else list(islice(self._batches, READ_AHEAD))
+        if self._sync is not None:
+            return [] if self._has_ended else list(islice(self._sync, READ_AHEAD))
         if not self._has_ended and len(self._read) < READ_AHEAD:
             self._start_reading(READ_AHEAD)
             return None
@@ -101,8 +103,8 @@ class BatchSource:
         """Read a sync source to its end; of an async one, hand out what was read and not taken."""
         while self._read:
             yield self._read.popleft()
-        if not self._has_ended and not isinstance(self._batches, AsyncIterator):
-            yield from self._batches
+        if not self._has_ended and self._sync is not None:
+            yield from self._sync
             self._has_ended = True
 
     async def aclose(self) -> None:

@@ -61,7 +61,8 @@ class PendingBatch:
 
     def add(self, requests: Iterable[Request]) -> None:
         """Note requests that are under way."""
-        self.open.update((id(request), request) for request in requests)
+        for request in requests:
+            self.open[id(request)] = request
 
 
 class Workers:
@@ -206,13 +207,18 @@ class Workers:
             return self._ready.popleft()
         if self._new:
             return self._new.popleft()
-        if len(self._delayed) + sum(map(len, self._behind_owner.values())) >= 4 * self._sender.concurrency:
+        if (self._delayed or self._behind_owner) and self._waiting >= 4 * self._sender.concurrency:
             return None  # enough is under way: a source must not be read into memory because the API fails
         batch = self._source.take()
         if batch is None:
             return None
         self._queue_batch(batch)
         return self._new.popleft()
+
+    @property
+    def _waiting(self) -> int:
+        """How many requests wait to be sent again later, or for the outcome of their owner's credentials."""
+        return len(self._delayed) + sum(map(len, self._behind_owner.values()))
 
     def _queue_batch(self, batch: Batch | SpanBatch) -> None:
         parsers = [self._parsers[batch.span]] if isinstance(batch, SpanBatch) else self._parsers
@@ -379,10 +385,12 @@ class Workers:
         pending = request.batch
         if not isinstance(pending, PendingBatch):  # a probe's
             return
-        pending.parts += [(answer, request.parser) for answer in answers]
+        for answer in answers:
+            pending.parts.append((answer, request.parser))
         del pending.open[id(request)]
-        pending.add(follow_up)
-        self._ready.extend(follow_up)
+        if follow_up:
+            pending.add(follow_up)
+            self._ready.extend(follow_up)
         if not pending.open:
             self._finish(pending)
         else:

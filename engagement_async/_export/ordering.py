@@ -6,6 +6,8 @@ are put in input order, engagement types in the query's, days and hours in time'
 
 from __future__ import annotations
 
+from itertools import chain
+
 from engagement_async._core.answer import Answer
 from engagement_async._core.groupings import Grouping, actual_levels
 from engagement_async._core.query import Query
@@ -64,17 +66,28 @@ class TableOrder:
             self._seen_levels = levels
         elif levels != self._seen_levels:
             raise JobError(f"{self._name}: the API gave hours now with days, now without: ask for both in one grouping")
-        return self._order(grouping, 0, levels, tweet_ids)
+        return (
+            grouping if self._is_ordered(grouping, levels, tweet_ids) else self._order(grouping, 0, levels, tweet_ids)
+        )
+
+    def _is_ordered(self, grouping: Grouping, levels: _Keys, tweet_ids: _Keys) -> bool:
+        """Return whether the keys of all dicts are in order: as most are, and quicker than to put them in order."""
+        dicts = [grouping]
+        for level in levels:
+            for keys in set(map(tuple, dicts)):
+                if level == "tweet.id":
+                    if keys != tweet_ids and keys != tuple(filter(frozenset(keys).__contains__, tweet_ids)):
+                        return False
+                elif keys != (self._known.get(keys) or self._sorted(keys, level)):
+                    return False
+            if level != levels[-1]:
+                dicts = list(chain.from_iterable(map(dict.values, dicts)))
+        return True
 
     def _order(self, grouping: Grouping, level: int, levels: _Keys, tweet_ids: _Keys) -> Grouping:
         keys = tuple(grouping)
         if levels[level] == "tweet.id":
             order = keys if keys == tweet_ids else tuple(i for i in tweet_ids if i in grouping)
-            if level == len(levels) - 2:
-                # The usual grouping, and most of the time: all Tweets have the same metrics, and in order.
-                kinds = set(map(tuple, grouping.values()))
-                if all(kind == (self._known.get(kind) or self._sorted(kind, levels[-1])) for kind in kinds):
-                    return grouping if order == keys else {key: grouping[key] for key in order}
         else:
             order = self._known.get(keys) or self._sorted(keys, levels[level])
         if level < len(levels) - 1:

@@ -4,15 +4,15 @@ ends well, else what was there before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import BinaryIO
 
 from engagement_async._export.compression import compressed
 from engagement_async._export.databases import duckdb_sinks, xlsx_sinks
-from engagement_async._export.files import atomic_file, atomic_path, output_stream
-from engagement_async._export.formats import Add, Table, table_sink
+from engagement_async._export.files import atomic_file, atomic_path, is_stream, output_stream
+from engagement_async._export.formats import Add, ArrowTable, Table, table_sink
 from engagement_async._export.layout import OutputFormat, TableLayout
 
 __all__ = ["open_output", "open_table", "open_tables", "written_behind"]
@@ -69,19 +69,24 @@ def open_tables(
 
 
 @contextmanager
-def written_behind(sinks: Mapping[str, Add]) -> Iterator[dict[str, Add]]:
-    """Yield sinks that write on a thread of their own while the next piece is made: compression needs no interpreter.
+def written_behind(sinks: Mapping[str, Add], files: Iterable[str]) -> Iterator[dict[str, Add]]:
+    """Yield sinks of Arrow tables that write on a thread of their own, which needs no interpreter, while the next is made.
 
-    One piece is written at a time, in order. What goes wrong is raised with the next one, or at the end.
+    One piece is written at a time, in order. What goes wrong is raised with the next one, or at the end. Where one of the
+    files is a pipe, nothing is: its reader may make a thread wait for ever, and only the main one is ended by a signal.
     """
+    if any(path == "-" or is_stream(path) for path in files):
+        yield dict(sinks)
+        return
     last: Future[object] | None = None
 
     def behind(add: Add) -> Add:
         def put(table: Table) -> None:
             nonlocal last
+            made = ArrowTable(table.to_arrow())  # here: two threads that both need the interpreter hinder each other
             if last is not None:
                 last.result()
-            last = writer.submit(add, table)
+            last = writer.submit(add, made)
 
         return put
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
+from typing import NamedTuple
 
 from engagement_async._core.batches import COMMON_ID
 from engagement_async._ids.formats import Format, delimiter_of, is_sep_line
@@ -73,6 +74,18 @@ def _delimiter(block: bytes, hint: Format | None) -> tuple[int, str]:
 # --- the rows -----------------------------------------------------------------------------------------------------
 
 
+class _Patterns(NamedTuple):
+    """What every line of a regular table matches, its ID as the one group."""
+
+    without_quotes: re.Pattern[str]
+    with_quotes: re.Pattern[str]
+    with_quoted_ids: re.Pattern[str]
+
+    def of(self, *, with_quotes: bool) -> tuple[re.Pattern[str], ...]:
+        """Return those to try on a block."""
+        return self[1:] if with_quotes else self[:1]
+
+
 class _Table:
     """The rows of blocks of lines: those without a quote as lines, the others as cells."""
 
@@ -95,11 +108,14 @@ class _Table:
             self._take_all(len(ids))
         return ids
 
-    def matched(self, pattern: re.Pattern[str]) -> list[str] | None:
-        """Return the IDs of a whole block, if each of its lines matches: `pattern` has one group."""
-        if not self._block or b'"' in self._block:
+    def matched(self, patterns: _Patterns) -> list[str] | None:
+        """Return the IDs of a whole block, if each of its lines matches the same pattern."""
+        if not self._block:
             return None
-        ids: list[str] = pattern.findall(self._block.decode("utf-8", "replace"))
+        text = self._block.decode("utf-8", "replace")
+        with_quotes = b'"' in self._block
+        pattern = next((each for each in patterns.of(with_quotes=with_quotes) if each.match(text)), None)
+        ids: list[str] = [] if pattern is None else pattern.findall(text)
         if len(ids) != self._block.count(b"\n"):
             return None
         self._take_all(len(ids))
@@ -229,11 +245,11 @@ def _large_cells() -> Iterator[None]:
 
 def _chunks(table: _Table, sample: list[Row], layout: Layout, intake: Intake) -> Iterator[list[str]]:
     yield from filter(None, (ids_of_rows(sample, table.delimiter, layout, intake),))
-    pattern = _pattern(table.delimiter, layout)
+    patterns = _patterns(table.delimiter, layout)
     while table.fill():
         if layout.width == 1 and (alone := table.ids()) is not None:
             ids = alone
-        elif pattern is not None and (matched := table.matched(pattern)) is not None:
+        elif patterns is not None and (matched := table.matched(patterns)) is not None:
             ids = matched
         elif (lines := table.plain()) is not None:
             ids = _of_lines(*lines, table.delimiter, layout, intake)
@@ -247,14 +263,22 @@ def _chunks(table: _Table, sample: list[Row], layout: Layout, intake: Intake) ->
             yield ids
 
 
-def _pattern(delimiter: str, layout: Layout) -> re.Pattern[str] | None:
-    """Return what every line of a regular table matches, its ID as a group; None where cells are looked at one by one."""
+def _patterns(delimiter: str, layout: Layout) -> _Patterns | None:
+    """Return what every line of a regular table matches; None where cells are looked at one by one."""
     if layout.width == 1 or layout.owner is not None:
         return None
-    cell = rf"[^{re.escape(delimiter)}\n]*+"
-    cells = [cell] * layout.width
-    cells[layout.column] = rf"({COMMON_ID})"
-    return re.compile(rf"^{re.escape(delimiter).join(cells)}\r?$", re.MULTILINE | re.ASCII)
+    separator = re.escape(delimiter)
+    plain = rf"[^{separator}\n]*+"
+    quoted = rf'(?:"[^"\r\n]*+(?:""[^"\r\n]*+)*+"|[^"{separator}\r\n]*+)'
+
+    def pattern(cell: str, id_cell: str) -> re.Pattern[str]:
+        cells = [cell] * layout.width
+        cells[layout.column] = id_cell
+        return re.compile(rf"^{separator.join(cells)}\r?$", re.MULTILINE | re.ASCII)
+
+    return _Patterns(
+        pattern(plain, f"({COMMON_ID})"), pattern(quoted, f"({COMMON_ID})"), pattern(quoted, f'"({COMMON_ID})"')
+    )
 
 
 def _of_lines(number: int, lines: list[str], delimiter: str, layout: Layout, intake: Intake) -> list[str]:

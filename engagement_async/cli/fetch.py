@@ -71,7 +71,7 @@ _MANY = 20
     shell_complete=complete_files,
     help="Where to write the result; - is stdout. {grouping} in the name, or a directory, writes one file per grouping.",
 )
-@options.format_options(TABLE)
+@options.format_options(TABLE, on_stdout="json")
 @options.contract_options
 @scheduler_options
 @click.option(
@@ -89,7 +89,7 @@ _MANY = 20
     "--max-duration",
     callback=seconds,
     metavar="TIME",
-    help="Write what came after 90s, 30m, 2h or 1h30m; all other IDs failed. Exit code 5.",
+    help="Stop after 90s, 30m, 2h or 1h30m, and write what came by then. The other IDs are failed, and the exit code is 5.",
 )
 @log_options
 @metrics_option

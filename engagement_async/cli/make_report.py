@@ -42,7 +42,12 @@ _series_errors = errors_as_exit_codes(
 )
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="Default: by the suffix; html on stdout.")
 @click.option("--title", metavar="TEXT", help="The heading of the page.")
-@click.option("--dark", "is_dark", is_flag=True, help="A single picture for a dark page. The HTML page is both.")
+@click.option(
+    "--dark",
+    "is_dark",
+    is_flag=True,
+    help="Draw a single picture for a dark page. The HTML page follows the reader's setting.",
+)
 @report_options
 @click.pass_obj
 @job_errors
@@ -58,7 +63,7 @@ def report(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Make a page to look at of SOURCE: a job's directory, a series store, or a file that a result was saved to.
+    """Make a page with pictures of SOURCE: a job's directory, a series store, or a file that a result was saved to.
 
     \b
     engagement report jobs/may

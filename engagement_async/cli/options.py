@@ -77,10 +77,10 @@ id_options = all_of(
     click.option(
         "--id-column",
         metavar="NAME|N",
-        help="Column of the IDs, by name or number, unless it is tweet_id, Post id, id_str, id or the like.",
+        help="Column of the IDs, by name or number. Default: tweet_id, Post id, id_str, id or the like.",
     ),
     click.option(
-        "--ids-format", type=click.Choice(reading.FORMATS), help="Format of the files. Default: as they look."
+        "--ids-format", type=click.Choice(reading.FORMATS), help="Format of the files. Default: recognized by content."
     ),
     click.option(
         "--accept-suspicious-ids",
@@ -137,14 +137,15 @@ contract_options = all_of(
 )
 
 
-def format_options(*more_formats: str) -> Callable[[_Command], _Command]:
-    """Return the options that say how results are written, with more formats than those of files."""
+def format_options(*more_formats: str, on_stdout: str | None = None) -> Callable[[_Command], _Command]:
+    """Return the options that say how results are written: `more_formats` than those of files, and the default on stdout."""
+    stdout_rule = "needed on stdout" if on_stdout is None else f"{on_stdout} on stdout"
     return all_of(
         click.option(
             "--format",
             "format_",
             type=click.Choice([*FORMATS, *more_formats]),
-            help="Default: by the suffix, which must be known; json on stdout, parquet in directories.",
+            help=f"Default: by the suffix, which must be known; parquet in directories; {stdout_rule}.",
         ),
         click.option("--wide", is_flag=True, help="One row per Tweet (day, hour), and a column per metric."),
         click.option(

@@ -182,8 +182,8 @@ def report_owners(owners: Mapping[str, OwnerResult], reporter: Reporter) -> None
     ordered = worst_first(owners)
     refused = sum(its.error is not None for its in owners.values())
     troubled = {o: its for o, its in ordered.items() if its.error or its.outcomes.failed or its.outcomes.forbidden}
-    of_no_use = f", of which {refused:,} have credentials of no use" if refused else ""
-    reporter.note(f"  {len(owners):,} owner{'' if len(owners) == 1 else 's'}{of_no_use}")
+    unusable = f", {refused:,} of them with unusable credentials" if refused else ""
+    reporter.note(f"  {len(owners):,} owner{'' if len(owners) == 1 else 's'}{unusable}")
     reporter.listed(
         "owners with failed or forbidden Tweets, the worst first:", [_line(*item) for item in troubled.items()]
     )

@@ -80,12 +80,12 @@ def _format_of(output: str, given: str | None, picture: str | None) -> str:
         kind = "html" if picture is None else "svg"
     if kind not in FORMATS:
         raise UsageError(
-            f"a report is {', '.join(FORMATS)}: name such a file, or give the format, not {given or output!r}"
+            f"a report is written as {', '.join(FORMATS)}, not {given or output!r}: name such a file, or the format"
         )
     if kind == "html" and picture is not None:
         raise UsageError("one picture is svg or png: the HTML page has all of them")
     if kind != "html" and picture is None:
-        raise UsageError(f"{kind} is one picture: name it, as hours; without a name an HTML page has all of them")
+        raise UsageError(f"{kind} holds one picture: name it, as hours, or write html, which has all of them")
     return kind
 
 

@@ -44,7 +44,7 @@ def rows_of(path: Path) -> Iterator[Mapping[str, Any]]:
         yield from _parquet(path)
         return
     if suffix not in (".jsonl", ".csv", ".tsv"):
-        raise UsageError(f"{path}: is nothing that a report can be made of: {_KINDS}, by its suffix")
+        raise UsageError(f"{path}: no report can be made of this file: {_KINDS}, by its suffix")
     open_: Any = gzip.open if path.suffix == ".gz" else open
     with open_(path, "rt", encoding="utf-8-sig", newline="") as file:
         if suffix != ".jsonl":

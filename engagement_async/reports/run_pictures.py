@@ -250,7 +250,7 @@ def owners_picture(owners: Mapping[str, Mapping[str, int]], errors: Mapping[str,
     return Picture(
         "owners",
         "Outcomes by owner",
-        f"{len(owners):,} owners; the credentials of {useless:,} were of no use.",
+        f"{len(owners):,} owners, {useless:,} of them with unusable credentials.",
         f"The {len(largest)} owners with the most IDs. The table begins with those who had trouble.",
         draw,
         Table(

@@ -13,7 +13,7 @@ from engagement_async._core.answer import Answer
 from engagement_async._core.endpoints import HISTORICAL, LAST_28_HOURS, TOTALS, Endpoint, Metric
 from engagement_async._core.html import facts_html, note_html
 from engagement_async._core.owned_batches import Tweets
-from engagement_async._core.query import Bound, Query
+from engagement_async._core.query import HISTORY_ENDS_AT, Bound, Query
 from engagement_async._core.words import count
 from engagement_async._display.reporting import ProgressOption
 from engagement_async._engine.call_meter import size_of
@@ -22,7 +22,7 @@ from engagement_async.errors import SeriesError, UsageError
 from engagement_async.series.gathering import GROUPING, Gathered, gather, shown
 from engagement_async.series.lock import locked
 from engagement_async.series.reports import Gap, PullReport, SeriesStatus, series_facts
-from engagement_async.series.spans import HISTORY_BEGINS_AT, Span, cover, hour_of
+from engagement_async.series.spans import HISTORY_BEGINS_AT, HOUR, Span, cover, hour_of
 from engagement_async.series.store import Store
 from engagement_async.series.watcher import Schedule, Watcher
 
@@ -358,10 +358,15 @@ class EngagementSeries:
             engagement_types=metrics,
             groupings={GROUPING: _LEVELS[HISTORICAL.name]},
             start=start,
-            end=self._now(),
+            end=HISTORY_ENDS_AT - HOUR,  # so that an error is about `start`, which alone was given
         )
-        span = query.clipped_to(self._now()).span
+        span = query.span
         assert span is not None  # noqa: S101 - it was given
+        now = hour_of(self._now().astimezone(UTC))
+        if span[0] >= now:
+            raise UsageError(
+                f"start {query.start} is not before the current hour ({now:%Y-%m-%dT%H:%M:%SZ}): start earlier"
+            )
         return span[0]
 
     async def _tracked(self) -> Tweets:

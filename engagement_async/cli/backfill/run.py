@@ -35,8 +35,8 @@ __all__ = ["run"]
 @click.option(
     "--failed-credentials",
     type=click.Choice(get_args(FailedCredentials)),
-    help="What the Tweets of an owner become whose credentials are of no use: failed, or pending, so that the next run asks "
-    "them again [failed].",
+    help="Outcome of Tweets whose owner has no credentials or refused ones: failed, or pending, so that the next run "
+    "requests them again [failed].",
 )
 @options.query_options
 @click.option("--strict", is_flag=True, help="Send no request if any line of the input is not a Tweet ID.")

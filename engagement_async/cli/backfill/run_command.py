@@ -47,7 +47,7 @@ _WHY_NOT_DONE = {
     RunOutcome.MAX_DURATION: "the time of --max-duration is over",
     RunOutcome.STOPPED: "it was stopped",
     RunOutcome.OUTAGE: "the API does not answer",
-    RunOutcome.CREDENTIALS: "the credentials of owners are of no use, and their Tweets are pending until there are new ones",
+    RunOutcome.CREDENTIALS: "some owners' credentials are unusable, and their Tweets stay pending until there are new ones",
 }
 
 
@@ -265,8 +265,11 @@ class RunCommand:
             reporter.note(f"lines that are no IDs: {text_of(self._directory.rejects_path)}")
         if progress.outcome in _WHY_NOT_DONE:
             name = "retry-failed" if self._failed_only else "run"
-            reporter.note(f"not done: {_WHY_NOT_DONE[progress.outcome]}. Go on with: engagement backfill {name} {path}")
+            tokens = " --credentials FILE" if progress.outcome is RunOutcome.CREDENTIALS else ""
+            reporter.note(
+                f"not done: {_WHY_NOT_DONE[progress.outcome]}. Go on with: engagement backfill {name} {path}{tokens}"
+            )
         elif progress.pending:
-            reporter.note(f"{count(progress.pending, 'ID')} are still to be asked: engagement backfill run {path}")
+            reporter.note(f"{count(progress.pending, 'ID')} are still pending: engagement backfill run {path}")
         elif progress.outcomes.failed:
-            reporter.note(f"ask the failed ones again with: engagement backfill retry-failed {path}")
+            reporter.note(f"request the failed IDs again with: engagement backfill retry-failed {path}")

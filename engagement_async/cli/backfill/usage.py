@@ -26,10 +26,11 @@ _LISTED_OWNERS = 20
 @json_option
 @job_errors
 def usage(job: Path, as_json: bool) -> None:
-    """Show what JOB has used: requests, IDs, minutes, run by run, and by owner where the Tweets have such.
+    """Show the requests, IDs and minutes that JOB has used, by run and by owner.
 
-    A run that was killed sent at least what it last recorded, and at most three times its concurrency more. For a page with
-    pictures of a job and its data, see `engagement report JOB`.
+    A run that was killed sent at least what it last recorded, and at most twice its concurrency more; five times under a
+    contract of at least 200 times its concurrency requests a window. For a page with pictures of a job and its data, see
+    `engagement report JOB`.
     """
     found = JobDirectory(job).status()
     ids = sum(run.ids for run in found.runs)
@@ -66,7 +67,7 @@ def _owner_lines(found: JobStatus) -> Iterator[str]:
     if not owners:
         return
     refused = sum(its.error is not None for its in owners.values())
-    yield f"{len(owners):,} owners; the credentials of {refused:,} were of no use"
+    yield f"{len(owners):,} owners, {refused:,} of them with unusable credentials"
     listed = dict(islice(owners.items(), _LISTED_OWNERS))
     width = max(map(len, ("owner", *listed)))
     yield f"{'owner':<{width}}{'requests':>12}{'IDs':>14}{'failed':>12}{'forbidden':>12}{'pending':>12}"
@@ -90,5 +91,9 @@ def _instant(at: float) -> str:
 
 
 report = click.Command(
-    "report", callback=usage.callback, params=usage.params, help="The earlier name of `usage`.", hidden=True
+    "report",
+    callback=usage.callback,
+    params=usage.params,
+    help="The earlier name of `usage`. For a page with pictures, see `engagement report JOB`.",
+    hidden=True,
 )

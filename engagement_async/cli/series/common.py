@@ -89,7 +89,7 @@ tweet_options = options.all_of(
         "--metrics",
         multiple=True,
         metavar="A,B",
-        help="Engagement types, of the first pull: later pulls have the same. Default: all.",
+        help="Engagement types of the first pull; later pulls have the same. Default: all.",
     ),
 )
 

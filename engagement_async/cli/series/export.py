@@ -28,9 +28,15 @@ __all__ = ["export"]
     shell_complete=complete_files,
     help="Where to write the table; - is stdout.",
 )
-@click.option("--by", type=click.Choice(["hour", "day"]), default="hour", show_default=True, help="What a row is of.")
 @click.option(
-    "--time-zone", metavar="NAME", default="UTC", show_default=True, help="Whose days they are, as Europe/Berlin."
+    "--by",
+    type=click.Choice(["hour", "day"]),
+    default="hour",
+    show_default=True,
+    help="A row for each hour, or sums by day.",
+)
+@click.option(
+    "--time-zone", metavar="NAME", default="UTC", show_default=True, help="Time zone of the days, as Europe/Berlin."
 )
 @options.format_options()
 @options.report_options

@@ -28,9 +28,11 @@ __all__ = ["fill"]
 @click.command()
 @store_argument
 @click.option(
-    "--start", metavar="TIME", help="Extend the series of all Tweets back to 2015-08-01 or 2015-07-01T12:00:00Z."
+    "--start",
+    metavar="TIME",
+    help="Extend the series of all Tweets back to this hour (UTC), as 2026-01-01 or 2026-01-01T12:00:00Z.",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would be asked, and send nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be requested, and send nothing.")
 @run_options
 @click.pass_context
 @series_errors

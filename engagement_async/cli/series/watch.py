@@ -72,8 +72,8 @@ def watch(
     engagement series watch tweets.duckdb --ids mine.csv --every 6h
 
     The files of --ids and the --query are read again before each pull; stdin is read once. A pull that is late, as after the
-    machine slept, is made at once. What may pass is tried again. SIGTERM and SIGINT end it between two pulls, or leave out
-    the one that is under way: exit codes 143 and 130. Other exit codes: as for `pull`.
+    machine slept, is made at once. A pull that fails for an outage is tried again after a growing pause. SIGTERM and SIGINT
+    stop it (exit codes 143 and 130), and a pull that is under way then adds nothing. Other exit codes: as for `pull`.
     """
     reporter = Reporter.of(ctx.obj, as_json=as_json, quiet=quiet)
     series = EngagementSeries(store)

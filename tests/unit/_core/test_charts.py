@@ -63,7 +63,7 @@ def test_metrics_are_chosen_and_ordered() -> None:
     ("arguments", "says"),
     [
         ({"grouping": "by_day"}, "by_hour, by_tweet, by_metric"),
-        ({"grouping": "by_hour", "metrics": ["likes"]}, "'likes': the query asks replies, favorites"),
+        ({"grouping": "by_hour", "metrics": ["likes"]}, "no metric 'likes' in this result: it has replies, favorites"),
     ],
 )
 def test_what_cannot_be_plotted_is_an_error(arguments: dict[str, Any], says: str) -> None:

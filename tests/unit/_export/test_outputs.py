@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import zstandard
 
 from engagement_async._export.formats import Add, GroupingTable
 from engagement_async._export.layout import TableLayout
-from engagement_async._export.outputs import open_tables
+from engagement_async._export.outputs import open_tables, written_behind
 
 LEVELS = ("tweet.id", "engagement.type")
 GROUPINGS = {"by_tweet": LEVELS}
@@ -95,3 +97,31 @@ def test_a_folder_and_a_name_with_a_place_have_a_file_for_each(tmp_path: Path) -
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.?sv")) == [
         "again.csv", "by_tweet.csv", "out.tsv", "out.tsv/again.tsv", "out.tsv/by_tweet.tsv"
     ]  # fmt: skip
+
+
+def test_pieces_are_written_on_another_thread_in_order_and_its_errors_are_raised() -> None:
+    written: list[tuple[Any, bool]] = []
+
+    def add(table: Any) -> None:
+        if table == 2:
+            raise OSError("full")
+        written.append((table, threading.current_thread() is threading.main_thread()))
+
+    with written_behind({"t": add}, ["out.csv"]) as sinks:
+        sinks["t"](0)  # type: ignore[arg-type]
+        sinks["t"](1)  # type: ignore[arg-type]
+    assert written == [(0, False), (1, False)]
+
+    with pytest.raises(OSError, match="full"), written_behind({"t": add}, ["out.csv"]) as sinks:
+        sinks["t"](2)  # type: ignore[arg-type]
+
+
+def test_pipes_are_written_where_a_signal_ends_it(tmp_path: Path) -> None:
+    threads: list[threading.Thread] = []
+    os.mkfifo(tmp_path / "pipe")
+
+    for files in (["-"], ["out.csv", str(tmp_path / "pipe")]):
+        with written_behind({"t": lambda _: threads.append(threading.current_thread())}, files) as sinks:
+            sinks["t"](PIECES)  # type: ignore[arg-type]
+
+    assert threads == [threading.main_thread()] * 2

@@ -228,6 +228,8 @@ LINES = st.sampled_from(
     [
         *(f"{A},text,7", f"{B},other text,8", f"{B},,", f"{C},text,7", f"{A},text,7\r", "0123,text,7", ",text,7"),
         *("not an ID,text,7", f"{A},text", f"{A},text,7,8", f'{A},"a, b",7', f"{A},text,\u0663", "", "tweet_id,text,n"),
+        *(f'"{A}","x ""y""",7', f'{A},"open,7', f'{A},a"b,7', f'"{A}",t,"7"', f'{A},"x"y,7', f'{A},"x\r",7', '"'),
+        *(f'{A},"",""', f'"{B}",text,8', f'{B},"text",8', f'"{B}","text","8"', f'{A}, "x",7', f'{A},"a""",7'),
         *(f" {A},text,7", f"{A}\x00,text,7", f"text,{A},7", f"{A},te\rxt,7"),
     ]
 )
@@ -246,16 +248,17 @@ def test_blocks_that_match_are_read_as_others_are(blocks: list[list[str]], colum
         return ",".join(cells[0] if at == column else others[order.index(at)] for at in range(3))
 
     first = [turned("tweet_id,text,n"), *[turned(f"{A},text,7")] * 60]
+    blocks = [lines * 3 for lines in blocks]  # each alone, and lines that go on in the next ones
     texts = ["\n".join(map(turned, lines)) + "\n" for lines in [first, *blocks]]
     found: list[Any] = []
-    for pattern in (delimited._pattern, lambda *_: None):
+    for pattern in (delimited._patterns, lambda *_: None):
         rejects: list[Reject] = []
         intake = Intake(InputReport("a.csv", "csv"), rejects.append)
         numbered, number = [], 1
         for text in texts:
             numbered.append((number, text.encode()))
             number += text.count("\n")
-        with mock.patch.object(delimited, "_pattern", pattern):
+        with mock.patch.object(delimited, "_patterns", pattern):
             try:
                 chunks = list(delimited_ids(numbered, intake, id_column=None, hint=Format.CSV))
             except UsageError as error:

@@ -5,15 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from engagement_async import HISTORICAL, LAST_28_HOURS, TOTALS, Query, UsageError
+from engagement_async.cli.backfill.export import export as export_job
+from engagement_async.cli.fetch import fetch
 from engagement_async.cli.options import LISTED_REJECTS, make_query, read_distinct
 from engagement_async.cli.report import Mode, Reporter
+from engagement_async.cli.series.export import export as export_series
 
 
 def query(endpoint: Any = TOTALS, **options: Any) -> Query:
     return make_query(endpoint, **{"metrics": (), "group_by": (), "start": None, "end": None} | options)
+
+
+@pytest.mark.parametrize(
+    ("command", "rule"),
+    [(fetch, "json on stdout"), (export_job, "needed on stdout"), (export_series, "needed on stdout")],
+    ids=["fetch", "backfill", "series"],
+)
+def test_help_names_the_default_format_on_stdout_where_there_is_one(command: click.Command, rule: str) -> None:
+    (option,) = (option for option in command.params if option.name == "format_")
+    assert isinstance(option, click.Option)
+    assert rule in str(option.help)
 
 
 def test_by_default_all_metrics_are_asked_in_every_detail() -> None:

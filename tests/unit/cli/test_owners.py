@@ -123,7 +123,7 @@ def test_the_worst_owner_comes_first(capsys: pytest.CaptureFixture[str]) -> None
     report_owners(OWNERS, Reporter(Mode.LINES))
 
     assert capsys.readouterr().err.splitlines() == [
-        "  4 owners, of which 1 have credentials of no use",
+        "  4 owners, 1 of them with unusable credentials",
         "owners with failed or forbidden Tweets, the worst first:",
         "  owner c: refused (3 failed)",
         "  owner d: 9 failed",

@@ -168,7 +168,7 @@ def test_owners_have_bars_and_a_table_with_the_troubled_ones_first() -> None:
 
     assert report.title == "Mine"
     picture = report.pictures["owners"]
-    assert picture.says == "2 owners; the credentials of 1 were of no use."
+    assert picture.says == "2 owners, 1 of them with unusable credentials."
     assert picture.table.columns == ("owner", "answered", "failed", "credentials")
     assert picture.table.rows == [("b", 0, 3, "HTTP 401"), ("a", 30, 0, None)]
     assert specification(report, "owners")["encoding"]["y"]["sort"] == ["a", "b"]

@@ -51,13 +51,10 @@ def test_a_result_becomes_a_picture(job: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (
-            {"output": "report.pdf"},
-            "a report is html, svg, png: name such a file, or give the format, not 'report.pdf'",
-        ),
+        ({"output": "report.pdf"}, "a report is written as html, svg, png, not 'report.pdf'"),
         ({"output": "report"}, "not 'report'"),
         ({"output": "report.html", "format": "pdf"}, "not 'pdf'"),
-        ({"output": "report.svg"}, "svg is one picture: name it"),
+        ({"output": "report.svg"}, "svg holds one picture: name it"),
         ({"output": "report.html", "picture": "top"}, "one picture is svg or png"),
         (
             {"output": "x.svg", "picture": "tops"},
