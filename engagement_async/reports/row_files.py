@@ -83,6 +83,8 @@ def add_rows(tally: Tally, rows: Iterable[Mapping[str, Any]]) -> None:
         tweet_id = str(row.get("tweet_id") or "").strip("=\"'")  # as `--excel` writes them too
         its = found.get(tweet_id)
         if its is None:
+            if tweet_id and not (tweet_id.isascii() and tweet_id.isdigit()):
+                raise UsageError(f"tweet_id of the table is no Tweet ID: {tweet_id!r:.60}")
             its = found[tweet_id] = TweetValues(tweet_id, {}, {}, {})
         if row.get("owner"):
             owners[tweet_id] = str(row["owner"])
@@ -127,5 +129,7 @@ def _time_of(row: Mapping[str, Any]) -> tuple[int | None, bool]:
         if isinstance(at, date) and not isinstance(at, datetime):
             at = datetime(at.year, at.month, at.day)
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
+        if not 1970 <= at.year < 9999:
+            raise UsageError(f"{name} of the table is no time of an engagement: {value!s:.40}")
         return int(at.timestamp() // 3600), is_day
     return None, False

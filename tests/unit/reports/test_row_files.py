@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from engagement_async._core.plots import ALL_METRICS
+from engagement_async.errors import UsageError
 from engagement_async.reports.row_files import add_rows
 from engagement_async.reports.tally import Tally
 
@@ -63,3 +64,18 @@ def test_the_columns_of_a_series_are_no_metrics() -> None:
 def test_ids_that_excel_keeps_and_rows_without_tweets_are_read() -> None:
     assert tally_of({"tweet_id": '="7"', "value": 2}).top[0].tweet_id == "7"
     assert tally_of({"value": 2}).sums == {ALL_METRICS: 2}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"tweet_id": "<svg onload=1>"}, "no Tweet ID"),
+        ({"tweet_id": "٢٠"}, "no Tweet ID"),
+        ({"tweet_id": "20", "engagement_hour": "9999-12-31T23:00:00Z"}, "no time of an engagement"),
+        ({"tweet_id": "20", "engagement_hour": "0001-01-01T00:00:00Z"}, "no time of an engagement"),
+        ({"tweet_id": "20", "engagement_day": date(1, 1, 1)}, "no time of an engagement"),
+    ],
+)
+def test_rows_of_another_table_are_named(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        tally_of({"engagement_type": "replies", "value": 3, **row})
