@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TypedDict, cast
 
 import msgspec
 
-from engagement_async._core.decoding import MAX_VALUE, MIN_VALUE, days_of, has_exactly
-from engagement_async._core.groupings import levels_with_days
+from engagement_async._core.decoding import HOURS, MAX_VALUE, MIN_VALUE, days_of, has_exactly
+from engagement_async._core.groupings import has_days_alone, levels_with_days
 from engagement_async._core.packed import PackedGrouping, pack, pack_structs
 from engagement_async._core.query import UNSUPPORTED_KEYS, Query, fake_zeros_in
 
@@ -72,7 +72,7 @@ class _Shape:
                 return leaves if inner is leaf else _TypedDict("Types", dict.fromkeys(metrics, inner))
             if level == "tweet.id":
                 return dict[str, inner]
-            key = days if level == "engagement.day" else str
+            key = days if level == "engagement.day" else HOURS if level == "engagement.hour" else str
             return Annotated[dict[key, inner], msgspec.Meta(min_length=1)]  # type: ignore[valid-type]
 
         kinds: list[tuple[str, Any]] = []
@@ -91,6 +91,7 @@ class _Shape:
             gc=False,
             forbid_unknown_fields=True,
         )
+        self._are_days_open = days is str
         self._lists = [key for key, _, _ in lists]
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(answer, strict=False)
 
@@ -102,6 +103,8 @@ class _Shape:
         if any(getattr(raw, key) for key in self._lists):
             return None
         groupings = {name: getattr(raw, field) for name, field in self._names.items()}
+        if self._are_days_open and not has_days_alone(groupings, self._levels):
+            return None
         for name, levels in self._levels.items():
             if "tweet.id" in levels and not has_exactly(groupings[name], levels.index("tweet.id"), tweet_ids):
                 return None

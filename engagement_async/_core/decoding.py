@@ -8,7 +8,7 @@ answers in which types are left out. What both refuse is decoded leniently, and 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -16,14 +16,27 @@ from typing import Annotated, Any, Literal, NamedTuple, TypedDict, cast
 
 import msgspec
 
-from engagement_async._core.groupings import Grouping, clip, levels_with_days
+from engagement_async._core.groupings import Grouping, clip, has_days_alone, hour_at, is_day, levels_with_days
 from engagement_async._core.query import UNSUPPORTED_KEYS, Query
 from engagement_async.errors import InvalidAnswerError
 
-__all__ = ["MAX_VALUE", "MIN_VALUE", "Decoded", "ResponseDecoder", "Schema", "check_depth", "days_of", "has_exactly"]
+__all__ = [
+    "HOURS",
+    "MAX_VALUE",
+    "MIN_VALUE",
+    "Decoded",
+    "ResponseDecoder",
+    "Schema",
+    "check_depth",
+    "days_of",
+    "has_exactly",
+]
 
 MIN_VALUE, MAX_VALUE = -(2**63), 2**63 - 1
 """What fits into 64 bits, as every table format wants it."""
+
+HOURS: Any = Literal[tuple([f"{hour:02}" for hour in range(24)] + [str(hour) for hour in range(10)])]
+"""The keys that hours have. Others would be in no table; a day among them would be taken for a nesting."""
 
 _ID_LISTS = ("unavailable_tweet_ids", *UNSUPPORTED_KEYS)
 _ABSENT = msgspec.Raw()
@@ -104,7 +117,7 @@ class Schema:
                 return _TypedDict("Types", dict.fromkeys(self._metrics, inner), total=has_all_types)
             if level == "tweet.id":
                 return dict[str, inner]
-            key = days if level == "engagement.day" else str
+            key = days if level == "engagement.day" else HOURS if level == "engagement.hour" else str
             return Annotated[dict[key, inner], msgspec.Meta(min_length=1)]  # type: ignore[valid-type]
 
         leaf = Annotated[int, msgspec.Meta(ge=MIN_VALUE, le=MAX_VALUE)]
@@ -142,6 +155,8 @@ class Schema:
         if memoryview(raw.errors).nbytes:
             return None
         decoded = self._decoded(raw, has_all_types=has_all_types)
+        if self._span is None and not has_days_alone(decoded.groupings, self.levels):
+            return None
         if self._span is not None and self._has_partial_days:
             self._clip_hours(decoded, *self._span)
         return decoded
@@ -253,7 +268,9 @@ class _Cleaner:
         unwanted: set[str] = set()
         if level == "engagement.type":
             unwanted |= grouping.keys() - self._metrics
-        elif level in _TIME and self._span is not None:
+        elif level in _TIME:
+            _check_times(level, grouping)
+        if level in _TIME and self._span is not None:
             unwanted.update(key for key in grouping if not self._is_in_span(_at(place, level, key), *self._span))
         if below:
             for key, inner in grouping.items():
@@ -271,19 +288,25 @@ class _Cleaner:
     def _is_in_span(self, place: _Place, first: datetime, last: datetime) -> bool:
         if place.day is None:
             return True
-        try:
-            day = datetime.fromisoformat(place.day).replace(tzinfo=first.tzinfo)
-            if place.hour is None:
-                return first.date() <= day.date() < (last + timedelta(days=1, microseconds=-1)).date()
-            return first <= day.replace(hour=int(place.hour)) < last
-        except ValueError:
-            raise InvalidAnswerError(f"the answer has {place.day[:40]!r} and {place.hour!r:.40} for a time") from None
+        if place.hour is not None:
+            return first <= hour_at(place.day, place.hour) < last
+        day = date.fromisoformat(place.day)
+        return first.date() <= day < (last + timedelta(days=1, microseconds=-1)).date()
 
     def _note(self, value: int | None, tweet_id: str | None) -> None:
         if tweet_id is None:
             self.bad_sum = "a null" if value is None else "an integer beyond 64 bits"
         else:
             (self.ids_with_null if value is None else self.ids_out_of_range).add(tweet_id)
+
+
+def _check_times(level: str, keys: Iterable[str]) -> None:
+    """Raise `InvalidAnswerError` for keys that are no days, or no hours."""
+    for key in keys:
+        if level == "engagement.hour":
+            hour_at("1970-01-01", key)
+        elif not is_day(key):
+            raise InvalidAnswerError(f"the answer has {key[:40]!r} for a time")
 
 
 def _at(place: _Place, level: str, key: str) -> _Place:

@@ -81,8 +81,26 @@ def _only(grouping: Grouping, depth: int, *, days: bool) -> Grouping:
     return {key: value for key, value in grouping.items() if (_DAY.fullmatch(key) is not None) == days}
 
 
+@lru_cache(maxsize=4096)
+def is_day(key: str) -> bool:
+    """Return whether a key is a day, as `2016-02-10`."""
+    try:
+        return _DAY.fullmatch(key) is not None and date.fromisoformat(key) is not None
+    except ValueError:
+        return False
+
+
+def has_days_alone(groupings: Mapping[str, Grouping], levels: Mapping[str, tuple[str, ...]]) -> bool:
+    """Return whether all keys of groupings are days where `levels` has `engagement.day`."""
+    return all(
+        all(map(is_day, ids_of(grouping, levels[name].index("engagement.day"))))
+        for name, grouping in groupings.items()
+        if "engagement.day" in levels[name]
+    )
+
+
 def ids_of(grouping: Grouping, level: int) -> Set[str]:
-    """Return the IDs in a grouping that has `tweet.id` at this level."""
+    """Return the IDs in a grouping that has `tweet.id` at this level; of another level, its keys."""
     if not level:
         return grouping.keys()
     return frozenset().union(*(ids_of(inner, level - 1) for inner in grouping.values()))
@@ -244,8 +262,8 @@ def hour_at(day: str, hour: str) -> datetime:
     """Return `2016-02-10` and `17` as an aware UTC datetime. Raise `InvalidAnswerError` for anything else."""
     try:
         return datetime.fromisoformat(day).replace(hour=int(hour), tzinfo=UTC)
-    except ValueError:
-        raise InvalidAnswerError(f"the API gave {day!r} and {hour!r} for a day and an hour") from None
+    except (ValueError, OverflowError):  # an hour beyond a C long
+        raise InvalidAnswerError(f"the API gave {day[:40]!r} and {hour[:40]!r} for a day and an hour") from None
 
 
 @lru_cache(maxsize=4096)
@@ -254,4 +272,4 @@ def day_at(day: str) -> date:
     try:
         return date.fromisoformat(day)
     except ValueError:
-        raise InvalidAnswerError(f"the API gave {day!r} for a day") from None
+        raise InvalidAnswerError(f"the API gave {day[:40]!r} for a day") from None

@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec.structs import astuple
 
-from engagement_async._core.decoding import MAX_VALUE, MIN_VALUE, days_of
-from engagement_async._core.groupings import levels_with_days
+from engagement_async._core.decoding import HOURS, MAX_VALUE, MIN_VALUE, days_of
+from engagement_async._core.groupings import is_day, levels_with_days
 from engagement_async._core.query import UNSUPPORTED_KEYS, Query, fake_zeros_in
 
 __all__ = ["StructDecoder", "WholeAnswer"]
 
-_TYPE = "engagement.type"
+_TYPE, _DAY = "engagement.type", "engagement.day"
 
 
 class WholeAnswer(NamedTuple):
@@ -59,6 +59,14 @@ def _count(grouping: Any, levels: tuple[str, ...]) -> int:
     return sum(_count(each, levels[1:]) for each in grouping.values())
 
 
+def _days_in(grouping: Any, levels: tuple[str, ...]) -> frozenset[str]:
+    """Return the keys of the level of days."""
+    if levels[0] == _DAY:
+        return frozenset(grouping)
+    inner = astuple(grouping) if levels[0] == _TYPE else grouping.values()
+    return frozenset().union(*(_days_in(each, levels[1:]) for each in inner))
+
+
 def _is_of(grouping: Any, levels: tuple[str, ...], tweet_ids: tuple[str, ...]) -> bool:
     if levels[0] == "tweet.id":
         return tuple(grouping) == tweet_ids or grouping.keys() == frozenset(tweet_ids)
@@ -91,6 +99,7 @@ class _Shape:
 
     def __init__(self, query: Query, levels: Mapping[str, tuple[str, ...]]) -> None:
         self._levels = levels
+        self._are_days_open = query.span is None
         days = str if query.span is None else Literal[days_of(*query.span)]
         names = {f"metric_{at}": metric for at, metric in enumerate(query.engagement_types)}
 
@@ -99,7 +108,7 @@ class _Shape:
                 return msgspec.defstruct("Types", [(name, inner) for name in names], rename=names, gc=False)
             if level == "tweet.id":
                 return dict[str, inner]
-            key = days if level == "engagement.day" else str
+            key = days if level == _DAY else HOURS if level == "engagement.hour" else str
             return Annotated[dict[key, inner], msgspec.Meta(min_length=1)]  # type: ignore[valid-type]
 
         self._fields = {name: f"grouping_{at}" for at, name in enumerate(levels)}
@@ -127,5 +136,9 @@ class _Shape:
         if any(getattr(raw, key) for key in UNSUPPORTED_KEYS):
             return None
         groupings = {name: getattr(raw, field) for name, field in self._fields.items()}
+        if self._are_days_open and not all(
+            all(map(is_day, _days_in(groupings[name], by))) for name, by in self._levels.items() if _DAY in by
+        ):
+            return None
         unavailable = frozenset(map(str, raw.unavailable_tweet_ids or ()))
         return WholeAnswer(self._levels, groupings, unavailable, raw.start, raw.end)

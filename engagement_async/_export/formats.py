@@ -100,8 +100,7 @@ class StructTable:
         return columns if self.owners is None else ("owner", *columns)
 
     def rows(self) -> Iterable[Row]:
-        rows: list[Row] = self.to_arrow().to_pylist()
-        return rows
+        return ArrowTable(self.to_arrow()).rows()
 
     def to_arrow(self) -> pa.Table:
         from engagement_async._core.arrow import with_owners
@@ -109,6 +108,25 @@ class StructTable:
 
         table = struct_table(self.tweet_ids, self.structs, self.metrics, self.shape)
         return table if self.owners is None else with_owners(table, self.owners)
+
+
+@dataclass(frozen=True, slots=True)
+class ArrowTable:
+    """The rows of an Arrow table."""
+
+    table: pa.Table
+
+    @property
+    def columns(self) -> Sequence[str]:
+        columns: list[str] = self.table.column_names
+        return columns
+
+    def rows(self) -> Iterable[Row]:
+        rows: list[Row] = self.table.to_pylist()
+        return rows
+
+    def to_arrow(self) -> pa.Table:
+        return self.table
 
 
 @dataclass(frozen=True, slots=True)

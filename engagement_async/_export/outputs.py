@@ -12,7 +12,7 @@ from typing import BinaryIO
 from engagement_async._export.compression import compressed
 from engagement_async._export.databases import duckdb_sinks, xlsx_sinks
 from engagement_async._export.files import atomic_file, atomic_path, is_stream, output_stream
-from engagement_async._export.formats import Add, Table, table_sink
+from engagement_async._export.formats import Add, ArrowTable, Table, table_sink
 from engagement_async._export.layout import OutputFormat, TableLayout
 
 __all__ = ["open_output", "open_table", "open_tables", "written_behind"]
@@ -70,7 +70,7 @@ def open_tables(
 
 @contextmanager
 def written_behind(sinks: Mapping[str, Add], files: Iterable[str]) -> Iterator[dict[str, Add]]:
-    """Yield sinks that write on a thread of their own while the next piece is made: compression needs no interpreter.
+    """Yield sinks of Arrow tables that write on a thread of their own, which needs no interpreter, while the next is made.
 
     One piece is written at a time, in order. What goes wrong is raised with the next one, or at the end. Where one of the
     files is a pipe, nothing is: its reader may make a thread wait for ever, and only the main one is ended by a signal.
@@ -83,9 +83,10 @@ def written_behind(sinks: Mapping[str, Add], files: Iterable[str]) -> Iterator[d
     def behind(add: Add) -> Add:
         def put(table: Table) -> None:
             nonlocal last
+            made = ArrowTable(table.to_arrow())  # here: two threads that both need the interpreter hinder each other
             if last is not None:
                 last.result()
-            last = writer.submit(add, table)
+            last = writer.submit(add, made)
 
         return put
 

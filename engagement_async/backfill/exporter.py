@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -217,7 +217,7 @@ class Exporter:
                 for table in text_tables(rows, self._outcome_columns):
                     sinks[OUTCOMES](table)
             feed = self._feed(journal, orders)
-            with written_behind(sinks, self._layout.files()) as feed.sinks:
+            with self._written_behind(sinks, self._layout.files()) as feed.sinks:
                 feed.add(self._chunks(journal, snapshot, audit))
                 feed.add_sums(feed.sinks)
             self._check(journal, audit)
@@ -229,6 +229,12 @@ class Exporter:
         if are_simple and self._layout.format.name in ARROW_FORMATS and not self._layout.shape.has_observed_at:
             feed.whole_answer, feed.metrics = journal.whole_answer, self._types
         return feed
+
+    def _written_behind(
+        self, sinks: Mapping[str, Add], files: Iterable[str]
+    ) -> AbstractContextManager[Mapping[str, Add]]:
+        """Return sinks that write on a thread of their own, where writing needs no interpreter."""
+        return written_behind(sinks, files) if self._layout.format.name in ARROW_FORMATS else nullcontext(sinks)
 
     def _empty_of(self, journal: Journal, name: str, order: TableOrder) -> Callable[[], Table]:
         """Return a function that makes a table without rows."""
@@ -261,7 +267,7 @@ class Exporter:
                     for name, order in orders.items()
                     if order.is_by_tweet
                 }
-                feed.sinks = stack.enter_context(written_behind(sinks, ()))  # parts are files of our own
+                feed.sinks = stack.enter_context(self._written_behind(sinks, ()))  # parts are files of our own
                 feed.add(self._chunks(journal, snapshot, audit, first, end))
             self._report()
         audit.against(snapshot)

@@ -76,7 +76,7 @@ def ids_of(table: pa.Table) -> list[str]:
     name = next((name for name in ("id", "tweet_id") if name in table.column_names), None)
     if name is None:
         raise UsageError(f"the table has no column id: it has {', '.join(table.column_names) or 'none at all'}")
-    column = _decoded(table[name])
+    column = _column(table, name)
     kind = column.type
     if pa.types.is_floating(kind):
         raise UsageError(
@@ -93,7 +93,7 @@ def owners_of(table: pa.Table) -> list[str] | None:
     """Return the owners of a table's IDs, one a row; None without a column `owner`. Raise `UsageError` for what is none."""
     if "owner" not in table.column_names:
         return None
-    column = _decoded(table["owner"])
+    column = _column(table, "owner")
     if not _is_text(column.type) and not pa.types.is_null(column.type):
         raise UsageError(f"column owner is {column.type}: give the names of owners as text")
     if column.null_count:
@@ -102,7 +102,11 @@ def owners_of(table: pa.Table) -> list[str] | None:
     return owners
 
 
-def _decoded(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
+def _column(table: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:
+    """Return a column, its dictionary taken apart. Raise `UsageError` where several have that name."""
+    if (many := table.column_names.count(name)) > 1:
+        raise UsageError(f"the table has {many} columns {name}: which one is meant? Drop or rename the others")
+    column = table[name]
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 

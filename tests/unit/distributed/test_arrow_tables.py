@@ -70,6 +70,15 @@ def test_what_is_no_table_is_an_error() -> None:
         ids_of([20])
 
 
+@pytest.mark.parametrize("name", ["id", "tweet_id", "owner"])
+def test_of_columns_with_one_name_nobody_knows_which_is_meant(name: str) -> None:
+    names = [name, name, "id" if name == "owner" else "other"]
+    table = pa.Table.from_arrays([pa.array(IDS), pa.array(IDS), pa.array(IDS)], names=names)
+
+    with pytest.raises(UsageError, match=f"2 columns {name}: which one is meant"):
+        owners_of(table) if name == "owner" else ids_of(table)
+
+
 def test_owners_are_text_one_a_row() -> None:
     assert owners_of(pa.table({"id": IDS})) is None
     assert owners_of(pa.table({"id": IDS, "owner": pa.array(["a", "b"]).dictionary_encode()})) == ["a", "b"]
