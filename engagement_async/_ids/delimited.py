@@ -253,7 +253,7 @@ def _chunks(table: _Table, sample: list[Row], layout: Layout, intake: Intake) ->
             ids = matched
         elif (lines := table.plain()) is not None:
             ids = _of_lines(*lines, table.delimiter, layout, intake)
-        elif (values := table.column(layout)) is not None:
+        elif layout.owner is None and (values := table.column(layout)) is not None:
             ids = values
         elif (block := table.block()) is not None:
             ids = _of_cells(*block, table.delimiter, layout, intake)

@@ -148,6 +148,8 @@ def read_owned_chunks(
     for intake, chunks in _inputs(paths, wishes, on_reject, on_input):
         for chunk in _watched(chunks, intake, on_warning):
             owners, intake.owners = intake.owners, []
+            if len(owners) != len(chunk):  # a bug: IDs without owners must not be lost in silence
+                raise RuntimeError(f"{intake.report.source}: {len(chunk):,} IDs were read with {len(owners):,} owners")
             yield owners, chunk
 
 

@@ -186,6 +186,18 @@ def test_ids_come_with_their_owners(text: str, column: str) -> None:
     assert read_owned(text, column) == ([("acme", A), ("globex", B)], [])
 
 
+@pytest.mark.parametrize("owner", ['"acme, Inc."', '"a ""b"""', "acme"])
+@pytest.mark.parametrize("noise", ["", f'{A},"of two\nlines"\n', f'{A},a"b\n'])
+def test_every_row_of_a_long_table_with_quotes_comes_with_its_owner(owner: str, noise: str) -> None:
+    ids = [str(int(A) + 7919 * n) for n in range(1, 501)]
+    text = "tweet_id,handle\n" + "".join(f"{i},{owner}\n" for i in ids) + noise
+
+    pairs, _ = read_owned(text, "handle")
+
+    (name,) = next(csv.reader([owner]))
+    assert pairs[:500] == [(name, i) for i in ids]
+
+
 def test_what_has_no_owner_is_rejected() -> None:
     pairs, rejects = read_owned(f"tweet_id,handle,n\n{A},acme,1\n{B},,2\n{C},acme\n,acme,3\n,,\n{C},acme,5\n", "handle")
 
