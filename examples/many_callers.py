@@ -31,7 +31,7 @@ async def main(tweet_ids: list[str]) -> None:
         favorites = await asyncio.gather(*calls, return_exceptions=True)
         requests = client.status().requests
     served = [each for each in favorites if isinstance(each, int)]
-    print(f"{len(served)} of {CALLERS} callers were served with {requests} requests; the rest gave up after 30 s")
+    print(f"{len(served)} of {CALLERS} callers were served; requests sent: {requests}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ QUERY = Query(
 
 
 def report(progress: Progress) -> None:
-    print(f"{progress.ids_done:,} of {progress.ids_total:,} IDs, {progress.requests:,} requests", file=sys.stderr)
+    print(f"{progress.ids_done:,} of {progress.ids_total:,} IDs; requests sent: {progress.requests:,}", file=sys.stderr)
 
 
 async def main(directory: Path, ids: Path) -> int:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from engagement_async._export.formats import Add, GroupingTable
+from engagement_async._export.formats import Add, ArrowTable, GroupingTable, Table
 from engagement_async._export.layout import TableLayout
 from engagement_async._export.outputs import open_tables, written_behind
 
@@ -102,18 +102,23 @@ def test_a_folder_and_a_name_with_a_place_have_a_file_for_each(tmp_path: Path) -
 def test_pieces_are_written_on_another_thread_in_order_and_its_errors_are_raised() -> None:
     written: list[tuple[Any, bool]] = []
 
-    def add(table: Any) -> None:
-        if table == 2:
+    def add(table: Table) -> None:
+        numbers = table.to_arrow()["n"].to_pylist()
+        if numbers == [2]:
             raise OSError("full")
-        written.append((table, threading.current_thread() is threading.main_thread()))
+        written.append((numbers, threading.current_thread() is threading.main_thread()))
+        assert (list(table.columns), list(table.rows())) == (["n"], [{"n": n} for n in numbers])
 
-    with written_behind({"t": add}, ["out.csv"]) as sinks:
-        sinks["t"](0)  # type: ignore[arg-type]
-        sinks["t"](1)  # type: ignore[arg-type]
-    assert written == [(0, False), (1, False)]
+    def piece(number: int) -> Table:
+        return ArrowTable(pa.table({"n": [number]}))
 
-    with pytest.raises(OSError, match="full"), written_behind({"t": add}, ["out.csv"]) as sinks:
-        sinks["t"](2)  # type: ignore[arg-type]
+    with written_behind({"t": add}, ["out.parquet"]) as sinks:
+        sinks["t"](piece(0))
+        sinks["t"](piece(1))
+    assert written == [([0], False), ([1], False)]
+
+    with pytest.raises(OSError, match="full"), written_behind({"t": add}, ["out.parquet"]) as sinks:
+        sinks["t"](piece(2))
 
 
 def test_pipes_are_written_where_a_signal_ends_it(tmp_path: Path) -> None:
