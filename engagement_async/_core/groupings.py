@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from datetime import UTC, date, datetime
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from engagement_async.errors import InvalidAnswerError
@@ -103,7 +104,10 @@ def ids_of(grouping: Grouping, level: int) -> Set[str]:
     """Return the IDs in a grouping that has `tweet.id` at this level; of another level, its keys."""
     if not level:
         return grouping.keys()
-    return frozenset().union(*(ids_of(inner, level - 1) for inner in grouping.values()))
+    layer: Iterable[Grouping] = (grouping,)
+    for _ in range(level):
+        layer = chain.from_iterable(map(dict.values, layer))
+    return frozenset(chain.from_iterable(layer))
 
 
 def without_ids(grouping: Grouping, group_by: tuple[str, ...], tweet_ids: Collection[str]) -> Grouping:
