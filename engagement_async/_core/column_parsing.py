@@ -18,7 +18,7 @@ class ColumnParser(ResponseParser):
     """A `ResponseParser` whose ordinary answers are columns. What has to be looked at closely, or merged, is dicts."""
 
     def __init__(self, query: Query, *, json_depth: int = 32) -> None:
-        super().__init__(query, json_depth=json_depth)
+        super().__init__(query, json_depth=json_depth, checks_times=True)
         self._columns = ColumnDecoder(query)
 
     def parse(

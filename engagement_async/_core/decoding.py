@@ -87,8 +87,9 @@ class Decoded:
 class Schema:
     """The nesting of answers to a query, with the decoders for it."""
 
-    def __init__(self, query: Query, levels: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(self, query: Query, levels: Mapping[str, tuple[str, ...]], *, checks_times: bool) -> None:
         self.levels = levels
+        self._checks_times = checks_times
         self.level_of_ids = {name: by.index("tweet.id") for name, by in levels.items() if "tweet.id" in by}
         self.with_types = frozenset(name for name, by in levels.items() if "engagement.type" in by)
         self.is_by_tweet = len(self.level_of_ids) == len(levels)
@@ -117,7 +118,8 @@ class Schema:
                 return _TypedDict("Types", dict.fromkeys(self._metrics, inner), total=has_all_types)
             if level == "tweet.id":
                 return dict[str, inner]
-            key = days if level == "engagement.day" else HOURS if level == "engagement.hour" else str
+            hours: Any = HOURS if self._checks_times else str
+            key = days if level == "engagement.day" else hours if level == "engagement.hour" else str
             return Annotated[dict[key, inner], msgspec.Meta(min_length=1)]  # type: ignore[valid-type]
 
         leaf = Annotated[int, msgspec.Meta(ge=MIN_VALUE, le=MAX_VALUE)]
@@ -155,7 +157,7 @@ class Schema:
         if memoryview(raw.errors).nbytes:
             return None
         decoded = self._decoded(raw, has_all_types=has_all_types)
-        if self._span is None and not has_days_alone(decoded.groupings, self.levels):
+        if self._checks_times and self._span is None and not has_days_alone(decoded.groupings, self.levels):
             return None
         if self._span is not None and self._has_partial_days:
             self._clip_hours(decoded, *self._span)
@@ -197,7 +199,7 @@ class Schema:
                 clip(grouping, self.levels[name], hours)
 
     def _clean(self, decoded: Decoded) -> None:
-        cleaner = _Cleaner(self._metrics, self._span)
+        cleaner = _Cleaner(self._metrics, self._span, checks_times=self._checks_times)
         for name, grouping in decoded.groupings.items():
             cleaner.clean(grouping, self.levels[name])
         decoded.ids_with_null = cleaner.ids_with_null
@@ -206,15 +208,18 @@ class Schema:
 
 
 class ResponseDecoder:
-    """Decodes the answers to one query, in every nesting that the API may give it."""
+    """Decodes the answers to one query, in every nesting that the API may give it.
 
-    def __init__(self, query: Query, *, json_depth: int) -> None:
+    With `checks_times`, keys that are no days or hours are an error at once, else where a table is made of them.
+    """
+
+    def __init__(self, query: Query, *, json_depth: int, checks_times: bool = False) -> None:
         self._json_depth = json_depth
         by_hour = {name: levels_with_days(group_by) for name, group_by in query.groupings.items()}
-        self._schemas = [Schema(query, query.groupings)]
+        self._schemas = [Schema(query, query.groupings, checks_times=checks_times)]
         if by_hour != query.groupings:
             # Hours without days are documented as {"2016-02-10": {"17": ..}} and seen as bare {"17": ..}.
-            self._schemas.insert(0, Schema(query, by_hour))
+            self._schemas.insert(0, Schema(query, by_hour, checks_times=checks_times))
 
     def decode(self, body: bytes) -> Decoded:
         """Return the decoded body. Raise `InvalidAnswerError` when it is no answer to the query."""
@@ -252,9 +257,10 @@ class _Cleaner:
     no table, and the dicts that are empty then.
     """
 
-    def __init__(self, metrics: tuple[str, ...], span: tuple[datetime, datetime] | None) -> None:
+    def __init__(self, metrics: tuple[str, ...], span: tuple[datetime, datetime] | None, *, checks_times: bool) -> None:
         self._metrics = frozenset(metrics)
         self._span = span
+        self._checks_times = checks_times or span is not None
         self.ids_with_null: set[str] = set()
         self.ids_out_of_range: set[str] = set()
         self.bad_sum = ""
@@ -268,7 +274,7 @@ class _Cleaner:
         unwanted: set[str] = set()
         if level == "engagement.type":
             unwanted |= grouping.keys() - self._metrics
-        elif level in _TIME:
+        elif level in _TIME and self._checks_times:
             _check_times(level, grouping)
         if level in _TIME and self._span is not None:
             unwanted.update(key for key in grouping if not self._is_in_span(_at(place, level, key), *self._span))

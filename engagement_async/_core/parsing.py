@@ -40,15 +40,16 @@ class ResponseBytes(NamedTuple):
 class ResponseParser:
     """Parses the responses to one query. Built once a query: it holds the decoders for exactly its groupings."""
 
-    def __init__(self, query: Query, *, json_depth: int = 32) -> None:
+    def __init__(self, query: Query, *, json_depth: int = 32, checks_times: bool = False) -> None:
         self.query = query
         self._json_depth = json_depth
-        self._decoder = ResponseDecoder(query, json_depth=json_depth)
+        self._checks_times = checks_times
+        self._decoder = ResponseDecoder(query, json_depth=json_depth, checks_times=checks_times)
         self._fake_zeros = fake_zeros_in(query)
 
     def for_query(self, query: Query) -> ResponseParser:
         """Return a parser for another query, with the same limits."""
-        return ResponseParser(query, json_depth=self._json_depth)
+        return ResponseParser(query, json_depth=self._json_depth, checks_times=self._checks_times)
 
     def parse(
         self,

@@ -49,7 +49,8 @@ class AnswerStream:
             self._owners.were_answered_before = batches.were_answered
             self._owners.refused_before = batches.refused_owners
             call.keeps_responses = True
-        parsers = self._parsers(query.spans(), sender.json_depth)
+        # What a job stores must be fit for every table later.
+        parsers = self._parsers(query.spans(), sender.json_depth, checks_times=call.keeps_responses)
         self._lane = call.lane
         self._concurrency = sender.concurrency
         self._workers = Workers(sender, call, parsers, batches, self._deliver, self._note_end)
@@ -59,9 +60,9 @@ class AnswerStream:
         self._open = ExitStack()
         self._is_open = False
 
-    def _parsers(self, spans: Sequence[Query], json_depth: int) -> list[ResponseParser]:
+    def _parsers(self, spans: Sequence[Query], json_depth: int, *, checks_times: bool) -> list[ResponseParser]:
         """Return the parsers of the parts of the span."""
-        return [ResponseParser(span, json_depth=json_depth) for span in spans]
+        return [ResponseParser(span, json_depth=json_depth, checks_times=checks_times) for span in spans]
 
     async def __aenter__(self) -> Self:
         if self._workers.is_stopping or self._is_open:
@@ -189,11 +190,11 @@ class ColumnarStream(AnswerStream):
     async def __anext__(self) -> ColumnarAnswer:
         return cast("ColumnarAnswer", await super().__anext__())  # as `_deliver` made it
 
-    def _parsers(self, spans: Sequence[Query], json_depth: int) -> list[ResponseParser]:
+    def _parsers(self, spans: Sequence[Query], json_depth: int, *, checks_times: bool) -> list[ResponseParser]:
         from engagement_async._core.column_parsing import ColumnParser
 
         if len(spans) > 1:  # each answer is merged of several: nothing but dicts can be merged
-            return super()._parsers(spans, json_depth)
+            return super()._parsers(spans, json_depth, checks_times=True)
         return [ColumnParser(span, json_depth=json_depth) for span in spans]
 
     def _deliver(self, answer: Answer) -> None:
