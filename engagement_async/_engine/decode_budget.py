@@ -20,8 +20,12 @@ class DecodeBudget:
     >>> budget.spend(len(body))
     """
 
-    BYTES = 96 * 1024
-    """About 0.7 ms: four answers of totals with all of their metrics, or two of 28 hours."""
+    BYTES = 256 * 1024
+    """About 2 ms: ten answers of totals with all of their metrics, or four of 28 hours.
+
+    With less of it an application waits for less long, and a request takes 5 to 15 % more CPU time: there are more
+    iterations, and the server falls asleep between its requests.
+    """
 
     def __init__(self) -> None:
         self._bytes = 0
