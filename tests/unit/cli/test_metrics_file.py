@@ -97,10 +97,10 @@ def test_who_reads_sees_it_whole_at_every_moment(tmp_path: Path) -> None:
     path = tmp_path / "a.prom"
     file = MetricsFile(str(path), "fetch", refresh_s=0.0)
     file.begin()
-    seen = {Scraped.of(path).total("engagement_run_updated_timestamp_seconds") for _ in range(200)}
+    seen = set[float]()
+    while len(seen) < 20:  # each is parsed, which fails for half a file
+        seen.add(Scraped.of(path).total("engagement_run_updated_timestamp_seconds"))
     file.end(0)
-
-    assert len(seen) > 1
 
 
 def test_the_last_success_is_remembered_over_runs_that_fail(tmp_path: Path) -> None:
