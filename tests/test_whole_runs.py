@@ -37,6 +37,7 @@ from engagement_async import (
     Timeouts,
 )
 from engagement_async._core.breaker import CircuitBreaker
+from engagement_async._engine.decode_budget import DecodeBudget
 from tests.support.columns import check_tables
 from tests.support.model_server import (
     Act,
@@ -153,6 +154,8 @@ class Plan:
     limits: tuple[RateLimit, ...]
     concurrency: int
     outage_timeout_s: float
+    decode_bytes: int = DecodeBudget.BYTES
+    """How much is decoded in one iteration of the event loop."""
     odd: int = 0
     """How many Tweets are not simply there."""
     poisoned: int = 0
@@ -291,6 +294,7 @@ def plans(draw: st.DrawFn) -> Plan:
         limits,
         concurrency=draw(st.sampled_from([1, 2, 4, 16])),
         outage_timeout_s=draw(st.sampled_from([300.0, 900.0])),
+        decode_bytes=draw(st.sampled_from([DecodeBudget.BYTES, 1, 5_000])),
         odd=odd,
         poisoned=poisoned,
         bad_s=bad_s,
@@ -500,7 +504,9 @@ def play_and_judge(plan: Plan) -> None:
         note(f"{server.causes()} {[outcome.result.outcomes for outcome in outcomes]}")
         judge(plan, server, outcomes)
 
-    play(plan.world, main)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DecodeBudget, "BYTES", plan.decode_bytes)
+        play(plan.world, main)
 
 
 # A run costs some 100 ms: without the shrinking, which would play hundreds more. Nightly runs do it.

@@ -16,7 +16,15 @@ from typing import Annotated, Any, Literal, NamedTuple, TypedDict, cast
 
 import msgspec
 
-from engagement_async._core.groupings import Grouping, clip, has_days_alone, hour_at, is_day, levels_with_days
+from engagement_async._core.groupings import (
+    Grouping,
+    clip,
+    has_days_alone,
+    hour_at,
+    hour_of_day,
+    is_day,
+    levels_with_days,
+)
 from engagement_async._core.query import UNSUPPORTED_KEYS, Query
 from engagement_async.errors import InvalidAnswerError
 
@@ -310,9 +318,9 @@ def _check_times(level: str, keys: Iterable[str]) -> None:
     """Raise `InvalidAnswerError` for keys that are no days, or no hours."""
     for key in keys:
         if level == "engagement.hour":
-            hour_at("1970-01-01", key)
+            hour_of_day(key)
         elif not is_day(key):
-            raise InvalidAnswerError(f"the answer has {key[:40]!r} for a time")
+            raise InvalidAnswerError(f"the API gave {key[:40]!r} for a day")
 
 
 def _at(place: _Place, level: str, key: str) -> _Place:

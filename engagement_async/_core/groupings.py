@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -18,6 +18,7 @@ __all__ = [
     "day_at",
     "drop_empty",
     "hour_at",
+    "hour_of_day",
     "ids_of",
     "iter_rows",
     "keep_ids",
@@ -257,7 +258,7 @@ def _read_time(column: str, keys: Mapping[str, str]) -> Any:
     if column == "engagement_hour":
         return hour_at(keys["engagement.day"], keys["engagement.hour"])
     if column == "engagement_hour_of_day":
-        return hour_at("1970-01-01", keys["engagement.hour"]).hour
+        return hour_of_day(keys["engagement.hour"])
     return day_at(keys["engagement.day"])
 
 
@@ -268,6 +269,15 @@ def hour_at(day: str, hour: str) -> datetime:
         return datetime.fromisoformat(day).replace(hour=int(hour), tzinfo=UTC)
     except (ValueError, OverflowError):  # an hour beyond a C long
         raise InvalidAnswerError(f"the API gave {day[:40]!r} and {hour[:40]!r} for a day and an hour") from None
+
+
+@lru_cache(maxsize=256)
+def hour_of_day(hour: str) -> int:
+    """Return `17` as an integer. Raise `InvalidAnswerError` for anything but an hour."""
+    try:
+        return time(int(hour)).hour
+    except (ValueError, OverflowError):
+        raise InvalidAnswerError(f"the API gave {hour[:40]!r} for an hour") from None
 
 
 @lru_cache(maxsize=4096)

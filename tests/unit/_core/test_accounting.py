@@ -419,5 +419,5 @@ def test_days_outside_of_the_span_are_left_out() -> None:
 def test_a_day_that_is_none_is_no_answer() -> None:
     of = historical("2026-01-01", "2026-01-03", "favorites", s=["engagement.day"])
 
-    with pytest.raises(InvalidAnswerError, match="for a time"):
+    with pytest.raises(InvalidAnswerError, match="the API gave 'yesterday' for a day"):
         parse(of, "1", {"s": {"yesterday": "1"}})

@@ -219,3 +219,7 @@ def test_days_and_hours_are_read_strictly() -> None:
             g.hour_at(day, hour)
     with pytest.raises(InvalidAnswerError, match="for a day"):
         g.day_at("March")
+    assert [g.hour_of_day(hour) for hour in ("0", "07", "23")] == [0, 7, 23]
+    for hour in ("24", "-1", "noon", "9" * 19, ""):
+        with pytest.raises(InvalidAnswerError, match="for an hour"):
+            g.hour_of_day(hour)

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from engagement_async import (
+    LAST_28_HOURS,
     TOTALS,
     AuthError,
     BearerCredentials,
+    ColumnarStream,
     Failure,
     FailureKind,
     LocalScheduler,
@@ -29,7 +31,8 @@ from engagement_async import (
     RequestRefusedError,
     UsageError,
 )
-from engagement_async._core.batches import chunk
+from engagement_async._core.answer import Answer
+from engagement_async._core.batches import Batch, chunk
 from engagement_async._core.result import EngagementResult
 from engagement_async._engine.decode_budget import DecodeBudget
 from engagement_async._engine.sender import Sender
@@ -223,6 +226,68 @@ async def test_answers_that_come_together_are_decoded_in_several_iterations_of_t
 
     assert sum(at.values()) == 16
     assert max(at.values()) <= 3  # two, as the body of the first ones is a little smaller
+
+
+class OfJob:
+    """Batches as a durable job gives them."""
+
+    were_answered = False
+    refused_owners = ()
+
+    def __init__(self, count: int, size: int) -> None:
+        given = tuple(ids(count))
+        self._batches = iter([Batch(at // size, given[at : at + size]) for at in range(0, count, size)])
+
+    def __aiter__(self) -> OfJob:
+        return self
+
+    async def __anext__(self) -> Batch:
+        for batch in self._batches:
+            return batch
+        raise StopAsyncIteration
+
+    def sample(self) -> tuple[()]:
+        return ()
+
+
+@pytest.mark.parametrize("of_job", [False, True])
+def test_an_hour_that_is_none_in_every_batch_takes_no_other_tweet_with_it_where_it_would_be_stored(
+    *, of_job: bool
+) -> None:
+    """In columns, and in the journal of a job: there it would keep tables from being made, for ever."""
+    query = Query(
+        LAST_28_HOURS,
+        engagement_types=["favorites"],
+        groupings={"g": ["tweet.id", "engagement.type", "engagement.day", "engagement.hour"]},
+    )
+    bad = set(list(ids(100))[3::25])
+
+    def answer_hours(model: Model, asked: list[str]) -> Response:
+        model.answered += 1
+        hours = {i: {"noon" if i in bad else "07": "5"} for i in asked}
+        return reply(200, {"g": {i: {"favorites": {"2026-03-01": hours[i]}} for i in asked}})
+
+    async def main() -> list[Answer]:
+        engine = engine_for(model, RateLimit(100_000))
+        size = LAST_28_HOURS.ids_per_request
+        stream = (
+            AnswerStream(engine, query, OfJob(100, size))
+            if of_job
+            else ColumnarStream(engine, query, chunk(ids(100), size))
+        )
+        async with stream as answers:
+            return [answer async for answer in answers]
+
+    model = Model(answer_hours)
+    answers = run_virtual(main())
+
+    failed = {i: failure for answer in answers for i, failure in answer.failed_tweet_ids.items()}
+    assert failed.keys() == bad
+    assert {failure.kind for failure in failed.values() if isinstance(failure, Failure)} == {FailureKind.SERVER}
+    assert all("'noon' for an hour" in failure for failure in failed.values())
+    values = {i: types for answer in answers for i, types in answer.groupings.get("g", {}).items()}
+    assert values == {i: {"favorites": {"2026-03-01": {"07": 5}}} for i in ids(100) if i not in bad}
+    assert len(model.requests) <= 4 * 40
 
 
 def test_no_ids_cost_no_request() -> None:
