@@ -334,7 +334,7 @@ class EngagementClient:
             tweet_ids: Any iterable or async iterable of `str` or integers, read only as it is needed. With a credential
                 store: a mapping of owners to IDs, pairs `(owner, tweet_id)`, or `TweetsByOwner`.
             columnar: Whether values are columns instead of dicts, for those who make Arrow tables of them (extra
-                `[arrow]`): each answer is a `ColumnarAnswer`, with `to_arrow`, and takes less than a third of the memory.
+                `[arrow]`): each answer is a `ColumnarAnswer`, with `to_arrow`, and takes about a third of the memory.
 
         Raises:
             UsageError: These credentials may not send this query, the client is not open, or pyarrow is not installed and

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from engagement_async import (
     UsageError,
     WaitReason,
 )
+from engagement_async._core.stepped_batches import STEP_IDS
 from engagement_async.backfill import BackfillJob
 from engagement_async.emulator import Emulator, tweet_ids
 from engagement_async.series import EngagementSeries
@@ -53,6 +55,40 @@ def check(seen: list[CallProgress], ids: int, requests: int) -> None:
     assert (end.eta_s, end.waiting_for, end.trouble) == (0 if ids else None, None, None)
     assert [each.is_finished for each in seen] == [False] * (len(seen) - 1) + [True]
     assert [each.ids_done for each in seen] == sorted(each.ids_done for each in seen)
+
+
+class Watched:
+    """A collection that counts what was read of it."""
+
+    def __init__(self, values: list[str]) -> None:
+        self.values, self.read = values, 0
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __iter__(self) -> Iterator[str]:
+        for value in self.values:
+            self.read += 1
+            yield value
+
+
+@pytest.mark.parametrize("progress", [False, lambda _: None], ids=["without", "with"])
+async def test_a_long_list_is_checked_in_steps_that_other_tasks_run_between(progress: Any) -> None:
+    given = Watched([str(10**18 + n) for n in range(20 * STEP_IDS)])
+    read = [0]
+
+    async def note() -> None:
+        while True:
+            read.append(given.read)
+            await asyncio.sleep(0)
+
+    async with Emulator(**FREE) as emulator, client_of(emulator) as client:
+        noting = asyncio.create_task(note())
+        result = await client.totals(given, **QUERY, progress=progress)
+        noting.cancel()
+
+    assert len(result.tweet_ids) == given.read == 20 * STEP_IDS
+    assert max(later - earlier for earlier, later in pairwise(read)) <= 2 * STEP_IDS
 
 
 async def test_every_endpoint_says_how_far_it_is() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Generic, Self, TypeVar
 
 __all__ = ["STEP_IDS", "SteppedBatches"]
@@ -52,6 +52,15 @@ class SteppedBatches(Generic[_Batch]):
                 self._error = error
                 raise
             yield
+
+    def then(self, change: Callable[[Iterator[_Batch]], Iterator[_Batch]]) -> SteppedBatches[_Batch]:
+        """Return the same batches, as `change` makes others of them, in the same steps."""
+
+        def steps() -> Generator[None, None, Iterator[_Batch]]:
+            yield from self.prepare()
+            return change(self)
+
+        return SteppedBatches(steps())
 
     def __iter__(self) -> Self:
         return self

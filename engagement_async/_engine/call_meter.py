@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from engagement_async._core.answer import Answer
 from engagement_async._core.batches import Batch
 from engagement_async._core.owned_batches import TweetsByOwner, have_owners
+from engagement_async._core.stepped_batches import SteppedBatches
 from engagement_async._engine.source import Batches
 from engagement_async._engine.stream import AnswerStream
 from engagement_async._progress import CallProgress, WaitReason
@@ -47,7 +48,9 @@ class CallMeter:
 
     def counted(self, batches: Batches) -> Batches:
         """Return the same batches; the IDs in them are counted when they are taken."""
-        return self._counted_async(batches) if isinstance(batches, AsyncIterator) else self._counted(batches)
+        if isinstance(batches, AsyncIterator):
+            return self._counted_async(batches)
+        return batches.then(self._counted) if isinstance(batches, SteppedBatches) else self._counted(batches)
 
     def _counted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:

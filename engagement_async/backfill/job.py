@@ -116,8 +116,8 @@ class BackfillJob:
             id_column: Name of their column, or its number from 1.
             owner_column: Name or number of the column of the Tweets' owners, where there are many.
             first_owner: Whether a Tweet that is listed for two owners belongs to the first one, instead of being an error.
-            owner_weights: How many requests owners may send at each turn who do not send one: whole numbers from 1 on. They
-                are remembered, as those of `TweetsByOwner` are; others of a later start take their place.
+            owner_weights: How many requests an owner may send in each turn, where it is more than one. They are remembered,
+                as those of `TweetsByOwner` are, until a later start gives others.
             format: Their format.
             extend: Whether to add IDs that the job does not have yet.
             strict: Whether a line that is not an ID is an error. Otherwise it goes to the job's `rejects.jsonl`.

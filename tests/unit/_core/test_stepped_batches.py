@@ -84,6 +84,16 @@ def test_a_place_is_right_beyond_what_is_made_distinct_at_once(monkeypatch: pyte
         list(chunk(source, 250))  # type: ignore[arg-type]
 
 
+def test_what_is_made_of_them_takes_the_same_steps() -> None:
+    ids = Watched(IDS)
+    batches: Any = chunk(ids, 250)
+    numbers = batches.then(lambda given: (batch.number for batch in given))
+
+    assert ids.read == 0
+    assert [ids.read for _ in numbers.prepare()] == [STEP_IDS, 2 * STEP_IDS, 3 * STEP_IDS, len(IDS)]
+    assert list(numbers) == list(range(13))
+
+
 def test_what_is_prepared_in_part_goes_on() -> None:
     def steps() -> Generator[None, None, Iterator[int]]:
         for _ in range(3):
