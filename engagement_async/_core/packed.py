@@ -18,6 +18,7 @@ from msgspec.structs import astuple
 from engagement_async._core.arrow import (
     TYPES,
     ColumnBuilder,
+    int32_array,
     int64_array,
     key_arrays,
     midnight_of,
@@ -238,6 +239,5 @@ def _strided(rows: int, many: int, at: int) -> pa.Array:
     return _int32(range(at, rows * many, many))
 
 
-def _int32(values: Iterable[int]) -> pa.Int32Array:
-    packed = array("i", values)
-    return pa.Array.from_buffers(pa.int32(), len(packed), [None, pa.py_buffer(packed)])
+def _int32(numbers: Iterable[int]) -> pa.Int32Array:
+    return int32_array(array("i", numbers))
