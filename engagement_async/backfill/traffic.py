@@ -133,6 +133,8 @@ class TrafficRecorder:
         """The first slot that is not in the journal for good."""
         self._reopened = sys.maxsize
         """The first slot that was changed although it may be in the journal for good."""
+        self._rewritten = sys.maxsize
+        """The first of such slots in the documents that are not acknowledged yet."""
         self._open: dict[int, int] = {}  # by request: the slot in which it was sent
 
     def begin(self, _call: CallBegan) -> Observe:
@@ -172,7 +174,8 @@ class TrafficRecorder:
 
     def documents(self, run: int) -> tuple[dict[str, Any], int]:
         """Return what the journal should hold of this run, by name, and a mark to `acknowledge` once it does."""
-        first, self._reopened = min(self._first, self._reopened), sys.maxsize
+        self._rewritten, self._reopened = min(self._rewritten, self._reopened), sys.maxsize
+        first = min(self._first, self._rewritten)
         parts = range(first // _SLOTS_A_PART, -(-len(self._slots) // _SLOTS_A_PART))
         found = {
             f"{PREFIX}{run:06} {part:05}": {
@@ -187,6 +190,7 @@ class TrafficRecorder:
     def acknowledge(self, mark: int) -> None:
         """Note that the journal holds what was returned with this mark: slots before it do not change any more."""
         self._first = mark
+        self._rewritten = sys.maxsize
 
     def _slot(self) -> Slot:
         now = self._wall_clock()
