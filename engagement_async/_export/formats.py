@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Add",
+    "ArrowTable",
     "GroupingTable",
     "ResultTable",
     "StructTable",
@@ -112,7 +113,7 @@ class StructTable:
 
 @dataclass(frozen=True, slots=True)
 class ArrowTable:
-    """The rows of an Arrow table."""
+    """The rows of an Arrow table, or of a piece of one."""
 
     table: pa.Table
 

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
-import pyarrow as pa
 
 from engagement_async._core.tables import TableShape
 from engagement_async._export.files import check_outputs
+from engagement_async._export.formats import ArrowTable
 from engagement_async._export.layout import TableLayout
 from engagement_async._export.outputs import open_output, open_tables
-from engagement_async._export.rows import Row
 from engagement_async.errors import UsageError
 from engagement_async.series.tables import SeriesTable, TableQuery, pieces
 
 __all__ = ["export_series"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A piece of a table, for the sinks of an export."""
-
-    table: pa.Table
-
-    @property
-    def columns(self) -> Sequence[str]:
-        columns: list[str] = self.table.column_names
-        return columns
-
-    def rows(self) -> Iterable[Row]:
-        rows: list[Row] = self.table.to_pylist()
-        return rows
-
-    def to_arrow(self) -> pa.Table:
-        return self.table
 
 
 def export_series(
@@ -63,20 +42,20 @@ def export_series(
     check_outputs(layout.files(), [str(path)])
     if layout.is_folder:
         layout.make_folder()
-    found = (_Piece(table) for table in pieces(path, wanted, metrics))
+    found = (ArrowTable(table) for table in pieces(path, wanted, metrics))
     if layout.format.name == "json":
         with open_output(layout.output, layout.format.compression) as file:
             file.write(orjson.dumps({name: _nested(found)}, option=orjson.OPT_APPEND_NEWLINE))
         return layout.files()
     first = next(found)
-    with open_tables(layout, {name: lambda: _Piece(first.table.slice(0, 0))}, types=metrics) as sinks:
+    with open_tables(layout, {name: lambda: ArrowTable(first.table.slice(0, 0))}, types=metrics) as sinks:
         sinks[name](first)
         for piece in found:
             sinks[name](piece)
     return layout.files()
 
 
-def _nested(found: Iterator[_Piece]) -> dict[str, Any]:
+def _nested(found: Iterator[ArrowTable]) -> dict[str, Any]:
     """Return hours or days as the API writes them: Tweet, metric, day, hour; values are strings."""
     nested: dict[str, Any] = {}
     for piece in found:
