@@ -28,7 +28,7 @@ class ColumnDecoder:
 
     def __init__(self, query: Query) -> None:
         self._metrics = query.engagement_types
-        self._structs = StructDecoder(query, innermost_alone=True)
+        self._structs = StructDecoder(query, only_innermost=True)
 
     def decode(self, body: bytes, tweet_ids: tuple[str, ...]) -> DecodedColumns | None:
         """Return what an ordinary answer says of these IDs; None when it is no such answer, whatever the reason."""

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypedDict, cast
 
 import msgspec
 
-from engagement_async._core.groupings import Grouping, clip, has_days_alone, hour_at, is_day, levels_with_days
+from engagement_async._core.groupings import Grouping, clip, has_only_days, hour_at, is_day, levels_with_days
 from engagement_async._core.query import UNSUPPORTED_KEYS, Query
 from engagement_async.errors import InvalidAnswerError
 
@@ -157,7 +157,7 @@ class Schema:
         if memoryview(raw.errors).nbytes:
             return None
         decoded = self._decoded(raw, has_all_types=has_all_types)
-        if self._checks_times and self._span is None and not has_days_alone(decoded.groupings, self.levels):
+        if self._checks_times and self._span is None and not has_only_days(decoded.groupings, self.levels):
             return None
         if self._span is not None and self._has_partial_days:
             self._clip_hours(decoded, *self._span)

@@ -45,8 +45,8 @@ class WholeAnswer(NamedTuple):
             if "tweet.id" in levels
         )
 
-    def has_days_alone(self) -> bool:
-        """Return whether all keys are days where its levels have `engagement.day`."""
+    def has_only_days(self) -> bool:
+        """Return whether it has only days as keys where its levels have `engagement.day`."""
         return all(
             all(map(is_day, frozenset(chain.from_iterable(_at_level(self.groupings[name], levels.index(_DAY))))))
             for name, levels in self.levels.items()
@@ -84,17 +84,17 @@ def _count(grouping: Any, depth: int) -> int:
 class StructDecoder:
     """Decodes the whole answers to one query. Built once a query.
 
-    Metrics are the fields of structs at every level; with `innermost_alone` only where they are the innermost level, and
+    Metrics are the fields of structs at every level; with `only_innermost` only where they are the innermost level, and
     keys of dicts elsewhere.
     """
 
-    def __init__(self, query: Query, *, innermost_alone: bool = False) -> None:
+    def __init__(self, query: Query, *, only_innermost: bool = False) -> None:
         self._shapes: list[_Shape] = []
         if fake_zeros_in(query) is not None or (query.span is not None and any(at.hour for at in query.span)):
             return  # zeros, or hours, are to be taken out of every answer
         by_hour = {name: levels_with_days(group_by) for name, group_by in query.groupings.items()}
         every = [query.groupings] if by_hour == query.groupings else [by_hour, query.groupings]
-        self._shapes = [_Shape(query, levels, innermost_alone=innermost_alone) for levels in every]
+        self._shapes = [_Shape(query, levels, only_innermost=only_innermost) for levels in every]
 
     def decode(self, body: bytes) -> WholeAnswer | None:
         """Return what a body holds; None when it is no whole answer, whatever the reason."""
@@ -108,7 +108,7 @@ class StructDecoder:
 class _Shape:
     """One nesting that answers may have."""
 
-    def __init__(self, query: Query, levels: Mapping[str, tuple[str, ...]], *, innermost_alone: bool) -> None:
+    def __init__(self, query: Query, levels: Mapping[str, tuple[str, ...]], *, only_innermost: bool) -> None:
         self._levels = levels
         self._are_days_open = query.span is None
         days = str if query.span is None else Literal[days_of(*query.span)]
@@ -117,7 +117,7 @@ class _Shape:
         leaf = Annotated[int, msgspec.Meta(ge=MIN_VALUE, le=MAX_VALUE)]
 
         def nest(level: str, inner: Any) -> Any:
-            if level == _TYPE and innermost_alone and inner is not leaf:
+            if level == _TYPE and only_innermost and inner is not leaf:
                 return _TypedDict("Types", dict.fromkeys(query.engagement_types, inner))
             if level == _TYPE:
                 return msgspec.defstruct("Types", [(name, inner) for name in names], rename=names, gc=False)
@@ -153,4 +153,4 @@ class _Shape:
         groupings = {name: getattr(raw, field) for name, field in self._fields.items()}
         unavailable = frozenset(map(str, raw.unavailable_tweet_ids or ()))
         whole = WholeAnswer(self._levels, groupings, unavailable, raw.start, raw.end)
-        return None if self._are_days_open and not whole.has_days_alone() else whole
+        return None if self._are_days_open and not whole.has_only_days() else whole
