@@ -16,8 +16,8 @@ from engagement_async._core.decoding import Decoded
 from engagement_async._core.groupings import (
     Grouping,
     drop_empty,
-    ids_of,
     keep_ids,
+    keys_at,
     leaf_dicts,
     metrics_by_tweet,
     metrics_of,
@@ -162,7 +162,7 @@ class Accounting:
         seen = wanted - self._decoded.ids_with_null
         for name, level in self._schema.level_of_ids.items():
             if name in self._groupings:
-                seen &= ids_of(self._groupings[name], level)
+                seen &= keys_at(self._groupings[name], level)
         return seen
 
     def _retries(self, unseen: frozenset[str]) -> dict[tuple[str, ...], list[str]]:

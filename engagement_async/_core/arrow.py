@@ -29,6 +29,7 @@ __all__ = [
     "Keys",
     "concat",
     "grouping_table",
+    "int32_array",
     "int64_array",
     "key_arrays",
     "midnight_of",
@@ -224,21 +225,21 @@ class ColumnBuilder:
             numbers = {key: n for n, key in enumerate(dict.fromkeys(chain.from_iterable(distinct)))}
             known = {series: array("i", map(numbers.__getitem__, series)) for series in distinct}
             if len(known) == 1:
-                return _int32(known[every[0]] * len(every)), list(numbers)
+                return int32_array(known[every[0]] * len(every)), list(numbers)
             packed = {series: codes.tobytes() for series, codes in known.items()}
             rows = array("i", b"".join(map(packed.__getitem__, every)))
-            return _int32(rows), list(numbers)
+            return int32_array(rows), list(numbers)
         keys = self._keys[at]
         numbers = {key: n for n, key in enumerate(dict.fromkeys(keys))}
         codes = array("i", map(numbers.__getitem__, keys))
-        return _int32(codes).take(self._places(at)), list(numbers)
+        return int32_array(codes).take(self._places(at)), list(numbers)
 
     def _places(self, at: int) -> pa.Array:
         """Return for each row which of an outer level's keys it lies under."""
         if at not in self._parents:
             starts = array("i", (0, *self._ends_at(at)))
             rows = pa.nulls(starts[-1])
-            self._parents[at] = pc.list_parent_indices(pa.ListArray.from_arrays(_int32(starts), rows))
+            self._parents[at] = pc.list_parent_indices(pa.ListArray.from_arrays(int32_array(starts), rows))
         return self._parents[at]
 
     def _ends_at(self, at: int) -> list[int]:
@@ -275,7 +276,8 @@ class ColumnBuilder:
         return pa.Array.from_buffers(TYPES["engagement_hour"], len(rows), [None, pa.py_buffer(rows)])
 
 
-def _int32(numbers: array[int]) -> pa.Array:
+def int32_array(numbers: array[int]) -> pa.Array:
+    """Return the numbers as one column, without a copy."""
     return pa.Array.from_buffers(pa.int32(), len(numbers), [None, pa.py_buffer(numbers)])
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from engagement_async._core.accounting import windows_of
 from engagement_async._core.answer import Answer
 from engagement_async._core.column_decoding import ColumnDecoder
@@ -21,28 +19,12 @@ class ColumnParser(ResponseParser):
         super().__init__(query, json_depth=json_depth, checks_times=True)
         self._columns = ColumnDecoder(query)
 
-    def parse(
-        self,
-        batch_number: int,
-        tweet_ids: tuple[str, ...],
-        status: int,
-        headers: Mapping[str, str],
-        body: bytes,
-        *,
-        accept_incomplete: bool = False,
-        response: ResponseBytes | None = None,
-    ) -> ParsedResponse:
-        """Return what the response to a request for these IDs says, as `ResponseParser.parse`."""
-        decoded = self._columns.decode(body, tweet_ids) if status == 200 else None
+    def _parse_fast(
+        self, batch_number: int, tweet_ids: tuple[str, ...], body: bytes, response: ResponseBytes | None
+    ) -> ParsedResponse | None:
+        """Return an ordinary answer as columns; any other as `ResponseParser` does."""
+        decoded = self._columns.decode(body, tweet_ids)
         if decoded is None:
-            return super().parse(
-                batch_number,
-                tweet_ids,
-                status,
-                headers,
-                body,
-                accept_incomplete=accept_incomplete,
-                response=response,
-            )
+            return super()._parse_fast(batch_number, tweet_ids, body, response)
         answer = Answer(batch_number, tweet_ids, windows=windows_of(decoded))
         return ParsedResponse(with_columns(answer, decoded.groupings))

@@ -1,4 +1,4 @@
-"""ColumnarAnswer: an answer that holds its values as columns, for those who make Arrow tables of them."""
+"""ColumnarAnswer: an answer that holds its values as columns, for callers that make Arrow tables of them."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ import msgspec
 from engagement_async._core.groupings import (
     Grouping,
     clip,
-    has_days_alone,
+    has_only_days,
     hour_at,
     hour_of_day,
     is_day,
@@ -165,7 +165,7 @@ class Schema:
         if memoryview(raw.errors).nbytes:
             return None
         decoded = self._decoded(raw, has_all_types=has_all_types)
-        if self._checks_times and self._span is None and not has_days_alone(decoded.groupings, self.levels):
+        if self._checks_times and self._span is None and not has_only_days(decoded.groupings, self.levels):
             return None
         if self._span is not None and self._has_partial_days:
             self._clip_hours(decoded, *self._span)

@@ -17,12 +17,14 @@ __all__ = [
     "clip",
     "day_at",
     "drop_empty",
+    "has_only_days",
     "hour_at",
     "hour_of_day",
-    "ids_of",
+    "is_day",
     "iter_rows",
     "keep_ids",
     "key_columns",
+    "keys_at",
     "leaf_dicts",
     "levels_with_days",
     "metrics_by_tweet",
@@ -92,17 +94,17 @@ def is_day(key: str) -> bool:
         return False
 
 
-def has_days_alone(groupings: Mapping[str, Grouping], levels: Mapping[str, tuple[str, ...]]) -> bool:
-    """Return whether all keys of groupings are days where `levels` has `engagement.day`."""
+def has_only_days(groupings: Mapping[str, Grouping], levels: Mapping[str, tuple[str, ...]]) -> bool:
+    """Return whether groupings have only days as keys where `levels` has `engagement.day`."""
     return all(
-        all(map(is_day, ids_of(grouping, levels[name].index("engagement.day"))))
+        all(map(is_day, keys_at(grouping, levels[name].index("engagement.day"))))
         for name, grouping in groupings.items()
         if "engagement.day" in levels[name]
     )
 
 
-def ids_of(grouping: Grouping, level: int) -> Set[str]:
-    """Return the IDs in a grouping that has `tweet.id` at this level; of another level, its keys."""
+def keys_at(grouping: Grouping, level: int) -> Set[str]:
+    """Return the keys at a level of a grouping: the IDs, if that is `tweet.id`."""
     if not level:
         return grouping.keys()
     layer: Iterable[Grouping] = (grouping,)
@@ -173,7 +175,7 @@ def values_at(grouping: Grouping, levels: tuple[str, ...], keys: Mapping[str, st
 
 def metrics_of(grouping: Grouping, levels: tuple[str, ...]) -> Set[str]:
     """Return the engagement types in a grouping that has them as a level."""
-    return ids_of(grouping, levels.index("engagement.type"))
+    return keys_at(grouping, levels.index("engagement.type"))
 
 
 def metrics_by_tweet(grouping: Grouping, levels: tuple[str, ...]) -> Mapping[str, Collection[str]]:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from engagement_async._core.accounting import in_input_order
 from engagement_async._core.answer import Answer, Window, merge_observations
-from engagement_async._core.groupings import Grouping, actual_levels, ids_of, split_by_levels, values_at, without_ids
+from engagement_async._core.groupings import Grouping, actual_levels, keys_at, split_by_levels, values_at, without_ids
 from engagement_async._core.outcomes import BatchOutcomes, join_failures, owner_results
 from engagement_async._core.query import OWNER, Query
 from engagement_async._core.result import EngagementResult
@@ -123,7 +123,7 @@ def _ids_with_values(answers: Sequence[Answer], query: Query) -> list[Set[str]]:
                 i
                 for name, grouping in answer.groupings.items()
                 if name in by_tweet
-                for i in ids_of(grouping, actual_levels(by_tweet[name], grouping).index("tweet.id"))
+                for i in keys_at(grouping, actual_levels(by_tweet[name], grouping).index("tweet.id"))
             }
             for answer in answers
         ]

@@ -13,9 +13,12 @@ from functools import lru_cache
 from itertools import chain, repeat
 from typing import Any
 
+from msgspec.structs import astuple
+
 from engagement_async._core.arrow import (
     TYPES,
     ColumnBuilder,
+    int32_array,
     int64_array,
     key_arrays,
     midnight_of,
@@ -205,19 +208,16 @@ def pack(levels: Sequence[str], grouping: Grouping) -> PackedGrouping:
     return PackedGrouping(tuple(levels), PackedKeys.of(builder, levels), builder.values())
 
 
-def pack_structs(
-    levels: Sequence[str], grouping: Any, metrics: tuple[str, ...], read: Callable[[Any], Any]
-) -> PackedGrouping:
+def pack_structs(levels: Sequence[str], grouping: Any, metrics: tuple[str, ...]) -> PackedGrouping:
     """Return a grouping that has these levels, of which the innermost dicts are structs with a field for each metric.
 
-    `read` returns the values of a struct, in the order of the metrics. Raise `UsageError` as `pack`.
+    The fields are in the order of the metrics. Raise `UsageError` as `pack`.
     """
     outer = levels[:-1]
     builder = ColumnBuilder(outer)
     if outer:
         builder.add(grouping)
-    values = map(read, builder.leaves() if outer else [grouping])
-    in_order = tuple(chain.from_iterable(values) if len(metrics) > 1 else values)
+    in_order = tuple(chain.from_iterable(map(astuple, builder.leaves() if outer else [grouping])))
     return PackedGrouping(tuple(levels), PackedKeys.of(builder, outer), int64_array([in_order]), metrics)
 
 
@@ -239,6 +239,5 @@ def _strided(rows: int, many: int, at: int) -> pa.Array:
     return _int32(range(at, rows * many, many))
 
 
-def _int32(values: Iterable[int]) -> pa.Int32Array:
-    packed = array("i", values)
-    return pa.Array.from_buffers(pa.int32(), len(packed), [None, pa.py_buffer(packed)])
+def _int32(numbers: Iterable[int]) -> pa.Int32Array:
+    return int32_array(array("i", numbers))

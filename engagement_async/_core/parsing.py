@@ -71,9 +71,9 @@ class ResponseParser:
         `ServerRefusedError`, `ServerError` or `InvalidAnswerError`.
         """
         if status == 200:
-            whole = None if response is None else self._parse_whole(batch_number, tweet_ids, body, response)
-            if whole is not None:
-                return whole
+            fast = self._parse_fast(batch_number, tweet_ids, body, response)
+            if fast is not None:
+                return fast
             parsed = self._parse_data(batch_number, tweet_ids, body, accept_incomplete=accept_incomplete)
             if response is not None and parsed.answer.tweet_ids == tweet_ids:
                 return parsed._replace(answer=ReceivedAnswer.of(parsed.answer, response.wire()))
@@ -86,10 +86,12 @@ class ResponseParser:
     def _structs(self) -> StructDecoder:
         return StructDecoder(self.query)
 
-    def _parse_whole(
-        self, batch_number: int, tweet_ids: tuple[str, ...], body: bytes, response: ResponseBytes
+    def _parse_fast(
+        self, batch_number: int, tweet_ids: tuple[str, ...], body: bytes, response: ResponseBytes | None
     ) -> ParsedResponse | None:
-        """Return the answer with all values of all Tweets that are there; None when it is not one, whatever the reason."""
+        """Return an answer that keeps its response, with all values of all Tweets that are there; None for any other."""
+        if response is None:
+            return None
         whole = self._structs.decode(body)
         if whole is None or not whole.is_of(tweet_ids):
             return None

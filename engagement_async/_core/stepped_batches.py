@@ -14,7 +14,7 @@ STEP_IDS = 1_000
 
 
 class SteppedBatches(Generic[_Batch]):
-    """An iterator over batches that are ready once all steps were taken. Who does not prepare it waits for them all.
+    """An iterator over batches that are ready once all steps were taken: the first `next` takes those that are left.
 
     `steps` is a generator that works until its next `yield`, and returns the batches.
     """

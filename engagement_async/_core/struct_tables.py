@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from array import array
 from collections.abc import Sequence
 from itertools import chain
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec.structs import astuple
 
+from engagement_async._core.arrow import int32_array, int64_array
 from engagement_async._core.tables import TableShape
 
 __all__ = ["LEVELS", "struct_table"]
@@ -31,19 +31,10 @@ def struct_table(
     rows, many = len(tweet_ids), len(metrics)
     if shape.metrics:
         columns = list(zip(*map(astuple, structs), strict=True)) if rows else [()] * many
-        by_metric = {metric: _int64(column) for metric, column in zip(metrics, columns, strict=True)}
+        by_metric = {metric: int64_array([column]) for metric, column in zip(metrics, columns, strict=True)}
         return pa.table({"tweet_id": ids, **{metric: by_metric[metric] for metric in shape.metrics}})
-    starts = _int32(array("i", range(0, rows * many + 1, many)))
+    starts = int32_array(array("i", range(0, rows * many + 1, many)))
     parents = pc.list_parent_indices(pa.ListArray.from_arrays(starts, pa.nulls(rows * many)))
-    types = pa.DictionaryArray.from_arrays(_int32(array("i", range(many)) * rows), pa.array(metrics, pa.string()))
-    values = _int64(tuple(chain.from_iterable(map(astuple, structs))))
+    types = pa.DictionaryArray.from_arrays(int32_array(array("i", range(many)) * rows), pa.array(metrics, pa.string()))
+    values = int64_array([tuple(chain.from_iterable(map(astuple, structs)))])
     return pa.table({"tweet_id": ids.take(parents), "engagement_type": types, "value": values})
-
-
-def _int64(values: tuple[int, ...]) -> pa.Array:
-    packed = struct.pack(f"{len(values)}q", *values)  # within 64 bits: the decoder saw to it
-    return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(packed)])
-
-
-def _int32(numbers: array[int]) -> pa.Array:
-    return pa.Array.from_buffers(pa.int32(), len(numbers), [None, pa.py_buffer(numbers)])

@@ -113,7 +113,7 @@ class StructTable:
 
 @dataclass(frozen=True, slots=True)
 class ArrowTable:
-    """The rows of an Arrow table."""
+    """The rows of an Arrow table, or of a piece of one."""
 
     table: pa.Table
 

@@ -1,7 +1,7 @@
 """Tweet IDs out of files of any kind: what they are is seen by their content, and what was taken is reported.
 
 Nothing here sends a request or prints: what is not an ID becomes a `Reject`, and the caller decides. No file is ever
-completely in memory. A file that cannot be read at all is a `UsageError` that says how to mend it.
+completely in memory. A file that cannot be read at all is a `UsageError` that names the fix.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""The journal's side of a run: a thread of its own that commits as many answers at once as came while it wrote the last.
+"""The journal's side of a run: a thread of its own, each of whose commits takes all answers that came during the last one.
 
-A batch is handed out only while fewer than `most_open` are open, which is asked but not committed, those aside that wait
-for their turn because the API fails at them: so a run that is killed leaves no more than those to be asked again. Answers
-that cannot be committed now are held, and tried again.
+A batch is handed out only while fewer than `most_open` are open: requested, but not committed. Batches that wait for their
+turn because the API fails at them do not count. So a run that is killed leaves no more than `most_open` batches to be
+requested again, beside those. Answers that cannot be committed are held, and the commit is tried again.
 
-Those are as many as requests may be in flight, so that a commit takes two or three answers at full speed. Where the contract
-is so large that nobody waits for it, they are `GATHERED` times as many, and answers are gathered for a moment: each commit
-waits for the disk several times.
+`most_open` is the number of requests that may be in flight, so that a commit takes two or three answers at full speed. Where
+the contract is so large that nobody waits for it, it is `GATHERED` times that number, and answers are gathered for a moment
+before each commit, which waits for the disk several times.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ HOLD_S = 20.0
 GATHERED = 4
 """How many times as many batches may be open, where answers are gathered."""
 _SMALL_PART = 50
-"""A contract is large if that many times the batches that may be open are asked within its window."""
+"""A contract is large if its window has room for that many times the batches that may be open."""
 _GATHER_S = 0.02
 _RETRY_EVERY_S = 0.5
 _LOOK_EVERY_S = 0.25
@@ -50,17 +50,17 @@ logger = logging.getLogger("engagement_async")
 
 
 def may_gather(limits: Iterable[RateLimit], concurrency: int) -> bool:
-    """Return whether a contract is so large that what is asked twice after a kill does not matter to it."""
+    """Return whether a contract is so large that the requests that a kill repeats do not matter to it."""
     return all(limit.requests >= _SMALL_PART * GATHERED * concurrency for limit in limits)
 
 
 class Committer:
-    """Takes answers, and commits them with what the quota and the run have to say of themselves.
+    """Takes answers, and commits them together with the state of the quota and of the run.
 
-    At most `most_open` batches are asked and not committed. With `gathers`, answers wait for others for a moment.
+    At most `most_open` batches are requested and not committed. With `gathers`, answers wait for others for a moment.
     `describe` returns the document of the run, given its outcome or None while it is at work. `on_commit` is called after
-    each commit, `on_full` once when the disk is full: then nothing more should be asked. `parked` returns how many of
-    the open batches wait for their turn. `owners` is what the run has to say of those.
+    each commit, `on_full` once when the disk is full: then nothing more should be requested. `parked` returns how many of
+    the open batches wait for their turn. `owners` are the records of owners, `traffic` what is sent.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Committer:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
 
     async def begin(self, work: Work) -> None:
-        """Take room on the disk, and tell the journal of this run, before its first request."""
+        """Reserve room on the disk, and record this run in the journal, before its first request."""
         self._work = work
         self._run = len(self.journal.documents("run "))
         spent, _ = self._quota.checkpoint()
@@ -180,7 +180,7 @@ class Committer:
     async def _wait_for_change(self) -> None:
         self._capacity_freed.clear()
         try:
-            async with asyncio.timeout(_LOOK_EVERY_S):  # nobody tells of batches that are parked
+            async with asyncio.timeout(_LOOK_EVERY_S):  # parking a batch sets no event
                 await self._capacity_freed.wait()
         except TimeoutError:
             return
@@ -194,12 +194,12 @@ class Committer:
             self._timer = asyncio.get_running_loop().call_later(_GATHER_S, self._wakeup.set)
 
     def request_commit(self) -> None:
-        """Have the journal told soon, also if no answer comes."""
+        """Commit soon, even if no answer comes."""
         self._is_commit_requested = True
         self._wakeup.set()
 
     def finish(self) -> None:
-        """No answer comes any more."""
+        """Note that no answer comes any more."""
         self._is_exhausted = True
         self._wakeup.set()
 
@@ -220,7 +220,7 @@ class Committer:
         return bool(self._uncommitted)
 
     def end_soon(self) -> None:
-        """Wait no longer than `HOLD_S` from now on for somebody who reads the journal: the run is to end."""
+        """Wait at most `HOLD_S` from now on for another process that reads the journal: the run is to end."""
         self._is_ending = True
 
     async def end(self, outcome: str) -> None:
@@ -287,7 +287,7 @@ class Committer:
 
 
 class BatchesOfWork:
-    """An async iterator that knows some Tweets beside: those that were answered before, then others from far apart."""
+    """An async iterator over batches, with a sample of Tweets: answered ones first, then others from far apart."""
 
     def __init__(
         self,

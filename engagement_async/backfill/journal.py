@@ -56,7 +56,7 @@ class Journal:
         self._owners: BatchOwners | None = None
         self.query: Query
         self.spans = 1
-        """Spans of at most four weeks that the query is asked in."""
+        """Spans of at most four weeks, each of which is requested apart."""
         self.totals = JobTotals()
         """As of the last time that this object wrote or looked."""
         self.largest_row = 0
@@ -285,7 +285,7 @@ class Journal:
         return self._file.has_owners
 
     def owner_records(self) -> dict[str, OwnerRecord]:
-        """Return what was told of owners beside their batches, by owner."""
+        """Return what is known of owners beside their batches, by owner."""
         return read_owner_records(self.documents(PREFIX))
 
     def refused_owners(self) -> dict[str, int]:

@@ -1,7 +1,7 @@
-"""What a run sent, second by second at first and minute by minute later: requests, retries, 429s, and how long answers took.
+"""The traffic of a run, by the second at first and by the minute later: requests, retries, 429s and latencies.
 
-The journal keeps it as small documents beside those of the runs; journals without them are as good as before. Pure, but for
-the clocks that are passed in.
+The journal keeps it as small documents beside those of the runs, and is complete without them. Pure, but for the clocks that
+are passed in.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = ["PREFIX", "Slot", "Traffic", "TrafficRecorder", "bucket_of", "read_tr
 PREFIX: Final = "traffic "
 """The names of the documents begin so: then the run, then the part."""
 _FORMAT: Final = 1
-"""Of the documents: those of another version of the package may be others, and nothing but reports is made of them."""
+"""Of the documents. Those of another format are skipped: nothing but reports is made of them."""
 _SLOTS_A_PART: Final = 20
 """Slots of one document: it is written again with each commit until it is full."""
 _LENGTHS: Final = ((120, 1), (1200, 10))
 _LONGEST_S: Final = 60
 _GROWTH: Final = 1.1
-"""From one bucket of latencies to the next: what is read out of a bucket is at most 5 percent off."""
+"""From one bucket of latencies to the next: a latency that is read from a bucket is at most 5 percent off."""
 _SHORTEST_S: Final = 0.001
 
 
@@ -70,7 +70,7 @@ class Slot:
 
 
 def slot_length_s(elapsed_s: float) -> int:
-    """Return how long the slots are so many seconds after a run began: short runs are seen closely."""
+    """Return how long the slots are so many seconds after a run began: the resolution is finer for short runs."""
     return next((length for until, length in _LENGTHS if elapsed_s < until), _LONGEST_S)
 
 
@@ -86,7 +86,7 @@ def seconds_of(bucket: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What the journal has of the requests of a job."""
+    """The traffic of a job, as its journal has it."""
 
     slots: Sequence[Slot] = ()
     """Those of all runs, in order of time."""
@@ -133,6 +133,8 @@ class TrafficRecorder:
         """The first slot that is not in the journal for good."""
         self._reopened = sys.maxsize
         """The first slot that was changed although it may be in the journal for good."""
+        self._rewritten = sys.maxsize
+        """The first of such slots in the documents that are not acknowledged yet."""
         self._open: dict[int, int] = {}  # by request: the slot in which it was sent
 
     def begin(self, _call: CallBegan) -> Observe:
@@ -164,15 +166,16 @@ class TrafficRecorder:
         slot.latencies[bucket_of(seconds)] += 1
 
     def _take_back(self, sent_in: int | None, *, is_retry: bool) -> None:
-        """Count a request no more that provably never left."""
+        """No longer count a request that provably never left."""
         if sent_in is not None:
             self._slots[sent_in].sent -= 1
             self._slots[sent_in].retries -= is_retry
             self._reopened = min(self._reopened, sent_in)
 
     def documents(self, run: int) -> tuple[dict[str, Any], int]:
-        """Return what the journal should hold of this run, by name, and a mark to `acknowledge` once it does."""
-        first, self._reopened = min(self._first, self._reopened), sys.maxsize
+        """Return the documents that are to be written, by name, and a mark to `acknowledge` once they are."""
+        self._rewritten, self._reopened = min(self._rewritten, self._reopened), sys.maxsize
+        first = min(self._first, self._rewritten)
         parts = range(first // _SLOTS_A_PART, -(-len(self._slots) // _SLOTS_A_PART))
         found = {
             f"{PREFIX}{run:06} {part:05}": {
@@ -185,8 +188,9 @@ class TrafficRecorder:
         return found, max(0, len(self._slots) - 1)
 
     def acknowledge(self, mark: int) -> None:
-        """Note that the journal holds what was returned with this mark: slots before it do not change any more."""
+        """Note that the documents with this mark were written: slots before it do not change any more."""
         self._first = mark
+        self._rewritten = sys.maxsize
 
     def _slot(self) -> Slot:
         now = self._wall_clock()

@@ -45,7 +45,7 @@ class PendingWork:
         self._after = -1
         self._turns: Iterator[int] | None = None
         self._batch_ids: dict[int, tuple[str, ...]] = {}
-        """Of batches that were handed out and have no answer yet."""
+        """Of batches that were handed out and of which nothing came yet."""
         self._again: list[SpanBatch] = []
 
     def next_page(self, journal: Journal) -> list[SpanBatch]:
@@ -85,8 +85,8 @@ class PendingWork:
         if journal.spans == 1:
             completed = _completed(journal, answers, self._batch_ids)
             journal.write(list(map(journal.encode, completed.values())), documents)
-            for number in completed:
-                self._batch_ids.pop(number, None)  # whatever of it is answered later is added to this answer
+            for answer in answers:
+                self._batch_ids.pop(answer.batch_number, None)  # the journal has them, for whatever comes later
             return
         parts = _Parts(journal, answers, lambda number: journal.batch(number).tweet_ids)
         merged = list(map(journal.encode, parts.finished.values()))

@@ -49,7 +49,7 @@ with_ids = pytest.mark.parametrize("levels", [order for order in ORDERS if "twee
 
 @with_ids
 def test_ids_are_found_at_any_level(levels: tuple[str, ...]) -> None:
-    assert g.ids_of(nested(levels), levels.index("tweet.id")) == set(KEYS["tweet.id"])
+    assert g.keys_at(nested(levels), levels.index("tweet.id")) == set(KEYS["tweet.id"])
 
 
 @with_ids

@@ -168,6 +168,28 @@ def test_a_commit_that_fails_is_made_up_for() -> None:
     assert recorder.documents(0)[0] == first
 
 
+def test_a_request_taken_back_is_so_in_the_journal_after_commits_that_fail() -> None:
+    clock = Clock()
+    recorder = clock.recorder()
+    early, late = request(), request()
+    recorder.hear(Sent(early))
+    for second in range(1, 45):
+        clock.passed_s = second
+        recorder.hear(Sent(late if second == 25 else request()))
+    journal, mark = recorder.documents(0)
+    recorder.acknowledge(mark)
+    recorder.hear(Received(early, 0.1, None, NotSentError("refused")))
+
+    recorder.documents(0)  # the disk was full
+    documents, mark = recorder.documents(0)
+    journal |= documents
+    recorder.hear(Received(late, 0.1, None, NotSentError("refused")))  # while it was written
+    recorder.acknowledge(mark)
+    journal |= recorder.documents(0)[0]
+
+    assert sum(slot.sent for slot in read_traffic(journal.values()).slots) == 43
+
+
 async def test_a_job_keeps_the_traffic_of_each_of_its_runs(tmp_path: Path) -> None:
     async with emulator() as server:
         job = BackfillJob(tmp_path / "job")

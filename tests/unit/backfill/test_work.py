@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -191,3 +192,25 @@ def test_an_outage_alone_leaves_all_as_it_was(tmp_path: Path, query: Query) -> N
             assert len(page) == 2 * len(query.spans())
             work.write(journal, [api.answer(batch, batch.tweet_ids, set(IDS)) for batch in page], {})
         assert (journal.totals.answers, journal.totals.parts) == (0, 0)
+
+
+def test_batches_of_which_nothing_came_take_no_memory() -> None:
+    ids = [str(10**18 + n) for n in range(30_000)]  # as of an owner whose credentials are of no use
+    with job(ONE, ids) as directory, directory.open_journal() as journal:
+        work = PendingWork()
+        tracemalloc.start()
+        try:
+            while page := work.next_page(journal):
+                answers = [Answer(b.number, b.tweet_ids, failed_tweet_ids=all_failed(b.tweet_ids)) for b in page]
+                work.write(journal, answers, {})
+            del answers
+            used, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+        assert journal.totals.pending == len(ids)
+        assert used < 10 * len(ids)
+
+
+def all_failed(ids: tuple[str, ...]) -> dict[str, str]:
+    return dict.fromkeys(ids, OUTAGE)
