@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from engagement_async import HISTORICAL, AuthError, OAuth1Credentials, Query, UsageError
-from engagement_async.backfill import BackfillJob
+from engagement_async.backfill import BackfillJob, JobState
 from engagement_async.emulator import Emulator
 from tests.support.agency import FAST, FLAGS, QUERY, REVOKED, UNKNOWN, Agency
 from tests.support.jobs import digest, emulator
@@ -72,7 +72,7 @@ async def test_tweets_are_pending_until_there_are_new_tokens(agency: Agency, tmp
     assert (first.outcome, first.pending, first.outcomes.failed) == ("credentials", left(agency), 0)
     status = await job.status()
     assert set(list(status.owners)[:2]) == {REVOKED, UNKNOWN}
-    assert status.state == "stopped"
+    assert status.state is JobState.CREDENTIALS
     assert all((its.error is not None) == (owner in (REVOKED, UNKNOWN)) for owner, its in status.owners.items())
     assert status.owners[UNKNOWN].error == f"owner {UNKNOWN}: the credential store has no credentials for it"
     assert status.owners[REVOKED].requests <= 2
@@ -123,7 +123,8 @@ def test_on_the_command_line(agency: Agency, tmp_path: Path) -> None:
     assert agency.call("export", job, "-o", "all.{grouping}.csv")[0] == 5
     assert agency.call("export", job, "-o", "one.{grouping}.csv", "--only-owner", "owner1")[0] == 0
     document = orjson.loads(agency.call("status", job, "--json")[1])
-    assert (document["state"], document["last_outcome"]) == ("stopped", "credentials")
+    assert (document["state"], document["last_outcome"]) == ("credentials", "credentials")
+    assert "stopped: waits for credentials of some owners" in agency.call("status", job)[1]
 
     code, _, error = agency.call("run", job, *tokens, "--failed-credentials", "failed")
     assert code == 3, error

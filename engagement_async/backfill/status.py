@@ -4,18 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from engagement_async._core.html import facts_html
 from engagement_async._core.query import Query
 from engagement_async._core.words import count, duration
-from engagement_async._progress import WaitReason
+from engagement_async._progress import RunOutcome, WaitReason
 from engagement_async.backfill.owners import OwnerStatus
 from engagement_async.backfill.totals import JobTotals
 
-__all__ = ["JobStatus", "RunReport", "job_facts", "job_html", "owner_lines"]
+__all__ = ["JobState", "JobStatus", "RunReport", "job_facts", "job_html", "owner_lines"]
 
 _LISTED_OWNERS = 10
+
+
+class JobState(StrEnum):
+    """What a job is doing."""
+
+    RUNNING = "running"
+    """A process runs it."""
+    COMPLETE = "complete"
+    """Every ID has its outcome."""
+    STOPPED = "stopped"
+    """IDs are pending, and no process runs it."""
+    CREDENTIALS = "credentials"
+    """Stopped, and its last run left only Tweets whose owners' credentials are unusable: it waits for new ones."""
+
+    @property
+    def text(self) -> str:
+        """The state in words."""
+        return "stopped: waits for credentials of some owners" if self is JobState.CREDENTIALS else self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +95,14 @@ class JobStatus:
         return self.totals.windows_differ()
 
     @property
-    def state(self) -> str:
-        """`running`, `complete` or `stopped`."""
-        return "running" if self.is_running else "complete" if self.is_complete else "stopped"
+    def state(self) -> JobState:
+        """What it is doing: a `JobState`."""
+        if self.is_running:
+            return JobState.RUNNING
+        if self.is_complete:
+            return JobState.COMPLETE
+        waits = bool(self.runs) and self.runs[-1].outcome == RunOutcome.CREDENTIALS
+        return JobState.CREDENTIALS if waits else JobState.STOPPED
 
     @property
     def requests(self) -> int:
@@ -110,7 +134,7 @@ def job_facts(status: JobStatus) -> list[tuple[str, str]]:
         ("asks", f"{query.endpoint.name}: {', '.join(query.engagement_types)}"),
         *(("grouping", f"{name}: {', '.join(group_by)}") for name, group_by in query.groupings.items()),
         *([("from", f"{query.start} to {query.end}")] if query.start else []),
-        ("state", status.state),
+        ("state", status.state.text),
         ("IDs", f"{done:,} of {totals.ids:,} done ({share:.1%})"),
         *(("", f"{number:>12,} {name}") for name, number in totals.outcomes._asdict().items() if number),
         *([("", f"{totals.pending:>12,} pending")] if totals.pending else []),

@@ -41,7 +41,7 @@ def _run_section(status: JobStatus, traffic: Traffic) -> Section:
     seconds = sum(run.seconds for run in status.runs)
     facts = [
         Fact("Requests", requests, "" if status.requests_are_exact else "a run that was killed may have sent more"),
-        Fact("Runs", f"{len(status.runs):,}", status.state),
+        Fact("Runs", f"{len(status.runs):,}", status.state.text),
         Fact("Time at work", _duration(seconds)),
     ]
     notes = []

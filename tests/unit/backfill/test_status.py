@@ -11,7 +11,7 @@ import pytest
 from engagement_async import BearerCredentials, RateLimit
 from engagement_async._core.outcomes import Outcomes
 from engagement_async._progress import ProgressMeter, RunOutcome
-from engagement_async.backfill import BackfillJob, JobStatus, JobTotals, OwnerStatus
+from engagement_async.backfill import BackfillJob, JobState, JobStatus, JobTotals, OwnerStatus, RunReport
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.journal_file import JournalFile
 from engagement_async.backfill.status import job_facts, owner_lines
@@ -75,6 +75,27 @@ def test_the_facts_of_a_job_at_work() -> None:
 
 def test_a_job_without_ids_is_done() -> None:
     assert ("IDs", "0 of 0 done (100.0%)") in job_facts(JobStatus(BY_TWEET, JobTotals(), False, ()))
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "pending", "is_running", "state"),
+    [
+        ([], 3, False, JobState.STOPPED),
+        ([], 0, False, JobState.COMPLETE),
+        (["outage"], 3, False, JobState.STOPPED),
+        (["outage", "credentials"], 3, False, JobState.CREDENTIALS),
+        (["credentials"], 3, True, JobState.RUNNING),
+        (["credentials", None], 3, False, JobState.STOPPED),  # it was begun again, and killed
+        (["credentials", "done"], 0, False, JobState.COMPLETE),
+    ],
+)
+def test_its_state(outcomes: list[str | None], pending: int, is_running: bool, state: JobState) -> None:
+    totals = JobTotals(ids=10, outcomes=Outcomes(answered=10 - pending))
+    runs = tuple(RunReport(0.0, 1.0, 1, 1, outcome) for outcome in outcomes)
+    status = JobStatus(BY_TWEET, totals, is_running, runs)
+
+    assert status.state is state
+    assert ("state", state.text) in job_facts(status)
 
 
 def test_owners_with_trouble_are_listed_and_no_more_than_ten() -> None:
