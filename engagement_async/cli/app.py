@@ -60,6 +60,8 @@ _SECRET_OPTIONS = {
 class Metrics(Protocol):
     """What keeps the numbers of a run: `MetricsFile`, which imports this module."""
 
+    path: str
+
     def begin(self) -> str | None: ...
 
     def note(self, progress: Progress) -> None: ...

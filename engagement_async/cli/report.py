@@ -17,6 +17,7 @@ import click
 from engagement_async._ids.reading import Reject
 from engagement_async._progress import Progress
 from engagement_async.cli.app import Session
+from engagement_async.cli.logs import check_own_files
 from engagement_async.cli.progress import progress_event, progress_line
 from engagement_async.cli.streams import json_line, printable, utc_now
 from engagement_async.errors import EngagementError
@@ -68,6 +69,8 @@ class Reporter:
         if as_json and quiet:
             raise click.UsageError("--json and --quiet: take one of them")
         session.json = as_json
+        context = click.get_current_context(silent=True)
+        check_own_files(session, {} if context is None else context.params)
         can_draw = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         mode = Mode.TERMINAL if can_draw else Mode.LINES
         reporter = cls(Mode.JSON if as_json else Mode.QUIET if quiet else mode, session)
