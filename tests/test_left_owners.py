@@ -104,6 +104,20 @@ async def test_tweets_are_pending_until_there_are_new_tokens(agency: Agency, tmp
     assert await exported(job.directory.path, tmp_path / "exports") == await undisturbed(tmp_path / "undisturbed")
 
 
+def test_a_long_name_of_an_owner_is_cut_for_people_and_whole_for_machines(agency: Agency, tmp_path: Path) -> None:
+    long, job = "acme" * 2_500, tmp_path / "job"
+    agency.ids.write_text(f"{agency.ids.read_text()}{long},1\n")
+    tokens = ("--credentials", agency.tokens)
+    texts = [agency.call("run", job, *FLAGS, "--ids", agency.ids, *START, *tokens)]
+    texts += [agency.call(name, job) for name in ("status", "usage")]
+
+    for _, out, error in texts:
+        assert "acme" * 14 + "acm…" in out + error
+        assert long not in out + error
+    for name in ("status", "usage"):
+        assert long in orjson.loads(agency.call(name, job, "--json")[1])["owners"]
+
+
 def test_on_the_command_line(agency: Agency, tmp_path: Path) -> None:
     job, tokens = tmp_path / "job", ("--credentials", agency.tokens)
     code, _, error = agency.call("run", job, *FLAGS, "--ids", agency.ids, *START, *tokens)

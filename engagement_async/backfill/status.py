@@ -9,7 +9,7 @@ from typing import Any
 
 from engagement_async._core.html import facts_html
 from engagement_async._core.query import Query
-from engagement_async._core.words import count, duration
+from engagement_async._core.words import count, duration, owner_text
 from engagement_async._progress import RunOutcome, WaitReason
 from engagement_async.backfill.owners import OwnerStatus
 from engagement_async.backfill.totals import JobTotals
@@ -183,7 +183,9 @@ def owner_lines(owners: Mapping[str, OwnerStatus]) -> list[str]:
         numbers = its.outcomes._asdict() | {"pending": its.pending}
         counts = ", ".join(f"{number:,} {name}" for name, number in numbers.items() if number)
         requests = count(its.requests, "request")
-        lines.append(f"{its.error} ({counts}; {requests})" if its.error else f"owner {owner}: {counts}; {requests}")
+        name = owner_text(owner)
+        error = its.error and its.error.replace(owner, name)
+        lines.append(f"{error} ({counts}; {requests})" if error else f"owner {name}: {counts}; {requests}")
     if len(troubled) > _LISTED_OWNERS:
         lines.append(f"and {len(troubled) - _LISTED_OWNERS:,} more with failed or forbidden Tweets")
     return lines

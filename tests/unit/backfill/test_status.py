@@ -106,6 +106,19 @@ def test_owners_with_trouble_are_listed_and_no_more_than_ten() -> None:
     assert owner_lines({}) == []
 
 
+def test_a_long_name_of_an_owner_is_cut_and_known_by_its_beginning() -> None:
+    long = "acme" * 2_500
+    owners = {
+        long: OwnerStatus(1, Outcomes(), f"owner {long}: the credential store has no credentials for it"),
+        f"{long}2": OwnerStatus(1, Outcomes(failed=1), None),
+    }
+    _, refused, failed = owner_lines(owners)
+
+    shown = "acme" * 14 + "acm…"
+    assert refused == f"owner {shown}: the credential store has no credentials for it (1 pending; 0 requests)"
+    assert failed == f"owner {shown}: 1 failed; 0 requests"
+
+
 def test_a_job_in_a_notebook(tmp_path: Path) -> None:
     folder = started(tmp_path / "may", 1000)
     fill(folder, 2)
