@@ -1,4 +1,4 @@
-"""What a job says of itself: its runs, how far it is, and both in words for people."""
+"""The status of a job: its state, its runs, how far it is, and all of it in words for people."""
 
 from __future__ import annotations
 
@@ -125,13 +125,13 @@ class JobStatus:
 
 
 def job_facts(status: JobStatus) -> list[tuple[str, str]]:
-    """Return the status in words: names, and what is said of them. A name that is empty goes on with the one before."""
+    """Return the status in words: names and values. An empty name goes on with the one before."""
     totals, query = status.totals, status.query
     done = totals.ids - totals.pending
     at_least = "" if status.requests_are_exact else "at least "
     share = done / totals.ids if totals.ids else 1.0
     facts = [
-        ("asks", f"{query.endpoint.name}: {', '.join(query.engagement_types)}"),
+        ("query", f"{query.endpoint.name}: {', '.join(query.engagement_types)}"),
         *(("grouping", f"{name}: {', '.join(group_by)}") for name, group_by in query.groupings.items()),
         *([("from", f"{query.start} to {query.end}")] if query.start else []),
         ("state", status.state.text),

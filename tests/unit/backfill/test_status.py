@@ -54,7 +54,7 @@ def test_the_facts_of_a_job_at_work() -> None:
     status = JobStatus(BY_TWEET, totals, True, (), now, {"ann": OwnerStatus(10, Outcomes(failed=10), None)})
 
     assert job_facts(status) == [
-        ("asks", "totals: favorites, replies"),
+        ("query", "totals: favorites, replies"),
         ("grouping", "by_tweet: tweet.id, engagement.type"),
         ("state", "running"),
         ("IDs", "500 of 1,000 done (50.0%)"),
