@@ -26,7 +26,7 @@ class WaitReason(StrEnum):
     RATE_LIMITED = "rate_limited"
     """The end of a pause that the API demanded with a 429."""
     OUTAGE = "outage"
-    """An API that does not answer: single probes ask until it does."""
+    """An API that does not answer: single probes are sent until it does."""
 
     @property
     def text(self) -> str:
@@ -50,7 +50,7 @@ class RunOutcome(StrEnum):
     MAX_DURATION = "max_duration"
     """Its time is over."""
     STOPPED = "stopped"
-    """It was told to stop, by a signal or `BackfillJob.stop`."""
+    """It was stopped, by a signal or `BackfillJob.stop`."""
     OUTAGE = "outage"
     """The API answered nobody until the outage timeout."""
     CREDENTIALS = "credentials"

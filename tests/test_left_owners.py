@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from engagement_async import HISTORICAL, AuthError, OAuth1Credentials, Query, UsageError
-from engagement_async.backfill import BackfillJob
+from engagement_async.backfill import BackfillJob, JobState
 from engagement_async.emulator import Emulator
 from tests.support.agency import FAST, FLAGS, QUERY, REVOKED, UNKNOWN, Agency
 from tests.support.jobs import digest, emulator
@@ -72,7 +72,7 @@ async def test_tweets_are_pending_until_there_are_new_tokens(agency: Agency, tmp
     assert (first.outcome, first.pending, first.outcomes.failed) == ("credentials", left(agency), 0)
     status = await job.status()
     assert set(list(status.owners)[:2]) == {REVOKED, UNKNOWN}
-    assert status.state == "stopped"
+    assert status.state is JobState.CREDENTIALS
     assert all((its.error is not None) == (owner in (REVOKED, UNKNOWN)) for owner, its in status.owners.items())
     assert status.owners[UNKNOWN].error == f"owner {UNKNOWN}: the credential store has no credentials for it"
     assert status.owners[REVOKED].requests <= 2
@@ -104,6 +104,20 @@ async def test_tweets_are_pending_until_there_are_new_tokens(agency: Agency, tmp
     assert await exported(job.directory.path, tmp_path / "exports") == await undisturbed(tmp_path / "undisturbed")
 
 
+def test_a_long_name_of_an_owner_is_cut_for_people_and_whole_for_machines(agency: Agency, tmp_path: Path) -> None:
+    long, job = "acme" * 2_500, tmp_path / "job"
+    agency.ids.write_text(f"{agency.ids.read_text()}{long},1\n")
+    tokens = ("--credentials", agency.tokens)
+    texts = [agency.call("run", job, *FLAGS, "--ids", agency.ids, *START, *tokens)]
+    texts += [agency.call(name, job) for name in ("status", "usage")]
+
+    for _, out, error in texts:
+        assert "acme" * 14 + "acm…" in out + error
+        assert long not in out + error
+    for name in ("status", "usage"):
+        assert long in orjson.loads(agency.call(name, job, "--json")[1])["owners"]
+
+
 def test_on_the_command_line(agency: Agency, tmp_path: Path) -> None:
     job, tokens = tmp_path / "job", ("--credentials", agency.tokens)
     code, _, error = agency.call("run", job, *FLAGS, "--ids", agency.ids, *START, *tokens)
@@ -123,7 +137,8 @@ def test_on_the_command_line(agency: Agency, tmp_path: Path) -> None:
     assert agency.call("export", job, "-o", "all.{grouping}.csv")[0] == 5
     assert agency.call("export", job, "-o", "one.{grouping}.csv", "--only-owner", "owner1")[0] == 0
     document = orjson.loads(agency.call("status", job, "--json")[1])
-    assert (document["state"], document["last_outcome"]) == ("stopped", "credentials")
+    assert (document["state"], document["last_outcome"]) == ("credentials", "credentials")
+    assert "stopped: waits for credentials of some owners" in agency.call("status", job)[1]
 
     code, _, error = agency.call("run", job, *tokens, "--failed-credentials", "failed")
     assert code == 3, error

@@ -1,6 +1,6 @@
-"""What observers hear of a call, as values: from its beginning to its end, in the order in which it happens.
+"""The events of a call that observers get, as values: from its beginning to its end, in the order in which it happens.
 
-An observer is asked once for each call, with a `CallBegan`, and returns what hears the rest of it, or None. Events are
+An observer is called once for each call, with a `CallBegan`, and returns what takes its other events, or None. Events are
 made only where somebody listens. They hold requests and answers as the engine has them: what leaves the process is the
 observer's choice, and no ID or secret should be.
 """
@@ -103,9 +103,9 @@ class Ended(NamedTuple):
 
 Event = Waited | Sent | Received | Decided | CircuitChanged | HandedOut | Ended
 Observe = Callable[[Event], None]
-"""Hears the events of one call, in the event loop: it must not wait."""
+"""Takes the events of one call, in the event loop: it must not wait."""
 Observer = Callable[[CallBegan], Observe | None]
-"""Returns what hears of a call, or None for a call that it does not watch."""
+"""Returns what takes the events of a call, or None for a call that it does not watch."""
 
 
 def error_type(error: BaseException | None, status: int | None) -> str | None:

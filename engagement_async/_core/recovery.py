@@ -44,6 +44,7 @@ from engagement_async._core.outcomes import Failure, FailureKind
 from engagement_async._core.parsing import ParsedResponse
 from engagement_async._core.refusals import RefusedIdsError
 from engagement_async._core.request import Outcome, Purpose, Request, split_in_half
+from engagement_async._core.words import owner_text
 from engagement_async.errors import (
     AccessRefusedError,
     APIError,
@@ -334,7 +335,8 @@ def _on_owner_refused(request: Request, owner: str, error: APIError, call: CallS
 
 def _fail_owner(request: Request, owner: str, error: APIError, call: CallState) -> Decision:
     failure = Failure(f"owner {owner}: {error}", kind=FailureKind.CREDENTIALS)
-    of_all = type(error)(f"every owner fails alike; owner {owner}: {error}", status=error.status, texts=error.texts)
+    alike = f"every owner fails alike; owner {owner_text(owner)}: {error}"
+    of_all = type(error)(alike, status=error.status, texts=error.texts)
     call.endpoint.forget_owner(owner)
     if call.owners.fail(owner, failure, of_all):
         return Stop(of_all)

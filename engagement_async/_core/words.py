@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["count", "duration", "printable"]
+__all__ = ["count", "duration", "owner_text", "printable", "shortened"]
+
+_OWNER_WIDTH = 60
 
 
 def printable(text: str) -> str:
@@ -11,6 +13,16 @@ def printable(text: str) -> str:
         char if char.isprintable() or char == "\n" else char.encode("unicode_escape", "replace").decode()
         for char in text
     )
+
+
+def shortened(text: str, at_most: int) -> str:
+    """Return the text, cut to so many characters: somebody else's may be of any length."""
+    return text if len(text) <= at_most else f"{text[: at_most - 1]}…"
+
+
+def owner_text(owner: str) -> str:
+    """Return an owner's name as people are shown it."""
+    return shortened(owner, _OWNER_WIDTH)
 
 
 def count(number: int, what: str) -> str:

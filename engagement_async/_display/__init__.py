@@ -1,1 +1,1 @@
-"""Progress as people see it: on a terminal, in a notebook, in a log. Nothing here is imported before it is asked for."""
+"""Progress as people see it: on a terminal, in a notebook, in a log. Nothing here is imported before it is needed."""

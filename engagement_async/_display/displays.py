@@ -53,16 +53,16 @@ class LinesDisplay:
     """A line on stderr every ten seconds, and one at the end."""
 
     every_s = 1.0
-    _TOLD_EVERY_S = 10.0
+    _SHOWN_EVERY_S = 10.0
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._told_at = 0.0
+        self._shown_at = 0.0
 
     def show(self, now: CallProgress) -> None:
         """Write a line, if it is time for one. Nobody need read it."""
-        if now.is_finished or now.elapsed_s - self._told_at >= self._TOLD_EVERY_S:
-            self._told_at = now.elapsed_s
+        if now.is_finished or now.elapsed_s - self._shown_at >= self._SHOWN_EVERY_S:
+            self._shown_at = now.elapsed_s
             if sys.stderr is not None:
                 with suppress(OSError, ValueError):  # closed, or the reader of the pipe is gone
                     print(f"{self._label}: {call_line(now)}", file=sys.stderr, flush=True)  # noqa: T201 - wanted

@@ -51,9 +51,31 @@ class Display(Protocol):
 
 
 def check_progress(progress: object) -> None:
-    """Raise `UsageError` for what is no `ProgressOption`."""
-    if not isinstance(progress, bool) and not callable(progress):
+    """Raise `UsageError` for what is no `ProgressOption`. A call outlives a display that fails: later is too late."""
+    if isinstance(progress, bool):
+        return
+    if not callable(progress):
         raise UsageError(f"progress is True, or a function that takes a CallProgress, not {progress!r}")
+    if any(map(_is_generator, (progress, type(progress).__call__))):
+        raise UsageError(
+            f"progress is called anew each time, and a generator would never be run, as of {progress!r}: give a function "
+            "without yield"
+        )
+    try:
+        parameters = inspect.signature(progress)
+    except (TypeError, ValueError):
+        return  # some built-in functions do not say
+    try:
+        parameters.bind(None)
+    except TypeError:
+        raise UsageError(
+            f"progress is called with one argument, a CallProgress, and {progress!r} takes {parameters}: give a function of "
+            "one argument"
+        ) from None
+
+
+def _is_generator(function: object) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ _is_usable = True
 
 @contextmanager
 def observed_by(observer: Observer) -> Iterator[None]:
-    """Have this observer hear of every call that begins in the block, and in tasks that are started in it."""
+    """Announce to this observer every call that begins in the block, and in tasks that are started in it."""
     token = _observers.set((*_observers.get(), observer))
     try:
         yield
@@ -33,7 +33,7 @@ def observed_by(observer: Observer) -> Iterator[None]:
 
 
 def current_observers() -> tuple[Observer, ...]:
-    """Return who observes a call that begins now; nobody, after two look-ups, where nobody asked for it.
+    """Return who observes a call that begins now; nobody, after two look-ups, where there is no observer.
 
     OpenTelemetry cannot be set up in a process in which nobody imported it: it is never imported for its own sake.
     """
@@ -44,8 +44,8 @@ def current_observers() -> tuple[Observer, ...]:
 
 
 def begin(observers: tuple[Observer, ...], call: CallBegan) -> Observe | None:
-    """Tell observers of a call; return what is to hear of it, or None when none of them wants to."""
-    heard = []
+    """Announce a call to observers; return what takes its events, or None when none of them wants any."""
+    observing = []
     for observer in observers:
         try:
             observe = observer(call)
@@ -53,13 +53,13 @@ def begin(observers: tuple[Observer, ...], call: CallBegan) -> Observe | None:
             logger.warning("a call is not observed: its observer failed", exc_info=True)
         else:
             if observe is not None:
-                heard.append(observe)
-    return _fan_out(heard) if heard else None
+                observing.append(observe)
+    return _fan_out(observing) if observing else None
 
 
 @contextmanager
 def observed_call(observe: Observe | None) -> Iterator[None]:
-    """Tell of the end of a call that is served by another one."""
+    """Report the end of a call that is served by another one."""
     error: BaseException | None = None
     try:
         yield
@@ -88,15 +88,15 @@ def _open_telemetry() -> Observer | None:
         return None
 
 
-def _fan_out(heard: list[Observe]) -> Observe:
-    """Return what hands an event to all of these; one that fails hears nothing more of this call."""
+def _fan_out(observing: list[Observe]) -> Observe:
+    """Return what hands an event to all of these; one that fails gets no more events of this call."""
 
     def observe(event: Event) -> None:
-        for each in tuple(heard):
+        for each in tuple(observing):
             try:
                 each(event)
             except Exception:
-                heard.remove(each)
+                observing.remove(each)
                 logger.warning("a call is observed no further: its observer failed", exc_info=True)
 
     return observe

@@ -88,7 +88,7 @@ class OpenTelemetryRecorder:
         )
 
     def __call__(self, call: CallBegan) -> Observe | None:
-        """Begin the span of a call; return what hears of it. None where instrumentation is suppressed."""
+        """Begin the span of a call; return what takes its events. None where instrumentation is suppressed."""
         if context.get_value(_SUPPRESSED):
             return None
         with self._lock:

@@ -245,13 +245,14 @@ class AiohttpTransport:
         `ServerRefusedError` for a certificate that cannot be trusted, and `ProxyError` for a proxy that refuses. A body that
         is not whole raises when `Response.body` is read.
         """
-        if self._session is None or self._session.closed:
-            raise UsageError("the client was closed while a call was running: await the call inside of `async with`")
+        session = self._session
+        if session is None or session.closed:
+            raise UsageError(_CLOSED)
         # Raised outside of the except clauses: an aiohttp error would stay as the context, and it holds the headers.
         failure: AttemptError | ServerRefusedError | ProxyError
         for _ in range(_STALE_CONNECTIONS_MAX):
             try:
-                return await self._post(self._session, url, headers, body, on_headers)
+                return await self._post(session, url, headers, body, on_headers)
             except _StaleConnectionError as error:
                 failure = error
                 continue  # nothing was sent, and this connection is gone
@@ -260,10 +261,12 @@ class AiohttpTransport:
             except _ERRORS as error:
                 failure = map_exception(error)
             except RuntimeError as error:
-                if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+                if self._session is session and isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
                     raise  # a bug; uvloop says so of a connection that was closed meanwhile
                 failure = map_exception(error)
             break
+        if self._session is not session:
+            raise UsageError(_CLOSED)  # the connection was cut here, and the API has nothing to do with it
         raise failure.with_traceback(None)
 
     async def _post(
@@ -308,6 +311,7 @@ class AiohttpTransport:
         return decoder
 
 
+_CLOSED = "the client was closed while a call was running: await the call inside of `async with`"
 _FEW_FILES = "this process may open no more files (see ulimit -n): raise that limit, or lower the concurrency"
 
 

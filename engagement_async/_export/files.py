@@ -228,8 +228,11 @@ def is_stream(path: str | Path) -> bool:
 
 
 @contextmanager
-def output_stream(path: str | Path | int) -> Iterator[BinaryIO]:
+def output_stream(path: str | Path | int, *, reader_timeout_s: float | None = None) -> Iterator[BinaryIO]:
     """Open a device, a pipe, or a descriptor of this process, to which every byte is written or an `OSError` is raised.
+
+    A reader is waited for. With `reader_timeout_s` a named pipe that nobody has open for reading is an `OSError` at once,
+    and one that takes nothing for so many seconds is another.
 
     Python's own stdout may write a part of what it is given and say so in a number (unbuffered), or fail at a pipe that
     is full for a moment (non-blocking).
@@ -239,8 +242,8 @@ def output_stream(path: str | Path | int) -> Iterator[BinaryIO]:
     elif (inherited := _descriptor_of(path)) is not None:
         descriptor = os.dup(inherited)
     else:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    stream = io.BufferedWriter(WholeWrites(descriptor))
+        descriptor = _open_stream(path, waits=reader_timeout_s is None)
+    stream = io.BufferedWriter(WholeWrites(descriptor, reader_timeout_s=reader_timeout_s))
     try:
         yield cast("BinaryIO", stream)
         stream.flush()
@@ -249,12 +252,22 @@ def output_stream(path: str | Path | int) -> Iterator[BinaryIO]:
             stream.close()
 
 
+def _open_stream(path: str | Path, *, waits: bool) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CLOEXEC | (0 if waits else os.O_NONBLOCK))
+    except OSError as error:
+        if error.errno == errno.ENXIO and stat.S_ISFIFO(os.stat(path).st_mode):
+            raise OSError(errno.ENXIO, "nobody reads this named pipe", str(path)) from None
+        raise
+
+
 class WholeWrites(io.RawIOBase):
     """A descriptor that takes all of what it is given; it waits for one that does not block."""
 
-    def __init__(self, descriptor: int, *, closes: bool = True) -> None:
+    def __init__(self, descriptor: int, *, closes: bool = True, reader_timeout_s: float | None = None) -> None:
         self._descriptor = descriptor
         self._closes = closes
+        self._timeout_ms = None if reader_timeout_s is None else 1000 * reader_timeout_s
         self._written = 0
 
     def writable(self) -> bool:
@@ -275,7 +288,8 @@ class WholeWrites(io.RawIOBase):
                 except BlockingIOError:
                     poll = select.poll()
                     poll.register(self._descriptor, select.POLLOUT)
-                    poll.poll()
+                    if not poll.poll(self._timeout_ms):
+                        raise TimeoutError(errno.ETIMEDOUT, "its reader takes nothing") from None
             self._written += written
             return written
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from engagement_async._core.words import shortened
 from engagement_async._ids.values import find_id, plain_values, why_not_an_id
 from engagement_async.errors import UsageError
 
@@ -117,7 +118,7 @@ class Intake:
     def reject(self, line: int, text: str, reason: str) -> None:
         """Count a line that is no ID, and tell the caller."""
         self.report.rejected += 1
-        reject = Reject(self.source, line, text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…", reason)
+        reject = Reject(self.source, line, shortened(text, _SHOWN), reason)
         if self.on_reject is None:
             raise UsageError(str(reject))
         self.on_reject(reject)

@@ -16,6 +16,7 @@ from .job import Outcomes as Outcomes
 from .job import Progress as Progress
 from .job import RunOutcome as RunOutcome
 from .owners import OwnerStatus as OwnerStatus
+from .status import JobState as JobState
 from .totals import JobTotals as JobTotals
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "JobError",
     "JobIncompleteError",
     "JobLockedError",
+    "JobState",
     "JobStatus",
     "JobTotals",
     "OtherJobError",

@@ -1,21 +1,40 @@
-"""What a job says of itself: its runs, how far it is, and both in words for people."""
+"""The status of a job: its state, its runs, how far it is, and all of it in words for people."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from engagement_async._core.html import facts_html
 from engagement_async._core.query import Query
-from engagement_async._core.words import count, duration
-from engagement_async._progress import WaitReason
+from engagement_async._core.words import count, duration, owner_text
+from engagement_async._progress import RunOutcome, WaitReason
 from engagement_async.backfill.owners import OwnerStatus
 from engagement_async.backfill.totals import JobTotals
 
-__all__ = ["JobStatus", "RunReport", "job_facts", "job_html", "owner_lines"]
+__all__ = ["JobState", "JobStatus", "RunReport", "job_facts", "job_html", "owner_lines"]
 
 _LISTED_OWNERS = 10
+
+
+class JobState(StrEnum):
+    """What a job is doing."""
+
+    RUNNING = "running"
+    """A process runs it."""
+    COMPLETE = "complete"
+    """Every ID has its outcome."""
+    STOPPED = "stopped"
+    """IDs are pending, and no process runs it."""
+    CREDENTIALS = "credentials"
+    """Stopped, and its last run left only Tweets whose owners' credentials are unusable: it waits for new ones."""
+
+    @property
+    def text(self) -> str:
+        """The state in words."""
+        return "stopped: waits for credentials of some owners" if self is JobState.CREDENTIALS else self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +95,14 @@ class JobStatus:
         return self.totals.windows_differ()
 
     @property
-    def state(self) -> str:
-        """`running`, `complete` or `stopped`."""
-        return "running" if self.is_running else "complete" if self.is_complete else "stopped"
+    def state(self) -> JobState:
+        """What it is doing: a `JobState`."""
+        if self.is_running:
+            return JobState.RUNNING
+        if self.is_complete:
+            return JobState.COMPLETE
+        waits = bool(self.runs) and self.runs[-1].outcome == RunOutcome.CREDENTIALS
+        return JobState.CREDENTIALS if waits else JobState.STOPPED
 
     @property
     def requests(self) -> int:
@@ -101,16 +125,16 @@ class JobStatus:
 
 
 def job_facts(status: JobStatus) -> list[tuple[str, str]]:
-    """Return the status in words: names, and what is said of them. A name that is empty goes on with the one before."""
+    """Return the status in words: names and values. An empty name goes on with the one before."""
     totals, query = status.totals, status.query
     done = totals.ids - totals.pending
     at_least = "" if status.requests_are_exact else "at least "
     share = done / totals.ids if totals.ids else 1.0
     facts = [
-        ("asks", f"{query.endpoint.name}: {', '.join(query.engagement_types)}"),
+        ("query", f"{query.endpoint.name}: {', '.join(query.engagement_types)}"),
         *(("grouping", f"{name}: {', '.join(group_by)}") for name, group_by in query.groupings.items()),
         *([("from", f"{query.start} to {query.end}")] if query.start else []),
-        ("state", status.state),
+        ("state", status.state.text),
         ("IDs", f"{done:,} of {totals.ids:,} done ({share:.1%})"),
         *(("", f"{number:>12,} {name}") for name, number in totals.outcomes._asdict().items() if number),
         *([("", f"{totals.pending:>12,} pending")] if totals.pending else []),
@@ -159,7 +183,9 @@ def owner_lines(owners: Mapping[str, OwnerStatus]) -> list[str]:
         numbers = its.outcomes._asdict() | {"pending": its.pending}
         counts = ", ".join(f"{number:,} {name}" for name, number in numbers.items() if number)
         requests = count(its.requests, "request")
-        lines.append(f"{its.error} ({counts}; {requests})" if its.error else f"owner {owner}: {counts}; {requests}")
+        name = owner_text(owner)
+        error = its.error and its.error.replace(owner, name)
+        lines.append(f"{error} ({counts}; {requests})" if error else f"owner {name}: {counts}; {requests}")
     if len(troubled) > _LISTED_OWNERS:
         lines.append(f"and {len(troubled) - _LISTED_OWNERS:,} more with failed or forbidden Tweets")
     return lines

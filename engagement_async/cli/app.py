@@ -60,6 +60,8 @@ _SECRET_OPTIONS = {
 class Metrics(Protocol):
     """What keeps the numbers of a run: `MetricsFile`, which imports this module."""
 
+    path: str
+
     def begin(self) -> str | None: ...
 
     def note(self, progress: Progress) -> None: ...
@@ -180,7 +182,7 @@ def _run(args: Sequence[str], session: Session) -> int:
     except ModuleNotFoundError as error:
         if error.name != "fcntl":
             raise
-        _tell(
+        _show_error(
             "this command runs on Linux and macOS; on Windows use WSL, the Windows Subsystem for Linux", USAGE, session
         )
         return USAGE
@@ -189,7 +191,7 @@ def _run(args: Sequence[str], session: Session) -> int:
             import traceback
 
             traceback.print_exc()
-        _tell(message_of(error), exit_code_of(error), session)
+        _show_error(message_of(error), exit_code_of(error), session)
         return exit_code_of(error)
     return result if isinstance(result, int) else OK
 
@@ -197,14 +199,14 @@ def _run(args: Sequence[str], session: Session) -> int:
 def _refused(error: click.ClickException, session: Session) -> int:
     if isinstance(error, click.NoSuchOption) and error.option_name in _SECRET_OPTIONS:
         name = _SECRET_OPTIONS[error.option_name]
-        _tell(
+        _show_error(
             f"{error.option_name} is not an option: other users can see the arguments of a command, and shells save them. "
             f"Export {name}, or write {name.removeprefix('ENGAGEMENT_').lower()} to the configuration file",
             error.exit_code,
             session,
         )
     elif session.json:
-        _tell(error.format_message(), error.exit_code, session)
+        _show_error(error.format_message(), error.exit_code, session)
     else:
         error.show()
     return error.exit_code
@@ -218,7 +220,7 @@ def _warn(message: str, session: Session) -> None:
         click.echo(printable(f"warning: {message}"), err=True)
 
 
-def _tell(message: str, exit_code: int, session: Session) -> None:
+def _show_error(message: str, exit_code: int, session: Session) -> None:
     if session.json:
         event = {"event": "error", "time": utc_now(), **session.context, "message": message, "exit_code": exit_code}
         click.echo(json_line(event), err=True)

@@ -34,7 +34,7 @@ class View:
     owners: Sequence[str] = ()
     """How many owners are done, then those with trouble, the worst first."""
     is_stopping: bool = False
-    """Whether nothing more is asked."""
+    """Whether nothing more is requested."""
 
 
 def render(view: View, width: int) -> RenderableType:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
 
+from engagement_async._export.files import is_stream
 from engagement_async.cli.app import Session, remember_flag
 from engagement_async.cli.completion import complete_files
 from engagement_async.cli.streams import json_line, printable, utc_now
 from engagement_async.errors import UsageError
 
-__all__ = ["LEVELS", "log_options", "logging_as"]
+__all__ = ["LEVELS", "check_own_files", "log_options", "logging_as"]
 
 LEVELS = ("debug", "info", "warning", "error")
 _LOGGER = "engagement_async"
+_FILES = {"files": "--ids", "credentials_path": "--credentials", "store": "STORE", "output": "--output"}
+"""Parameters of commands that name files, and what they are called there."""
 
 
 def log_options(command: Any) -> Any:
@@ -40,6 +43,24 @@ def log_options(command: Any) -> Any:
         help="Append the log to this file, which nobody else can read, instead of stderr.",
     )
     return level(file(command))
+
+
+def check_own_files(session: Session, parameters: Mapping[str, Any]) -> None:
+    """Raise `UsageError` if the log or the metrics would be written into another file that this command names.
+
+    What is there already may have been found out, but of a file that is new nobody would know.
+    """
+    named: dict[str, str] = {}
+    for name, option in _FILES.items():
+        given = parameters.get(name) or ()
+        named |= {os.path.realpath(path): option for path in (given if isinstance(given, tuple) else (given,))}
+    metrics = None if session.metrics is None else session.metrics.path
+    for option, path in (("--metrics-file", metrics), ("--log-file", session.flags.get("log_file"))):
+        if path is None or is_stream(path):
+            continue
+        other = named.setdefault(os.path.realpath(path), option)
+        if other != option:
+            raise UsageError(f"{path}: is named by {other} and by {option}: give each a file of its own")
 
 
 @contextmanager

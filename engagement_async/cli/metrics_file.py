@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from engagement_async._engine.observing import observed_by
-from engagement_async._export.files import atomic_file, check_outputs, is_stream
+from engagement_async._export.files import atomic_file, check_outputs, is_stream, output_stream
 from engagement_async._progress import Progress
 from engagement_async.cli.app import Session
 from engagement_async.cli.completion import complete_files
@@ -29,6 +29,10 @@ __all__ = ["REFRESH_S", "MetricsFile", "metrics_option"]
 
 REFRESH_S = 15.0
 """As often as Prometheus usually looks."""
+_READER_TIMEOUT_S = 5.0
+"""A pipe's reader that takes nothing for so long is gone, or stuck: the command must end all the same."""
+_SUFFIX = ".prom"
+"""Of files that a node exporter reads."""
 _MODE = 0o644
 """A node exporter is another user, and nothing here is secret."""
 _OURS = b"# HELP engagement_"
@@ -61,10 +65,11 @@ class MetricsFile:
     """The file of one run of a command."""
 
     def __init__(self, path: str, command: str, *, refresh_s: float = REFRESH_S) -> None:
-        self._path = path
+        self.path = path
+        """As it was given."""
         self._is_stream = is_stream(path)
         # A collector refuses two files with the same samples: the file's name tells them apart.
-        task = {} if self._is_stream else {"task": Path(path).name.removesuffix(".prom")}
+        task = {} if self._is_stream else {"task": Path(path).name.removesuffix(_SUFFIX)}
         self._labels = {**task, "command": command}
         self._run = RunMetrics()
         self._refresh_s = refresh_s
@@ -77,24 +82,24 @@ class MetricsFile:
         """Write the file, and go on to do so. Raise `UsageError` where that cannot be.
 
         A file that another run keeps at this moment is left to that one, so that nothing is in the way of the work: then
-        a warning is returned.
+        a warning is returned, as for a file that a node exporter would not read.
         """
         self._is_begun = True
         with ExitStack() as stack:
             if not self._is_stream:
-                check_outputs([self._path], ())
-                lock = _lock(self._path)
+                check_outputs([self.path], ())
+                lock = _lock(self.path)
                 if lock is None:
                     return (
-                        f"{self._path}: another run keeps its metrics there, and those of this one are not written: give "
+                        f"{self.path}: another run keeps its metrics there, and those of this one are not written: give "
                         "each a --metrics-file of its own"
                     )
                 stack.callback(lock.release)
-                self._run.last_success_at = _last_success(self._path)
+                self._run.last_success_at = _last_success(self.path)
                 try:
                     self._write()
                 except OSError as error:
-                    raise UsageError(f"{self._path}: --metrics-file cannot be written: {error.strerror}") from None
+                    raise UsageError(f"{self.path}: --metrics-file cannot be written: {error.strerror}") from None
                 self._thread = threading.Thread(target=self._refresh, name="engagement-metrics", daemon=True)
                 self._thread.start()
                 stack.callback(self._thread.join)
@@ -102,7 +107,12 @@ class MetricsFile:
             stack.enter_context(observed_by(self._run))
             self._is_owner = True
             self._open = stack.pop_all()
-        return None
+        if self._is_stream or self.path.endswith(_SUFFIX):
+            return None
+        return (
+            f"{self.path}: a node exporter reads only files whose names end in {_SUFFIX}: name it so, as "
+            f"--metrics-file {Path(self.path).with_suffix(_SUFFIX)}"
+        )
 
     def note(self, progress: Progress) -> None:
         """Take the outcomes of the IDs from this progress."""
@@ -111,15 +121,16 @@ class MetricsFile:
     def end(self, exit_code: int) -> str | None:
         """Write the file for the last time; return why that failed, if it did.
 
-        For a command that was refused before it began, it is the first time too.
+        For a command that was refused before it began, it is the first time too, with the warning of `begin`.
         """
+        warning = None
         if not self._is_begun:
             try:
-                self.begin()
+                warning = self.begin()
             except UsageError as error:
                 return str(error)
         if not self._is_owner:
-            return None
+            return warning
         self._run.end(exit_code)
         self._stop.set()
         if self._thread is not None:
@@ -130,7 +141,7 @@ class MetricsFile:
             return self._trouble(error)
         finally:
             self._open.close()
-        return None
+        return warning
 
     def _refresh(self) -> None:
         has_failed = False
@@ -147,18 +158,18 @@ class MetricsFile:
     def _write(self) -> None:
         text = self._run.text(self._labels).encode()
         if self._is_stream:
-            with atomic_file(self._path) as stream:
+            with output_stream(self.path, reader_timeout_s=_READER_TIMEOUT_S) as stream:
                 stream.write(text)
             return
-        is_new = not _check_is_ours(self._path)
-        with atomic_file(self._path) as file:
+        is_new = not _check_is_ours(self.path)
+        with atomic_file(self.path) as file:
             file.write(text)
             if is_new:
                 os.fchmod(file.fileno(), _MODE)
 
     def _trouble(self, error: Exception) -> str:
         why = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
-        return why if isinstance(error, UsageError) else f"{self._path}: the metrics of this run are not written: {why}"
+        return why if isinstance(error, UsageError) else f"{self.path}: the metrics of this run are not written: {why}"
 
 
 def _check_is_ours(path: str) -> bool:

@@ -11,6 +11,7 @@ import click
 from engagement_async._core.outcomes import OwnerResult
 from engagement_async._core.owned_batches import Claims
 from engagement_async._core.query import Query
+from engagement_async._core.words import owner_text
 from engagement_async._ids.reading import read_owned_chunks
 from engagement_async.cli.completion import complete_files
 from engagement_async.cli.config import Auth, Settings
@@ -199,7 +200,8 @@ def owner_fields(owners: Mapping[str, OwnerResult]) -> dict[str, Any]:
 
 
 def _line(owner: str, its: OwnerResult) -> str:
+    shown = owner_text(owner)
     if its.error is not None:
-        return f"{its.error} ({its.outcomes.failed:,} failed)"
+        return f"{its.error.replace(owner, shown)} ({its.outcomes.failed:,} failed)"
     counts = ", ".join(f"{number:,} {name}" for name, number in its.outcomes._asdict().items() if number)
-    return f"owner {owner}: {counts}"
+    return f"owner {shown}: {counts}"

@@ -17,6 +17,7 @@ import click
 from engagement_async._ids.reading import Reject
 from engagement_async._progress import Progress
 from engagement_async.cli.app import Session
+from engagement_async.cli.logs import check_own_files
 from engagement_async.cli.progress import progress_event, progress_line
 from engagement_async.cli.streams import json_line, printable, utc_now
 from engagement_async.errors import EngagementError
@@ -29,7 +30,7 @@ __all__ = ["Mode", "Reporter"]
 _DRAWN_EVERY_S = 0.2
 _SAMPLED_EVERY_S = 1.0
 _OWNERS_EVERY_S = 5.0
-_TOLD_EVERY = 10
+_SHOWN_EVERY = 10
 """Samples: a line or an event every ten seconds."""
 
 
@@ -52,7 +53,7 @@ class Reporter:
     def __init__(self, mode: Mode, session: Session | None = None) -> None:
         self.mode = mode
         self._session = session or Session()
-        self._told_at: dict[str, float] = {}
+        self._shown_at: dict[str, float] = {}
         self._live: Live | None = None
         self._warned: tuple[str, float] | None = None
         self._is_stopping = False
@@ -68,6 +69,8 @@ class Reporter:
         if as_json and quiet:
             raise click.UsageError("--json and --quiet: take one of them")
         session.json = as_json
+        context = click.get_current_context(silent=True)
+        check_own_files(session, {} if context is None else context.params)
         can_draw = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         mode = Mode.TERMINAL if can_draw else Mode.LINES
         reporter = cls(Mode.JSON if as_json else Mode.QUIET if quiet else mode, session)
@@ -87,10 +90,10 @@ class Reporter:
             self._write(printable(text))
 
     def now_and_then(self, name: str, text: str, **fields: object) -> None:
-        """Tell of work that takes long, every ten seconds: an event for machines, a line for people."""
+        """Report work that takes long, every ten seconds: an event for machines, a line for people."""
         now = time.monotonic()
-        if now - self._told_at.setdefault(name, now) >= _TOLD_EVERY:
-            self._told_at[name] = now
+        if now - self._shown_at.setdefault(name, now) >= _SHOWN_EVERY:
+            self._shown_at[name] = now
             self.event(name, **fields)
             self.note(text)
 
@@ -130,21 +133,21 @@ class Reporter:
     async def watching(
         self, progress: Callable[[], Progress], owners: Callable[[], Sequence[str]] | None = None
     ) -> AsyncIterator[None]:
-        """While the block runs, shows its progress: drawn, or every ten seconds. Tells the engine's log too.
+        """While the block runs, shows its progress: drawn, or every ten seconds; and what the engine logs as a warning.
 
         `owners` returns what became of the owners so far; it is called in a thread, now and then, where it is drawn.
         """
-        with self._hearing():
+        with self._forwarding_log():
             async with self._showing(progress, owners), self._measuring(progress):
                 yield
 
     def stopping(self, text: str) -> None:
-        """Tell people that nothing more is asked, and what is waited for."""
+        """Show people that nothing more is requested, and what is waited for."""
         self._is_stopping = True
         self.note(text)
 
     @contextmanager
-    def _hearing(self) -> Iterator[None]:
+    def _forwarding_log(self) -> Iterator[None]:
         log = logging.getLogger("engagement_async")
         handler = _Handler(self)
         log.addHandler(handler)
@@ -179,15 +182,15 @@ class Reporter:
             return
         samples = 0
 
-        def tell() -> None:
+        def show_sample() -> None:
             nonlocal samples
             samples += 1
             now = progress()
-            if samples % _TOLD_EVERY == 0:
+            if samples % _SHOWN_EVERY == 0:
                 self.event("progress", **progress_event(now))
                 self.note(progress_line(now))
 
-        async with _repeating(tell, _SAMPLED_EVERY_S):
+        async with _repeating(show_sample, _SAMPLED_EVERY_S):
             yield
 
     @asynccontextmanager
@@ -216,7 +219,7 @@ class Reporter:
                     lines = await asyncio.to_thread(owners)
                 await asyncio.sleep(max(_OWNERS_EVERY_S, 20 * (time.monotonic() - began_at)))
 
-        # What others write to stderr meanwhile is caught, and put above; what is told here is printed there at once.
+        # What others write to stderr meanwhile is caught, and put above; what this class writes is printed there at once.
         with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
             self._live = live
             looking = asyncio.create_task(look())

@@ -1,4 +1,4 @@
-"""What a run came to so far, in numbers for Prometheus: it hears of calls, and is shown the progress. No I/O.
+"""What a run came to so far, in numbers for Prometheus: it observes calls, and is given the progress. No I/O.
 
 The names are in docs/monitoring.md, beside those of OpenTelemetry.
 """
@@ -69,10 +69,10 @@ class RunMetrics:
         if exit_code == OK:
             self.last_success_at = self._ended_at
 
-    # --- hearing ---
+    # --- events ---
 
     def __call__(self, call: CallBegan) -> Observe:
-        """Return what hears of a call."""
+        """Return what takes the events of a call."""
         endpoint = call.endpoint.name
         self._states[endpoint] = call.state
         self._rate_limited.setdefault(endpoint, 0)
@@ -98,7 +98,7 @@ class RunMetrics:
             case HandedOut(outcomes):
                 self._outcomes += outcomes
 
-    # --- telling ---
+    # --- output ---
 
     @property
     def ids(self) -> Mapping[str, int]:

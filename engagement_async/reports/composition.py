@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
+from engagement_async._core.spelling import did_you_mean
 from engagement_async.backfill.directory import JobStatus
 from engagement_async.backfill.traffic import Traffic
 from engagement_async.reports.data_pictures import data_pictures, tweet_link
@@ -16,8 +17,20 @@ from engagement_async.reports.run_pictures import outcomes_picture, owners_pictu
 from engagement_async.reports.runs import percentile_s
 from engagement_async.reports.tally import GONE, Tally
 
-__all__ = ["report_of"]
+__all__ = ["NEEDS", "report_of", "why_there_is_no"]
 
+NEEDS: Final = {
+    "hours": ("data", "engagement by hour or by day"),
+    "top": ("data", "engagement by Tweet"),
+    "week": ("data", "engagement in single hours that were seen whole"),
+    "half-life": ("data", "Tweets whose hours were seen from the first one on"),
+    "outcomes": ("ids", "IDs"),
+    "owners": ("ids", "Tweets of several owners"),
+    "requests": ("run", "a job with a record of its requests"),
+    "latency": ("run", "a job with a record of its requests"),
+    "retries": ("run", "a job that recorded requests which were sent again or refused"),
+}
+"""Picture to the section that it is in, and to what there must be for it."""
 _MOST_RUNS: Final = 50
 
 
@@ -36,12 +49,23 @@ def report_of(loaded: Loaded, *, made_at: datetime, title: str | None = None) ->
     return Report(title or f"Engagement of {loaded.name}", about, tuple(sections))
 
 
+def why_there_is_no(picture: str, report: Report) -> str:
+    """Return why a report has no picture of that name, and which ones it has."""
+    names = list(report.pictures)
+    text = f"this report has no picture {picture!r}{did_you_mean(picture, names)}: it has {', '.join(names) or 'none'}"
+    if picture not in NEEDS:
+        return text
+    place, needed = NEEDS[picture]
+    notes = [note for section in report.sections if section.name == place for note in section.notes]
+    return " ".join([f"{text}. That picture needs {needed}.", *notes])
+
+
 def _run_section(status: JobStatus, traffic: Traffic) -> Section:
     requests = f"{status.requests:,}" if status.requests_are_exact else f"≥ {status.requests:,}"
     seconds = sum(run.seconds for run in status.runs)
     facts = [
         Fact("Requests", requests, "" if status.requests_are_exact else "a run that was killed may have sent more"),
-        Fact("Runs", f"{len(status.runs):,}", status.state),
+        Fact("Runs", f"{len(status.runs):,}", status.state.text),
         Fact("Time at work", _duration(seconds)),
     ]
     notes = []

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from engagement_async._core.result import EngagementResult
-from engagement_async._core.spelling import did_you_mean
 from engagement_async._export.files import atomic_file, check_outputs, output_stream
 from engagement_async.errors import UsageError
 
@@ -53,7 +52,7 @@ def write_report(
     # What draws is looked for before anything is read: what is missing should not cost a minute.
     from engagement_async.reports.drawing import NARROW, WIDE, inline_svg, picture_file
 
-    from engagement_async.reports.composition import report_of  # isort: skip - it needs altair too
+    from engagement_async.reports.composition import report_of, why_there_is_no  # isort: skip - it needs altair too
     from engagement_async.reports.page import page
     from engagement_async.reports.sources import load_result, load_source
 
@@ -64,10 +63,7 @@ def write_report(
         written = page(report, inline_svg, wide=WIDE, narrow=NARROW).encode()
     else:
         if picture not in report.pictures:
-            names = list(report.pictures)
-            raise UsageError(
-                f"this report has no picture {picture!r}{did_you_mean(picture, names)}: it has {', '.join(names) or 'none'}"
-            )
+            raise UsageError(why_there_is_no(picture, report))
         written = picture_file(report.pictures[picture], kind=kind, is_dark=is_dark)
     with output_stream(1) if str(output) == "-" else atomic_file(Path(output)) as file:
         file.write(written)

@@ -1,4 +1,4 @@
-"""What a series says of itself: gaps, what a pull came to, and the status of a store; each in words too."""
+"""Reports of a series: gaps, what a pull came to, and the status of a store; each in words too."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class SeriesStatus:
 
 
 def series_facts(status: SeriesStatus) -> list[tuple[str, str]]:
-    """Return the status in words, gaps aside: names, and what is said of them."""
+    """Return the status in words, gaps aside: names and values."""
     facts = [("metrics", f"{endpoint}: {', '.join(metrics)}") for endpoint, metrics in status.metrics.items()]
     tweets = ", ".join(f"{number:,} {state}" for state, number in status.tweets.items() if number)
     facts.append(("Tweets", tweets or "none"))

@@ -34,6 +34,7 @@ from tests.support.raw_http import Exchange, RawServer
 HOST = "data-api.invalid"
 TYPES, GROUPINGS = ["favorites"], {"by_tweet": ["tweet.id", "engagement.type"]}
 IDS = tweet_ids(600, newest_at=1_764_000_000)
+MANY = tweet_ids(16 * 250, newest_at=1_764_000_000)
 TOKEN = BearerCredentials("token")
 SHORT = Timeouts(connect_s=5, read_s=5, total_s=5)
 
@@ -135,6 +136,31 @@ async def test_a_client_is_closed_by_hand_and_a_second_time_for_nothing() -> Non
         await client.aclose()
         with pytest.raises(UsageError, match="the client is not open"):
             client.status()
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"])
+@pytest.mark.parametrize(("coalesce", "ids", "requests"), [(None, MANY, 16), (0.01, IDS[:3], 1)])
+async def test_a_client_that_is_closed_during_a_call_is_no_outage(
+    begun: bytes, coalesce: float | None, ids: list[str], requests: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    all_began = asyncio.Event()
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.send(begun)
+        if exchange.number == requests:
+            all_began.set()
+        await asyncio.Event().wait()
+
+    async with RawServer(answer) as server:
+        client = EngagementClient(TOKEN, rate_limit=RateLimit(60_000), base_url=server.url, coalesce=coalesce)
+        await client.__aenter__()
+        call = asyncio.create_task(client.totals(ids, engagement_types=TYPES, groupings=GROUPINGS))
+        await all_began.wait()
+        await client.aclose()
+        with pytest.raises(UsageError, match="the client was closed while a call was running"):
+            await call
+
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 @pytest.mark.parametrize("coalesce", [None, 0.01])

@@ -86,7 +86,7 @@ def run(
         )
         check_owned_query(query, command.credentials)
     elif metrics or group_by or start or end:
-        raise UsageError("which endpoint? Name it after JOB, or leave out what it is to be asked")
+        raise UsageError("which endpoint? Name it after JOB, or leave out --metrics, --group-by, --start and --end")
     if not directory.is_started and (query is None or not files):
         raise UsageError(
             f"{text_of(job)}: no job was started here: name an endpoint and IDs, as in "

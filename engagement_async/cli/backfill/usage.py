@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from engagement_async._core.words import owner_text
 from engagement_async.backfill.directory import JobDirectory, JobStatus
 from engagement_async.cli.backfill.common import job_argument, job_errors, json_option, text_of
 from engagement_async.cli.backfill.status import owner_fields
@@ -68,14 +69,14 @@ def _owner_lines(found: JobStatus) -> Iterator[str]:
         return
     refused = sum(its.error is not None for its in owners.values())
     yield f"{len(owners):,} owners, {refused:,} of them with unusable credentials"
-    listed = dict(islice(owners.items(), _LISTED_OWNERS))
-    width = max(map(len, ("owner", *listed)))
+    listed = [(owner_text(owner), its) for owner, its in islice(owners.items(), _LISTED_OWNERS)]
+    width = max(map(len, ("owner", *(name for name, _ in listed))))
     yield f"{'owner':<{width}}{'requests':>12}{'IDs':>14}{'failed':>12}{'forbidden':>12}{'pending':>12}"
-    for owner, its in listed.items():
+    for name, its in listed:
         requests = _at_least(its.requests, found.owner_requests_are_exact)
         outcomes = its.outcomes
         yield (
-            f"{owner:<{width}}{requests:>12}{its.ids:>14,}{outcomes.failed:>12,}{outcomes.forbidden:>12,}"
+            f"{name:<{width}}{requests:>12}{its.ids:>14,}{outcomes.failed:>12,}{outcomes.forbidden:>12,}"
             f"{its.pending:>12,}"
         )
     if len(owners) > len(listed):

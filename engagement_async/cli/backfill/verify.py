@@ -51,7 +51,7 @@ def _repair(job: Path, directory: JobDirectory, *, as_json: bool) -> None:
         return
     click.echo(f"{text_of(job)}: saved {count(done.totals.answers, 'answer')}; the damaged journal is {done.kept_as}")
     if done.lost_answers:
-        click.echo(f"{count(done.lost_answers, 'answer')} cannot be read: `backfill run` asks these IDs again")
+        click.echo(f"{count(done.lost_answers, 'answer')} cannot be read: `backfill run` requests these IDs again")
     if done.lost_documents:
         click.echo("some of what was remembered of earlier runs, inputs or options cannot be read")
     if done.lost_batches:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from engagement_async._core.words import count, duration, printable
+from engagement_async._core.words import count, duration, owner_text, printable, shortened
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,16 @@ def test_what_a_terminal_acts_on_is_spelt_out(text: str, shown: str) -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("text", "shown"), [("", ""), ("four", "four"), ("fiver", "fiv…"), ("x" * 10_000, "xxx…")])
+def test_shortened(text: str, shown: str) -> None:
+    assert shortened(text, 4) == shown
+
+
+def test_an_owner() -> None:
+    assert owner_text("acme") == "acme"
+    assert owner_text("acme" * 2_500) == "acme" * 14 + "acm…"
 
 
 def test_count() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -165,7 +166,7 @@ async def test_a_plain_function_is_harmless(caplog: pytest.LogCaptureFixture) ->
     assert len(caplog.records) == 1
 
 
-@pytest.mark.parametrize("progress", [True, False, print, list.append])
+@pytest.mark.parametrize("progress", [True, False, print, [].append, str, dict, lambda now, also=3: None])
 async def test_what_progress_may_be(progress: object) -> None:
     check_progress(progress)
 
@@ -175,4 +176,28 @@ async def test_what_progress_is_not(progress: object) -> None:
     with pytest.raises(
         UsageError, match=f"progress is True, or a function that takes a CallProgress, not {progress!r}"
     ):
+        check_progress(progress)
+
+
+class _Yielding:
+    async def __call__(self, now: CallProgress) -> AsyncIterator[None]:
+        yield None
+
+    def method(self, now: CallProgress) -> Iterator[None]:
+        yield None
+
+
+async def _yielding(now: CallProgress) -> AsyncIterator[None]:
+    yield None
+
+
+@pytest.mark.parametrize("progress", [_yielding, partial(_yielding), _Yielding(), _Yielding().method])
+async def test_a_generator_would_never_be_run(progress: object) -> None:
+    with pytest.raises(UsageError, match="give a function without yield"):
+        check_progress(progress)
+
+
+@pytest.mark.parametrize("progress", [lambda: None, lambda now, more: None, list.append, _Yielding])
+async def test_a_function_of_no_or_of_several_arguments_is_refused(progress: object) -> None:
+    with pytest.raises(UsageError, match="give a function of one argument"):
         check_progress(progress)

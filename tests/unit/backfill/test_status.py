@@ -11,7 +11,7 @@ import pytest
 from engagement_async import BearerCredentials, RateLimit
 from engagement_async._core.outcomes import Outcomes
 from engagement_async._progress import ProgressMeter, RunOutcome
-from engagement_async.backfill import BackfillJob, JobStatus, JobTotals, OwnerStatus
+from engagement_async.backfill import BackfillJob, JobState, JobStatus, JobTotals, OwnerStatus, RunReport
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.journal_file import JournalFile
 from engagement_async.backfill.status import job_facts, owner_lines
@@ -54,7 +54,7 @@ def test_the_facts_of_a_job_at_work() -> None:
     status = JobStatus(BY_TWEET, totals, True, (), now, {"ann": OwnerStatus(10, Outcomes(failed=10), None)})
 
     assert job_facts(status) == [
-        ("asks", "totals: favorites, replies"),
+        ("query", "totals: favorites, replies"),
         ("grouping", "by_tweet: tweet.id, engagement.type"),
         ("state", "running"),
         ("IDs", "500 of 1,000 done (50.0%)"),
@@ -77,12 +77,46 @@ def test_a_job_without_ids_is_done() -> None:
     assert ("IDs", "0 of 0 done (100.0%)") in job_facts(JobStatus(BY_TWEET, JobTotals(), False, ()))
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "pending", "is_running", "state"),
+    [
+        ([], 3, False, JobState.STOPPED),
+        ([], 0, False, JobState.COMPLETE),
+        (["outage"], 3, False, JobState.STOPPED),
+        (["outage", "credentials"], 3, False, JobState.CREDENTIALS),
+        (["credentials"], 3, True, JobState.RUNNING),
+        (["credentials", None], 3, False, JobState.STOPPED),  # it was begun again, and killed
+        (["credentials", "done"], 0, False, JobState.COMPLETE),
+    ],
+)
+def test_its_state(outcomes: list[str | None], pending: int, is_running: bool, state: JobState) -> None:
+    totals = JobTotals(ids=10, outcomes=Outcomes(answered=10 - pending))
+    runs = tuple(RunReport(0.0, 1.0, 1, 1, outcome) for outcome in outcomes)
+    status = JobStatus(BY_TWEET, totals, is_running, runs)
+
+    assert status.state is state
+    assert ("state", state.text) in job_facts(status)
+
+
 def test_owners_with_trouble_are_listed_and_no_more_than_ten() -> None:
     owners = {f"owner{n}": OwnerStatus(1, Outcomes(failed=1), None) for n in range(13)}
     lines = owner_lines({**owners, "fine": OwnerStatus(1, Outcomes(answered=1), None)})
 
     assert (lines[0], len(lines), lines[-1]) == ("14 of 14 done", 12, "and 3 more with failed or forbidden Tweets")
     assert owner_lines({}) == []
+
+
+def test_a_long_name_of_an_owner_is_cut_and_known_by_its_beginning() -> None:
+    long = "acme" * 2_500
+    owners = {
+        long: OwnerStatus(1, Outcomes(), f"owner {long}: the credential store has no credentials for it"),
+        f"{long}2": OwnerStatus(1, Outcomes(failed=1), None),
+    }
+    _, refused, failed = owner_lines(owners)
+
+    shown = "acme" * 14 + "acm…"
+    assert refused == f"owner {shown}: the credential store has no credentials for it (1 pending; 0 requests)"
+    assert failed == f"owner {shown}: 1 failed; 0 requests"
 
 
 def test_a_job_in_a_notebook(tmp_path: Path) -> None:

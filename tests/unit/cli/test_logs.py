@@ -11,13 +11,53 @@ import pytest
 
 from engagement_async import UsageError
 from engagement_async.cli.app import Session
-from engagement_async.cli.logs import logging_as
+from engagement_async.cli.logs import check_own_files, logging_as
+from engagement_async.cli.metrics_file import MetricsFile
 
 LOG = logging.getLogger("engagement_async.requests")
 
 
 def session(**flags: object) -> Session:
     return Session(flags=flags)
+
+
+@pytest.mark.parametrize(
+    ("log", "metrics", "parameters", "named"),
+    [
+        ("new", "new", {}, "--metrics-file and by --log-file"),
+        ("new", "./there/../new", {}, "--metrics-file and by --log-file"),
+        ("link", "new", {}, "--metrics-file and by --log-file"),
+        ("ids", None, {"files": ("-", "ids")}, "--ids and by --log-file"),
+        ("new", None, {"output": "new"}, "--output and by --log-file"),
+        (None, "new", {"output": "new"}, "--output and by --metrics-file"),
+        ("s.duckdb", None, {"store": Path("s.duckdb")}, "STORE and by --log-file"),
+        ("tokens", None, {"credentials_path": "tokens"}, "--credentials and by --log-file"),
+    ],
+)
+def test_no_file_is_the_log_and_something_else(
+    log: str | None,
+    metrics: str | None,
+    parameters: dict[str, object],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("new")
+    found = session(**({} if log is None else {"log_file": log}))
+    found.metrics = None if metrics is None else MetricsFile(metrics, "fetch")
+    with pytest.raises(UsageError, match=f"named by {named}: give each a file of its own"):
+        check_own_files(found, parameters)
+
+
+def test_files_of_their_own_and_streams_may_be_named(tmp_path: Path) -> None:
+    found = session(log_file="/dev/null")
+    found.metrics = MetricsFile("/dev/null", "fetch")
+    check_own_files(found, {"output": "/dev/null", "files": None})
+    found = session(log_file=str(tmp_path / "a.log"))
+    found.metrics = MetricsFile(str(tmp_path / "a.prom"), "fetch")
+    check_own_files(found, {"output": str(tmp_path / "a.csv"), "files": ("-",), "store": None})
 
 
 def test_without_options_nothing_is_set_up() -> None:

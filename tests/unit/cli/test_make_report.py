@@ -9,6 +9,7 @@ import pytest
 
 from engagement_async.cli.app import run
 from engagement_async.cli.exit_codes import OK, OTHER_JOB, USAGE
+from engagement_async.reports.composition import NEEDS
 from tests.support.reports import answered_job
 
 
@@ -26,6 +27,12 @@ def test_a_page_is_made_and_named(
 
     assert capsys.readouterr().err == "report.html\n"
     assert "<h1>Mine</h1>" in (tmp_path / "report.html").read_text()
+
+
+def test_the_help_names_all_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["report", "--help"])
+
+    assert ", ".join(NEEDS) in " ".join(capsys.readouterr().out.split())
 
 
 def test_machines_hear_of_the_file(job: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

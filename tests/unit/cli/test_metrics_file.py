@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,48 @@ def test_a_pipe_gets_it_once_at_the_end() -> None:
     assert found.samples[0].labels == {"command": "fetch"}
 
 
+def test_a_named_pipe_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    file = MetricsFile(str(path), "fetch")
+    assert file.begin() is None
+    assert file.end(0) == f"{path}: the metrics of this run are not written: nobody reads this named pipe"
+
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    file = MetricsFile(str(path), "fetch")
+    file.begin()
+    assert file.end(3) is None
+    with os.fdopen(reader) as pipe:
+        assert Scraped(pipe.read()).total("engagement_run_exit_code") == 3
+
+
+def test_a_reader_that_is_stuck_holds_up_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engagement_async.cli.metrics_file._READER_TIMEOUT_S", 0.05)
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    full = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(full, bytes(4096))
+    file = MetricsFile(str(path), "fetch")
+    file.begin()
+
+    assert file.end(0) == f"{path}: the metrics of this run are not written: its reader takes nothing"
+    os.close(reader)
+    os.close(full)
+
+
+def test_a_name_that_a_node_exporter_does_not_read_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    file = MetricsFile(str(path), "fetch")
+    assert (file.begin() or "").endswith(f"end in .prom: name it so, as --metrics-file {tmp_path / 'a.prom'}")
+    assert file.end(0) is None
+    assert Scraped.of(path).total("engagement_run_exit_code") == 0
+
+    assert "end in .prom" in (MetricsFile(str(path), "fetch").end(2) or "")  # a command that was refused
+
+
 def test_a_full_disk_is_told_once_and_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "there" / "a.prom"
     path.parent.mkdir()
@@ -237,6 +280,13 @@ def test_fetch(engagement: Engagement, server: Emulator) -> None:
     assert found.total("engagement_retries_total") >= 1
     assert found.total("engagement_run_exit_code") == SOME_FAILED
     assert {sample.labels["command"] for sample in found.samples} == {"fetch"}
+
+
+def test_a_new_file_is_not_for_metrics_and_log_alike(engagement: Engagement) -> None:
+    told = engagement("fetch", "totals", "--ids", "ids.txt", "--log-file", "m.prom", code=USAGE)
+
+    assert "m.prom: is named by --metrics-file and by --log-file: give each a file of its own" in told
+    assert metrics().total("engagement_run_exit_code") == USAGE
 
 
 @pytest.mark.parametrize("mode", ["--quiet", "--json"])

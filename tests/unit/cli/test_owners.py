@@ -129,3 +129,16 @@ def test_the_worst_owner_comes_first(capsys: pytest.CaptureFixture[str]) -> None
         "  owner d: 9 failed",
         "  owner b: 5 answered, 2 forbidden",
     ]
+
+
+def test_a_long_name_of_an_owner_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "acme" * 2_500
+    report_owners(
+        {
+            long: OwnerResult(Outcomes(failed=1), 0, f"owner {long}: refused"),
+            "b": OwnerResult(Outcomes(failed=1), 1, None),
+        },
+        Reporter(Mode.LINES),
+    )
+
+    assert f"  owner {'acme' * 14}acm…: refused (1 failed)" in capsys.readouterr().err.splitlines()

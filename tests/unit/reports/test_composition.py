@@ -11,7 +11,7 @@ import pytest
 
 from engagement_async import RateLimit
 from engagement_async.backfill.traffic import Traffic
-from engagement_async.reports.composition import report_of
+from engagement_async.reports.composition import NEEDS, report_of, why_there_is_no
 from engagement_async.reports.loaded import Loaded
 from engagement_async.reports.page import Report, Section
 from engagement_async.reports.picture import OUTCOME_COLOURS, Link
@@ -155,6 +155,29 @@ def test_nothing_is_said_to_be_nothing() -> None:
 
     assert report.pictures == {}
     assert section(report, "data").notes == ["There is no engagement in this data: no value is above 0."]
+
+
+def test_why_there_is_no_such_picture() -> None:
+    tally = Tally(("replies",))
+    tally.outcomes.update({"answered": 30})
+    report = report_of(Loaded("Result", "x", tally), made_at=NOW)
+
+    assert why_there_is_no("week", report) == (
+        "this report has no picture 'week': it has outcomes. That picture needs engagement in single hours that were seen "
+        "whole. There is no engagement in this data: no value is above 0."
+    )
+    assert why_there_is_no("latency", report) == (
+        "this report has no picture 'latency': it has outcomes. That picture needs a job with a record of its requests."
+    )
+    assert why_there_is_no("outcome", report) == (
+        "this report has no picture 'outcome' (did you mean 'outcomes'?): it has outcomes"
+    )
+
+
+def test_it_is_known_what_each_picture_needs_and_where_it_is(report: Report) -> None:
+    for each in report.sections:
+        assert {NEEDS[picture.name][0] for picture in each.pictures} <= {each.name}
+    assert set(NEEDS) == {*report.pictures, "owners"}
 
 
 def test_owners_have_bars_and_a_table_with_the_troubled_ones_first() -> None:
