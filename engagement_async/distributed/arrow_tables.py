@@ -90,12 +90,17 @@ def ids_of(table: pa.Table) -> list[str]:
 
 
 def owners_of(table: pa.Table) -> list[str] | None:
-    """Return the owners of a table's IDs, one a row; None without a column `owner`. Raise `UsageError` for what is none."""
+    """Return the owners of a table's IDs, one a row. Raise `UsageError` for what is none.
+
+    Return None without a column `owner`, and where it is all nulls, as in a table that was returned for one owner.
+    """
     if "owner" not in table.column_names:
         return None
     column = _column(table, "owner")
     if not _is_text(column.type) and not pa.types.is_null(column.type):
         raise UsageError(f"column owner is {column.type}: give the names of owners as text")
+    if column.null_count == len(column):
+        return None
     if column.null_count:
         raise UsageError(f"column owner has {column.null_count:,} nulls: each Tweet needs its owner")
     owners: list[str] = column.cast(pa.string()).to_pylist()

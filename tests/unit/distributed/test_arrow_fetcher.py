@@ -181,6 +181,22 @@ def test_each_owner_signs_for_its_tweets(tmp_path: Path) -> None:
     assert set(found["state"].to_pylist()) == {"answered"}
 
 
+def test_owners_of_a_table_and_one_owner_s_credentials_say_what_to_do(
+    emulator: Emulator, fetcher: ArrowFetcher
+) -> None:
+    with pytest.raises(
+        UsageError, match=r"credentials is one owner's: give a CredentialFile.* or drop .*column `owner`"
+    ):
+        fetcher(pa.table({"id": IDS[:3], "owner": ["acme"] * 3}))
+    assert emulator.log.requests == 0
+
+
+def test_a_table_that_was_returned_can_be_given_again(emulator: Emulator, fetcher: ArrowFetcher) -> None:
+    first = fetcher(pa.table({"id": IDS[:5]}))
+
+    assert values_of(fetcher(first)) == values_of(first) == expected(emulator, IDS[:5])
+
+
 def test_an_api_that_answers_nobody_leaves_ids_pending(emulator: Emulator) -> None:
     with ArrowFetcher(
         QUERY,
