@@ -23,7 +23,7 @@ except ImportError as error:  # pragma: no cover - the tests have it
 __all__ = ["PENDING", "answers_table", "grouping_of", "ids_of", "owners_of", "schema_of"]
 
 PENDING = "pending"
-"""The state of an ID that was not answered because the API answered nobody: it is to be asked again."""
+"""The state of an ID that was not answered because the API answered nobody: it is to be requested again."""
 _INSTANT = pa.timestamp("us", tz="UTC")
 _TYPES = {
     **TYPES,

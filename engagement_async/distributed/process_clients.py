@@ -103,7 +103,7 @@ class ClientThread(threading.Thread):
                 async with asyncio.timeout(CLOSE_WITHIN_S / 2):
                     await self.close(token)
             except Exception:
-                logger.debug("a client was not closed in good order", exc_info=True)
+                logger.debug("a client was not closed properly", exc_info=True)
 
     # --- on the loop ---
 
