@@ -57,7 +57,7 @@ notebook: $(STAMP) ## write examples/notebook.ipynb out of examples/notebook.py,
 nightly: $(STAMP) ## run the property tests with fifty times the examples
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -n 2 -m hypothesis --timeout 0
 
-bench: $(VENV)/.bench ## run all benchmarks except those of jobs, and write their figures into the pages
+bench: $(VENV)/.bench ## run all benchmarks except those of jobs and of several processes, and write their figures into the pages
 	$(BIN)/python -m benchmarks
 
 jobs: $(VENV)/.bench ## benchmark durable jobs: speed, memory, a hundred kills, a long night (half an hour)

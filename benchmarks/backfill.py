@@ -12,7 +12,6 @@ import asyncio
 import os
 import resource
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine
@@ -22,7 +21,7 @@ from typing import Any
 
 import orjson
 
-from benchmarks import report
+from benchmarks import children, report
 from benchmarks.canned import LOADS, LOOSE_LIMIT, serving
 
 __all__ = ["measure", "tables"]
@@ -154,7 +153,7 @@ def _way(name: str, ids: Path, out: Path, base_url: str) -> Callable[[], Corouti
 def _child(name: str, ids: Path, out: Path, base_url: str, *, fast: bool) -> None:
     """One way, once, with every module loaded before."""
     if not fast:
-        sys.modules["isal"] = None  # type: ignore[assignment]  # as if the extra [speed] were not installed
+        children.without_isal()
     import aiohttp  # noqa: F401
     import pyarrow.compute
     import pyarrow.parquet  # noqa: F401
@@ -163,12 +162,7 @@ def _child(name: str, ids: Path, out: Path, base_url: str, *, fast: bool) -> Non
         import duckdb  # noqa: F401
     way = _way(name, ids, out, base_url)
     cpu, wall = time.process_time(), time.perf_counter()
-    if fast:
-        import uvloop
-
-        uvloop.run(way())
-    else:
-        asyncio.run(way())
+    children.run(way(), fast=fast)
     found = {
         "wall_s": time.perf_counter() - wall,
         "cpu_s": time.process_time() - cpu,
@@ -199,8 +193,7 @@ def measure(rounds: int = 5, sizes: tuple[int, ...] = SIZES, hourly: int = 200_0
         with serving(["totals"], cores[-1]) as base_url:
             for number in range(rounds):
                 plan = [(setup, way) for setup in SETUPS for way in (*WAYS, *CONTRACT_WAYS)]
-                turn = number * len(plan) // rounds
-                for setup, way in plan[turn:] + plan[:turn]:
+                for setup, way in report.rotated(plan, number, rounds):
                     out = folder / "out"
                     out.mkdir()
                     found = _ask(way, ids, out, base_url, cores[0], fast=setup == "speed")
@@ -278,8 +271,7 @@ def main() -> None:
     parser.add_argument("--fast", action="store_true")
     given = parser.parse_args()
     if given.child:
-        if given.core is not None:
-            os.sched_setaffinity(0, {given.core})
+        children.stay_on(given.core)
         way, ids, out, base_url = given.child
         _child(way, Path(ids), Path(out), base_url, fast=given.fast)
         return

@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import contextlib
 import gzip
-import os
 import re
 import subprocess
 import sys
@@ -21,6 +20,8 @@ from functools import cached_property
 from random import Random
 
 import orjson
+
+from benchmarks import children
 
 __all__ = ["HOURS", "LOADS", "LOOSE_LIMIT", "Load", "serving"]
 
@@ -242,8 +243,7 @@ def main() -> None:
     parser.add_argument("names", nargs="+", choices=list(LOADS))
     parser.add_argument("--core", type=int)
     given = parser.parse_args()
-    if given.core is not None:
-        os.sched_setaffinity(0, {given.core})
+    children.stay_on(given.core)
     with contextlib.suppress(ImportError):
         import uvloop
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import os
-import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from benchmarks import children
 from benchmarks.canned import LOADS, LOOSE_LIMIT, Load
 
 __all__ = ["CLIENTS", "CONCURRENCY"]
@@ -325,10 +324,9 @@ def main() -> None:
     parser.add_argument("--aiohttp-isal", action="store_true", help="set isal as aiohttp's own zlib backend")
     parser.add_argument("--heartbeat", action="store_true", help="measure too how late a beat of 1 ms comes beside it")
     given = parser.parse_args()
-    if given.core is not None:
-        os.sched_setaffinity(0, {given.core})
+    children.stay_on(given.core)
     if not given.fast:
-        sys.modules["isal"] = None  # type: ignore[assignment]  # as if the extra [speed] were not installed
+        children.without_isal()
     if given.aiohttp_isal:
         import aiohttp
         from isal import isal_zlib

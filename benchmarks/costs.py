@@ -9,17 +9,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
-import resource
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import orjson
 
-from benchmarks import report
+from benchmarks import children, report
 from benchmarks.canned import LOADS, LOOSE_LIMIT, serving
 from benchmarks.clients import CONCURRENCY, OAUTH
 from engagement_async import TOTALS, AnswerStream, Batch, EngagementClient, OAuth1Credentials, Query, RateLimit
@@ -49,27 +46,6 @@ def _batches(count: int) -> Iterator[Batch]:
     size = TOTALS.ids_per_request
     for number in range(-(-count // size)):
         yield Batch(number, tuple(next(ids) for _ in range(min(size, count - number * size))))
-
-
-class _Peak:
-    """The largest resident set since it was entered, above what it was then, in bytes."""
-
-    def __enter__(self) -> _Peak:
-        # 5: the kernel forgets the peak so far (proc(5), clear_refs).
-        with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
-        self._before = _status_kb("VmRSS")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bytes = 1024 * (_status_kb("VmHWM") - self._before)
-
-
-def _status_kb(name: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name + ":"):
-            return int(line.split()[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 @contextlib.asynccontextmanager
@@ -106,7 +82,7 @@ async def _one(base_url: str, way: str, count: int) -> dict[str, float]:
         for _ in _ids(count) if way == "stream" else _batches(count):
             pass
         making_s = time.process_time() - began
-        with _Peak() as peak:
+        with children.PeakMemory() as peak:
             spent = [await run(client, count)]
         while sum(spent) < LEAST_CPU_S:
             spent.append(await run(client, count))
@@ -193,8 +169,7 @@ def main() -> None:
     parser.add_argument("--core", type=int)
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
-    if given.core is not None:
-        os.sched_setaffinity(0, {given.core})
+    children.stay_on(given.core)
     if given.one:
         base_url, way, count = given.one
         print(orjson.dumps(asyncio.run(_one(base_url, way, int(count)))).decode())

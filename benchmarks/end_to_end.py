@@ -12,12 +12,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import re
-import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from importlib import import_module
@@ -27,7 +24,7 @@ from typing import Any
 
 import orjson
 
-from benchmarks import report
+from benchmarks import children, report
 from benchmarks.canned import LOADS, LOOSE_LIMIT, Load, serving
 from benchmarks.cookbook import ask_in_parallel
 from benchmarks.job_stages import STAGES
@@ -70,7 +67,7 @@ class Clock:
         self.spent[name] += time.process_time() - began
 
 
-Way = Callable[[Load, Path, Path, str, Clock], Awaitable[None]]
+Way = Callable[[Load, Path, Path, str, Clock], Coroutine[Any, Any, None]]
 
 
 async def _bare(load: Load, tweet_ids: list[str], answers: Path, base_url: str) -> None:
@@ -254,32 +251,20 @@ _MODULES = {
 def _child(way: str, load: Load, ids: Path, out: Path, base_url: str, *, fast: bool) -> None:
     """One way, once."""
     if not fast:
-        sys.modules["isal"] = None  # type: ignore[assignment]  # as if the extra [speed] were not installed
+        children.without_isal()
     for module in _MODULES[way]:
         import_module(module)
     clock = Clock()
-    before_mb = _memory_mb("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak of the imports is forgotten
-    cpu, wall = time.process_time(), time.perf_counter()
-    run = _WAYS[way](load, ids, out, base_url, clock)
-    if fast:
-        import uvloop
-
-        uvloop.run(run)  # type: ignore[arg-type]
-    else:
-        asyncio.run(run)  # type: ignore[arg-type]
+    with children.PeakMemory() as peak:
+        cpu, wall = time.process_time(), time.perf_counter()
+        children.run(_WAYS[way](load, ids, out, base_url, clock), fast=fast)
+        spent = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
     found = {
-        "cpu_s": time.process_time() - cpu,
-        "wall_s": time.perf_counter() - wall,
-        "peak_mb": _memory_mb("VmHWM") - before_mb,
+        **spent,
+        "peak_mb": peak.bytes / 2**20,
         **{f"{name}_s": spent for name, spent in clock.spent.items()},
     }
     print(orjson.dumps(found).decode())
-
-
-def _memory_mb(what: str) -> float:
-    found = re.search(rf"^{what}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    return int(found[1]) / 1024 if found else 0.0
 
 
 def _write_ids(path: Path, load: Load, count: int) -> None:
@@ -304,9 +289,8 @@ def measure(
             _write_ids(ids, LOADS[load_name], count)
             for number in range(rounds):
                 plan = [(setup, way) for setup in setups for way in WAYS]
-                turn = number * len(plan) // rounds
                 digests: dict[str, str] = {}
-                for setup, way in plan[turn:] + plan[:turn]:
+                for setup, way in report.rotated(plan, number, rounds):
                     with tempfile.TemporaryDirectory(dir=name) as out:
                         options = ["--core", str(cores[0])] + (["--fast"] if setup == "speed" else [])
                         once = report.child(
@@ -373,8 +357,7 @@ def main() -> None:
     parser.add_argument("--fast", action="store_true")
     given = parser.parse_args()
     if given.child:
-        if given.core is not None:
-            os.sched_setaffinity(0, {given.core})
+        children.stay_on(given.core)
         way, load, ids, out, base_url = given.child
         _child(way, LOADS[load], Path(ids), Path(out), base_url, fast=given.fast)
         return

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks import report
 
-__all__ = ["bullet", "job_through_a_night", "jobs_under_kill", "limiter_peaks", "overhead", "paragraph", "section"]
+__all__ = ["bullet", "job_through_a_night", "jobs_under_kill", "overhead", "paragraph", "section"]
 
 _WIDTH = 125
 
@@ -63,18 +63,6 @@ def overhead() -> str:
     return (
         f"with signing, the rate limit and every check on, one merged result comes at {merged} × the throughput of a bare "
         f"aiohttp loop that merges its answers as strings; streaming reaches {streamed} × that of a loop that drops them"
-    )
-
-
-def limiter_peaks() -> str:
-    """How the scheduler compares with other limiters."""
-    results = report.load("limiters")
-    requests = results["contract"]["requests"]
-    ours = next(row for name, row in results["limiters"].items() if name.startswith("**ours**"))
-    others = [row["peak_arrived"] for name, row in results["limiters"].items() if not name.startswith("**ours**")]
-    return (
-        f"at a limit of {requests} requests a minute, at most {ours['peak_arrived']} arrive at the server in any minute "
-        f"and {ours['used']:.1%} of the limit is used; other limiters let {min(others)} to {max(others):,} through"
     )
 
 

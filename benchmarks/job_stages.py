@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import io
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from benchmarks import children
 from benchmarks.canned import LOADS
 from engagement_async import TOTALS, Answer, Query
 from engagement_async._core.parsing import ResponseBytes, ResponseParser
@@ -131,8 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Seconds a request by stage of a durable job, as JSON.")
     parser.add_argument("--core", type=int)
     given = parser.parse_args()
-    if given.core is not None:
-        os.sched_setaffinity(0, {given.core})
+    children.stay_on(given.core)
     print(orjson.dumps(job_stages()).decode())
 
 

@@ -15,11 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
-__all__ = ["RESULTS", "child", "cores", "load", "machine", "median_ratio", "save", "table", "write_figures"]
+__all__ = ["RESULTS", "child", "cores", "load", "machine", "median_ratio", "rotated", "save", "table", "write_figures"]
+
+_T = TypeVar("_T")
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -83,6 +85,12 @@ def child(*arguments: str) -> Any:
     if done.returncode:
         raise RuntimeError(f"python -m {' '.join(arguments)} failed:\n{done.stderr.decode()[-2000:]}")
     return orjson.loads(done.stdout)
+
+
+def rotated(plan: Sequence[_T], number: int, rounds: int) -> list[_T]:
+    """Return the plan of one of several rounds: each begins at another place, so that nothing always follows the same."""
+    turn = number * len(plan) // rounds
+    return [*plan[turn:], *plan[:turn]]
 
 
 def median_ratio(over: Sequence[float], under: Sequence[float]) -> float:

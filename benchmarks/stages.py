@@ -8,8 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gzip
-import os
-import sys
 import time
 from collections.abc import Callable
 from statistics import median
@@ -18,6 +16,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from benchmarks import children
 from benchmarks.canned import LOADS, LOOSE_LIMIT, Load
 
 __all__ = ["STAGES", "pure_stages"]
@@ -39,7 +38,7 @@ BATCHES = 40
 def pure_stages(load: Load, *, isal: bool) -> dict[str, float]:
     """Seconds a request of every pure stage."""
     if not isal:
-        sys.modules["isal"] = None  # type: ignore[assignment]  # as if the extra [speed] were not installed
+        children.without_isal()
     from engagement_async import (
         LAST_28_HOURS,
         TOTALS,
@@ -148,8 +147,7 @@ def main() -> None:
     parser.add_argument("--core", type=int)
     parser.add_argument("--fast", action="store_true", help="isal instead of zlib")
     given = parser.parse_args()
-    if given.core is not None:
-        os.sched_setaffinity(0, {given.core})
+    children.stay_on(given.core)
     print(orjson.dumps(pure_stages(LOADS[given.load], isal=given.fast)).decode())
 
 

@@ -64,8 +64,7 @@ def measure(rounds: int = 5) -> dict[str, Any]:
     stages: dict[str, Any] = {}
     with serving(list(LOADS), server_core) as base_url:
         for number in range(rounds):
-            turn = number * len(plan) // rounds
-            for load, setup, client in plan[turn:] + plan[:turn]:
+            for load, setup, client in report.rotated(plan, number, rounds):
                 options = ["--seconds", "0.4", "--core", str(client_core)]
                 options += ["--fast"] if setup == "speed" else []
                 options += ["--aiohttp-isal"] if client.endswith(ISAL) else []

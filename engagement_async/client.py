@@ -349,7 +349,7 @@ class EngagementClient:
         if query.is_by_owner or have_owners(tweet_ids):
             raise UsageError(
                 "there are owners, in tweet_ids or in a grouping, and credentials is one owner's: give a CredentialFile, "
-                "or a mapping of owners to their credentials"
+                "or a mapping of owners to their credentials; or drop the owners (a column `owner`, `owner` in group_by)"
             )
         return chunk(cast("TweetIds", tweet_ids), size)
 

@@ -20,7 +20,7 @@ import orjson
 from engagement_async.credentials import Credentials, OAuth1Credentials
 from engagement_async.errors import UsageError
 
-__all__ = ["CredentialFile", "CredentialStore", "Lookup", "as_store"]
+__all__ = ["CredentialFile", "CredentialStore", "Lookup", "as_store", "is_private"]
 
 
 @runtime_checkable
@@ -67,6 +67,13 @@ def as_store(credentials: object) -> CredentialStore | None:
     return _FunctionStore(credentials) if callable(credentials) and not isinstance(credentials, type) else None
 
 
+def is_private(mode: int, owner: int) -> bool:
+    """Return whether a file of this mode and owner may hold secrets: nobody else can read it, or root gave it out, as
+    Kubernetes and Docker mount secrets, and nobody else can write it.
+    """
+    return not mode & 0o077 or (owner == 0 and not mode & 0o022)
+
+
 class CredentialFile:
     """Credentials of many owners in a file: CSV, JSON lines or TOML, by its suffix. A `CredentialStore`.
 
@@ -77,7 +84,8 @@ class CredentialFile:
     The file is read when it is first needed, and again when it has changed.
 
     Args:
-        path: The file. It must be readable by its owner alone, unless it belongs to root (as mounted secrets do).
+        path: The file. It must be readable by its owner alone, unless it belongs to root and nobody else can write it, as
+            mounted secrets do.
         consumer_key: The key of your app, for owners without one of their own.
         consumer_secret: Its secret.
 
@@ -151,13 +159,14 @@ class CredentialFile:
 
     def _read_if_changed(self) -> None:
         try:
-            status = self.path.stat()
-            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-            if stamp == self._stamp:
-                return
-            if status.st_uid != 0 and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise UsageError(f"{self.path} holds secrets, and others may read it: chmod 600 {self.path}")
-            text = self.path.read_text(encoding="utf-8-sig")
+            with self.path.open(encoding="utf-8-sig") as file:
+                status = os.fstat(file.fileno())  # of the very file that is read
+                stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+                if stamp == self._stamp:
+                    return
+                if not is_private(stat.S_IMODE(status.st_mode), status.st_uid):
+                    raise UsageError(f"{self.path} holds secrets, and others may read it: chmod 600 {self.path}")
+                text = file.read()
         except OSError as error:
             raise UsageError(f"{self.path} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:

@@ -2,8 +2,8 @@
 
     python examples/ray_pipeline.py examples/tweets.txt output-folder
 
-Run it again to resume it: whatever was killed, what is in the files is not asked again. With several machines, name a Redis
-server in `ENGAGEMENT_SCHEDULER`, and a folder that all of them have.
+Run it again to resume it: whatever was killed, what is in the files is not requested again. With several machines, name a
+Redis server in `ENGAGEMENT_SCHEDULER`, and a folder that all of them have.
 """
 
 from __future__ import annotations

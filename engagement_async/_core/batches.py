@@ -146,6 +146,11 @@ def _fix(value: object) -> str:
         )
     if is_float:
         return "a float loses an ID's last digits. Give str or int; pandas reads them with dtype={'tweet_id': str}"
+    if isinstance(value, (tuple, list)):
+        return (
+            "give Tweet IDs as str (or int). Pairs (owner, tweet_id) are for clients with the credentials of many owners: a "
+            "CredentialFile, or a mapping of owners to their credentials"
+        )
     return "give Tweet IDs as str (or int)"
 
 

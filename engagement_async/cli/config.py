@@ -14,11 +14,11 @@ from typing import Any, Final, Literal
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.spelling import did_you_mean
 from engagement_async.cli.units import parse_limit
-from engagement_async.credential_store import CredentialFile
+from engagement_async.credential_store import CredentialFile, is_private
 from engagement_async.credentials import BearerCredentials, OAuth1Credentials
 from engagement_async.errors import UsageError
 
-__all__ = ["SETTINGS", "Settings", "is_private"]
+__all__ = ["SETTINGS", "Settings"]
 
 _CONSUMER = ("consumer_key", "consumer_secret")
 _OAUTH1 = (*_CONSUMER, "access_token", "access_token_secret")
@@ -164,13 +164,6 @@ class Settings:
 
     def _named(self, keys: list[str]) -> str:
         return f"{', '.join(map(_variable, keys))} (in the environment, or as {', '.join(keys)} in {self.path})"
-
-
-def is_private(mode: int, owner: int) -> bool:
-    """Return whether a file of this mode and owner may hold secrets: nobody else can read it, or root gave it out, as
-    Kubernetes and Docker mount secrets, and nobody else can write it.
-    """
-    return not mode & 0o077 or (owner == 0 and not mode & 0o022)
 
 
 def _overlaid(below: Mapping[str, str], profile: Mapping[str, str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import inspect
 import uuid
 from typing import TYPE_CHECKING, Any, Self
 
+from engagement_async._core.owned_batches import TweetsByOwner
 from engagement_async._core.query import Query
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._engine.scheduler import LocalScheduler
@@ -128,7 +129,7 @@ class ArrowFetcher:
             return self.schema.empty_table()
         ids = list(dict.fromkeys(given))
         async with thread.client(self._recipe) as client:
-            tweets: Any = ids if owners is None else list(zip(owners, given, strict=True))
+            tweets: Any = ids if owners is None else TweetsByOwner(list(zip(owners, given, strict=True)))
             async with client.stream(self.query, tweets, columnar=True) as stream:
                 answers = [answer async for answer in stream]
         return await asyncio.to_thread(arrow_tables.answers_table, answers, self.query, ids, wide=self.wide)

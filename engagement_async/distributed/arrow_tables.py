@@ -23,7 +23,7 @@ except ImportError as error:  # pragma: no cover - the tests have it
 __all__ = ["PENDING", "answers_table", "grouping_of", "ids_of", "owners_of", "schema_of"]
 
 PENDING = "pending"
-"""The state of an ID that was not answered because the API answered nobody: it is to be asked again."""
+"""The state of an ID that was not answered because the API answered nobody: it is to be requested again."""
 _INSTANT = pa.timestamp("us", tz="UTC")
 _TYPES = {
     **TYPES,
@@ -90,12 +90,17 @@ def ids_of(table: pa.Table) -> list[str]:
 
 
 def owners_of(table: pa.Table) -> list[str] | None:
-    """Return the owners of a table's IDs, one a row; None without a column `owner`. Raise `UsageError` for what is none."""
+    """Return the owners of a table's IDs, one a row. Raise `UsageError` for what is none.
+
+    Return None without a column `owner`, and where it is all nulls, as in a table that was returned for one owner.
+    """
     if "owner" not in table.column_names:
         return None
     column = _column(table, "owner")
     if not _is_text(column.type) and not pa.types.is_null(column.type):
         raise UsageError(f"column owner is {column.type}: give the names of owners as text")
+    if column.null_count == len(column):
+        return None
     if column.null_count:
         raise UsageError(f"column owner has {column.null_count:,} nulls: each Tweet needs its owner")
     owners: list[str] = column.cast(pa.string()).to_pylist()

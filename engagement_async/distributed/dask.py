@@ -23,8 +23,8 @@ __all__ = ["fetch_dataframe"]
 def fetch_dataframe(frame: DataFrame, fetcher: ArrowFetcher) -> DataFrame:
     """Return the values and outcomes of a dataframe of IDs, lazily: with the columns of `fetcher.schema`, in Arrow's types.
 
-    Each distinct ID is asked once, as long as Dask computes each partition once: write the result to files before anything
-    else is done with it. When a worker dies, Dask computes anew what was in its memory.
+    Each distinct ID is requested once, as long as Dask computes each partition once: write the result to files before
+    anything else is done with it. When a worker dies, Dask computes anew what was in its memory.
 
     Examples:
         >>> fetch_dataframe(dask.dataframe.read_parquet("ids/"), fetcher).to_parquet("/data/engagement")

@@ -59,7 +59,7 @@ class ClientRecipe:
 class _Entry:
     """A client in use."""
 
-    opening: asyncio.Task[EngagementClient]
+    opening: asyncio.Task[EngagementClient] = field(init=False)
     scheduler: Any = None
     calls: int = 0
     is_idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -103,7 +103,7 @@ class ClientThread(threading.Thread):
                 async with asyncio.timeout(CLOSE_WITHIN_S / 2):
                     await self.close(token)
             except Exception:
-                logger.debug("a client was not closed in good order", exc_info=True)
+                logger.debug("a client was not closed properly", exc_info=True)
 
     # --- on the loop ---
 
@@ -111,8 +111,9 @@ class ClientThread(threading.Thread):
     async def client(self, recipe: ClientRecipe) -> AsyncIterator[EngagementClient]:
         """Return the open client of a recipe, for one call. Raise what keeps it from being made."""
         entry = self._entries.get(recipe.token)
-        if entry is None:
-            entry = _Entry(asyncio.get_running_loop().create_task(self._open(recipe)))
+        if entry is None or _has_failed(entry.opening):
+            entry = _Entry()
+            entry.opening = asyncio.get_running_loop().create_task(self._open(recipe, entry))
             entry.opening.add_done_callback(lambda task: task.cancelled() or task.exception())  # raised to who waits
             self._entries[recipe.token] = entry
         entry.calls += 1
@@ -126,10 +127,10 @@ class ClientThread(threading.Thread):
             if _has_failed(entry.opening) and self._entries.get(recipe.token) is entry:
                 del self._entries[recipe.token]
 
-    async def _open(self, recipe: ClientRecipe) -> EngagementClient:
+    async def _open(self, recipe: ClientRecipe, entry: _Entry) -> EngagementClient:
         client, scheduler = await asyncio.to_thread(recipe.make)  # a vault may be slow
         await client.__aenter__()
-        self._entries[recipe.token].scheduler = scheduler
+        entry.scheduler = scheduler
         return client
 
     async def close(self, token: str) -> None:
@@ -138,9 +139,10 @@ class ClientThread(threading.Thread):
         if entry is None:
             return
         await entry.is_idle.wait()
+        await asyncio.wait([entry.opening])  # which goes on when the call that began it was cancelled
         if _has_failed(entry.opening):
             return
-        await (await entry.opening).aclose()
+        await entry.opening.result().aclose()
         if hasattr(entry.scheduler, "aclose"):
             await entry.scheduler.aclose()
         elif hasattr(entry.scheduler, "close"):

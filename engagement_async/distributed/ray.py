@@ -2,7 +2,7 @@
 
 The driver cuts the IDs into parts, and hands each to an actor, which fetches it and writes its file. Ray repeats nothing:
 when an actor is lost, the driver looks which of its parts are there, and gives out the others again. When the driver itself
-is lost, run it again: what is in the parts is not asked again.
+is lost, run it again: what is in the parts is not requested again.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class PartsReport:
     tweet_ids: int
     """Distinct IDs that are in them."""
     found: int
-    """Distinct IDs that were in the parts of earlier runs, and were not asked again."""
+    """Distinct IDs that were in the parts of earlier runs, and were not requested again."""
     pending: int
     """IDs that nobody answered, and that are in no part: run it again."""
     lost: int
@@ -74,7 +74,7 @@ def fetch_to_parquet(
     """Fetch every ID of a dataset into a folder of Parquet files, and return what was done. Run it again to resume it.
 
     Each distinct ID is in exactly one file, with the columns of `fetcher.schema`, whatever was killed meanwhile, and those
-    that are in the files are not asked again. What was in flight is: at most `actors` x `parts_at_once` x `ids_per_part`
+    that are in the files are not requested again. What was in flight is: at most `actors` x `parts_at_once` x `ids_per_part`
     IDs when the driver is killed, `parts_at_once` x `ids_per_part` when an actor is.
 
     Examples:

@@ -22,8 +22,8 @@ _SPARK_TYPES = {"string": "string", "int64": "bigint", "int8": "tinyint", "date3
 def fetch_dataframe(frame: DataFrame, fetcher: ArrowFetcher, *, ids_per_call: int = 10_000) -> DataFrame:
     """Return the values and outcomes of a dataframe of IDs, lazily, with the columns of `fetcher.schema`.
 
-    Each distinct ID is asked once, as long as Spark computes each partition once: write the result to files before anything
-    else is done with it. A task that Spark repeats asks the IDs of its partition again.
+    Each distinct ID is requested once, as long as Spark computes each partition once: write the result to files before
+    anything else is done with it. A task that Spark repeats requests the IDs of its partition again.
 
     Examples:
         >>> fetch_dataframe(spark.read.parquet("ids/"), fetcher).write.parquet("/data/engagement")

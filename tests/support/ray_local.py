@@ -22,17 +22,15 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from engagement_async import TOTALS, ArrowFetcher, EnvironmentCredentials, Query, RateLimit, Timeouts
+from engagement_async import ArrowFetcher, EnvironmentCredentials, RateLimit, Timeouts
 from engagement_async.distributed import RedisScheduler
 from engagement_async.emulator import Emulator, tweet_ids
+from tests.support.pipelines import QUERY
 from tests.support.redis_server import RedisServer
 
-__all__ = ["QUERY", "Killed", "Pipeline", "kill_twice", "local_ray", "ray_environment"]
+__all__ = ["Killed", "Pipeline", "kill_twice", "local_ray", "ray_environment"]
 
 ROOT = Path(__file__).parents[2]
-QUERY = Query(
-    TOTALS, engagement_types=["favorites", "impressions"], groupings={"by_tweet": ["tweet.id", "engagement.type"]}
-)
 
 
 def ray_environment() -> dict[str, str]:

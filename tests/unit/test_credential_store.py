@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engagement_async import BearerCredentials, CredentialFile, CredentialStore, OAuth1Credentials, UsageError
-from engagement_async.credential_store import as_store
+from engagement_async.credential_store import as_store, is_private
 
 CANARY = "canary-of-a-secret"
 ONE = OAuth1Credentials("key", "secret", "token-1", CANARY)
@@ -97,8 +97,26 @@ async def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         await CredentialFile(tmp_path / "o.csv").get("acme")
 
 
+@pytest.mark.parametrize(
+    ("mode", "owner", "private"),
+    [
+        (0o600, 1000, True),
+        (0o400, 1000, True),
+        (0o640, 1000, False),
+        (0o604, 1000, False),
+        (0o644, 0, True),  # Kubernetes
+        (0o444, 0, True),  # Docker
+        (0o440, 0, True),  # fsGroup
+        (0o664, 0, False),
+        (0o646, 0, False),
+    ],
+)
+def test_root_may_give_secrets_out(mode: int, owner: int, private: bool) -> None:
+    assert is_private(mode, owner) is private
+
+
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o620, 0o604])
-async def test_a_file_that_others_may_read_is_refused_unless_it_is_root_s(
+async def test_a_file_that_others_may_read_is_refused_unless_root_gave_it_out(
     tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(tmp_path / "o.csv", CSV, mode)
@@ -108,8 +126,8 @@ async def test_a_file_that_others_may_read_is_refused_unless_it_is_root_s(
     for uid in (1_000, 0):
         values = list(stat)
         values[4] = uid
-        monkeypatch.setattr(Path, "stat", lambda self, values=values, **_: os.stat_result(values))
-        if uid:
+        monkeypatch.setattr(os, "fstat", lambda _, values=values: os.stat_result(values))
+        if uid or mode & 0o022:
             with pytest.raises(UsageError, match="others may read it: chmod 600"):
                 await store.get("acme")
         else:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engagement_async._core.rate_limit import RateLimit
-from engagement_async.cli.config import SETTINGS, Settings, is_private
+from engagement_async.cli.config import SETTINGS, Settings
 from engagement_async.credentials import BearerCredentials, OAuth1Credentials
 from engagement_async.errors import UsageError
 
@@ -139,24 +139,6 @@ def test_only_the_contract_knows_the_limit(config: Path, text: str) -> None:
 def test_secrets_show_nowhere(config: Path) -> None:
     settings = load(config, **OAUTH1, **BEARER)
     assert CANARY not in f"{settings!r} {settings} {settings.credentials()!r}"
-
-
-@pytest.mark.parametrize(
-    ("mode", "owner", "private"),
-    [
-        (0o600, 1000, True),
-        (0o400, 1000, True),
-        (0o640, 1000, False),
-        (0o604, 1000, False),
-        (0o644, 0, True),  # Kubernetes
-        (0o444, 0, True),  # Docker
-        (0o440, 0, True),  # fsGroup
-        (0o664, 0, False),
-        (0o646, 0, False),
-    ],
-)
-def test_root_may_give_secrets_out(mode: int, owner: int, private: bool) -> None:
-    assert is_private(mode, owner) is private
 
 
 def test_secrets_in_files_of_their_own(config: Path, tmp_path: Path) -> None:

@@ -32,18 +32,15 @@ from engagement_async import (
 )
 from engagement_async.distributed import MachineScheduler
 from engagement_async.emulator import Emulator, tweet_ids
+from tests.support.pipelines import METRICS, QUERY, emulator_in_environment, write_owners
 
-METRICS = ["favorites", "impressions"]
-QUERY = Query(TOTALS, engagement_types=METRICS, groupings={"by_tweet": ["tweet.id", "engagement.type"]})
 IDS = tweet_ids(1_000, newest_at=time.time())
 GONE = IDS[10:13]
 
 
 @pytest.fixture
 def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    with Emulator(None, unavailable=GONE, unavailable_fraction=0.0, count_ids=True) as emulator:
-        for name, value in emulator.environment.items():
-            monkeypatch.setenv(name, value)
+    with emulator_in_environment(monkeypatch, unavailable=GONE) as emulator:
         yield emulator
         assert not emulator.log.refusals
 
@@ -154,18 +151,10 @@ def test_wide_tables_have_one_row_an_id(emulator: Emulator) -> None:
 
 def test_each_owner_signs_for_its_tweets(tmp_path: Path) -> None:
     with Emulator(None, owners=3, unavailable_fraction=0.0) as emulator:
-        owners = tmp_path / "owners.csv"
-        owners.touch(0o600)
-        lines = [
-            f"{each.handle},{emulator.consumer_key},{emulator.consumer_secret},{each.access_token},"
-            f"{each.access_token_secret}"
-            for each in emulator.owners
-        ]
-        owners.write_text("owner,consumer_key,consumer_secret,access_token,access_token_secret\n" + "\n".join(lines))
         query = Query(LAST_28_HOURS, engagement_types=METRICS, groupings={"it": ["tweet.id", "engagement.type"]})
         with ArrowFetcher(
             query,
-            credentials=CredentialFile(owners),
+            credentials=CredentialFile(write_owners(tmp_path / "owners.csv", emulator)),
             scheduler=MachineScheduler(RateLimit(100_000), contract="tests", state_dir=tmp_path),
             base_url=emulator.base_url,
         ) as fetcher:
@@ -179,6 +168,22 @@ def test_each_owner_signs_for_its_tweets(tmp_path: Path) -> None:
         zip(IDS[:90], table["owner"].to_pylist(), strict=True)
     )
     assert set(found["state"].to_pylist()) == {"answered"}
+
+
+def test_owners_of_a_table_and_one_owner_s_credentials_say_what_to_do(
+    emulator: Emulator, fetcher: ArrowFetcher
+) -> None:
+    with pytest.raises(
+        UsageError, match=r"credentials is one owner's: give a CredentialFile.* or drop .*column `owner`"
+    ):
+        fetcher(pa.table({"id": IDS[:3], "owner": ["acme"] * 3}))
+    assert emulator.log.requests == 0
+
+
+def test_a_table_that_was_returned_can_be_given_again(emulator: Emulator, fetcher: ArrowFetcher) -> None:
+    first = fetcher(pa.table({"id": IDS[:5]}))
+
+    assert values_of(fetcher(first)) == values_of(first) == expected(emulator, IDS[:5])
 
 
 def test_an_api_that_answers_nobody_leaves_ids_pending(emulator: Emulator) -> None:

@@ -81,6 +81,7 @@ def test_of_columns_with_one_name_nobody_knows_which_is_meant(name: str) -> None
 
 def test_owners_are_text_one_a_row() -> None:
     assert owners_of(pa.table({"id": IDS})) is None
+    assert owners_of(pa.table({"id": IDS, "owner": pa.nulls(2, pa.string())})) is None
     assert owners_of(pa.table({"id": IDS, "owner": pa.array(["a", "b"]).dictionary_encode()})) == ["a", "b"]
     with pytest.raises(UsageError, match="owner is int64"):
         owners_of(pa.table({"id": IDS, "owner": [1, 2]}))

@@ -14,7 +14,7 @@ import pytest
 from engagement_async import ArrowFetcher, EnvironmentCredentials, LocalScheduler, RateLimit, UsageError
 from engagement_async.distributed import MachineScheduler
 from engagement_async.emulator import Emulator, tweet_ids
-from tests.support.ray_local import QUERY
+from tests.support.pipelines import QUERY, emulator_in_environment
 
 dask = pytest.importorskip("dask", reason="Dask is not installed: make engines")
 dd = pytest.importorskip("dask.dataframe", reason="dask[dataframe] is not installed: make engines")
@@ -32,9 +32,7 @@ GONE = IDS[10:13]
 
 @pytest.fixture
 def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    with Emulator(None, unavailable=GONE, unavailable_fraction=0.0, count_ids=True) as emulator:
-        for name, value in emulator.environment.items():
-            monkeypatch.setenv(name, value)
+    with emulator_in_environment(monkeypatch, unavailable=GONE) as emulator:
         yield emulator
         assert not emulator.log.refusals
 

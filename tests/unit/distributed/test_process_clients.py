@@ -141,6 +141,75 @@ def test_a_client_that_cannot_be_made_is_tried_anew(thread: ClientThread) -> Non
     assert isinstance(thread.submit(opened(thread, made_of)).result(), EngagementClient)
 
 
+def test_closing_while_the_client_is_made_waits_for_the_call_and_closes_it(thread: ClientThread) -> None:
+    CLOSED.clear()
+    is_asked, may_answer = threading.Event(), threading.Event()
+
+    def slow_vault() -> BearerCredentials:
+        is_asked.set()
+        may_answer.wait()
+        return BearerCredentials("token")
+
+    call = thread.submit(opened(thread, recipe(ClosingScheduler(), slow_vault)))
+    is_asked.wait()
+    closing = thread.submit(thread.close("token"))
+    thread.submit(asyncio.sleep(0)).result()
+    may_answer.set()
+
+    assert isinstance(call.result(), EngagementClient)
+    closing.result()
+    assert CLOSED == ["close"]
+
+
+@pytest.mark.parametrize("is_made", [True, False])
+def test_a_call_that_is_cancelled_while_the_client_is_made_leaves_nothing(thread: ClientThread, is_made: bool) -> None:
+    CLOSED.clear()
+    is_asked, may_answer = threading.Event(), threading.Event()
+
+    def slow_vault() -> BearerCredentials:
+        is_asked.set()
+        may_answer.wait()
+        if not is_made:
+            raise OSError("no vault")
+        return BearerCredentials("token")
+
+    made_of = recipe(ClosingScheduler(), slow_vault)
+    call = thread.submit(opened(thread, made_of))
+    is_asked.wait()
+    call.cancel()
+    thread.submit(asyncio.sleep(0)).result()
+    closing = thread.submit(thread.close("token"))
+    may_answer.set()
+
+    closing.result()
+    assert (["close"] if is_made else []) == CLOSED
+
+
+def test_an_error_of_a_call_that_is_gone_is_not_the_next_one_s(thread: ClientThread) -> None:
+    is_asked, may_answer = threading.Event(), threading.Event()
+    secrets: list[BearerCredentials] = []
+
+    def vault() -> BearerCredentials:
+        is_asked.set()
+        may_answer.wait()
+        return secrets[0]
+
+    made_of = recipe(LocalScheduler(RateLimit(1)), vault)
+
+    async def first_opening() -> None:
+        await asyncio.wait([thread._entries["token"].opening])
+
+    call = thread.submit(opened(thread, made_of))
+    is_asked.wait()
+    call.cancel()
+    opening = thread.submit(first_opening())
+    may_answer.set()
+    opening.result()
+    secrets.append(BearerCredentials("token"))
+
+    assert isinstance(thread.submit(opened(thread, made_of)).result(), EngagementClient)
+
+
 def local_scheduler() -> LocalScheduler:
     return LocalScheduler(RateLimit(300))
 

@@ -29,7 +29,8 @@ from engagement_async import (
 )
 from engagement_async.distributed import MachineScheduler
 from engagement_async.emulator import Emulator, tweet_ids
-from tests.support.ray_local import QUERY, kill_twice, local_ray
+from tests.support.pipelines import QUERY, emulator_in_environment, write_owners
+from tests.support.ray_local import kill_twice, local_ray
 from tests.support.redis_server import needs_redis
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: make engines")
@@ -57,9 +58,7 @@ def short_path() -> Iterator[Path]:
 @pytest.fixture
 def emulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     owners = getattr(request, "param", 1)
-    with Emulator(None, owners=owners, unavailable=GONE, unavailable_fraction=0.0, count_ids=True) as emulator:
-        for name, value in emulator.environment.items():
-            monkeypatch.setenv(name, value)
+    with emulator_in_environment(monkeypatch, unavailable=GONE, owners=owners) as emulator:
         yield emulator
 
 
@@ -139,11 +138,7 @@ def end_this_process() -> None:
 
 @pytest.mark.parametrize("emulator", [3], indirect=True)
 def test_each_owner_signs_for_its_tweets(tmp_path: Path, short_path: Path, emulator: Emulator) -> None:
-    owners = tmp_path / "owners.csv"
-    owners.touch(0o600)
-    pair = f"{emulator.consumer_key},{emulator.consumer_secret}"
-    lines = [f"{each.handle},{pair},{each.access_token},{each.access_token_secret}" for each in emulator.owners]
-    owners.write_text("owner,consumer_key,consumer_secret,access_token,access_token_secret\n" + "\n".join(lines))
+    owners = write_owners(tmp_path / "owners.csv", emulator)
     query = Query(LAST_28_HOURS, engagement_types=["impressions"], groupings={"it": ["tweet.id", "engagement.type"]})
     ids = pa.table({"id": IDS[:300], "owner": [emulator.owner_of(i) for i in IDS[:300]]})
 

@@ -29,7 +29,7 @@ from engagement_async import (
 from engagement_async.distributed import MachineScheduler, spark
 from engagement_async.distributed.spark import fetch_dataframe
 from engagement_async.emulator import Emulator, tweet_ids
-from tests.support.ray_local import QUERY
+from tests.support.pipelines import QUERY, write_owners
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Spark's own
@@ -76,11 +76,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 def fetcher(emulator: Emulator, folder: Path, **options: Any) -> ArrowFetcher:
     """Return a fetcher whose secrets are in a file: Spark's processes have the environment of its start."""
-    secrets = folder / "owners.csv"
-    secrets.touch(0o600)
-    pair = f"{emulator.consumer_key},{emulator.consumer_secret}"
-    lines = [f"{each.handle},{pair},{each.access_token},{each.access_token_secret}" for each in emulator.owners]
-    secrets.write_text("owner,consumer_key,consumer_secret,access_token,access_token_secret\n" + "\n".join(lines))
+    secrets = write_owners(folder / "owners.csv", emulator)
     scheduler = MachineScheduler(RateLimit(100_000), contract="tests", state_dir=folder / "state")
     given = {"query": QUERY, "wide": True, **options}
     return ArrowFetcher(credentials=CredentialFile(secrets), scheduler=scheduler, base_url=emulator.base_url, **given)
