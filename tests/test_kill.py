@@ -201,14 +201,19 @@ def test_a_disk_that_is_full_stops_the_job_and_room_lets_it_go_on(
     ended(command(server, "verify", job), 0)
 
 
+def shows_answers(lines: list[str]) -> bool:
+    """Say whether the view is drawn to its last line, and tells of answers. A read may end within a view."""
+    view = lines[-3:]
+    return [line.split()[0] for line in view] == ["IDs", "requests", "waits"] and "answered" in view[0]
+
+
 def test_a_run_on_a_terminal_is_drawn_and_ends_in_good_order(server: Emulator, ids: Path, tmp_path: Path) -> None:
     job = tmp_path / "job"
     command = [sys.executable, "-m", "engagement_async", "backfill", "run", str(job), *JOB, "--ids", str(ids)]
     contract = ["--requests-per-minute", "20", "--period", "1", "--auth", "bearer", "--concurrency", "4"]
 
     with OnTerminal([*command, *contract], {**server.environment, "ENGAGEMENT_CONFIG": ""}) as terminal:
-        shown = terminal.until(lambda lines: any(line.startswith("IDs ") and "answered" in line for line in lines))
-        assert [line.split()[0] for line in shown[-3:]] == ["IDs", "requests", "waits"]
+        shown = terminal.until(shows_answers)
         assert shown[-4].endswith("left at this rate") or shown[-4].startswith("0%")
         terminal.press(b"\x03")
         code, shown = terminal.until_end()
