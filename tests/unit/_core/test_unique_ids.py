@@ -86,7 +86,7 @@ def test_an_id_belongs_to_its_first_owner_in_the_dict_and_beyond_it(
 
 
 def test_owners_take_at_most_22_bytes_an_id() -> None:
-    count = 1_000_000
+    count = 300_000
     owners = OwnersOfIds(0)
     tracemalloc.start()
     owners.claim((str(10**18 + 977 * n) for n in range(count)), (n % 1_000 for n in range(count)))[0].clear()
