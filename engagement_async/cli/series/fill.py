@@ -25,7 +25,7 @@ from engagement_async.series import EngagementSeries, PullReport
 __all__ = ["fill"]
 
 
-@click.command()
+@click.command(short_help="Close the gaps of STORE from historical.")
 @store_argument
 @click.option(
     "--start",

@@ -29,7 +29,7 @@ from engagement_async.series import EngagementSeries, PullReport
 __all__ = ["pull"]
 
 
-@click.command()
+@click.command(short_help="Pull the last 28 hours of Tweets, or their totals, into STORE.")
 @store_argument
 @endpoint_argument
 @tweet_options

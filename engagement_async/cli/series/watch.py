@@ -36,7 +36,7 @@ _WINDOW_S = 27 * 3600.0
 """Of the 28 hours, the one that is running is not whole."""
 
 
-@click.command()
+@click.command(short_help="Pull on a schedule, and fill the gaps, until a signal comes.")
 @store_argument
 @endpoint_argument
 @click.option(
