@@ -182,7 +182,7 @@ def test_a_job_says_how_it_goes_on_with_the_file_of_tokens(shop: Shop) -> None:
     def told(*args: str, code: int) -> list[str]:
         done = shop(*args)
         assert done.returncode == code, done.stderr
-        return shlex.split(done.stderr.splitlines()[-1].partition("engagement ")[2])
+        return shlex.split(done.stderr.splitlines()[-1].rpartition("engagement ")[2])
 
     what = ("--ids", "ids.csv", "--owner-column", "handle", "--credentials", "owners.csv", "--metrics", "favorites")
     hint = told("backfill", "run", "job", "28hr", *what, "--max-requests", "3", code=5)
@@ -190,3 +190,21 @@ def test_a_job_says_how_it_goes_on_with_the_file_of_tokens(shop: Shop) -> None:
     hint = told(*hint, code=3)
     assert hint == ["backfill", "retry-failed", "job", "--credentials", "owners.csv"]
     assert told(*hint, code=3) == hint
+
+
+def test_a_quiet_job_is_not_silent_about_trouble(shop: Shop) -> None:
+    what = ("--ids", "ids.csv", "--owner-column", "handle", "--metrics", "favorites", "--quiet")
+    done = shop("backfill", "run", "job", "28hr", *what, "--max-requests", "3")
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "not done" not in done.stderr  # as it was told, night after night
+
+    done = shop("backfill", "run", "job", "--quiet")
+    failed = len(shop.owned[REVOKED]) + len(shop.owned[UNKNOWN])
+    assert (done.returncode, done.stdout) == (3, "")
+    *owners, hint = done.stderr.splitlines()
+    assert sorted(line.split(":")[0].strip() for line in owners) == [f"owner {REVOKED}", f"owner {UNKNOWN}"]
+    assert hint == f"{failed} IDs failed: request them again with engagement backfill retry-failed job"
+
+    shop.emulator.reissue(REVOKED)
+    shop.write_tokens(without="")
+    assert shop("backfill", "retry-failed", "job", "--quiet").stderr == ""
