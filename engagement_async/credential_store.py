@@ -13,7 +13,7 @@ import threading
 import tomllib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import orjson
 
@@ -196,6 +196,7 @@ class CredentialFile:
             raise UsageError(f"{where}: {error}") from None
 
 
+_COLUMNS: Final = ("owner", "access_token", "access_token_secret")
 _Entries = Iterator[tuple[str, str, Mapping[str, Any]]]
 
 
@@ -208,6 +209,13 @@ def _checked_owner(where: str, owner: object) -> str:
 def _read_csv(path: Path, text: str) -> _Entries:
     rows = csv.DictReader(io.StringIO(text), skipinitialspace=True, strict=True)
     try:
+        names = rows.fieldnames or _COLUMNS
+        if missing := [f"`{name}`" for name in _COLUMNS if name not in names]:
+            # What the line has instead is not shown: it may be a token.
+            raise UsageError(
+                f"{path}, line {rows.line_num}: no {' and no '.join(missing)}: the first line names the columns, with "
+                f"commas between them: {','.join(_COLUMNS)}"
+            )
         for row in rows:
             where = f"{path}, line {rows.line_num}"
             if None in row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -173,3 +174,37 @@ def test_an_id_of_two_owners_is_an_error_before_the_first_request(shop: Shop) ->
     options = ("--first-owner", "-o", "out.csv", "--metrics", "favorites", "--group-by", "tweet.id")
     assert shop("fetch", "28hr", "--ids", "ids.csv", "--owner-column", "handle", *options).returncode == 3
     assert all(row["owner"] == shop.emulator.owner_of(row["tweet_id"]) for row in shop.rows("out.csv"))
+
+
+def test_a_job_says_how_it_goes_on_with_the_file_of_tokens(shop: Shop) -> None:
+    del shop.environ["ENGAGEMENT_CREDENTIALS_FILE"]
+
+    def told(*args: str, code: int) -> list[str]:
+        done = shop(*args)
+        assert done.returncode == code, done.stderr
+        return shlex.split(done.stderr.splitlines()[-1].rpartition("engagement ")[2])
+
+    what = ("--ids", "ids.csv", "--owner-column", "handle", "--credentials", "owners.csv", "--metrics", "favorites")
+    hint = told("backfill", "run", "job", "28hr", *what, "--max-requests", "3", code=5)
+    assert hint == ["backfill", "run", "job", "--credentials", "owners.csv"]
+    hint = told(*hint, code=3)
+    assert hint == ["backfill", "retry-failed", "job", "--credentials", "owners.csv"]
+    assert told(*hint, code=3) == hint
+
+
+def test_a_quiet_job_is_not_silent_about_trouble(shop: Shop) -> None:
+    what = ("--ids", "ids.csv", "--owner-column", "handle", "--metrics", "favorites", "--quiet")
+    done = shop("backfill", "run", "job", "28hr", *what, "--max-requests", "3")
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "not done" not in done.stderr  # as it was told, night after night
+
+    done = shop("backfill", "run", "job", "--quiet")
+    failed = len(shop.owned[REVOKED]) + len(shop.owned[UNKNOWN])
+    assert (done.returncode, done.stdout) == (3, "")
+    *owners, hint = done.stderr.splitlines()
+    assert sorted(line.split(":")[0].strip() for line in owners) == [f"owner {REVOKED}", f"owner {UNKNOWN}"]
+    assert hint == f"{failed} IDs failed: request them again with engagement backfill retry-failed job"
+
+    shop.emulator.reissue(REVOKED)
+    shop.write_tokens(without="")
+    assert shop("backfill", "retry-failed", "job", "--quiet").stderr == ""

@@ -29,6 +29,7 @@ __all__ = [
     "Observe",
     "Observer",
     "Received",
+    "Retries",
     "Sent",
     "Waited",
     "error_type",
@@ -121,3 +122,23 @@ def error_type(error: BaseException | None, status: int | None) -> str | None:
 def is_sent_again(decision: Decision) -> bool:
     """Return whether the very same request is to be sent once more. The parts of one that was split are others."""
     return isinstance(decision, RetryIn | HoldAll | Resign | Renew)
+
+
+class Retries:
+    """Tells when a request is sent again, and for what. One that was to be, and never was, is none: the owner whose token
+    was refused had no other, or the run ended before.
+    """
+
+    def __init__(self) -> None:
+        # By identity, and with the request itself, so that no other one gets its place in memory.
+        self._due: dict[int, tuple[Request, str]] = {}
+
+    def decide(self, request: Request, decision: Decision, why: str) -> None:
+        """Note what was decided after an attempt that failed with an error of this type."""
+        if is_sent_again(decision):
+            self._due[id(request)] = request, why
+
+    def send(self, request: Request) -> str | None:
+        """Return the type of the error after which this request is sent again; None if that is no retry."""
+        due = self._due.pop(id(request), None)
+        return None if due is None else due[1]

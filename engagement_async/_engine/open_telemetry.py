@@ -30,10 +30,10 @@ from engagement_async._core.events import (
     HandedOut,
     Observe,
     Received,
+    Retries,
     Sent,
     Waited,
     error_type,
-    is_sent_again,
 )
 from engagement_async._core.outcomes import Outcomes
 from engagement_async._core.request import Purpose, Request
@@ -156,6 +156,7 @@ class _Call:
         }
         self._name = f"{_METHOD} {call.path}"
         self._attempts: dict[int, _Attempt] = {}
+        self._due = Retries()
         self._requests = 0
         self._outcomes = Outcomes()
         self._span = recorder.tracer.start_span(f"engagement {call.endpoint.name}", attributes=self._endpoint)
@@ -177,8 +178,8 @@ class _Call:
             case Decided(request, result, decision):
                 error = result if isinstance(result, EngagementError) else None
                 why = self._finish(request, error)
-                if why is not None and is_sent_again(decision):
-                    self._recorder.retries.add(1, {**self._endpoint, "error.type": why}, self._context)
+                if why is not None:
+                    self._due.decide(request, decision, why)
             case CircuitChanged(is_open):
                 self._span.add_event(f"engagement.circuit.{'opened' if is_open else 'closed'}")
             case HandedOut(outcomes):
@@ -191,6 +192,8 @@ class _Call:
                 self._on_ended(error)
 
     def _on_sent(self, request: Request) -> None:
+        if (why := self._due.send(request)) is not None:
+            self._recorder.retries.add(1, {**self._endpoint, "error.type": why}, self._context)
         attributes = {
             **self._of_request,
             "engagement.batch": request.batch_number,

@@ -75,7 +75,8 @@ class JobDirectory:
         for entry in entries:
             if not self._may_hold(entry.name):
                 raise OtherJobError(
-                    f"{self.path}: holds {entry.name!r}, which is no part of a job: name an empty folder"
+                    f"{self.path}: holds {entry.name!r}, which is no part of a job: name the folder of a job, or an "
+                    "empty one for a new job"
                 )
             if entry.name in self._names and entry.is_symlink():
                 raise OtherJobError(f"{entry}: is a link: the files of a job are in its folder, name another")

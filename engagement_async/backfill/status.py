@@ -184,8 +184,10 @@ def owner_lines(owners: Mapping[str, OwnerStatus]) -> list[str]:
         counts = ", ".join(f"{number:,} {name}" for name, number in numbers.items() if number)
         requests = count(its.requests, "request")
         name = owner_text(owner)
-        error = its.error and its.error.replace(owner, name)
-        lines.append(f"{error} ({counts}; {requests})" if error else f"owner {name}: {counts}; {requests}")
+        line = f"owner {name}: {counts}; {requests}"
+        if its.error:  # the numbers come first: a terminal cuts long lines
+            line += f": {its.error.removeprefix(f'owner {owner}: ').replace(owner, name)}"
+        lines.append(line)
     if len(troubled) > _LISTED_OWNERS:
         lines.append(f"and {len(troubled) - _LISTED_OWNERS:,} more with failed or forbidden Tweets")
     return lines

@@ -230,7 +230,7 @@ def _rows(
     via = f"{connection.proxy} ({connection.proxy_from})" if connection.proxy is not None else "none"
     authorities = os.environ.get("SSL_CERT_FILE", "").strip() or "the system's"
     rows = [
-        ("settings", f"{settings.path}{f', profile {settings.profile}' if settings.profile else ''}"),
+        ("settings", _source_of(settings)),
         ("address", connection.base_url),
         ("proxy", via),
         ("authorities", f"{authorities}{f' and {connection.ca_file}' if connection.ca_file else ''}"),
@@ -267,3 +267,9 @@ def _clock_text(found: _Finding) -> str:
     if abs(off_s) <= SKEW_S:
         return "right, to half a minute"
     return f"{abs(off_s):,.0f} s {'ahead of' if off_s > 0 else 'behind'} the API's: set this machine's time"
+
+
+def _source_of(settings: Settings) -> str:
+    if not settings.path.exists():
+        return f"the environment (there is no {settings.path})"
+    return f"{settings.path}{f', profile {settings.profile}' if settings.profile else ''}"

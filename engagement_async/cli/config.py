@@ -150,7 +150,10 @@ class Settings:
                     f"{_variable('requests_per_minute')}. There is no default: a wrong guess costs requests or money"
                 )
             if not (text.isascii() and text.isdigit() and int(text)):
-                raise UsageError(f"requests_per_minute is a whole number from 1 on, not {text!r}")
+                raise UsageError(
+                    f"requests_per_minute is a whole number from 1 on, not {text!r}: correct "
+                    f"{self._named(['requests_per_minute'])}"
+                )
             requests = int(text)
         return (RateLimit(requests, period=period_s), *limits)
 

@@ -84,9 +84,9 @@ class Reporter:
             event = {"event": name, "time": utc_now(), **self._session.context, **fields}
             self._write(json_line(event))
 
-    def note(self, text: str) -> None:
-        """For people alone."""
-        if self.mode in (Mode.TERMINAL, Mode.LINES):
+    def note(self, text: str, *, is_trouble: bool = False) -> None:
+        """For people alone; if `quiet`, only what is trouble."""
+        if self.mode in (Mode.TERMINAL, Mode.LINES) or (is_trouble and self.mode is Mode.QUIET):
             self._write(printable(text))
 
     def now_and_then(self, name: str, text: str, **fields: object) -> None:

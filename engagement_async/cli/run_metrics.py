@@ -17,9 +17,10 @@ from engagement_async._core.events import (
     HandedOut,
     Observe,
     Received,
+    Retries,
+    Sent,
     Waited,
     error_type,
-    is_sent_again,
 )
 from engagement_async._core.outcomes import Outcomes
 from engagement_async._core.parsing import ParsedResponse
@@ -53,6 +54,7 @@ class RunMetrics:
         self._outcomes = Outcomes()
         self._requests: Counter[tuple[str, str]] = Counter()
         self._retries: Counter[tuple[str, str]] = Counter()
+        self._due = Retries()
         self._rate_limited: Counter[str] = Counter()
         self._waited_s: dict[str, float] = {}
         self._latency: dict[str, Histogram] = {}
@@ -84,17 +86,20 @@ class RunMetrics:
         match event:
             case Waited(seconds):
                 self._waited_s[endpoint] += seconds
+            case Sent(request):
+                if (why := self._due.send(request)) is not None:
+                    self._retries[endpoint, why] += 1
             case Received(_, seconds, status, error):
                 self._requests[endpoint, _class_of(status, error)] += 1
                 self._latency[endpoint].add(seconds)
-            case Decided(_, result, decision):
+            case Decided(request, result, decision):
                 if isinstance(result, ParsedResponse):
                     self._answered_at = self._clock()
                 elif isinstance(result, RateLimitedError):
                     self._rate_limited[endpoint] += 1
-                if is_sent_again(decision) and isinstance(result, EngagementError):
+                if isinstance(result, EngagementError):
                     why = error_type(result, getattr(result, "status", None))
-                    self._retries[endpoint, why or ""] += 1
+                    self._due.decide(request, decision, why or "")
             case HandedOut(outcomes):
                 self._outcomes += outcomes
 

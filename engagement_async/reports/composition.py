@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -119,8 +119,7 @@ def _ids_section(loaded: Loaded) -> Section:
     if total:
         pictures.append(outcomes_picture(outcomes))
     if len(tally.by_owner) > 1:
-        owners = {owner: dict(its) for owner, its in tally.by_owner.items()}
-        pictures.append(owners_picture(owners, loaded.errors))
+        pictures.append(owners_picture(_worst_first(loaded), loaded.errors))
     facts = [Fact("Tweets", f"{total:,}", "distinct IDs")]
     facts += [
         Fact(name.capitalize(), f"{number:,}", _percent(number, total))
@@ -128,6 +127,16 @@ def _ids_section(loaded: Loaded) -> Section:
         if name in ("answered", GONE, "failed", "pending")
     ]
     return Section("ids", "What became of the IDs", facts, pictures, tuple(_gone(tally)), loaded.notes)
+
+
+def _worst_first(loaded: Loaded) -> dict[str, Mapping[str, int]]:
+    """Return owners and their outcomes: unusable credentials first, then by failed and forbidden Tweets."""
+
+    def badness(item: tuple[str, Mapping[str, int]]) -> tuple[bool, int, int]:
+        owner, its = item
+        return loaded.errors.get(owner) is None, -its.get("failed", 0), -its.get("forbidden", 0)
+
+    return dict(sorted(loaded.tally.by_owner.items(), key=badness))
 
 
 def _gone(tally: Tally) -> Iterator[tuple[str, Table]]:

@@ -216,10 +216,10 @@ def owners_picture(owners: Mapping[str, Mapping[str, int]], errors: Mapping[str,
     """Return the picture of outcomes by owner.
 
     Args:
-        owners: Owner to outcome to IDs, in the order of the table.
+        owners: Owner to outcome to IDs, in the order of the table, which decides between those with as many IDs.
         errors: Owner to why the credentials were of no use.
     """
-    largest = sorted(owners, key=lambda owner: (-sum(owners[owner].values()), owner))[:MOST_OWNERS]
+    largest = sorted(owners, key=lambda owner: -sum(owners[owner].values()))[:MOST_OWNERS]
     useless = sum(error is not None for error in errors.values())
 
     def draw(width: int) -> Any:

@@ -23,6 +23,8 @@ _SEEN: Final = (
 )
 _HOURS: Final = """SELECT owner, tweet_id, engagement_type, (epoch(engagement_hour) // 3600)::BIGINT, value
     FROM hours WHERE value != 0 ORDER BY owner, tweet_id"""
+_METRICS: Final = "SELECT DISTINCT engagement_type FROM hours WHERE owner = ? AND tweet_id = ?"
+"""Those of a Tweet with values, zeros among them, which are not read with the others."""
 _TOTALS: Final = """SELECT owner, tweet_id, engagement_type, NULL, arg_max(value, observed_at)
     FROM totals GROUP BY owner, tweet_id, engagement_type ORDER BY owner, tweet_id"""
 
@@ -44,6 +46,9 @@ def load_series(path: Path) -> Loaded:
         spans = {(owner, i): (start, end) for owner, i, start, end in database.execute(_SEEN)}
         for owner, values in _tweets(database, _HOURS if status.hours else _TOTALS):
             tally.add(values, owner=owner or None, seen=spans.get((owner, values.tweet_id)))
+        for tweet in tally.top:
+            for (metric,) in database.execute(_METRICS, tweet.owner or "", tweet.tweet_id):
+                tweet.sums.setdefault(metric, 0)
     facts = (
         Fact("Pulls and fills", f"{status.pulls:,}"),
         Fact("Gaps", f"{status.gap_hours:,}", "hours of Tweets that no pull saw whole"),

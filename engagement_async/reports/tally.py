@@ -102,7 +102,7 @@ class TopTweet(NamedTuple):
 
     tweet_id: str
     owner: str | None
-    sums: Mapping[str, int]
+    sums: dict[str, int]
     """By metric."""
 
 

@@ -61,10 +61,17 @@ async def test_a_file_is_read_again_when_it_changed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("o.csv", "owner,access_token\nacme,t\n", "line 2: no access_token_secret"),
+        ("o.csv", "owner,access_token\nacme,t\n", "line 1: no `access_token_secret`: the first line names"),
         ("o.csv", CSV + f"acme,token-2,{CANARY}\n", "line 3: owner 'acme' is there twice"),
         ("o.csv", f"owner,access_token,access_token_secret\n,t,{CANARY}\n", "line 2: no owner"),
-        ("o.csv", f"name,access_token,access_token_secret\nacme,t,{CANARY}\n", "line 2: no owner"),
+        ("o.csv", f"name,access_token,access_token_secret\nacme,t,{CANARY}\n", "line 1: no `owner`: the first line"),
+        ("o.csv", f"acme,t,{CANARY}\n", "line 1: no `owner` and no `access_token` and no `access_token_secret`"),
+        (
+            "o.csv",
+            "owner;access_token;access_token_secret\nacme;t;s\n",
+            "with commas between them: owner,access_token,",
+        ),
+        ("o.csv", "owner,access_token,access_token_secret\nacme,t,\n", "line 2: no access_token_secret"),
         ("o.csv", f"owner,access_token,access_token_secret\nacme,t,{CANARY},more\n", "line 2: more cells"),
         ("o.csv", f'owner,access_token,access_token_secret\n"acme"x,t,{CANARY}\n', "this is no CSV"),
         ("o.csv", f"owner,access_token,access_token_secret\nacme,t,{CANARY}\x07\n", "line 2: access_token_secret has"),

@@ -24,8 +24,8 @@ def backfill() -> None:
     engagement backfill status jobs/may
     engagement backfill export jobs/may --output may.parquet
 
-    A job is a directory. It can be killed at any moment: `backfill run JOB` resumes it and requests nothing twice, and an
-    export is the same, byte for byte, however often that happened.
+    A job is a directory. It can be killed at any moment: `backfill run JOB` resumes it, and repeats no request but those
+    whose answers were not on the disk yet. An export is the same, byte for byte, however often that happened.
     """
 
 

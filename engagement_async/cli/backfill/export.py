@@ -18,7 +18,7 @@ from engagement_async.cli.report import Reporter
 __all__ = ["export"]
 
 
-@click.command()
+@click.command(short_help="Write the tables of JOB.")
 @job_argument
 @click.option(
     "--output",

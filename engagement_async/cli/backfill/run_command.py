@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -259,17 +260,29 @@ class RunCommand:
         )
         reporter.counts(counts)
         for place, line in enumerate(owner_lines(owners)):
-            reporter.note(f"  {line}" if place else f"owners: {line}")
+            reporter.note(f"  {line}" if place else f"owners: {line}", is_trouble=place > 0)
         path = text_of(self._directory.path)
+        tokens = self._tokens(progress.outcome)
         if progress.rejected:
             reporter.note(f"lines that are no IDs: {text_of(self._directory.rejects_path)}")
         if progress.outcome in _WHY_NOT_DONE:
             name = "retry-failed" if self._failed_only else "run"
-            tokens = " --credentials FILE" if progress.outcome is RunOutcome.CREDENTIALS else ""
             reporter.note(
-                f"not done: {_WHY_NOT_DONE[progress.outcome]}. Go on with: engagement backfill {name} {path}{tokens}"
+                f"not done: {_WHY_NOT_DONE[progress.outcome]}. Go on with: engagement backfill {name} {path}{tokens}",
+                is_trouble=progress.outcome is RunOutcome.CREDENTIALS,
             )
         elif progress.pending:
-            reporter.note(f"{count(progress.pending, 'ID')} are still pending: engagement backfill run {path}")
+            reporter.note(f"{count(progress.pending, 'ID')} are still pending: engagement backfill run {path}{tokens}")
         elif progress.outcomes.failed:
-            reporter.note(f"request the failed IDs again with: engagement backfill retry-failed {path}")
+            reporter.note(
+                f"{count(progress.outcomes.failed, 'ID')} failed: request them again with "
+                f"engagement backfill retry-failed {path}{tokens}",
+                is_trouble=True,
+            )
+
+    def _tokens(self, outcome: RunOutcome | None) -> str:
+        """Return what the next command must be told of the tokens: the job does not know the file that a flag named."""
+        named = self.owners.credentials_path
+        if named is not None:
+            return f" --credentials {text_of(Path(named))}"
+        return " --credentials FILE" if outcome is RunOutcome.CREDENTIALS else ""

@@ -22,7 +22,7 @@ __all__ = ["report", "usage"]
 _LISTED_OWNERS = 20
 
 
-@click.command()
+@click.command(short_help="Show the requests, IDs and minutes of each run of JOB.")
 @job_argument
 @json_option
 @job_errors

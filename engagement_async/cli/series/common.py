@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from engagement_async.cli.exit_codes import (
     OTHER_JOB,
     RESOURCE,
     SOME_FAILED,
+    Interrupted,
     errors_as_exit_codes,
 )
 from engagement_async.cli.inputs import InputReporter
@@ -56,6 +57,7 @@ __all__ = [
     "endpoint_argument",
     "exit_code_of_pulls",
     "given_metrics",
+    "interruption_told",
     "report_pull",
     "run_options",
     "series_errors",
@@ -221,6 +223,17 @@ def _credentials(
     owners = OwnerFlags(column, path, flags.get("first_owner", False))
     owners.check(auth=auth)
     return owners.credentials(settings, auth)
+
+
+@contextmanager
+def interruption_told(reporter: Reporter, note: str) -> Iterator[None]:
+    """Say what a signal left behind, when one ends the block."""
+    try:
+        yield
+    except Interrupted as interrupted:
+        reporter.event("interrupted", exit_code=interrupted.exit_code)
+        reporter.note(note)
+        raise
 
 
 def given_metrics(flags: dict[str, Any], endpoint: Endpoint, *, app_only: bool, is_new: bool) -> list[str] | None:

@@ -17,7 +17,7 @@ from engagement_async.series import EngagementSeries
 __all__ = ["export"]
 
 
-@click.command()
+@click.command(short_help="Write a table of STORE: hours, days, totals or corrections.")
 @store_argument
 @click.argument("table", type=click.Choice(["hours", "totals", "corrections"]), default="hours")
 @click.option(

@@ -14,6 +14,7 @@ from engagement_async.cli.report import Reporter
 from engagement_async.cli.series.common import (
     Puller,
     exit_code_of_pulls,
+    interruption_told,
     report_pull,
     run_options,
     series_errors,
@@ -25,7 +26,7 @@ from engagement_async.series import EngagementSeries, PullReport
 __all__ = ["fill"]
 
 
-@click.command()
+@click.command(short_help="Close the gaps of STORE from historical.")
 @store_argument
 @click.option(
     "--start",
@@ -63,7 +64,7 @@ def fill(
         ):
             return await series.fill(client, start=start, on_answer=on_answer)
 
-    with logging_as(ctx.obj):
+    with logging_as(ctx.obj), interruption_told(reporter, "interrupted: the spans that were answered are in the store"):
         reports = run_async(main)
     for report in reports:
         report_pull(report, reporter)

@@ -15,6 +15,7 @@ from engagement_async.cli.series.common import (
     endpoint_argument,
     exit_code_of_pulls,
     given_metrics,
+    interruption_told,
     report_pull,
     run_options,
     series_errors,
@@ -29,7 +30,7 @@ from engagement_async.series import EngagementSeries, PullReport
 __all__ = ["pull"]
 
 
-@click.command()
+@click.command(short_help="Pull the last 28 hours of Tweets, or their totals, into STORE.")
 @store_argument
 @endpoint_argument
 @tweet_options
@@ -66,7 +67,7 @@ def pull(ctx: click.Context, /, store: Path, endpoint: str, as_json: bool, quiet
         ):
             return await series.pull(client, tweets, endpoint=asked, engagement_types=metrics, on_answer=on_answer)
 
-    with logging_as(ctx.obj):
+    with logging_as(ctx.obj), interruption_told(reporter, "interrupted: a pull is added as a whole, or not at all"):
         report = run_async(main)
     report_pull(report, reporter)
     exit_code = exit_code_of_pulls([report], rejected)

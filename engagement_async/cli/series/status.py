@@ -20,7 +20,7 @@ _LISTED = 20
 """Gaps that are listed for people, the newest ones."""
 
 
-@click.command()
+@click.command(short_help="Show what STORE has, and every gap between pulls.")
 @store_argument
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object to stdout, with all gaps.")
 @series_errors

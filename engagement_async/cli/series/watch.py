@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from engagement_async._core.endpoints import HISTORICAL, LAST_28_HOURS
-from engagement_async.cli.exit_codes import Interrupted
 from engagement_async.cli.logs import logging_as
 from engagement_async.cli.progress import duration
 from engagement_async.cli.report import Reporter
@@ -17,6 +16,7 @@ from engagement_async.cli.series.common import (
     Puller,
     endpoint_argument,
     given_metrics,
+    interruption_told,
     report_pull,
     run_options,
     series_errors,
@@ -36,7 +36,7 @@ _WINDOW_S = 27 * 3600.0
 """Of the 28 hours, the one that is running is not whole."""
 
 
-@click.command()
+@click.command(short_help="Pull on a schedule, and fill the gaps, until a signal comes.")
 @store_argument
 @endpoint_argument
 @click.option(
@@ -112,10 +112,5 @@ def watch(
                 on_pull=on_pull,
             )
 
-    with logging_as(ctx.obj):
-        try:
-            run_async(main)
-        except Interrupted as interrupted:
-            reporter.event("interrupted", exit_code=interrupted.exit_code)
-            reporter.note("stopped: what was pulled is in the store")
-            raise
+    with logging_as(ctx.obj), interruption_told(reporter, "stopped: what was pulled is in the store"):
+        run_async(main)

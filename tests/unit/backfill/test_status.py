@@ -115,7 +115,7 @@ def test_a_long_name_of_an_owner_is_cut_and_known_by_its_beginning() -> None:
     _, refused, failed = owner_lines(owners)
 
     shown = "acme" * 14 + "acm…"
-    assert refused == f"owner {shown}: the credential store has no credentials for it (1 pending; 0 requests)"
+    assert refused == f"owner {shown}: 1 pending; 0 requests: the credential store has no credentials for it"
     assert failed == f"owner {shown}: 1 failed; 0 requests"
 
 

@@ -39,6 +39,7 @@ def test_right_credentials(emulator: Emulator) -> None:
     found = json.loads(done.stdout)
     assert code_of(done) == found["exit_code"] == 0
     assert found["credentials"] == "accepted (HTTP 200; the Tweet is answered)"
+    assert found["settings"].startswith("the environment (there is no ")
     assert found["signed_with"] == "OAuth 1.0a of an owner"
     assert found["clock"] == "right, to half a minute"
     assert abs(found["clock_off_s"]) <= 30

@@ -98,6 +98,11 @@ def test_a_file_with_secrets_that_others_may_read_is_refused(of_somebody_else: P
     assert CANARY not in str(caught.value)
 
 
+def test_a_contract_that_is_no_number_is_named_where_it_may_stand(config: Path) -> None:
+    with pytest.raises(UsageError, match=r"not 'lots': correct ENGAGEMENT_REQUESTS_PER_MINUTE \(in"):
+        load(config, ENGAGEMENT_REQUESTS_PER_MINUTE="lots").rate_limits(None, 60.0)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

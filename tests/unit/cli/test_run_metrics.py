@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from engagement_async import TOTALS, Query, RateLimitedError
+from engagement_async import TOTALS, AuthError, Query, RateLimitedError
 from engagement_async._core.answer import Answer
 from engagement_async._core.call_state import EndpointState
-from engagement_async._core.decisions import Accept, HoldAll, Requeue, RetryIn
+from engagement_async._core.decisions import Accept, HoldAll, Renew, Requeue, RetryIn
 from engagement_async._core.events import CallBegan, Decided, Ended, Event, HandedOut, Received, Sent, Waited
 from engagement_async._core.outcomes import Outcomes
 from engagement_async._core.parsing import ParsedResponse, ResponseParser
@@ -67,14 +67,19 @@ def test_requests_by_class_retries_refusals_and_waits() -> None:
             Received(REQUEST, 0.2, 200, None),
             Decided(REQUEST, PARSED, Accept(())),
             Waited(1.25),
+            Sent(REQUEST),
             Received(REQUEST, 3.0, 429, None),
             Decided(REQUEST, LIMITED, HoldAll(5.0)),
+            Sent(REQUEST),
             Received(REQUEST, 0.1, 200, None),
             Decided(REQUEST, RateLimitedError("in a text", status=200), HoldAll(5.0)),
+            Sent(REQUEST),
             Received(REQUEST, 0.1, 503, None),
             Decided(REQUEST, ServerError("HTTP 503", status=503), RetryIn(1.0)),
+            Sent(REQUEST),
             Received(REQUEST, 0.1, None, NotSentError("refused")),
             Decided(REQUEST, NotSentError("refused"), RetryIn(1.0)),
+            Sent(REQUEST),
             Received(REQUEST, 60.0, None, DisconnectedError("cut")),
             Decided(REQUEST, DisconnectedError("cut"), Requeue(())),  # its halves are other requests
             HandedOut(Outcomes(answered=1, failed=1)),
@@ -100,6 +105,22 @@ def test_requests_by_class_retries_refusals_and_waits() -> None:
     assert found.total("engagement_request_duration_seconds_count") == 6
     assert found.numbers("engagement_request_duration_seconds_bucket", "le")["0.25"] == 4
     assert found.ids == {"answered": 1, "unavailable": 0, "unsupported": 0, "forbidden": 0, "failed": 1}
+
+
+def test_an_owner_without_another_token_costs_no_retry() -> None:
+    refused = AuthError("HTTP 401", status=401)
+    found = scraped(
+        heard(
+            Sent(REQUEST),
+            Received(REQUEST, 0.2, 401, None),
+            Decided(REQUEST, refused, Renew("owner7")),  # the store has the same token still: it is not sent again
+            HandedOut(Outcomes(failed=2)),
+            Ended(None),
+        )
+    )
+
+    assert found.numbers("engagement_requests_total", "status_class") == {"4xx": 1}
+    assert found.numbers("engagement_retries_total", "error_type") == {}
 
 
 def test_the_progress_of_a_run_knows_pending_ids_too_and_they_add_up() -> None:
@@ -181,7 +202,7 @@ def test_the_page_has_every_name_and_no_other() -> None:
 
 def all_kinds() -> RunMetrics:
     """Return metrics that have every family."""
-    metrics = heard(Received(REQUEST, 0.1, 429, None), Decided(REQUEST, LIMITED, HoldAll(5.0)))
+    metrics = heard(Received(REQUEST, 0.1, 429, None), Decided(REQUEST, LIMITED, HoldAll(5.0)), Sent(REQUEST))
     metrics(CallBegan(TOTALS, "https", "api.example", 443, "/x", EndpointState()))(Decided(REQUEST, PARSED, Accept(())))
     metrics.end(0)
     return metrics

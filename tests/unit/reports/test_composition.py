@@ -197,6 +197,19 @@ def test_owners_have_bars_and_a_table_with_the_troubled_ones_first() -> None:
     assert specification(report, "owners")["encoding"]["y"]["sort"] == ["a", "b"]
 
 
+def test_owners_with_trouble_come_first_whatever_the_source() -> None:
+    tally = Tally(("replies",))
+    for number in range(40):
+        tally.by_owner[f"o{number:02}"].update({"answered": 75})
+    tally.by_owner["o37"].update({"answered": -3, "failed": 3})
+    tally.outcomes.update({"answered": 2997, "failed": 3})
+
+    report = report_of(Loaded("Series", "x", tally), made_at=NOW, title="Mine")
+
+    assert report.pictures["owners"].table.rows[0][0] == "o37"
+    assert specification(report, "owners")["encoding"]["y"]["sort"][0] == "o37"  # of as many Tweets as the others
+
+
 def test_very_many_owners_have_the_largest_bars() -> None:
     owners = {f"o{number:03}": {"answered": number} for number in range(1, 300)}
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from engagement_async import OtherSeriesError
@@ -49,6 +50,19 @@ def test_hours_that_a_window_cut_are_partial(tmp_path: Path) -> None:
     commit(series, pulled(IDS, ZERO + HOUR / 2))
 
     assert load_series(series.path).tally.partial == {hour_of_epoch(ZERO)}
+
+
+def test_a_zero_is_a_value_of_a_top_tweet(tmp_path: Path) -> None:
+    series = EngagementSeries(tmp_path / "s.duckdb")
+    commit(series, pulled(IDS, ZERO))
+    with duckdb.connect(str(series.path)) as store:
+        store.execute("UPDATE hours SET value = 0 WHERE engagement_type = 'favorites' AND tweet_id = ?", [IDS[0]])
+        store.execute("DELETE FROM hours WHERE engagement_type = 'favorites' AND tweet_id = ?", [IDS[1]])
+
+    sums = {tweet.tweet_id: tweet.sums for tweet in load_series(series.path).tally.top}
+
+    assert sums[IDS[0]]["favorites"] == 0
+    assert "favorites" not in sums[IDS[1]]  # no answer had it
 
 
 def test_what_failed_is_an_outcome(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def test_events_for_machines(engagement: Engagement) -> None:
         (("run", "job", "totals", "--ids", "good.txt", "--base-url", "http://u:p@127.0.0.1"), 2, "user or password"),
         (("run", "job", "totals", "--ids", "good.txt", "--max-requests", "0"), 2, "x>=1"),
         (("status", "job"), 2, "no job was started here"),
+        (("status", "taken"), 12, "name the folder of a job"),
         (("export", "job", "-o", "x.csv"), 2, "no job was started here"),
         (("verify", "job"), 2, "no job was started here"),
         (("retry-failed", "job"), 2, "no job was started here"),

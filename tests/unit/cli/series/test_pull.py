@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -180,3 +184,24 @@ def test_what_is_wrong_is_told_before_anything_is_asked(
             assert says in engagement(*args, code=code)[1], args
     assert ((tmp_path / "s.duckdb").read_bytes(), len(server.log)) == before
     assert not (tmp_path / "new.duckdb").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_the_store_as_it_was_and_that_is_told(
+    engagement: Engagement, server: Emulator, number: signal.Signals, code: int
+) -> None:
+    engagement("pull", "s.duckdb", "--ids", "ids.csv", *METRICS)
+    before = status(engagement)
+    server.set_faults({"hang-before-headers": 1})
+    received = server.log.requests
+
+    def stop_it() -> None:
+        while server.log.requests == received:
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    Thread(target=stop_it).start()
+    told = engagement("pull", "s.duckdb", code=code)[1]
+
+    assert told.splitlines()[-1] == "interrupted: a pull is added as a whole, or not at all"
+    assert status(engagement) == before
