@@ -8,6 +8,7 @@ import lzma
 import struct
 import tracemalloc
 from collections.abc import Callable, Iterator
+from functools import reduce
 
 import pytest
 import zstandard
@@ -106,7 +107,7 @@ def test_a_bomb_is_decompressed_in_pieces(name: str) -> None:
     [
         (b"7z\xbc\xaf\x27\x1c", "is a 7-Zip archive"),
         (b"\x04\x22\x4d\x18", "is lz4: decompress it first"),
-        (gzip.compress(gzip.compress(gzip.compress(gzip.compress(DATA)))), "more than three times"),
+        (reduce(lambda packed, _: gzip.compress(packed, mtime=0), range(4), DATA), "more than three times"),
     ],
 )
 def test_other_archives_are_refused_with_the_fix(data: bytes, message: str) -> None:
