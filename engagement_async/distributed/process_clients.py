@@ -93,8 +93,14 @@ class ClientThread(threading.Thread):
 
     def run(self) -> None:
         """Run the loop; what a thread runs."""
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._serve())
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._serve())
+        except RuntimeError:
+            # Python 3.12 starts no thread while a process ends, not even the one in which asyncio waits for those that
+            # looked up names. The loop is closed all the same.
+            if not self._loop.is_closed():
+                raise
 
     async def _serve(self) -> None:
         await self._stopped.wait()
