@@ -490,7 +490,7 @@ def _clipped(query: Query) -> tuple[Query, tuple[str, ...]]:
     clipped = query.clipped_to(datetime.now(UTC))
     if clipped is query:
         return query, ()
-    note = f"end {query.end} is in the future, which the API has no values of: asked until {clipped.end}"
+    note = f"end {query.end} is in the future, which the API has no values of: requested until {clipped.end}"
     logger.warning("%s", note)
     return clipped, (note,)
 
