@@ -203,6 +203,8 @@ class EngagementClient:
         if self._coalescer is not None:
             await self._coalescer.aclose()
         sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.end_calls()
         await self._transport.aclose()
         if sender is not None:
             sender.close_circuits()

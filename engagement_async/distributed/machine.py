@@ -31,6 +31,7 @@ __all__ = ["MachineScheduler", "default_state_dir"]
 logger = logging.getLogger("engagement_async")
 
 REOPEN_S = 0.5
+_CLOSED = "this scheduler was closed: make another one"
 
 
 def default_state_dir() -> Path:
@@ -143,11 +144,11 @@ class MachineScheduler(LaneScheduler):
         `lane` is this scheduler's; a `retry` goes before first attempts of its lane. Raise `UsageError` when another event
         loop uses this object, or after `close`.
         """
-        if self._file.is_closed:
-            raise UsageError("this scheduler was closed: make another one")
         loop = self.bind()
         if self._file.needs_opening and self.is_shared:
             await asyncio.shield(self._open_soon())
+        if self._file.is_closed:
+            raise UsageError(_CLOSED)
         if self._beats_in is not loop and self.is_shared:
             self._beats_in = loop
             loop.call_later(HEARTBEAT_S, self._beat, loop)
@@ -160,9 +161,13 @@ class MachineScheduler(LaneScheduler):
         return super().available(limit, since=since)
 
     def close(self) -> None:
-        """Leave the contract: what is in flight counts as aborted. A process that ends does so by itself."""
+        """Leave the contract: what is in flight counts as aborted. A process that ends does so by itself.
+
+        Raise `UsageError` in whoever still waits for a token.
+        """
         self._beats_in = None
         self._file.close()
+        self.fail_waiting(UsageError(_CLOSED))
 
     def _open_soon(self) -> asyncio.Future[None]:
         """Open the ledger, in a thread: files may be slow."""
