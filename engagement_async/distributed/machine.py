@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from engagement_async._core.rate_limit import Ledger, RateLimit
-from engagement_async._engine.scheduler import Lane, LaneScheduler
+from engagement_async._engine.scheduler import CLOSED, Lane, LaneScheduler
 from engagement_async.config import DEFAULT_BASE_URL, parsed_base_url
 from engagement_async.credential_store import CredentialFile
 from engagement_async.credentials import Credentials
@@ -31,7 +31,6 @@ __all__ = ["MachineScheduler", "default_state_dir"]
 logger = logging.getLogger("engagement_async")
 
 REOPEN_S = 0.5
-_CLOSED = "this scheduler was closed: make another one"
 
 
 def default_state_dir() -> Path:
@@ -148,7 +147,7 @@ class MachineScheduler(LaneScheduler):
         if self._file.needs_opening and self.is_shared:
             await asyncio.shield(self._open_soon())
         if self._file.is_closed:
-            raise UsageError(_CLOSED)
+            raise UsageError(CLOSED)
         if self._beats_in is not loop and self.is_shared:
             self._beats_in = loop
             loop.call_later(HEARTBEAT_S, self._beat, loop)
@@ -167,7 +166,7 @@ class MachineScheduler(LaneScheduler):
         """
         self._beats_in = None
         self._file.close()
-        self.fail_waiting(UsageError(_CLOSED))
+        self.fail_waiting(UsageError(CLOSED))
 
     def _open_soon(self) -> asyncio.Future[None]:
         """Open the ledger, in a thread: files may be slow."""
