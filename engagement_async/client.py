@@ -203,6 +203,8 @@ class EngagementClient:
         if self._coalescer is not None:
             await self._coalescer.aclose()
         sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.end_calls()
         await self._transport.aclose()
         if sender is not None:
             sender.close_circuits()
@@ -490,7 +492,7 @@ def _clipped(query: Query) -> tuple[Query, tuple[str, ...]]:
     clipped = query.clipped_to(datetime.now(UTC))
     if clipped is query:
         return query, ()
-    note = f"end {query.end} is in the future, which the API has no values of: asked until {clipped.end}"
+    note = f"end {query.end} is in the future, which the API has no values of: requested until {clipped.end}"
     logger.warning("%s", note)
     return clipped, (note,)
 

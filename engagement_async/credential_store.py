@@ -90,8 +90,8 @@ class CredentialFile:
         consumer_secret: Its secret.
 
     Raises:
-        UsageError: The suffix is unknown, or one of the consumer pair is missing. Later, when the file is read: others may
-            read it, or a line is not what it must be. Names the line, and never a value.
+        UsageError: The suffix is unknown, or one of the consumer pair is missing. Later, when the file is read: others can
+            read or write it, or a line is not what it must be. Names the line, and never a value.
     """
 
     def __init__(
@@ -165,7 +165,9 @@ class CredentialFile:
                 if stamp == self._stamp:
                     return
                 if not is_private(stat.S_IMODE(status.st_mode), status.st_uid):
-                    raise UsageError(f"{self.path} holds secrets, and others may read it: chmod 600 {self.path}")
+                    raise UsageError(
+                        f"{self.path} holds secrets, and others can read or write it: chmod 600 {self.path}"
+                    )
                 text = file.read()
         except OSError as error:
             raise UsageError(f"{self.path} cannot be read: {error.strerror}") from None

@@ -194,7 +194,7 @@ def test_a_journal_that_cannot_even_say_what_it_asks_is_not_repaired(tmp_path: P
     directory = make(tmp_path / "job", 1)
     directory.journal_path.write_bytes(bytes(directory.journal_path.stat().st_size))
 
-    with pytest.raises(JobCorruptError, match="not even what the job asks"):
+    with pytest.raises(JobCorruptError, match="not even the query of the job"):
         repair(directory)
 
 

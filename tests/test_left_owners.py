@@ -340,5 +340,5 @@ async def test_what_is_no_choice_is_refused(agency: Agency, tmp_path: Path) -> N
     await job.start(QUERY, {"owner1": agency.owned["owner1"]})
     with pytest.raises(UsageError, match="give 'failed' or 'pending'"):
         await agency.run(job, failed_credentials="forget")
-    with pytest.raises(UsageError, match="failed_only asks IDs that are failed already"):
+    with pytest.raises(UsageError, match="failed_only requests IDs that are failed already"):
         await agency.run(job, failed_only=True, **PENDING)

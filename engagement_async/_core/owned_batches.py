@@ -121,7 +121,8 @@ def check_pair(pair: object, position: int) -> None:
     """Raise `UsageError` for what is no pair of an owner and an ID."""
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise UsageError(
-            f"tweet_ids[{position}] is a {type(pair).__name__}: with a credential store, give pairs (owner, tweet_id)"
+            f"tweet_ids[{position}] is a {type(pair).__name__}: with a credential store, give pairs (owner, tweet_id), or a "
+            "mapping of owners to IDs; in a table, a column `owner`"
         )
 
 

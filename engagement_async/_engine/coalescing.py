@@ -20,6 +20,7 @@ from engagement_async._core.query import Query
 from engagement_async._core.result import EngagementResult
 from engagement_async._core.sharing import can_share, restrict
 from engagement_async._engine.stream import AnswerStream
+from engagement_async._engine.transport import CLOSED
 from engagement_async.errors import UsageError
 
 __all__ = ["Coalescer"]
@@ -152,7 +153,7 @@ class Coalescer:
 
     async def aclose(self) -> None:
         """End all requests: who still waits gets a `UsageError`."""
-        closed = UsageError("the client was closed while a call was running: await the call inside of `async with`")
+        closed = UsageError(CLOSED)
         groups = [*self._gathering.values(), *(group for groups in self._sent.values() for group in groups)]
         self._gathering.clear()
         for group in groups:

@@ -16,7 +16,9 @@ from engagement_async._core.rate_limit import Ledger, RateLimit
 from engagement_async._engine.lanes import Lane, LaneQueue, Turns
 from engagement_async.errors import UsageError
 
-__all__ = ["Grants", "Lane", "LaneScheduler", "LocalScheduler", "Scheduler", "loop_clock"]
+__all__ = ["CLOSED", "Grants", "Lane", "LaneScheduler", "LocalScheduler", "Scheduler", "loop_clock"]
+
+CLOSED = "this scheduler was closed: make another one"
 
 logger = logging.getLogger("engagement_async")
 

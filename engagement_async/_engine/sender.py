@@ -9,7 +9,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -29,7 +30,7 @@ from engagement_async._engine.decode_budget import DecodeBudget
 from engagement_async._engine.observing import begin, current_observers
 from engagement_async._engine.owner_signers import OwnerSigners
 from engagement_async._engine.scheduler import Lane, Scheduler, loop_clock
-from engagement_async._engine.transport import Response, Transport
+from engagement_async._engine.transport import CLOSED, Response, Transport
 from engagement_async.credential_store import CredentialStore
 from engagement_async.credentials import Credentials, Signer
 from engagement_async.errors import APIError, AttemptError, EngagementError, NotSentError, ProxyError, UsageError
@@ -86,6 +87,8 @@ class Sender:
         self.clock_offset_s = 0.0
         self.endpoints: dict[str, EndpointState] = {}
         self.now = loop_clock()
+        self._ends: set[Callable[[UsageError], None]] = set()
+        """Of the calls that run."""
         self._state_changed = asyncio.Event()
         self._waiting_for_change = 0
         self._transport = transport
@@ -123,6 +126,20 @@ class Sender:
         state = self._state_of(endpoint.name)
         began = CallBegan(endpoint, url.scheme, url.host or "", url.port or 0, url.path, state, shares_requests)
         return begin(observers, began)
+
+    @contextmanager
+    def running(self, end: Callable[[UsageError], None]) -> Iterator[None]:
+        """Note that a call runs while the block does: `end` ends it with an error, whatever it waits for."""
+        self._ends.add(end)
+        try:
+            yield
+        finally:
+            self._ends.discard(end)
+
+    def end_calls(self) -> None:
+        """End all calls that run: the client is being closed."""
+        for end in tuple(self._ends):
+            end(UsageError(CLOSED))
 
     def close_circuits(self) -> None:
         """Close all circuits: those of a client that is closed are nobody's, and must not be seen as open."""

@@ -71,6 +71,7 @@ class AnswerStream:
         self._is_open = True
         self._call.observe = self._sender.observe(self._endpoint)
         self._open.enter_context(relaxed_gc())
+        self._open.enter_context(self._sender.running(self._workers.fail))
         self._workers.start_one()
         return self
 

@@ -39,10 +39,11 @@ from engagement_async.proxy import Proxy
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
 
-__all__ = ["AiohttpTransport", "OnHeaders", "Response", "Transport"]
+__all__ = ["CLOSED", "AiohttpTransport", "OnHeaders", "Response", "Transport"]
 
 logger = logging.getLogger("engagement_async")
 
+CLOSED = "the client was closed while a call was running: await the call inside of `async with`"
 OnHeaders = Callable[[int, Mapping[str, str]], None]
 """Takes the status and the headers of a response (looked up by lower case names) when they arrive."""
 
@@ -245,14 +246,13 @@ class AiohttpTransport:
         `ServerRefusedError` for a certificate that cannot be trusted, and `ProxyError` for a proxy that refuses. A body that
         is not whole raises when `Response.body` is read.
         """
-        session = self._session
-        if session is None or session.closed:
-            raise UsageError(_CLOSED)
+        if self._session is None or self._session.closed:
+            raise UsageError(CLOSED)
         # Raised outside of the except clauses: an aiohttp error would stay as the context, and it holds the headers.
         failure: AttemptError | ServerRefusedError | ProxyError
         for _ in range(_STALE_CONNECTIONS_MAX):
             try:
-                return await self._post(session, url, headers, body, on_headers)
+                return await self._post(self._session, url, headers, body, on_headers)
             except _StaleConnectionError as error:
                 failure = error
                 continue  # nothing was sent, and this connection is gone
@@ -261,12 +261,10 @@ class AiohttpTransport:
             except _ERRORS as error:
                 failure = map_exception(error)
             except RuntimeError as error:
-                if self._session is session and isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+                if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
                     raise  # a bug; uvloop says so of a connection that was closed meanwhile
                 failure = map_exception(error)
             break
-        if self._session is not session:
-            raise UsageError(_CLOSED)  # the connection was cut here, and the API has nothing to do with it
         raise failure.with_traceback(None)
 
     async def _post(
@@ -311,7 +309,6 @@ class AiohttpTransport:
         return decoder
 
 
-_CLOSED = "the client was closed while a call was running: await the call inside of `async with`"
 _FEW_FILES = "this process may open no more files (see ulimit -n): raise that limit, or lower the concurrency"
 
 

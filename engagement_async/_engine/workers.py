@@ -172,12 +172,21 @@ class Workers:
             error = EngagementError("a worker was cancelled from outside of the stream")
         if error is None and not self._running and not self.is_stopping:
             error = conclude(self._call.state)
-        if error is not None and self.error is None:
+        if error is not None:
+            self._end(error)
+        self._on_idle()
+
+    def fail(self, error: BaseException) -> None:
+        """End with this error, unless all is done: what waits or is in flight is cancelled."""
+        if self._running:
+            self._end(error)
+
+    def _end(self, error: BaseException) -> None:
+        if self.error is None:
             self.error = error
             self.stop()
-            for other in self._tasks:
-                other.cancel()
-        self._on_idle()
+            for task in self._tasks:
+                task.cancel()
 
     async def _work(self) -> None:
         while (request := await self._next_request()) is not None:

@@ -289,6 +289,7 @@ class WholeWrites(io.RawIOBase):
                     poll = select.poll()
                     poll.register(self._descriptor, select.POLLOUT)
                     if not poll.poll(self._timeout_ms):
+                        self._timeout_ms = 0  # closing the stream writes once more, and is not to wait as long again
                         raise TimeoutError(errno.ETIMEDOUT, "its reader takes nothing") from None
             self._written += written
             return written

@@ -1,4 +1,4 @@
-"""Durable jobs of millions of IDs: where the IDs come from, how they are asked, and where the tables go.
+"""Durable jobs of millions of IDs: where the IDs come from, how they are requested, and where the tables go.
 
 Names are loaded when they are first used: reading IDs from a file needs no HTTP client.
 """

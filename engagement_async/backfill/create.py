@@ -171,13 +171,13 @@ class CreateJob:
         return StartResult(False, 0, ids_read, 0, journal.totals, len(journal.documents("run ")))
 
     def _check_query(self, journal: Journal) -> None:
-        """Raise `OtherJobError` if the job asks something else."""
+        """Raise `OtherJobError` if the job has another query."""
         query = journal.query
         if journal.document("pinned") and self._query is not None and self._query.start is None:
             query = replace_span(query, None, None)  # the last four weeks, which the start fixed
         if self._query is not None and self._query != query:
             raise OtherJobError(
-                f"{self._directory.path}: this job asks something else: {_difference(query, self._query)}. Name another "
+                f"{self._directory.path}: this job has another query: {_difference(query, self._query)}. Name another "
                 "folder, or leave the query out to go on with the job's own"
             )
 
@@ -286,7 +286,7 @@ def replace_span(query: Query, start: datetime | None, end: datetime | None) -> 
 
 
 def _difference(query: Query, other: Query) -> str:
-    """Return what one query asks and the other does not, in the words of both Python and the command line."""
+    """Return what one query has and the other does not, in the words of both Python and the command line."""
     ours, theirs = query_document(query), query_document(other)
     return "; ".join(
         f"{_IN_WORDS[name]} {_in_words(ours[name])}, not {_in_words(theirs[name])}"

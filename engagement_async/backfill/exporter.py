@@ -173,8 +173,8 @@ class Exporter:
     def follow(self) -> Exported:
         """Write parts as they become complete, while another process runs the job, and the rest at its end.
 
-        A part holds the answers as they were when it was written: IDs that failed and are asked again later are in no
-        part but those of a new export. Raise `JobIncompleteError` when nobody runs the job any more.
+        A part holds the answers as they were when it was written: IDs that failed and are requested again later are in
+        no part but those of a new export. Raise `JobIncompleteError` when nobody runs the job any more.
         """
         if not self._layout.is_folder:
             raise UsageError("--follow writes parts: name a folder with --output")

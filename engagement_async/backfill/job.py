@@ -190,7 +190,7 @@ class BackfillJob:
             base_url: As for `EngagementClient`.
             failed_only: Whether to request only the IDs that failed, once more, in as few requests as possible.
             failed_credentials: What the IDs of an owner become whose credentials are of no use: `"failed"`, or `"pending"`,
-                so that the next run asks them again. `status().owners` says whose they are, and why.
+                so that the next run requests them again. `status().owners` says whose they are, and why.
             max_requests: Stop gracefully after this many requests of this run.
             max_duration_s: Stop gracefully after this many seconds.
             on_progress: Called with the run's `Progress` every `progress_interval_s` seconds, and once at the end.
@@ -210,7 +210,7 @@ class BackfillJob:
         check_failed_credentials(failed_credentials)
         if failed_only and failed_credentials == "pending":
             raise UsageError(
-                "failed_only asks IDs that are failed already: failed_credentials='pending' is for other runs"
+                "failed_only requests IDs that are failed already: failed_credentials='pending' is for other runs"
             )
         of_owners: Credentials | CredentialStore = as_store(credentials) or cast("Credentials", credentials)
         runner = JobRunner(

@@ -1,4 +1,4 @@
-"""The owners of a job's Tweets: in which order their batches are asked, and what became of each. Pure."""
+"""The owners of a job's Tweets: in which order their batches are requested, and what became of each. Pure."""
 
 from __future__ import annotations
 

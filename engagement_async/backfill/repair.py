@@ -115,8 +115,8 @@ def _rebuild(directory: JobDirectory, found: _Found) -> Repaired:
         query = read_query(found.documents.get("query"))
     except DamagedRowError:
         raise JobCorruptError(
-            f"{directory.journal_path}: not even what the job asks can be read any more: restore it from a copy, or start "
-            "anew"
+            f"{directory.journal_path}: not even the query of the job can be read any more: restore it from a copy, or "
+            "start anew"
         ) from None
     known = found.documents.get("totals")
     before = JobTotals() if known is None else JobTotals.from_document(known)

@@ -1,4 +1,4 @@
-"""One run of a job: a client asks what is pending, the committer takes the answers to the journal."""
+"""One run of a job: a client requests what is pending, the committer takes the answers to the journal."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ logger = logging.getLogger("engagement_async")
 
 @dataclass(frozen=True, slots=True)
 class RunLimits:
-    """Where one run stops before all is asked."""
+    """Where one run stops before all is requested."""
 
     max_requests: int | None = None
     max_duration_s: float | None = None
@@ -193,7 +193,7 @@ class JobRunner:
         """Ask nothing more: what comes can hardly be written."""
         if self._disk_error is None:
             self._disk_error = error
-            logger.warning("nothing more is asked: %s", error)
+            logger.warning("nothing more is requested: %s", error)
             self.stop(RunOutcome.STOPPED)
 
     # --- asking ---

@@ -102,6 +102,8 @@ class FailedWork:
         self._by_owner: Iterator[int] | None = None
         self._number = 0
         self._asked: dict[int, RetryBatch] = {}
+        self._left: dict[int, set[str]] = {}
+        """The IDs of such batches of which nothing came yet."""
         self._again: list[SpanBatch] = []
 
     def next_page(self, journal: Journal) -> list[SpanBatch]:
@@ -129,6 +131,7 @@ class FailedWork:
         for owner, answers in groupby(map(journal.answer, numbers), lambda answer: answer.owner):
             for packed in pack_failed(answers, journal.query):
                 self._asked[self._number] = packed
+                self._left[self._number] = set(packed.tweet_ids)
                 yield SpanBatch(self._number, packed.tweet_ids, 0, owner)
                 self._number += 1
 
@@ -142,6 +145,7 @@ class FailedWork:
         query = journal.query
         if journal.spans == 1:
             journal.write(list(map(journal.encode, self._patched(journal, answers))), documents)
+            self._forget(answers)
             return
         parts = _Parts(journal, answers, lambda number: failed_ids(journal.answer(number)))
         patched = [
@@ -163,6 +167,14 @@ class FailedWork:
                     patched[number] = patch(old, answer, ids, journal.query, with_sums=with_sums)
                     with_sums = False
         return patched.values()
+
+    def _forget(self, answers: Iterable[Answer]) -> None:
+        """Forget the batches that are answered whole."""
+        for answer in answers:
+            if (left := self._left.get(answer.batch_number)) is not None:
+                left.difference_update(answer.tweet_ids)
+                if not left:
+                    del self._asked[answer.batch_number], self._left[answer.batch_number]
 
 
 class _Parts:

@@ -216,7 +216,7 @@ def _holds_password(key: str, value: object) -> bool:
 
 def _check_private(path: Path, status: os.stat_result) -> None:
     if stat.S_ISREG(status.st_mode) and not is_private(stat.S_IMODE(status.st_mode), status.st_uid):
-        raise UsageError(f"{path}: it contains secrets, and others can read it: chmod 600 {path}")
+        raise UsageError(f"{path}: it contains secrets, and others can read or write it: chmod 600 {path}")
 
 
 def _items(text: str) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from engagement_async._core.rate_limit import Ledger, RateLimit
-from engagement_async._engine.scheduler import Lane, LaneScheduler
+from engagement_async._engine.scheduler import CLOSED, Lane, LaneScheduler
 from engagement_async.config import DEFAULT_BASE_URL, parsed_base_url
 from engagement_async.credential_store import CredentialFile
 from engagement_async.credentials import Credentials
@@ -143,11 +143,11 @@ class MachineScheduler(LaneScheduler):
         `lane` is this scheduler's; a `retry` goes before first attempts of its lane. Raise `UsageError` when another event
         loop uses this object, or after `close`.
         """
-        if self._file.is_closed:
-            raise UsageError("this scheduler was closed: make another one")
         loop = self.bind()
         if self._file.needs_opening and self.is_shared:
             await asyncio.shield(self._open_soon())
+        if self._file.is_closed:
+            raise UsageError(CLOSED)
         if self._beats_in is not loop and self.is_shared:
             self._beats_in = loop
             loop.call_later(HEARTBEAT_S, self._beat, loop)
@@ -160,9 +160,13 @@ class MachineScheduler(LaneScheduler):
         return super().available(limit, since=since)
 
     def close(self) -> None:
-        """Leave the contract: what is in flight counts as aborted. A process that ends does so by itself."""
+        """Leave the contract: what is in flight counts as aborted. A process that ends does so by itself.
+
+        Raise `UsageError` in whoever still waits for a token.
+        """
         self._beats_in = None
         self._file.close()
+        self.fail_waiting(UsageError(CLOSED))
 
     def _open_soon(self) -> asyncio.Future[None]:
         """Open the ledger, in a thread: files may be slow."""

@@ -56,7 +56,7 @@ class PartWriter:
         return self.folder / f"part-{self.first_number + number:06}.parquet"
 
     def write(self, number: int, table: pa.Table) -> Written:
-        """Write a part, without its IDs that are pending: they are to be asked again. An empty one is not written.
+        """Write a part, without its IDs that are pending: they are to be requested again. An empty one is not written.
 
         Raise `JobLockedError` when another run has begun, and `JobDiskError` when the disk is full or fails.
         """
@@ -126,7 +126,7 @@ def _read(path: Path) -> pa.Table:
         return pq.read_table(path, columns=["tweet_id", "owner"], partitioning=None)
     except (OSError, pa.ArrowException) as error:
         raise JobCorruptError(
-            f"{path} cannot be read ({type(error).__name__}): delete it, and its IDs are asked again"
+            f"{path} cannot be read ({type(error).__name__}): delete it, and its IDs are requested again"
         ) from None
 
 

@@ -200,6 +200,11 @@ class RedisLedger:
     def capped_until(self, now: float) -> float:
         return self._capped_until
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it grants nothing more."""
+        return self._is_closing
+
     async def aclose(self) -> None:
         """Give everything back, if Redis answers, and close the connection."""
         self._is_closing = True

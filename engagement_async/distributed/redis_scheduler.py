@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 from engagement_async._core.endpoints import ENDPOINTS
 from engagement_async._core.rate_limit import Ledger, RateLimit
-from engagement_async._engine.scheduler import LaneScheduler
+from engagement_async._engine.scheduler import CLOSED, Lane, LaneScheduler
 from engagement_async.distributed.boot import boot_clock
 from engagement_async.distributed.redis_ledger import MOST_WANTED, RedisLedger
 from engagement_async.distributed.redis_link import RedisAddress, RedisLink
@@ -94,9 +94,19 @@ class RedisScheduler(LaneScheduler):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
+    async def acquire(self, lane: Lane, *, retry: bool = False) -> Any:
+        """Return a token, once the contract has one. A cancelled wait costs nothing.
+
+        `lane` is this scheduler's; a `retry` goes before first attempts of its lane. Raise `UsageError` when another event
+        loop uses this object, or after `aclose`.
+        """
+        if self._redis.is_closed:
+            raise UsageError(CLOSED)
+        return await super().acquire(lane, retry=retry)
+
     async def aclose(self) -> None:
         """Give everything back, if Redis answers, and close the connection. Raise `UsageError` in whoever still waits."""
-        self.fail_waiting(UsageError("this scheduler was closed: make another one"))
+        self.fail_waiting(UsageError(CLOSED))
         await self._redis.aclose()
 
     @property

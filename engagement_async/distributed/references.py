@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any
 
+from engagement_async._core.signatures import signature_of
 from engagement_async.errors import UsageError
 
 __all__ = ["Reference"]
@@ -107,7 +108,7 @@ def _is_factory(value: object) -> bool:
     if not inspect.isroutine(value) and not isinstance(value, partial):
         return False
     try:
-        inspect.signature(value).bind()
+        signature_of(value).bind()
     except (TypeError, ValueError):
         return False
     return True

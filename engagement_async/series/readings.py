@@ -18,9 +18,9 @@ class TweetState(StrEnum):
 
     ANSWERED = "answered"
     UNAVAILABLE = "unavailable"
-    """Deleted, protected, or otherwise gone. It is asked again with the others, as it may come back."""
+    """Deleted, protected, or otherwise gone. It is requested again with the others, as it may come back."""
     FORBIDDEN = "forbidden"
-    """Owned by somebody else. It is asked again only when it is given."""
+    """Owned by somebody else. It is requested again only when it is given."""
     FAILED = "failed"
     """Not answered the last time: its hours since then are a gap."""
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 from tests.matrix.cases import CASES
 from tests.support.cases import Played, play
@@ -20,6 +21,8 @@ from tests.support.mutations import LIBRARIES, bodies, count
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 START = "<!-- matrix: written by `make faults` -->"
 END = "<!-- end of the matrix -->"
+WIDTH = 125
+"""Of prose in the pages."""
 
 
 def main() -> int:
@@ -49,7 +52,7 @@ def main() -> int:
     if not given.case:
         accepted, told = mutated(given.seed)
         say(told)
-        write(f"{summary}\n\n{told}\n\n{table(played)}")
+        write(f"{summary}\n\n{fill(told, WIDTH)}\n\n{table(played)}")
         if accepted:
             return 1
     return 0 if survived == len(played) else 1

@@ -9,10 +9,13 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engagement_async import (
+    TOTALS,
+    AnswerStream,
     BearerCredentials,
     EngagementClient,
     FailedTweetsError,
@@ -21,6 +24,7 @@ from engagement_async import (
     OAuth1Credentials,
     Proxy,
     ProxyError,
+    Query,
     RateLimit,
     ServerRefusedError,
     Timeouts,
@@ -37,6 +41,8 @@ IDS = tweet_ids(600, newest_at=1_764_000_000)
 MANY = tweet_ids(16 * 250, newest_at=1_764_000_000)
 TOKEN = BearerCredentials("token")
 SHORT = Timeouts(connect_s=5, read_s=5, total_s=5)
+LONG = Timeouts(connect_s=3600, read_s=3600, total_s=3600)
+OK_BEGUN = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"
 
 
 def credentials_of(emulator: Emulator) -> OAuth1Credentials:
@@ -138,8 +144,8 @@ async def test_a_client_is_closed_by_hand_and_a_second_time_for_nothing() -> Non
             client.status()
 
 
-@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"])
-@pytest.mark.parametrize(("coalesce", "ids", "requests"), [(None, MANY, 16), (0.01, IDS[:3], 1)])
+@pytest.mark.parametrize("begun", [b"", OK_BEGUN, OK_BEGUN.replace(b"200 OK", b"503 Service Unavailable")])
+@pytest.mark.parametrize(("coalesce", "ids", "requests"), [(None, MANY, 16), (None, IDS[:3], 1), (0.01, IDS[:3], 1)])
 async def test_a_client_that_is_closed_during_a_call_is_no_outage(
     begun: bytes, coalesce: float | None, ids: list[str], requests: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -152,15 +158,68 @@ async def test_a_client_that_is_closed_during_a_call_is_no_outage(
         await asyncio.Event().wait()
 
     async with RawServer(answer) as server:
-        client = EngagementClient(TOKEN, rate_limit=RateLimit(60_000), base_url=server.url, coalesce=coalesce)
+        client = EngagementClient(
+            TOKEN, rate_limit=RateLimit(60_000), base_url=server.url, coalesce=coalesce, timeouts=LONG
+        )
         await client.__aenter__()
         call = asyncio.create_task(client.totals(ids, engagement_types=TYPES, groupings=GROUPINGS))
         await all_began.wait()
+        while begun and not client._opened._has_heard:
+            await asyncio.sleep(0)
         await client.aclose()
         with pytest.raises(UsageError, match="the client was closed while a call was running"):
             await call
 
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def never() -> AsyncIterator[str]:
+    await asyncio.Event().wait()
+    yield "1"
+
+
+@pytest.mark.parametrize("waits_for", ["contract", "ids", "outage"])
+async def test_whatever_a_call_waits_for_it_ends_when_its_client_is_closed(waits_for: str) -> None:
+    async with Emulator(None, faults=(lambda _: "503") if waits_for == "outage" else None) as emulator:
+        limit = RateLimit(2, period=3600) if waits_for == "contract" else RateLimit(60_000)
+        client = EngagementClient(
+            BearerCredentials(emulator.bearer_token), rate_limit=limit, base_url=emulator.base_url, timeouts=LONG
+        )
+        await client.__aenter__()
+        given: Any = never() if waits_for == "ids" else IDS
+        call = asyncio.create_task(client.totals(given, engagement_types=TYPES, groupings=GROUPINGS))
+        while waits_for != "ids" and client.status().waiting_for is None:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
+        await client.aclose()
+        with pytest.raises(UsageError, match="the client was closed while a call was running"):
+            await call
+
+
+async def test_what_came_before_a_client_was_closed_is_handed_out() -> None:
+    query = Query(TOTALS, engagement_types=TYPES, groupings=GROUPINGS)
+    came = 0
+
+    async def take(answers: AnswerStream) -> None:
+        nonlocal came
+        async for answer in answers:
+            came += len(answer.tweet_ids)
+
+    async with (
+        Emulator(None) as emulator,
+        client_of(emulator, concurrency=4) as client,
+        client.stream(query, IDS) as whole,
+        client.stream(query, MANY) as cut,
+    ):
+        while whole._workers.are_running or len(cut._delivered) < 4:
+            await asyncio.sleep(0)
+        await client.aclose()
+        await take(whole)
+        assert came == len(IDS)
+        with pytest.raises(UsageError, match="the client was closed while a call was running"):
+            await take(cut)
+
+    assert len(IDS) + 4 * 250 <= came < len(IDS) + len(MANY)
 
 
 @pytest.mark.parametrize("coalesce", [None, 0.01])

@@ -135,7 +135,7 @@ async def test_a_file_that_others_may_read_is_refused_unless_root_gave_it_out(
         values[4] = uid
         monkeypatch.setattr(os, "fstat", lambda _, values=values: os.stat_result(values))
         if uid or mode & 0o022:
-            with pytest.raises(UsageError, match="others may read it: chmod 600"):
+            with pytest.raises(UsageError, match="others can read or write it: chmod 600"):
                 await store.get("acme")
         else:
             assert await store.get("acme") == ONE

@@ -12,6 +12,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engagement_async._export import files
-from engagement_async._export.files import atomic_file, atomic_path, check_outputs
+from engagement_async._export.files import atomic_file, atomic_path, check_outputs, output_stream
 from engagement_async._export.formats import write_parquet
 from engagement_async.errors import UsageError
 from tests.support.jobs import started
@@ -378,6 +379,35 @@ def test_a_reader_that_goes_away_is_an_error() -> None:
 
     assert b"BrokenPipeError" in process.communicate()[1]
     assert process.returncode == 1
+
+
+def test_a_reader_that_takes_nothing_is_waited_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    class Poll:
+        def register(self, *_: int) -> None:
+            pass
+
+        def poll(self, timeout_ms: float) -> list[int]:
+            waits.append(timeout_ms)
+            return []
+
+    monkeypatch.setattr("engagement_async._export.files.select.poll", Poll)
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    full = os.open(tmp_path / "pipe", os.O_WRONLY | os.O_NONBLOCK)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(full, bytes(4096))
+    with (
+        pytest.raises(TimeoutError, match="takes nothing"),
+        output_stream(tmp_path / "pipe", reader_timeout_s=5) as file,
+    ):
+        file.write(b"a line")
+    os.close(reader)
+    os.close(full)
+
+    assert sum(waits) == 5_000
 
 
 def test_parquet_goes_through_a_pipe(tmp_path: Path) -> None:

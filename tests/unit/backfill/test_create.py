@@ -97,7 +97,7 @@ def test_another_query_is_told_by_what_differs(tmp_path: Path) -> None:
     CreateJob(folder, BY_TWEET, GivenSource(["1"]))()
     other = Query(TOTALS, engagement_types=["favorites"], groupings={"by_tweet": ["tweet.id", "engagement.type"]})
 
-    with pytest.raises(OtherJobError, match=r"something else: metrics favorites,replies, not favorites\. Name"):
+    with pytest.raises(OtherJobError, match=r"another query: metrics favorites,replies, not favorites\. Name"):
         CreateJob(folder, other, GivenSource(["1"]))()
     with pytest.raises(OtherJobError, match=r"the endpoint totals, not historical; .*groupings by_tweet=tweet.id,"):
         CreateJob(folder, LAST_FOUR_WEEKS, GivenSource(["1"]))()

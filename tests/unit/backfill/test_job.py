@@ -324,7 +324,7 @@ async def test_what_cannot_be_asked_is_refused_before_anything_is_sent(tmp_path:
         await job.start(HOURLY, ["1"])
         with pytest.raises(UsageError, match=r"OAuth 1.0a"):
             await run(job, server)
-        with pytest.raises(OtherJobError, match="this job asks"):
+        with pytest.raises(OtherJobError, match="this job has another query"):
             await job.start(BY_TWEET, ["1"])
         with pytest.raises(UsageError, match="rate_limit"):
             await job.run(bearer(server))

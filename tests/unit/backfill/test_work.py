@@ -20,6 +20,7 @@ from engagement_async._core.batches import SpanBatch
 from engagement_async.backfill.create import CreateJob
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.inputs import GivenSource
+from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.work import FailedWork, PendingWork, Work
 from tests.support.jobs import merged
 
@@ -200,10 +201,7 @@ def test_batches_of_which_nothing_came_take_no_memory() -> None:
         work = PendingWork()
         tracemalloc.start()
         try:
-            while page := work.next_page(journal):
-                answers = [Answer(b.number, b.tweet_ids, failed_tweet_ids=all_failed(b.tweet_ids)) for b in page]
-                work.write(journal, answers, {})
-            del answers
+            answer_all(journal, work, OUTAGE)
             used, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -212,5 +210,25 @@ def test_batches_of_which_nothing_came_take_no_memory() -> None:
         assert used < 10 * len(ids)
 
 
-def all_failed(ids: tuple[str, ...]) -> dict[str, str]:
-    return dict.fromkeys(ids, OUTAGE)
+def test_batches_of_failed_ids_take_no_memory_once_they_are_answered() -> None:
+    ids = [str(10**18 + n) for n in range(30_000)]
+    with job(ONE, ids) as directory, directory.open_journal() as journal:
+        answer_all(journal, PendingWork(), "no")
+        tracemalloc.start()
+        try:
+            work = FailedWork()
+            answer_all(journal, work, "no")
+            used, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+        assert journal.totals.outcomes.failed == len(ids)
+        assert used < 10 * len(ids)
+
+
+def answer_all(journal: Journal, work: Work, failure: str) -> None:
+    """Write answers in which all IDs failed."""
+    while page := work.next_page(journal):
+        failed = (dict.fromkeys(batch.tweet_ids, failure) for batch in page)
+        answers = [Answer(b.number, b.tweet_ids, failed_tweet_ids=each) for b, each in zip(page, failed, strict=True)]
+        work.write(journal, answers, {})

@@ -160,8 +160,9 @@ def test_each_owner_signs_for_its_tweets(tmp_path: Path) -> None:
         ) as fetcher:
             table = pa.table({"id": IDS[:90], "owner": [emulator.owner_of(i) for i in IDS[:90]]})
             found = pickle.loads(pickle.dumps(fetcher))(table)
-            with pytest.raises(UsageError, match="owner"):
-                fetcher(pa.table({"id": IDS[:3]}))
+            for without in (pa.table({"id": IDS[:3]}), pa.table({"id": IDS[:3], "owner": pa.nulls(3, pa.string())})):
+                with pytest.raises(UsageError, match="in a table, a column `owner`"):
+                    fetcher(without)
 
     assert ids_in(found) == IDS[:90]
     assert {(row["tweet_id"], row["owner"]) for row in found.to_pylist()} == set(

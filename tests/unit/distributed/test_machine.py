@@ -362,3 +362,17 @@ async def test_a_closed_scheduler_grants_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="closed"):
         await scheduler.acquire(scheduler.lane())
     scheduler.close()
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_who_waits_for_a_scheduler_that_is_closed_hears_of_it(tmp_path: Path, *, is_open: bool) -> None:
+    scheduler = MachineScheduler(RateLimit(1, period=3600), contract="x", state_dir=tmp_path)
+    if is_open:
+        await scheduler.acquire(scheduler.lane())
+    waiting = [asyncio.create_task(scheduler.acquire(scheduler.lane())) for _ in range(3)]
+    await asyncio.sleep(0)
+    scheduler.close()
+
+    for each in waiting:
+        with pytest.raises(UsageError, match="this scheduler was closed"):
+            await each

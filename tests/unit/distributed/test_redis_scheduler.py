@@ -90,6 +90,17 @@ async def test_exchanges_that_are_lost_repeated_or_late_change_nothing(
     assert peak(arrivals, limit.period) <= limit.requests
 
 
+async def test_a_closed_scheduler_grants_nothing() -> None:
+    scheduler = RedisScheduler("redis://127.0.0.1:1", RateLimit(3), contract="tests")
+    waiting = asyncio.create_task(scheduler.acquire(scheduler.lane()))
+    await asyncio.sleep(0)
+    await scheduler.aclose()
+
+    for each in (waiting, scheduler.acquire(scheduler.lane())):
+        with pytest.raises(UsageError, match="this scheduler was closed"):
+            await each
+
+
 async def test_a_limit_of_an_endpoint_that_is_none_is_refused() -> None:
     with pytest.raises(UsageError, match="no endpoint 'nothing'"):
         RedisScheduler("redis://127.0.0.1:1", RateLimit(1, endpoint="nothing"), contract="tests")

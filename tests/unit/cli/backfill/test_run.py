@@ -96,7 +96,7 @@ def test_the_same_options_go_on_and_others_are_refused(engagement: Engagement, s
     assert len(server.log) == asked
 
     for other, says in (
-        (("run", "job", "totals", "--ids", "good.txt", "--metrics", "favorites"), "this job asks"),
+        (("run", "job", "totals", "--ids", "good.txt", "--metrics", "favorites"), "this job has another query"),
         (("run", "job", "--ids", "ids.txt"), "other IDs"),
     ):
         assert says in engagement(*other, *CONTRACT, code=12)[1]

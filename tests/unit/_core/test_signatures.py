@@ -1,0 +1,40 @@
+"""Which arguments a caller's function takes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from engagement_async._core.signatures import signature_of
+from engagement_async._display.reporting import check_progress
+from engagement_async.distributed.references import Reference
+from engagement_async.errors import UsageError
+
+
+def without_future(source: str) -> Callable[..., Any]:
+    """Return the function `f` of this source, in a module whose annotations are not all text."""
+    names: dict[str, Any] = {}
+    exec(compile(source, "caller.py", "exec", dont_inherit=True), names)
+    found: Callable[..., Any] = names["f"]
+    return found
+
+
+def test_the_parameters_of_a_function() -> None:
+    assert list(signature_of(lambda a, *, b=3: None).parameters) == ["a", "b"]
+    assert list(signature_of(partial(pow, 2)).parameters) == ["exp", "mod"]
+    with pytest.raises(TypeError):
+        signature_of(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated when a function is made")
+def test_an_annotation_may_name_what_only_type_checkers_import() -> None:
+    check_progress(without_future("def f(now: CallProgress) -> Shown: pass"))
+    with pytest.raises(UsageError, match="give a function of one argument"):
+        check_progress(without_future("def f(now: CallProgress, more: Shown): pass"))
+
+    function = without_future("def f() -> OAuth1Credentials: return 'made here'")
+    assert Reference("credentials", function, "").resolve() == "made here"
