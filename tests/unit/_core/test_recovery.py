@@ -559,6 +559,19 @@ TRACES = [
         ],
     ),
     Trace(
+        "429s with refused credentials or accounts between them do not add up: owners fail alone however long it takes",
+        [
+            (0, "ab@x", "ok", "accept"),
+            (0, "a@y", "429 for: 3", "hold 4"),
+            (4, "a@y", "401", "renew y"),
+            (901, "a@z", "429 for: 3", "hold 4"),
+            (905, "a@z", "no access", "retry in 0"),
+            (1802, "a@z", "429 for: 3", "hold 4"),
+            (1806, "a@z", "429 for: 3", "hold 4"),
+            (2702, "a@z", "429 for: 3", "stop: RateLimitedError"),
+        ],
+    ),
+    Trace(
         "a 429 to a probe closes the circuit",
         [
             *[(n, "abcd", "500", f"retry in {0.5 * 2**n:g}") for n in range(3)],
