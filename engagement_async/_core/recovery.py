@@ -104,7 +104,8 @@ def admit(request: Request, call: CallState, *, now: float) -> Admission:
 
 def accepts_incomplete(request: Request, call: CallState) -> bool:
     """Return whether a Tweet without one of its metrics is answered all the same, or sent once more."""
-    return request.is_second_look or request.purpose is not Purpose.DATA or call.endpoint.leaves_out_metrics
+    is_sent_again = request.is_second_look or request.looks_for_metrics
+    return is_sent_again or request.purpose is not Purpose.DATA or call.endpoint.leaves_out_metrics
 
 
 def decide(
@@ -167,7 +168,7 @@ def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, now: f
     if request.purpose is not Purpose.DATA:
         return Accept(())
     endpoint.failure_rate.record(request.failures)
-    if request.looks_for_metrics:
+    if request.looks_for_metrics and answer.tweet_ids:
         endpoint.record_second_look(is_still_incomplete=bool(answer.missing_metrics))
     if parsed.is_whole:
         return Accept((answer,))
@@ -177,9 +178,9 @@ def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, now: f
         for query, ids in parsed.retry_without_metrics
     ]
     if parsed.ask_apart:
-        follow_up.append(request.part(parsed.ask_apart))
+        follow_up.append(replace(request.part(parsed.ask_apart), is_second_look=False))  # these were in this answer
     if parsed.incomplete:
-        follow_up.append(replace(request.part(parsed.incomplete), is_second_look=True, looks_for_metrics=True))
+        follow_up.append(replace(request.part(parsed.incomplete), is_second_look=False, looks_for_metrics=True))
     if parsed.missing and request.is_second_look and not parsed.from_error_status:
         answers.append(_fail_as_missing(request.batch_number, parsed.missing))
     elif parsed.missing:
