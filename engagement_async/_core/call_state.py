@@ -71,8 +71,12 @@ class EndpointState:
 
     def record_answer(self, now: float) -> None:
         """Count an answer to a request."""
-        self.breaker.record_answer(now)
         self.access_refusals = 0
+        self.record_refused_credentials(now)
+
+    def record_refused_credentials(self, now: float) -> None:
+        """Count a refusal of the credentials, or of their account: the API is there, and did not refuse for the rate."""
+        self.breaker.record_answer(now)
         if self.limited.holds:
             self.limited = RateLimitState()
 

@@ -104,7 +104,8 @@ def admit(request: Request, call: CallState, *, now: float) -> Admission:
 
 def accepts_incomplete(request: Request, call: CallState) -> bool:
     """Return whether a Tweet without one of its metrics is answered all the same, or sent once more."""
-    return request.is_second_look or request.purpose is not Purpose.DATA or call.endpoint.leaves_out_metrics
+    is_sent_again = request.is_second_look or request.looks_for_metrics
+    return is_sent_again or request.purpose is not Purpose.DATA or call.endpoint.leaves_out_metrics
 
 
 def decide(
@@ -167,7 +168,7 @@ def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, now: f
     if request.purpose is not Purpose.DATA:
         return Accept(())
     endpoint.failure_rate.record(request.failures)
-    if request.looks_for_metrics:
+    if request.looks_for_metrics and answer.tweet_ids:
         endpoint.record_second_look(is_still_incomplete=bool(answer.missing_metrics))
     if parsed.is_whole:
         return Accept((answer,))
@@ -177,9 +178,9 @@ def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, now: f
         for query, ids in parsed.retry_without_metrics
     ]
     if parsed.ask_apart:
-        follow_up.append(request.part(parsed.ask_apart))
+        follow_up.append(replace(request.part(parsed.ask_apart), is_second_look=False))  # these were in this answer
     if parsed.incomplete:
-        follow_up.append(replace(request.part(parsed.incomplete), is_second_look=True, looks_for_metrics=True))
+        follow_up.append(replace(request.part(parsed.incomplete), is_second_look=False, looks_for_metrics=True))
     if parsed.missing and request.is_second_look and not parsed.from_error_status:
         answers.append(_fail_as_missing(request.batch_number, parsed.missing))
     elif parsed.missing:
@@ -299,7 +300,7 @@ def _on_rate_limit(error: APIError, outcome: Outcome, call: CallState, now: floa
 
 def _on_auth_error(request: Request, error: AuthError, outcome: Outcome, call: CallState, now: float) -> Decision:
     """Decide on a 401: the credentials are at fault, unless the signature's timestamp was off (wrong clock, sent late)."""
-    call.endpoint.breaker.record_answer(now)
+    call.endpoint.record_refused_credentials(now)
     if request.owner is not None:
         call.owners.record_refusal(request.owner)
     date = outcome.headers.date
@@ -324,7 +325,7 @@ def _on_owner_unknown(request: Request, owner: str, error: AuthError, call: Call
 
 def _on_owner_refused(request: Request, owner: str, error: APIError, call: CallState, now: float) -> Decision:
     """Decide on a refusal of one owner's account: after the second one this owner fails."""
-    call.endpoint.breaker.record_answer(now)
+    call.endpoint.record_refused_credentials(now)
     request.is_probe = False
     state = call.owners.record_refusal(owner)
     state.refusals += 1

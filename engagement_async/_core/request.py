@@ -40,7 +40,7 @@ class Request:
     is_probe: bool = False
     """Whether everybody else waits for its outcome, because the circuit is open."""
     is_second_look: bool = False
-    """Whether an answer left out these IDs, or some of their metrics, before."""
+    """Whether the last answer left out these IDs."""
     is_suspect: bool = False
     """Whether it is part of a request that was split because it kept failing while others were answered."""
     looks_for_metrics: bool = False

@@ -23,6 +23,8 @@ except ImportError:  # the extra [speed] is not there
 __all__ = ["BodyDecoder", "gunzip"]
 
 _GZIP = 16 + zlib.MAX_WBITS
+_STEP = 2**16
+"""Bytes that are inflated at once: more than the header of a member has, and few, as what follows its end is copied."""
 _ZLIB_ERRORS: tuple[type[Exception], ...] = (zlib.error, _inflate.error)
 
 
@@ -67,23 +69,26 @@ class BodyDecoder:
         return data if self._is_gzip else _inflate.compress(data, 1, _GZIP)
 
     def _inflate(self) -> list[bytes]:
+        # Pieces of the wire are not handed over as they came: isal takes a member for corrupt whose header it gets in two.
+        wire = memoryview(self._wire[0] if len(self._wire) == 1 else b"".join(self._wire))
         inflater: Any = _inflate.decompressobj(_GZIP)
         parts: list[bytes] = []
         room = self._size_limits.decoded_bytes
-        for data in self._wire:
-            while data:
-                if inflater.eof:
-                    inflater = _inflate.decompressobj(_GZIP)  # the next member
-                try:
-                    part = inflater.decompress(data, room + 1)
-                except _ZLIB_ERRORS:
-                    raise BodyError("the gzip body is corrupt") from None
-                room -= len(part)
-                if room < 0:
-                    raise self._too_large()
-                if part:
-                    parts.append(part)
-                data = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+        at = 0
+        while at < len(wire):
+            if inflater.eof:
+                inflater = _inflate.decompressobj(_GZIP)  # the next member
+            data = wire[at : at + _STEP]
+            try:
+                part = inflater.decompress(data, room + 1)
+            except _ZLIB_ERRORS:
+                raise BodyError("the gzip body is corrupt") from None
+            room -= len(part)
+            if room < 0:
+                raise self._too_large()
+            if part:
+                parts.append(part)
+            at += len(data) - len(inflater.unused_data if inflater.eof else inflater.unconsumed_tail)
         if not inflater.eof:
             raise BodyError("the gzip body is cut short")
         return parts

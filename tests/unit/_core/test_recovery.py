@@ -130,7 +130,12 @@ class Play:
     def named(self, requests: tuple[Request, ...]) -> str:
         for request in requests:
             self.requests["".join(request.tweet_ids)] = request
-        return " | ".join("".join(r.tweet_ids) + (" again" if r.is_second_look else "") for r in requests)
+        return " | ".join(
+            "".join(r.tweet_ids)
+            + (" for metrics" if r.looks_for_metrics else "")
+            + (" again" if r.is_second_look else "")
+            for r in requests
+        )
 
     def describe(self, decision: Decision | Admission, at: float = 0.0) -> str:
         match decision:
@@ -449,15 +454,32 @@ TRACES = [
         [(0, "abc", "missing: b", "accept, b again"), (1, "b", "missing: b", "accept, missing")],
     ),
     Trace(
+        "a Tweet of which a metric was left out before is failed after two answers without it, too",
+        [
+            (0, "abc", "incomplete: b", "accept, b for metrics"),
+            (1, "b", "missing: b", "accept, b for metrics again"),
+            (2, "b", "missing: b", "accept, missing"),
+        ],
+    ),
+    Trace(
+        "a Tweet that stood in the last answer and was sent apart is failed after two answers without it, too",
+        [
+            (0, "abc", "missing: bc", "accept, bc again"),
+            (1, "bc", "apart: c", "accept, missing, b"),
+            (2, "b", "missing: b", "accept, b again"),
+            (3, "b", "ok", "accept"),
+        ],
+    ),
+    Trace(
         "sums of an answer that leaves a Tweet out are dropped: its other Tweets are sent apart",
         [(0, "abc", "apart: b", "accept, ac | b again")],
     ),
     Trace(
         "a metric that is left out is looked for once more, until that is known to be of no use",
         [
-            (0, "abc", "incomplete: b", "accept, b again"),
+            (0, "abc", "incomplete: b", "accept, b for metrics"),
             (1, "b", "still incomplete", "accept"),
-            (2, "def", "incomplete: ef", "accept, ef again"),
+            (2, "def", "incomplete: ef", "accept, ef for metrics"),
             (3, "ef", "still incomplete", "accept"),
         ],
     ),
@@ -559,6 +581,19 @@ TRACES = [
         ],
     ),
     Trace(
+        "429s with refused credentials or accounts between them do not add up: owners fail alone however long it takes",
+        [
+            (0, "ab@x", "ok", "accept"),
+            (0, "a@y", "429 for: 3", "hold 4"),
+            (4, "a@y", "401", "renew y"),
+            (901, "a@z", "429 for: 3", "hold 4"),
+            (905, "a@z", "no access", "retry in 0"),
+            (1802, "a@z", "429 for: 3", "hold 4"),
+            (1806, "a@z", "429 for: 3", "hold 4"),
+            (2702, "a@z", "429 for: 3", "stop: RateLimitedError"),
+        ],
+    ),
+    Trace(
         "a 429 to a probe closes the circuit",
         [
             *[(n, "abcd", "500", f"retry in {0.5 * 2**n:g}") for n in range(3)],
@@ -640,6 +675,16 @@ def test_owners_that_were_refused_before_say_nothing_of_others() -> None:
     for _, name, event, _ in first:
         play.step(0, name, event)
     assert play.step(0, last[1], last[2]) == "stop: AuthError"
+
+
+def test_a_second_look_that_shows_no_tweet_says_nothing_of_metrics() -> None:
+    play = Play()
+
+    for n, name in enumerate("abcd"):
+        play.step(n, name, f"incomplete: {name}")
+        play.step(n, name, f"missing: {name}" if name == "a" else "still incomplete")
+
+    assert play.endpoint.leaves_out_metrics
 
 
 def test_nothing_is_probed_with_the_tweets_of_an_owner_that_failed() -> None:

@@ -58,6 +58,29 @@ def test_any_members_in_any_pieces_make_one_body(parts: list[bytes], data: st.Da
             stream.finish()
 
 
+@pytest.mark.parametrize("flags", range(0, 32, 2))
+def test_headers_of_members_may_have_every_field_and_be_cut_anywhere(decoder: Decoder, flags: int) -> None:
+    """isal's own decompressobj takes a member for corrupt when it gets the fields of its header in two pieces."""
+    member = _with_header_fields(gzip.compress(DATA[:500], mtime=0), flags)
+    wire = member + _with_header_fields(gzip.compress(DATA[500:1000], mtime=0), flags)
+    for at in range(len(wire)):
+        stream = decoder("gzip", SizeLimits())
+        stream.feed(wire[:at])
+        stream.feed(wire[at:])
+
+        assert stream.finish() == DATA[:1000]
+
+
+def _with_header_fields(member: bytes, flags: int) -> bytes:
+    """Return a gzip member with the optional fields of its header that `flags` name (RFC 1952, 2.3.1)."""
+    head = member[:3] + bytes([flags]) + member[4:10]
+    head += b"\x05\x00extra" if flags & 4 else b""
+    head += b"answer.json\x00" if flags & 8 else b""
+    head += b"a comment\x00" if flags & 16 else b""
+    head += (zlib.crc32(head) & 0xFFFF).to_bytes(2, "little") if flags & 2 else b""
+    return head + member[10:]
+
+
 def test_two_members_are_refused_when_either_is_cut(decoder: Decoder) -> None:
     """A cut between the members is no cut of gzip's: the length of the body and the JSON in it tell that one."""
     first, second = gzip.compress(DATA[:1000], mtime=0), gzip.compress(DATA[1000:], mtime=0)
