@@ -28,6 +28,7 @@ __all__ = [
     "WholeWrites",
     "atomic_file",
     "atomic_path",
+    "check_duckdb_path",
     "check_outputs",
     "check_outside_jobs",
     "check_target",
@@ -176,6 +177,14 @@ def _is_job(folder: Path) -> bool:
     except OSError:
         return False
     return head.startswith(b"SQLite format 3\0") and head[68:] == b"ENGA"  # SQLite's application_id
+
+
+def check_duckdb_path(path: str | Path) -> None:
+    """Raise `UsageError` for a path that DuckDB cannot open: it knows names in UTF-8 alone."""
+    try:
+        os.path.realpath(path).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{path}: DuckDB opens only files whose names are UTF-8: name another") from None
 
 
 def check_target(path: str | Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from engagement_async._core.tables import LONG, TableShape, check_shape
-from engagement_async._export.files import check_outside_jobs, is_stream
+from engagement_async._export.files import check_duckdb_path, check_outside_jobs, is_stream
 from engagement_async.errors import UsageError
 
 __all__ = [
@@ -200,6 +200,8 @@ class TableLayout:
     def _check_stream(self) -> None:
         if self.is_stream and self.format.name == "duckdb":
             raise UsageError(f"{self.output}: duckdb needs a file that can be read too: name one with --output")
+        if self.format.name == "duckdb":
+            check_duckdb_path(self.output)
         if self.output == "-" and not self.format.is_text and os.isatty(1):
             raise UsageError(f"{self.format.suffix[1:]} is no text for a terminal: name a file with --output")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engagement_async._export.files import check_outside_jobs
+from engagement_async._export.files import check_duckdb_path, check_outside_jobs
 from engagement_async.errors import SeriesLockedError, UsageError
 
 __all__ = ["locked"]
@@ -22,6 +22,7 @@ def locked(path: Path) -> Iterator[None]:
 
     The lock is a file of its own: to close any descriptor of the database would free the lock that DuckDB has on it.
     """
+    check_duckdb_path(path)
     if not path.exists():
         check_outside_jobs(path)
     try:

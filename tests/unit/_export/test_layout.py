@@ -72,6 +72,13 @@ def test_what_is_not_understood_is_refused(name: str, says: str) -> None:
             TableLayout(name, format_, ONE, stream_format="json")
 
 
+def test_a_name_that_duckdb_cannot_open_is_refused() -> None:
+    for name, format_ in (("caf\udce9.duckdb", None), ("caf\udce9/x", "duckdb")):
+        with pytest.raises(UsageError, match="DuckDB opens only files whose names are UTF-8"):
+            TableLayout(name, format_, ONE)
+    assert TableLayout("caf\udce9.csv", None, ONE).format == ("csv", None)
+
+
 def test_a_format_that_is_named_overrides_the_suffix() -> None:
     assert TableLayout("x.txt", "csv", ONE).format == ("csv", None)
     assert TableLayout("x.parquet", "csv", ONE).format == ("csv", None)
