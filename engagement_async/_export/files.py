@@ -28,7 +28,9 @@ __all__ = [
     "WholeWrites",
     "atomic_file",
     "atomic_path",
+    "check_duckdb_path",
     "check_outputs",
+    "check_outside_jobs",
     "check_target",
     "is_stream",
     "output_stream",
@@ -152,13 +154,19 @@ def check_outputs(paths: Iterable[str], inputs: Iterable[str]) -> None:
         if target in targets:
             raise UsageError(f"{path}: is named twice: each table needs a file of its own")
         targets.add(target)
-        if _is_job(target.parent):
-            raise UsageError(f"{path}: lies in the folder of a job, which holds the job alone: name another place")
+        check_outside_jobs(path)
         with suppress(FileNotFoundError):
             found = os.stat(target)
             for name, of_input in read:
                 if os.path.samestat(found, of_input):
                     raise UsageError(f"{path}: is the same file as {name}: name another")
+
+
+def check_outside_jobs(path: str | Path) -> None:
+    """Raise `UsageError` for a place in the folder of a job, however deep: a job with anything else in it is refused."""
+    place = Path(os.path.realpath(path))
+    if any(map(_is_job, (place, *place.parents))):
+        raise UsageError(f"{path}: lies in the folder of a job, which holds the job alone: name another place")
 
 
 def _is_job(folder: Path) -> bool:
@@ -169,6 +177,14 @@ def _is_job(folder: Path) -> bool:
     except OSError:
         return False
     return head.startswith(b"SQLite format 3\0") and head[68:] == b"ENGA"  # SQLite's application_id
+
+
+def check_duckdb_path(path: str | Path) -> None:
+    """Raise `UsageError` for a path that DuckDB cannot open: it knows names in UTF-8 alone."""
+    try:
+        os.path.realpath(path).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{path}: DuckDB opens only files whose names are UTF-8: name another") from None
 
 
 def check_target(path: str | Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from engagement_async._core.tables import LONG, TableShape, check_shape
-from engagement_async._export.files import is_stream
+from engagement_async._export.files import check_duckdb_path, check_outside_jobs, is_stream
 from engagement_async.errors import UsageError
 
 __all__ = [
@@ -165,8 +165,9 @@ class TableLayout:
         return [self.file_of(name) for name in self.groupings]
 
     def check_folder(self) -> None:
-        """Raise `UsageError` where there can be no folder."""
+        """Raise `UsageError` where there can be no folder, or must not be one."""
         folder = Path(self.output)
+        check_outside_jobs(folder)
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder}: is a file: name a folder")
         if not folder.is_dir() and not folder.parent.is_dir():
@@ -199,6 +200,8 @@ class TableLayout:
     def _check_stream(self) -> None:
         if self.is_stream and self.format.name == "duckdb":
             raise UsageError(f"{self.output}: duckdb needs a file that can be read too: name one with --output")
+        if self.format.name == "duckdb":
+            check_duckdb_path(self.output)
         if self.output == "-" and not self.format.is_text and os.isatty(1):
             raise UsageError(f"{self.format.suffix[1:]} is no text for a terminal: name a file with --output")
 

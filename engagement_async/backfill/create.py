@@ -209,7 +209,7 @@ class CreateJob:
             known: UniqueIds[int] = journal.known_ids()
             fingerprint, ids_read, new_ids = journal.add_ids(self._read(rejects), known)
         record = SourceRecord(fingerprint, ids_read, new_ids, rejects.count, stamps)
-        if any(fingerprint == known_record.fingerprint for known_record in records):
+        if _is_known(records, fingerprint, rejects.count):
             record = SourceRecord(fingerprint, ids_read, 0, 0, stamps)  # its rejects were counted before
             rejects.forget()
         of_owners = {} if owners is None else {"owner_column": "owner"}  # whoever runs it knows that there are such
@@ -242,16 +242,20 @@ class CreateJob:
     def _compare(self, journal: Journal, records: Sequence[SourceRecord]) -> StartResult:
         """Read the input to see whether it is one of those that the job holds."""
         assert self._source is not None  # noqa: S101
-        fingerprint = Fingerprint()
+        fingerprint, rejected = Fingerprint(), 0
+
+        def on_reject(_: Reject) -> None:
+            nonlocal rejected
+            rejected += 1
+
         if self._source.owners is not None:
-            for owners, ids in self._read_owned(self._source.owners, lambda _: None):
+            for owners, ids in self._read_owned(self._source.owners, on_reject):
                 fingerprint.update(ids)
                 fingerprint.update_owners(owners)
         else:
-            for chunk in self._read(lambda _: None):
+            for chunk in self._read(on_reject):
                 fingerprint.update(chunk)
-        digest = fingerprint.hexdigest()
-        if all(digest != known.fingerprint for known in records):
+        if not _is_known(records, fingerprint.hexdigest(), rejected):
             raise OtherJobError(
                 f"{self._directory.path}: these are other IDs than the job was started with: they changed, or belong to "
                 "another job. --extend (extend=True) adds the new ones; without any input it goes on with what it has"
@@ -268,6 +272,14 @@ class CreateJob:
         }
         if changed := {name: value for name, value in now.items() if value != before[name]}:
             journal.write([], changed)
+
+
+def _is_known(records: Sequence[SourceRecord], fingerprint: str, rejected: int) -> bool:
+    """Return whether the job had this input before: the same IDs, and no more lines that are none.
+
+    IDs that a spreadsheet ruined are such lines, and must not pass for an input that is known.
+    """
+    return any(known.fingerprint == fingerprint and rejected <= known.rejected for known in records)
 
 
 def pinned(query: Query, now: datetime) -> Query:

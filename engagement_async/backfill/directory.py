@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engagement_async._export.files import sync
+from engagement_async._export.files import check_outside_jobs, sync
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.owners import OwnerStatus, worst_first
 from engagement_async.backfill.status import JobStatus, RunReport
@@ -67,6 +67,8 @@ class JobDirectory:
         if self.path.name in ("", "..") or self.path.parts[-1:] == ("..",):
             raise UsageError(f"{self.path}: name the job's folder itself, as jobs/totals-2026-05")
         with disk_errors(self.path):
+            if not self.is_started:
+                check_outside_jobs(self.path)
             if self.path.is_symlink() and not self.path.exists():
                 raise UsageError(f"{self.path}: is a link to nothing")
             if self.path.exists() and not self.path.is_dir():
@@ -92,10 +94,6 @@ class JobDirectory:
             if self.starting_path.exists() and self.is_locked and not self.is_started:
                 raise JobLockedError(f"{self.path}: another process starts this job: it is reading the IDs")
             raise UsageError(f"{self.path}: no job was started here: `backfill run` starts one")
-
-    def holds(self, path: str | Path) -> bool:
-        """Whether that path lies in this directory, or is it."""
-        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.path))
 
     def make(self) -> bool:
         """Make the directory, mode 0700, and those above it; return whether it was not there.

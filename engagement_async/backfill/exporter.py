@@ -132,13 +132,8 @@ class Exporter:
         files = [self._outcomes_path] if self._outcomes_path else []
         if layout.is_folder:
             layout.check_folder()
-            folders = [layout.output]
         else:
-            folders = []
             files += layout.files()
-        for path in (*files, *folders):
-            if path != "-" and self._directory.holds(path):
-                raise UsageError(f"{path}: lies in the job's folder, which holds the job alone: name another place")
         check_outputs(files, inputs)
         self._inputs = list(inputs)
 

@@ -31,7 +31,7 @@ from engagement_async._core.outcomes import count_outcomes
 from engagement_async._core.query import Query
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.result import EngagementResult
-from engagement_async._export.files import atomic_file
+from engagement_async._export.files import atomic_file, check_outside_jobs
 from engagement_async._export.rows import write_csv
 from engagement_async._progress import Progress, ProgressMeter, contract_per_minute
 from engagement_async.cli.app import Session
@@ -76,6 +76,7 @@ def demo(session: Session, output: Path) -> int:
 
     Needs no credentials and no network, and takes about half a minute.
     """
+    check_outside_jobs(output)
     output.mkdir(parents=True, exist_ok=True)
     run_async(lambda: _run(output, Reporter.of(session, as_json=False, quiet=False)))
     return OK

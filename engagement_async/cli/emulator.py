@@ -24,6 +24,7 @@ from typing import Any
 
 import click
 
+from engagement_async._export.files import check_outside_jobs
 from engagement_async.cli.completion import complete_files
 from engagement_async.emulator import (
     FAULTS,
@@ -407,6 +408,7 @@ def _certificate(host: str, public_host: str | None, certificate_file: Path | No
 
 
 def _write_certificate(path: Path, pem: bytes) -> None:
+    check_outside_jobs(path)
     try:
         if path.exists() and not _is_certificate_of_emulator(path.read_bytes()):
             raise click.UsageError(
@@ -425,6 +427,7 @@ def _write_owners(path: Path, owners: Iterable[Owner]) -> None:
     """Write the tokens of all owners, readable by nobody else: clients refuse a file that others can read."""
     rows = [f"{owner.handle},{owner.access_token},{owner.access_token_secret}" for owner in owners]
     text = "\n".join(["owner,access_token,access_token_secret", *rows, ""])
+    check_outside_jobs(path)
     try:
         if path.exists():
             if path.read_text(encoding="utf-8", errors="replace") == text:

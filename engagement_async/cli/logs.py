@@ -7,11 +7,12 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import click
 
-from engagement_async._export.files import is_stream
+from engagement_async._export.files import check_outside_jobs, is_stream
 from engagement_async.cli.app import Session, remember_flag
 from engagement_async.cli.completion import complete_files
 from engagement_async.cli.streams import json_line, printable, utc_now
@@ -46,10 +47,11 @@ def log_options(command: Any) -> Any:
 
 
 def check_own_files(session: Session, parameters: Mapping[str, Any]) -> None:
-    """Raise `UsageError` if the log or the metrics would be written into another file that this command names.
+    """Raise `UsageError` if the log or the metrics would lie in a job, or be another file that this command names.
 
     What is there already may have been found out, but of a file that is new nobody would know.
     """
+    job = parameters.get("job")  # perhaps one to be started
     named: dict[str, str] = {}
     for name, option in _FILES.items():
         given = parameters.get(name) or ()
@@ -61,6 +63,10 @@ def check_own_files(session: Session, parameters: Mapping[str, Any]) -> None:
         other = named.setdefault(os.path.realpath(path), option)
         if other != option:
             raise UsageError(f"{path}: is named by {other} and by {option}: give each a file of its own")
+        check_outside_jobs(path)
+        if job is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(job)):
+            session.metrics = None  # a command that is refused writes them too
+            raise UsageError(f"{path}: lies in the folder of the job, which holds the job alone: name another place")
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def write_report(
     made_at = (now or _utc_now)()
     report = report_of(loaded, made_at=made_at, title=title)
     if picture is None:
-        written = page(report, inline_svg, wide=WIDE, narrow=NARROW).encode()
+        written = page(report, inline_svg, wide=WIDE, narrow=NARROW).encode(errors="replace")  # names need not be UTF-8
     else:
         if picture not in report.pictures:
             raise UsageError(why_there_is_no(picture, report))

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from engagement_async._export.files import check_duckdb_path
 from engagement_async.errors import OtherSeriesError, SeriesCorruptError, SeriesError, SeriesLockedError, UsageError
 from engagement_async.series.schema import FORMAT, TABLES
 
@@ -121,6 +122,7 @@ def make_store(path: Path) -> None:
 
 
 def _connect(path: Path, *, read_only: bool, wait_s: float) -> Any:
+    check_duckdb_path(path)
     until = time.monotonic() + wait_s
     if not read_only and not path.exists():
         raise _no_store(path)  # DuckDB would make one

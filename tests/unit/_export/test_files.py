@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engagement_async._export import files
-from engagement_async._export.files import atomic_file, atomic_path, check_outputs, output_stream
+from engagement_async._export.files import atomic_file, atomic_path, check_outputs, check_outside_jobs, output_stream
 from engagement_async._export.formats import write_parquet
 from engagement_async.errors import UsageError
 from tests.support.jobs import started
@@ -176,13 +176,16 @@ def test_an_input_is_no_output_whatever_it_is_called(tmp_path: Path, monkeypatch
     check_outputs(["new.csv", "-", "/dev/null", "/dev/stdout"], ["ids.csv", "/dev/null"])
 
 
-@pytest.mark.parametrize("name", ["job/x.csv", "job/journal.sqlite", "link/x.csv"])
+@pytest.mark.parametrize("name", ["job/x.csv", "job/journal.sqlite", "link/x.csv", "job/parts/x.csv", "job/a/b/c.csv"])
 def test_nothing_is_written_into_the_folder_of_a_job(tmp_path: Path, name: str) -> None:
     directory = started(tmp_path / "job", 3)
     (tmp_path / "link").symlink_to("job")
     before = sorted(directory.path.iterdir())
     with pytest.raises(UsageError, match="lies in the folder of a job"):
-        check_outputs([str(tmp_path / name)], [])
+        check_outside_jobs(tmp_path / name)
+    if (tmp_path / name).parent.is_dir():
+        with pytest.raises(UsageError, match="lies in the folder of a job"):
+            check_outputs([str(tmp_path / name)], [])
 
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "journal.sqlite").write_text("of somebody else")

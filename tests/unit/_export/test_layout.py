@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from engagement_async._core.tables import TableShape
 from engagement_async._export.layout import FORMATS, TEXT_FORMATS, OutputFormat, TableLayout, format_of
 from engagement_async.errors import UsageError
+from tests.support.jobs import started
 
 ONE = {"by_tweet": ("tweet.id", "engagement.type")}
 TWO = {**ONE, "all": ("engagement.type",)}
@@ -71,6 +72,13 @@ def test_what_is_not_understood_is_refused(name: str, says: str) -> None:
             TableLayout(name, format_, ONE, stream_format="json")
 
 
+def test_a_name_that_duckdb_cannot_open_is_refused() -> None:
+    for name, format_ in (("caf\udce9.duckdb", None), ("caf\udce9/x", "duckdb")):
+        with pytest.raises(UsageError, match="DuckDB opens only files whose names are UTF-8"):
+            TableLayout(name, format_, ONE)
+    assert TableLayout("caf\udce9.csv", None, ONE).format == ("csv", None)
+
+
 def test_a_format_that_is_named_overrides_the_suffix() -> None:
     assert TableLayout("x.txt", "csv", ONE).format == ("csv", None)
     assert TableLayout("x.parquet", "csv", ONE).format == ("csv", None)
@@ -121,6 +129,15 @@ def test_a_folder_has_a_file_for_each_grouping(tmp_path: Path) -> None:
     for kind in ("json", "duckdb", "xlsx"):
         with pytest.raises(UsageError, match="a folder holds"):
             TableLayout(new, kind, ONE)
+
+
+@pytest.mark.parametrize("name", ["job", "job/", "job/parts/", "job/parts/more/"])
+def test_no_folder_is_made_in_the_folder_of_a_job(tmp_path: Path, name: str) -> None:
+    started(tmp_path / "job", 3)
+    layout = TableLayout(f"{tmp_path}/{name}", "parquet", ONE)
+    with pytest.raises(UsageError, match="lies in the folder of a job"):
+        layout.make_folder()
+    assert not any(entry.is_dir() for entry in (tmp_path / "job").iterdir())
 
 
 def test_parts_of_another_export_are_not_mixed_in(tmp_path: Path) -> None:

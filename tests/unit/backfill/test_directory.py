@@ -57,6 +57,18 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize("name", ["inner", "sub/inner"])
+def test_a_job_lies_in_no_other_job(tmp_path: Path, name: str) -> None:
+    outer = started(tmp_path / "job", 3)
+    for use in (
+        CreateJob(JobDirectory(outer.path / name), BY_TWEET, GivenSource(["1"])),
+        JobDirectory(outer.path / name).must_exist,
+    ):
+        with pytest.raises(UsageError, match="lies in the folder of a job"):
+            use()
+    outer.check()
+
+
 def test_the_folders_above_a_job_are_made(tmp_path: Path) -> None:
     CreateJob(JobDirectory(tmp_path / "a" / "b"), BY_TWEET, GivenSource(["1"]))()
 

@@ -376,7 +376,7 @@ def test_an_output_is_neither_an_input_nor_in_the_job(tmp_path: Path, monkeypatc
         with pytest.raises(UsageError, match="is the same file as the input"):
             Exporter(folder, "new.csv", outcomes="ids.csv").export()
     for output in ("job/x.csv", "job/", "job", "job/journal.sqlite"):
-        with pytest.raises(UsageError, match="lies in the job's folder"):
+        with pytest.raises(UsageError, match="lies in the folder of a job"):
             Exporter(folder, output, format="csv").export()
     os.mkfifo("pipe.duckdb")
     with pytest.raises(UsageError, match="duckdb needs a file"):

@@ -357,6 +357,33 @@ async def test_files_are_known_again_without_being_read(tmp_path: Path) -> None:
     assert json.loads(job.directory.rejects_path.read_text())["line"] == 51
 
 
+async def test_lines_that_are_no_ids_tell_an_input_that_changed(tmp_path: Path) -> None:
+    """As when a spreadsheet ruined the IDs that were added to a file."""
+    ids = make_ids(50)
+    path, ruined = tmp_path / "ids.txt", tmp_path / "ruined.txt"
+    path.write_text("\n".join([*ids, "nonsense"]))
+    ruined.write_text("\n".join([*ids, "nonsense", "1.07006E+18", "1.02182E+18"]))
+    job = BackfillJob(tmp_path / "job")
+    await job.start(BY_TWEET, files=[path])
+
+    with pytest.raises(OtherJobError, match="they changed"):
+        await job.start(files=[ruined])
+    extended = await job.start(files=[ruined], extend=True)
+    assert (extended.new_ids, extended.rejected, extended.totals.rejected) == (0, 3, 4)
+    rejects = [json.loads(line) for line in job.directory.rejects_path.read_text().splitlines()]
+    assert [(Path(reject["source"]).name, reject["line"]) for reject in rejects] == [
+        ("ids.txt", 51),
+        *[("ruined.txt", line) for line in (51, 52, 53)],
+    ]
+
+    for copy, text in (("copy.txt", ruined.read_text()), ("mended.txt", "\n".join(ids))):
+        (tmp_path / copy).write_text(text)
+        for extend in (False, True):
+            again = await job.start(files=[tmp_path / copy], extend=extend)
+            assert (again.new_ids, again.totals.rejected) == (0, 4)
+    assert len(job.directory.rejects_path.read_text().splitlines()) == 4
+
+
 async def test_a_strict_start_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "ids.txt"
     path.write_text("1\n2\nnonsense\n3")

@@ -12,7 +12,19 @@ from typing import Any
 
 import pytest
 
+from engagement_async.cli.app import run
 from engagement_async.cli.demo import Demo
+from engagement_async.cli.exit_codes import USAGE
+from tests.support.jobs import started
+
+
+def test_it_is_refused_in_the_folder_of_a_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job = started(tmp_path / "job", 3)
+    before = sorted(job.path.iterdir())
+
+    assert run(["demo", "--output", str(job.path / "results")]) == USAGE
+    assert "lies in the folder of a job" in capsys.readouterr().err
+    assert sorted(job.path.iterdir()) == before
 
 
 def test_demo(tmp_path: Path) -> None:

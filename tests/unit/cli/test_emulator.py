@@ -21,10 +21,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from engagement_async.cli.app import run
 from engagement_async.cli.emulator import emulator
+from engagement_async.cli.exit_codes import USAGE
 from engagement_async.emulator import FAULTS, INTERPRETATIONS, Emulator, EmulatorCredentials
 from engagement_async.emulator.tls import SelfSignedCertificate
 from tests.support.emulator_requests import sign
+from tests.support.jobs import started
 
 NAMED = [
     *((fault.name, fault.description) for fault in FAULTS.values()),
@@ -149,6 +152,18 @@ def test_nonsense_is_a_usage_error(arguments: list[str], text: str) -> None:
 
     assert result.exit_code == 2
     assert text in result.output
+
+
+@pytest.mark.parametrize("option", ["--owners-file", "--certificate-file"])
+def test_nothing_is_written_into_the_folder_of_a_job(
+    tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = started(tmp_path / "job", 3)
+    before = sorted(job.path.iterdir())
+
+    assert run(["emulator", "--tls-self-signed", option, str(job.path / "new")]) == USAGE
+    assert "lies in the folder of a job" in capsys.readouterr().err
+    assert sorted(job.path.iterdir()) == before
 
 
 async def test_a_taken_port_is_a_usage_error() -> None:

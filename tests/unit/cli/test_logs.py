@@ -13,6 +13,7 @@ from engagement_async import UsageError
 from engagement_async.cli.app import Session
 from engagement_async.cli.logs import check_own_files, logging_as
 from engagement_async.cli.metrics_file import MetricsFile
+from tests.support.jobs import started
 
 LOG = logging.getLogger("engagement_async.requests")
 
@@ -58,6 +59,29 @@ def test_files_of_their_own_and_streams_may_be_named(tmp_path: Path) -> None:
     found = session(log_file=str(tmp_path / "a.log"))
     found.metrics = MetricsFile(str(tmp_path / "a.prom"), "fetch")
     check_own_files(found, {"output": str(tmp_path / "a.csv"), "files": ("-",), "store": None})
+
+
+@pytest.mark.parametrize("name", ["job/a.log", "job/journal.sqlite", "job/lock", "link/a.log", "new/a.log"])
+def test_nothing_is_logged_into_the_folder_of_a_job(tmp_path: Path, name: str) -> None:
+    job = started(tmp_path / "job", 3)
+    (tmp_path / "link").symlink_to("job")
+    (tmp_path / "new").mkdir()
+    before = {entry.name: entry.read_bytes() for entry in job.path.iterdir()}
+    found = session(log_file=str(tmp_path / name))
+    with pytest.raises(UsageError, match=r"lies in the folder of (a|the) job"):
+        check_own_files(found, {"job": tmp_path / "new"})
+    assert {entry.name: entry.read_bytes() for entry in job.path.iterdir()} == before
+    if name == "new/a.log":
+        check_own_files(found, {})
+
+
+def test_a_refused_command_leaves_no_metrics_in_the_folder_of_its_job(tmp_path: Path) -> None:
+    (tmp_path / "job").mkdir()
+    found = session()
+    found.metrics = MetricsFile(str(tmp_path / "job" / "a.prom"), "backfill run")
+    with pytest.raises(UsageError, match="lies in the folder of the job"):
+        check_own_files(found, {"job": tmp_path / "job"})
+    assert found.metrics is None
 
 
 def test_without_options_nothing_is_set_up() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,12 @@ def test_a_job_becomes_a_page(job: Path, tmp_path: Path) -> None:
     assert "made 2026-01-02 03:04 UTC" in text
     assert text.count("<svg") == 10
     assert len(text) < 300_000
+
+
+def test_a_name_that_is_not_utf_8_becomes_a_heading(job: Path, tmp_path: Path) -> None:
+    write_report(job, tmp_path / "report.html", title=os.fsdecode(b"caf\xe9"))
+
+    assert "<h1>caf?</h1>" in (tmp_path / "report.html").read_text()
 
 
 def test_the_same_job_becomes_the_same_page(job: Path, tmp_path: Path) -> None:
