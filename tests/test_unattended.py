@@ -195,7 +195,7 @@ def _has_bytes(descriptor: int) -> bool:
 
 @pytest.mark.parametrize("after_s", [0.0, 0.1, 0.3])
 def test_a_signal_at_the_start_ends_it_without_a_word(command: Commands, tmp_path: Path, after_s: float) -> None:
-    job = started(tmp_path / "job", 2_000)
+    job = started(tmp_path / "job", 100_000)  # more than is done before a signal that comes late
     process = command("run", job.path, *CONTRACT)
     time.sleep(after_s)
     process.send_signal(signal.SIGTERM)

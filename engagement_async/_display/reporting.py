@@ -59,20 +59,26 @@ def check_progress(progress: object) -> None:
         raise UsageError(f"progress is True, or a function that takes a CallProgress, not {progress!r}")
     if any(map(_is_generator, (progress, type(progress).__call__))):
         raise UsageError(
-            f"progress is called anew each time, and a generator would never be run, as of {progress!r}: give a function "
+            f"progress is called anew each time, and the generator of {_name(progress)} would never be run: give a function "
             "without yield"
         )
     try:
-        parameters = signature_of(progress)
+        signature = signature_of(progress)
     except (TypeError, ValueError):
         return  # some built-in functions do not say
     try:
-        parameters.bind(None)
+        signature.bind(None)
     except TypeError:
+        taken = [each.replace(default=each.empty, annotation=each.empty) for each in signature.parameters.values()]
         raise UsageError(
-            f"progress is called with one argument, a CallProgress, and {progress!r} takes {parameters}: give a function of "
-            "one argument"
+            f"progress is called with one argument, a CallProgress, and {_name(progress)} takes "
+            f"{inspect.Signature(taken)}: give a function of one argument"
         ) from None
+
+
+def _name(function: object) -> str:
+    """Return what a function is called, without its values: those of a partial may be secrets."""
+    return getattr(function, "__qualname__", None) or f"a {type(function).__name__}"
 
 
 def _is_generator(function: object) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict
-from urllib.parse import urlsplit
 
 import click
 
@@ -92,13 +91,14 @@ class Contract:
         if given == PROCESS and name is not None:
             raise UsageError("--scheduler process shares the rate limit with nobody: leave out --contract")
         if given not in (MACHINE, PROCESS):
-            if "://" not in given:
-                raise UsageError(f"--scheduler is machine, process, or an address as redis://localhost, not {given!r}")
-            if "@" in urlsplit(given).netloc:
+            _, is_address, rest = given.partition("://")
+            if "@" in (rest.partition("/")[0] if is_address else given):
                 raise UsageError(
                     "--scheduler has a user or password in it, which others can see: set ENGAGEMENT_REDIS_USERNAME and "
                     "ENGAGEMENT_REDIS_PASSWORD, or the same in the configuration file"
                 )
+            if not is_address:
+                raise UsageError(f"--scheduler is machine, process, or an address as redis://localhost, not {given!r}")
             if name is None:
                 raise UsageError(
                     "--scheduler with an address needs --contract NAME: all that share it give the same one"

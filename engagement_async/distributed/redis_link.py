@@ -72,8 +72,11 @@ class RedisAddress:
             raise UsageError(f"the {scheme} address cannot be read: write redis://host:6379/0") from None
         username = unquote(parts.username) if parts.username else username
         password = unquote(parts.password) if parts.password else password
-        if parts.query or parts.fragment:
-            raise UsageError("a scheduler's address has no query or fragment: leave them out")
+        if parts.query or parts.fragment or (scheme != "unix" and "@" in parts.path):
+            raise UsageError(
+                "a scheduler's address has more than a host, a port and a number or service: leave it out. If it is a part "
+                "of the password, percent-encode that, as %2F for /, %3F for ? and %23 for #"
+            )
         if scheme == "unix":
             return cls(scheme, path=unquote(parts.path), username=username, password=password)
         is_sentinel = scheme.endswith("+sentinel")

@@ -179,6 +179,9 @@ async def test_what_progress_is_not(progress: object) -> None:
         check_progress(progress)
 
 
+CANARY = "a-secret-of-a-partial"
+
+
 class _Yielding:
     async def __call__(self, now: CallProgress) -> AsyncIterator[None]:
         yield None
@@ -197,7 +200,22 @@ async def test_a_generator_would_never_be_run(progress: object) -> None:
         check_progress(progress)
 
 
-@pytest.mark.parametrize("progress", [lambda: None, lambda now, more: None, list.append, _Yielding])
-async def test_a_function_of_no_or_of_several_arguments_is_refused(progress: object) -> None:
-    with pytest.raises(UsageError, match="give a function of one argument"):
+def _of_two(now: object, more: object) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("progress", "says"),
+    [
+        (lambda: None, r"<lambda> takes \(\)"),
+        (_of_two, r"_of_two takes \(now, more\)"),
+        (list.append, r"list.append takes \(self, object, /\)"),
+        (_Yielding, r"_Yielding takes \(\)"),
+        (partial(_of_two, now=CANARY), r"a partial takes \(\*, now, more\)"),
+        (partial(_of_two, CANARY, CANARY), r"a partial takes \(\)"),
+    ],
+)
+async def test_a_function_of_no_or_of_several_arguments_is_refused(progress: object, says: str) -> None:
+    with pytest.raises(UsageError, match=f"{says}: give a function of one argument") as refused:
         check_progress(progress)
+    assert CANARY not in str(refused.value)

@@ -67,7 +67,7 @@ def test_who_asks_may_be_told_apart_from_the_address() -> None:
         ("redis://localhost,127.0.0.1", "sentinels"),
         ("redis://localhost/zero", "is a number"),
         ("redis://localhost:port", "no host and port"),
-        ("redis://localhost?db=1", "no query"),
+        ("redis://localhost?db=1", "more than a host"),
         ("redis://[::1", "cannot be read"),
     ],
 )
@@ -76,6 +76,14 @@ def test_an_address_that_cannot_be_is_refused_without_its_secrets(url: str, mess
         RedisAddress.of(url.replace("://", f"://user:{SECRET}@", 1))
 
     assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("sign", ["/", "?", "#"])
+def test_a_password_that_must_be_encoded_is_shown_nowhere(sign: str) -> None:
+    for url in (f"redis://:{SECRET}{sign}x@localhost", f"redis+sentinel://user:x{sign}{SECRET}@localhost/service"):
+        with pytest.raises(UsageError, match="percent-encode that, as %2F for /") as caught:
+            RedisAddress.of(url)
+        assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
 def test_what_is_not_encrypted_goes_over_a_network_when_it_is_allowed() -> None:
