@@ -101,13 +101,17 @@ def check_tweet_ids(given: list[str | int], *, position: int = 0) -> list[str]:
     return [_checked(value, position + offset) for offset, value in enumerate(given)]
 
 
+_BOOLEANS = frozenset({"bool", "bool_"})
+"""Python's type and numpy's, which are integers to `operator.index`; numpy 2 has none of that."""
+
+
 def _checked(value: object, position: int) -> str:
     where = f"tweet_ids[{position}]"
     if isinstance(value, str):
         text = str.__str__(value)
     else:
         try:
-            if isinstance(value, bool):
+            if type(value).__name__ in _BOOLEANS:
                 raise TypeError
             number = operator.index(value)  # type: ignore[arg-type]  # exact integers of any kind, as numpy's
         except TypeError:
