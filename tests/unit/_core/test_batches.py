@@ -158,7 +158,7 @@ def test_columns_of_other_libraries(column: Any) -> None:
         (pa.RecordBatch.from_pydict({"a": [A]}), "is a RecordBatch: give one column of it"),
         (np.array([[A, B]]), r"is an ndarray of 2 dimensions: give one column of it, as array\[:, 0\]"),
         (np.array(A), r"is an ndarray of 0 dimensions: give a list of IDs"),
-        (np.array([True]), r"is a bool, .*: give Tweet IDs as str \(or int\)"),
+        (np.array([True]), r"is a bool_?, .*: give Tweet IDs as str \(or int\)"),
         ([("acme", A)], r"is a tuple, .*Pairs \(owner, tweet_id\) are for .* many owners: a CredentialFile"),
     ],
     ids=str,
