@@ -11,7 +11,7 @@ import re
 import stat
 import threading
 import tomllib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -48,12 +48,34 @@ Lookup = Callable[[str], Credentials | Awaitable[Credentials | None] | None]
 
 
 class _FunctionStore:
+    """Asks a function. Two of them are equal if they ask the same one: they are of one application then."""
+
     def __init__(self, look_up: Lookup) -> None:
         self._look_up = look_up
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _FunctionStore) and other._look_up == self._look_up
+
+    def __hash__(self) -> int:
+        return hash(self._look_up) if isinstance(self._look_up, Hashable) else id(self._look_up)
 
     async def get(self, owner: str) -> Credentials | None:
         found = self._look_up(owner)
         return await found if inspect.isawaitable(found) else found
+
+
+class _MappingStore:
+    """Looks into a mapping. Which application it is of, the first credentials in it say, as in a `CredentialFile`."""
+
+    def __init__(self, credentials: Mapping[str, Credentials]) -> None:
+        self._credentials = credentials
+
+    async def get(self, owner: str) -> Credentials | None:
+        return self._credentials.get(owner)
+
+    def fingerprint(self, key: bytes) -> str:
+        fingerprint = getattr(next(iter(self._credentials.values()), None), "fingerprint", None)
+        return f"mapping {id(self._credentials)}" if fingerprint is None else str(fingerprint(key))
 
 
 def as_store(credentials: object) -> CredentialStore | None:
@@ -61,7 +83,7 @@ def as_store(credentials: object) -> CredentialStore | None:
     if hasattr(credentials, "signer"):
         return None
     if isinstance(credentials, Mapping):
-        return _FunctionStore(credentials.get)
+        return _MappingStore(credentials)
     if isinstance(credentials, CredentialStore):
         return credentials
     return _FunctionStore(credentials) if callable(credentials) and not isinstance(credentials, type) else None

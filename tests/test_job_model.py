@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from engagement_async import HISTORICAL, LAST_28_HOURS, TOTALS, Query, RateLimit
 from engagement_async._engine.contracts import forget_contracts
-from engagement_async.backfill import BackfillJob, Progress, quota, runner
+from engagement_async.backfill import BackfillJob, Progress, runner
 from engagement_async.backfill.clocks import Instant
 from engagement_async.backfill.journal import Journal
 from engagement_async.errors import EngagementError, JobDiskError
@@ -113,36 +113,34 @@ async def live(server: ModelServer, folder: Path, life: Life, concurrency: int) 
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     job = BackfillJob(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quota, "_PROCESS", f"process {loop.time()} {id(life)}")
-        running = asyncio.ensure_future(
-            job.run(
-                OAUTH,
-                rate_limit=LIMIT,
-                base_url=server.url,
-                concurrency=concurrency,
-                max_requests=life.budget,
-                failed_only=life.failed_only,
-            )
+    running = asyncio.ensure_future(
+        job.run(
+            OAUTH,
+            rate_limit=LIMIT,
+            base_url=server.url,
+            concurrency=concurrency,
+            max_requests=life.budget,
+            failed_only=life.failed_only,
         )
-        await asyncio.wait({running}, timeout=life.after_s)
-        if not running.done() and life.end == "stop":
-            job.stop()
-        elif not running.done():
-            while loop.is_in_thread:
-                await asyncio.sleep(0)
-            copy = folder.with_name("copy")
-            shutil.copytree(folder, copy)
-            running.cancel()
-            with suppress(asyncio.CancelledError, EngagementError):
-                await running
-            shutil.rmtree(folder)
-            copy.rename(folder)
-            return None
-        try:
-            return await running
-        except JobDiskError:
-            return None
+    )
+    await asyncio.wait({running}, timeout=life.after_s)
+    if not running.done() and life.end == "stop":
+        job.stop()
+    elif not running.done():
+        while loop.is_in_thread:
+            await asyncio.sleep(0)
+        copy = folder.with_name("copy")
+        shutil.copytree(folder, copy)
+        running.cancel()
+        with suppress(asyncio.CancelledError, EngagementError):
+            await running
+        shutil.rmtree(folder)
+        copy.rename(folder)
+        return None
+    try:
+        return await running
+    except JobDiskError:
+        return None
 
 
 def outcomes_of(folder: Path) -> dict[str, tuple[str, str]]:

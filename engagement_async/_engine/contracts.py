@@ -20,7 +20,7 @@ from engagement_async._engine.scheduler import LaneScheduler, loop_clock
 from engagement_async.credential_store import CredentialStore
 from engagement_async.credentials import Credentials
 
-__all__ = ["forget_contracts", "scheduler_for"]
+__all__ = ["forget_contracts", "ledger_of", "scheduler_for"]
 
 POLL_S = 0.1
 """What other threads give back is seen after so long at the latest."""
@@ -97,6 +97,7 @@ class _Contract:
     """A ledger, its clock, and a scheduler for each event loop that spends it."""
 
     def __init__(self, limits: tuple[RateLimit, ...], clock: Callable[[], float], *, has_own_time: bool) -> None:
+        self.name = secrets.token_hex(8)
         self._ledger = Ledger(limits)
         self._clock = clock
         self._has_own_time = has_own_time
@@ -108,6 +109,10 @@ class _Contract:
             share = _Share(self._ledger, self._lock)
             self._of_loops[loop] = share, LaneScheduler(share, clock=self._clock)
         return self._of_loops[loop][1]
+
+    def has(self, scheduler: LaneScheduler) -> bool:
+        """Return whether this is a scheduler of one of its loops."""
+        return any(known is scheduler for _, known in self._of_loops.values())
 
     def leave_closed_loops(self) -> None:
         for loop in [loop for loop in self._of_loops if loop.is_closed()]:
@@ -143,6 +148,12 @@ def scheduler_for(limits: tuple[RateLimit, ...], base_url: URL, application: Has
         if key not in _contracts:
             _contracts[key] = _Contract(limits, clock if has_own_time else monotonic, has_own_time=has_own_time)
         return _contracts[key].scheduler(loop)
+
+
+def ledger_of(scheduler: LaneScheduler) -> str:
+    """Return a name that no other ledger has, in any process; `scheduler` is what `scheduler_for` returned."""
+    with _lock:
+        return next(contract.name for contract in _contracts.values() if contract.has(scheduler))
 
 
 def application_of(credentials: Credentials | CredentialStore) -> Hashable:

@@ -9,7 +9,6 @@ that a job that is killed again and again gets its turn.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -23,7 +22,6 @@ __all__ = ["DurableScheduler"]
 
 _BUCKET_S = 0.25
 """Answers are logged by quarters of a second, and counted as if they came at its end."""
-_PROCESS = secrets.token_hex(8)
 
 
 class DurableScheduler:
@@ -31,7 +29,7 @@ class DurableScheduler:
 
     `request_checkpoint` is called when the journal should soon learn what was granted. `max_requests` is a budget: when it
     is used up, `on_budget_exhausted` is called, and nothing more is granted. `grant_ahead` should exceed the concurrency,
-    or requests wait for disk writes.
+    or requests wait for disk writes. `ledger` names the ledger of `inner`, if runs of this process may share it.
     """
 
     def __init__(
@@ -43,6 +41,7 @@ class DurableScheduler:
         on_budget_exhausted: Callable[[], object],
         max_requests: int | None = None,
         clock: Callable[[], Instant] = instant_now,
+        ledger: str = "",
     ) -> None:
         self._inner = inner
         self._grant_ahead = grant_ahead
@@ -50,6 +49,7 @@ class DurableScheduler:
         self._request_checkpoint = request_checkpoint
         self._on_budget_exhausted = on_budget_exhausted
         self._clock = clock
+        self._ledger = ledger
         self._began = clock()
         self._horizon_s = max((limit.window_s for limit in inner.limits), default=0.0)
         self._answered: deque[list[float]] = deque()  # [seconds since the beginning, requests]
@@ -142,19 +142,21 @@ class DurableScheduler:
         self._is_closed = True
         self._allowed_more.set()
 
-    def restore(self, record: Mapping[str, Any] | None, *, shares_contract: bool) -> list[float]:
+    def restore(self, record: Mapping[str, Any] | None) -> list[float]:
         """Take over what the journal knows of the last run; return how many seconds ago its requests were answered.
 
-        Those whose number alone is known count as answered now. With `shares_contract` a run before this one in the same
-        process is left out: the contract of this process knows of it.
+        Those whose number alone is known count as answered now. Nothing is returned if that run shared the ledger, which
+        knows of its requests; the journal must know of them further on, for a run in another process.
         """
-        if record is None or (shares_contract and record["process"] == _PROCESS):
+        if record is None:
             return []
         since_s = elapsed_s(Instant(**record["at"]), self._clock())
         answered = [[age_s + since_s, count] for age_s, count in record["answered"]]
         answered.append([0.0, record["unknown"]])
         answered = [[age_s, count] for age_s, count in answered if count and age_s < self._horizon_s]
         self._answered.extend([-age_s, count] for age_s, count in answered)
+        if self._ledger and record["process"] == self._ledger:
+            return []
         return [age_s for age_s, count in answered for _ in range(int(count))]
 
     def checkpoint(self) -> tuple[dict[str, Any], int]:
@@ -168,7 +170,7 @@ class DurableScheduler:
         self._granted_at_checkpoint = self._granted
         self._allowed = min(self._allowed, ahead)  # the journal may know of this before it is acknowledged
         record = {
-            "process": _PROCESS,
+            "process": self._ledger,  # called so when a process had one ledger
             "at": asdict(now),
             "unknown": len(self._outstanding) + ahead,
             "answered": [[round(at_s - logged_at_s, 2), count] for logged_at_s, count in self._answered],

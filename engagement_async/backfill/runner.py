@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._display.reporting import harmless
-from engagement_async._engine.contracts import scheduler_for
+from engagement_async._engine.contracts import ledger_of, scheduler_for
 from engagement_async._engine.observing import observed_by
 from engagement_async._engine.scheduler import LaneScheduler, Scheduler
 from engagement_async._engine.stream import AnswerStream
@@ -102,6 +102,7 @@ class JobRunner:
             request_checkpoint=lambda: self._committer.request_commit(),
             on_budget_exhausted=lambda: self.stop(RunOutcome.MAX_REQUESTS),
             clock=instant_now,
+            ledger="" if self._contract is None else ledger_of(self._contract),
         )
         self._client = EngagementClient(credentials, scheduler=self._quota, base_url=base_url, **connection)
         self._committer = Committer(
@@ -139,7 +140,7 @@ class JobRunner:
             _check_credentials(journal, self._credentials)
             outcome = RunOutcome.DONE
             if to_ask:
-                ages_s = self._quota.restore(journal.document("spent"), shares_contract=self._contract is not None)
+                ages_s = self._quota.restore(journal.document("spent"))
                 if self._contract is not None:
                     self._contract.count_earlier(ages_s, journal.query.endpoint.name)
                 watching = asyncio.create_task(self._watch(tell, progress_interval_s))

@@ -26,6 +26,7 @@ from engagement_async import (
 from engagement_async._engine import contracts
 from engagement_async._engine.contracts import application_of, scheduler_for
 from engagement_async._engine.transport import Response
+from engagement_async.credential_store import as_store
 from tests.support.raw_http import Exchange, RawServer, zipped
 from tests.support.virtual_loop import run_virtual
 from tests.unit._core.test_rate_limit import peak
@@ -97,6 +98,34 @@ def test_other_hosts_applications_and_limits_are_other_contracts() -> None:
         assert scheduler_for(limits, HOST / "path", application_of(OTHER_OWNER)) is found[0]
 
     asyncio.run(main())
+
+
+def test_a_store_is_of_the_application_of_its_first_credentials_and_a_function_of_one_of_its_own() -> None:
+    def look_up(owner: str) -> OAuth1Credentials | None:
+        return {"acme": OWNER}.get(owner)
+
+    class LookUp:
+        __hash__ = None  # type: ignore[assignment] # as that of a dataclass
+
+        def __eq__(self, other: object) -> bool:
+            return self is other
+
+        def __call__(self, owner: str) -> OAuth1Credentials | None:
+            return look_up(owner)
+
+    unhashable = LookUp()
+
+    def of(credentials: Any) -> Any:
+        store = as_store(credentials)
+        assert store is not None
+        return application_of(store)
+
+    assert of({"acme": OWNER}) == of({"globex": OTHER_OWNER, "acme": OTHER_APP}) == application_of(OWNER)
+    assert of({"acme": OTHER_APP}) != of({"acme": OWNER})
+    assert of({}) != of({"acme": OWNER})
+    assert len({of(look_up), of(look_up)}) == 1
+    assert of(look_up) != of(lambda owner: look_up(owner))
+    assert len({of(unhashable), of(unhashable)}) == 1
 
 
 def test_loops_of_several_threads_share_a_contract() -> None:

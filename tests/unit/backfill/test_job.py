@@ -206,6 +206,23 @@ async def test_the_next_run_counts_what_the_last_one_spent(tmp_path: Path) -> No
         assert server.peak() <= 20
 
 
+@pytest.mark.parametrize("store", ["mapping", "function"])
+async def test_the_next_run_counts_it_whatever_credentials_and_limits_it_is_given(tmp_path: Path, store: str) -> None:
+    """Of one process, with a ledger that does not know what the last run sent."""
+    async with emulator(requests_per_minute=20, period=2.0) as server:
+        job = BackfillJob(tmp_path / "job")
+        owned = owner(server)
+        await job.start(BY_TWEET, {"acme": make_ids(9000)})
+        for budget, burst in [(9, 2), (4, 3), (13, 3), (100, 3)]:
+            credentials = {"acme": owned} if store == "mapping" else lambda name: {"acme": owned}.get(name)
+            limit = RateLimit(20, period=2.0, burst=burst)
+            await run(job, server, credentials=credentials, rate_limit=limit, max_requests=budget)
+
+        assert (await job.status()).is_complete
+        assert set(server.log.statuses) == {200}
+        assert server.peak() <= 20
+
+
 async def test_an_outage_leaves_ids_pending_not_failed(tmp_path: Path) -> None:
     async with emulator() as server:
         job = BackfillJob(tmp_path / "job")

@@ -52,7 +52,7 @@ async def life(
     quota = DurableScheduler(
         inner, grant_ahead=8, request_checkpoint=wanted.set, on_budget_exhausted=lambda: None, clock=world.now
     )
-    inner.count_earlier(quota.restore(record, shares_contract=False))
+    inner.count_earlier(quota.restore(record))
 
     async def keep() -> None:
         nonlocal kept
@@ -192,7 +192,7 @@ def test_who_waits_for_the_contract_leaves_nothing_unknown() -> None:
         inner = quota._inner
         assert isinstance(inner, LocalScheduler)
         record = {"process": "another", "at": {"boot_id": "boot 0", "boot_s": 0.0, "wall_s": 0.0}}
-        inner.count_earlier(quota.restore({**record, "unknown": 20, "answered": []}, shares_contract=False))
+        inner.count_earlier(quota.restore({**record, "unknown": 20, "answered": []}))
         waiting = asyncio.create_task(quota.acquire(quota.lane()))
         await asyncio.sleep(4)
         found = quota.checkpoint()[0]
@@ -226,11 +226,15 @@ def test_a_budget_is_kept_and_told() -> None:
     run_virtual(main())
 
 
-def test_what_this_process_sent_before_is_known_to_its_contract() -> None:
+def test_what_was_sent_on_the_same_ledger_is_known_to_it_and_stays_known_to_the_journal() -> None:
     async def main() -> None:
-        record = scheduler().checkpoint()[0] | {"unknown": 5}
-        assert scheduler().restore(record, shares_contract=True) == []
-        assert scheduler().restore(record, shares_contract=False) == [0.0] * 5
-        assert scheduler().restore(None, shares_contract=False) == []
+        record = scheduler(ledger="one").checkpoint()[0] | {"unknown": 5}
+        assert scheduler(ledger="another").restore(record) == [0.0] * 5
+        assert scheduler().restore(record) == [0.0] * 5
+        assert scheduler().restore(None) == []
+        again = scheduler(ledger="one")
+        assert again.restore(record) == []
+
+        assert again.checkpoint()[0]["answered"] == [[0.0, 5]]  # it may be killed, and a third run be another process
 
     run_virtual(main())
