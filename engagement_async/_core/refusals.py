@@ -255,7 +255,8 @@ def error_for_status(status: int, report: ErrorReport) -> APIError:
 
 def _auth_error(status: int, texts: tuple[str, ...]) -> AuthError:
     words = summarize(status, texts)
-    return AuthError(f"the credentials were refused: {words}. Check keys and tokens", status=status, texts=texts)
+    told = words.rstrip(" .;")
+    return AuthError(f"the credentials were refused: {told}. Check keys and tokens", status=status, texts=texts)
 
 
 def _access_error(status: int, texts: tuple[str, ...]) -> AccessRefusedError:

@@ -46,6 +46,7 @@ from engagement_async.cli.signals import run_async
 from engagement_async.cli.table import TABLE, TableOutput
 from engagement_async.cli.units import seconds
 from engagement_async.client import EngagementClient
+from engagement_async.credential_store import CredentialFile
 from engagement_async.credentials import BearerCredentials
 from engagement_async.errors import UsageError
 
@@ -168,7 +169,8 @@ def fetch(
     shared.limits_of(endpoint)
     shape = TableShape(query.engagement_types if wide else (), has_observed_at=observed_at)
     has_owners = owner_column is not None
-    outputs = _outputs(output, format_, query, files, shape=shape, excel=excel, has_owners=has_owners)
+    inputs = [*files, str(credentials.path)] if isinstance(credentials, CredentialFile) else files
+    outputs = _outputs(output, format_, query, inputs, shape=shape, excel=excel, has_owners=has_owners)
     with logging_as(session), suppress(_NothingToWrite), outputs:
         distinct: Sequence[str] | Mapping[str, Sequence[str]]
         if owner_column is None:
@@ -204,7 +206,7 @@ def _outputs(
     output: str,
     format_: str | None,
     query: Query,
-    files: Sequence[str],
+    inputs: Sequence[str],
     *,
     shape: TableShape,
     excel: bool,
@@ -215,7 +217,7 @@ def _outputs(
             raise UsageError("--format table is for eyes: write csv or another format for --observed-at and --excel")
         return TableOutput(output)
     layout = TableLayout(output, format_, query.groupings, shape=shape, excel=excel, stream_format="json")
-    return Outputs(layout, query, files, has_owners=has_owners)
+    return Outputs(layout, query, inputs, has_owners=has_owners)
 
 
 def exit_code_of_result(result: EngagementResult, rejected: int) -> int:

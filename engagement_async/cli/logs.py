@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from engagement_async._export.files import check_outside_jobs, is_stream
+from engagement_async._ids.sources import files_of
 from engagement_async.cli.app import Session, remember_flag
 from engagement_async.cli.completion import complete_files
 from engagement_async.cli.streams import json_line, printable, utc_now
@@ -55,7 +56,8 @@ def check_own_files(session: Session, parameters: Mapping[str, Any]) -> None:
     named: dict[str, str] = {}
     for name, option in _FILES.items():
         given = parameters.get(name) or ()
-        named |= {os.path.realpath(path): option for path in (given if isinstance(given, tuple) else (given,))}
+        paths = files_of(given) if isinstance(given, tuple) else (given,)
+        named |= {os.path.realpath(path): option for path in paths}
     metrics = None if session.metrics is None else session.metrics.path
     for option, path in (("--metrics-file", metrics), ("--log-file", session.flags.get("log_file"))):
         if path is None or is_stream(path):

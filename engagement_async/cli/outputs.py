@@ -16,6 +16,7 @@ from engagement_async._export.formats import Add, GroupingTable, ResultTable, Ta
 from engagement_async._export.layout import OUTCOMES, TableLayout
 from engagement_async._export.outcomes import outcome_columns, outcome_rows
 from engagement_async._export.outputs import open_output, open_tables
+from engagement_async._ids.sources import files_of
 
 __all__ = ["Outputs"]
 
@@ -25,7 +26,7 @@ _Table = TypeVar("_Table", bound=Table)
 class Outputs:
     """The files of one result: opened before the first request, whole at the end or not there.
 
-    Raises `UsageError` where there can be no such files, as when one of them is an input.
+    `inputs` are files and folders of files. Raises `UsageError` where there can be no such outputs, as when one is an input.
     """
 
     def __init__(self, layout: TableLayout, query: Query, inputs: Sequence[str], *, has_owners: bool = False) -> None:
@@ -35,7 +36,7 @@ class Outputs:
         if layout.is_folder:
             layout.check_folder()
         if not layout.is_folder or os.path.isdir(layout.output):
-            check_outputs(layout.files(), inputs)
+            check_outputs(layout.files(), map(str, files_of(inputs)))
         self._json: BinaryIO | None = None
         self._sinks: dict[str, Add] = {}
         self._open = ExitStack()

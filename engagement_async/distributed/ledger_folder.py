@@ -87,8 +87,8 @@ class OpenFile:
         """Return whether another file, or none, is where this one was: it, or a folder above it, was moved."""
         try:
             number = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return True
+        except OSError as error:
+            return error.errno not in (errno.EMFILE, errno.ENFILE)  # without a descriptor it cannot be told
         try:
             there, mine = os.fstat(number), os.fstat(self._number)
             return (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino)

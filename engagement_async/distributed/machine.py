@@ -180,7 +180,8 @@ class MachineScheduler(LaneScheduler):
         try:
             file = await asyncio.to_thread(self._open_file)
         except OSError as error:
-            if not self._was_open:
+            # A process that may open no more files may do so again, and the others share the contract meanwhile.
+            if not self._was_open and error.errno not in (errno.EMFILE, errno.ENFILE):
                 self._keep_apart(error)
                 return
             self._warn_of_folder(error)
@@ -203,11 +204,12 @@ class MachineScheduler(LaneScheduler):
         )
 
     def _warn_of_folder(self, error: OSError) -> None:
-        """Warn that files which were in use are gone, and cannot be made again: a ledger apart would know of nothing."""
+        """Warn that files are gone, or not to be had for now: a ledger apart would not know what others spend."""
         if not self._warned_of_folder:
             self._warned_of_folder = True
             logger.warning(
-                "the ledger of this contract was lost, and %s cannot be written (%s): nothing is granted until it can",
+                "the ledger of this contract %s %s cannot be written (%s): nothing is granted until it can",
+                "was lost, and" if self._was_open else "is not open:",
                 self._place,
                 error.strerror,
             )

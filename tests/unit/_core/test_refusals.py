@@ -10,6 +10,7 @@ import pytest
 from engagement_async._core.refusals import (
     ErrorReport,
     are_all_unavailable,
+    error_for_status,
     error_for_texts,
     ids_forbidden_by,
     ids_named_by,
@@ -117,6 +118,14 @@ def test_some_texts_and_codes_mean_the_same_with_any_status(text: str, code: int
         error = error_for_texts(status, (text,), frozenset() if code is None else frozenset({code}))
 
         assert type(error) is kind
+
+
+@pytest.mark.parametrize("text", ["Timestamp out of bounds.", "Reason: Unknown Authorization Type;", "no"])
+def test_words_that_end_a_sentence_are_not_ended_twice(text: str) -> None:
+    error = error_for_status(401, ErrorReport(texts=(text,)))
+
+    assert str(error) == f"the credentials were refused: {text.rstrip('.;')}. Check keys and tokens"
+    assert error.texts == (text,)
 
 
 def test_long_words_are_cut() -> None:

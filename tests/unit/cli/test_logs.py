@@ -29,6 +29,8 @@ def session(**flags: object) -> Session:
         ("new", "./there/../new", {}, "--metrics-file and by --log-file"),
         ("link", "new", {}, "--metrics-file and by --log-file"),
         ("ids", None, {"files": ("-", "ids")}, "--ids and by --log-file"),
+        ("there/ids", None, {"files": ("there",)}, "--ids and by --log-file"),
+        (None, "there/ids", {"files": ("there",)}, "--ids and by --metrics-file"),
         ("new", None, {"output": "new"}, "--output and by --log-file"),
         (None, "new", {"output": "new"}, "--output and by --metrics-file"),
         ("s.duckdb", None, {"store": Path("s.duckdb")}, "STORE and by --log-file"),
@@ -45,6 +47,7 @@ def test_no_file_is_the_log_and_something_else(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "ids").touch()
     (tmp_path / "link").symlink_to("new")
     found = session(**({} if log is None else {"log_file": log}))
     found.metrics = None if metrics is None else MetricsFile(metrics, "fetch")

@@ -167,6 +167,35 @@ def test_an_input_in_a_folder_of_outputs_stays(cli: Cli, emulator: Emulator) -> 
     assert len(emulator.log.entries) == before
 
 
+@pytest.mark.parametrize("output", ["more/b.csv", "more/deep/c.csv", "link/b.csv"])
+def test_an_input_in_a_folder_of_inputs_stays(cli: Cli, emulator: Emulator, output: str) -> None:
+    (cli.folder / "more" / "deep").mkdir(parents=True)
+    (cli.folder / "link").symlink_to("more")
+    for name in ("more/b.csv", "more/deep/c.csv"):
+        (cli.folder / name).write_text("\n".join(SMALL))
+    before = len(emulator.log.entries)
+    done = cli("fetch", "totals", "--ids", "ids.csv", "--ids", "more", "-o", output)
+
+    assert (done.returncode, b"is the same file as the input more/" in done.stderr) == (2, True)
+    assert (cli.folder / output).read_text() == "\n".join(SMALL)
+    assert len(emulator.log.entries) == before
+    assert cli("fetch", "totals", "--ids", "more", "-o", "more/new.csv").returncode == 0
+
+
+def test_the_tokens_of_owners_stay(cli: Cli) -> None:
+    tokens = cli.folder / "tokens.csv"
+    tokens.write_text("owner,access_token,access_token_secret\na,b,c\n")
+    tokens.chmod(0o600)
+    (cli.folder / "owned.csv").write_text(f"owner,tweet_id\na,{SMALL[0]}\n")
+    done = cli(
+        *("fetch", "totals", "--ids", "owned.csv", "--owner-column", "owner", "--credentials", "tokens.csv"),
+        *("-o", "tokens.csv"),
+    )
+
+    assert (done.returncode, b"is the same file as the input tokens.csv" in done.stderr) == (2, True)
+    assert tokens.read_text().startswith("owner,access_token")
+
+
 def test_streams_are_written_in_place(cli: Cli, emulator: Emulator) -> None:
     fetch = f"{sys.executable} -m engagement_async fetch totals --ids ids.csv -q"
     script = (

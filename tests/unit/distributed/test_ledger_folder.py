@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -71,6 +72,19 @@ def test_a_file_that_is_there_no_longer_is_noticed(tmp_path: Path) -> None:
     assert not file.is_deleted()
     shutil.rmtree(tmp_path / "other")
     assert file.is_deleted()
+    file.close()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_a_process_that_may_open_no_more_files_has_not_lost_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    file = OpenFile(tmp_path / "contract")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", Mock(side_effect=OSError(number, os.strerror(number))))
+        assert not file.is_elsewhere()
+        patched.setattr(os, "open", Mock(side_effect=PermissionError(errno.EACCES, "Permission denied")))
+        assert file.is_elsewhere()
     file.close()
 
 

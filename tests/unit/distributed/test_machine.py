@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import pwd
@@ -27,7 +28,8 @@ from engagement_async import (
     Scheduler,
     UsageError,
 )
-from engagement_async.distributed import MachineScheduler, ledger_file
+from engagement_async.distributed import MachineScheduler, ledger_file, machine
+from engagement_async.distributed.ledger_folder import OpenFile
 from engagement_async.distributed.machine import default_state_dir
 from engagement_async.emulator import Emulator
 from tests.contract_suite import SchedulerContract, peak, until
@@ -312,6 +314,32 @@ async def test_where_no_folder_can_be_written_the_contract_is_kept_within_the_pr
     assert caplog.text.count("within this process alone") == 1
     assert "ENGAGEMENT_STATE_DIR" in caplog.text
     scheduler.close()
+
+
+async def test_without_a_descriptor_to_open_its_files_it_waits_and_shares_the_contract_then(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_file, "JOIN_S", 0.0)
+    monkeypatch.setattr(machine, "HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(machine, "REOPEN_S", 0.01)
+    failures = iter([errno.EMFILE, errno.ENFILE])
+    opened = OpenFile
+
+    def open_file(folder: Path) -> OpenFile:
+        for number in failures:
+            raise OSError(number, os.strerror(number))
+        return opened(folder)
+
+    monkeypatch.setattr(machine, "OpenFile", open_file)
+    with caplog.at_level(logging.WARNING):
+        async with MachineScheduler(RateLimit(1), contract="tests", state_dir=tmp_path) as scheduler:
+            assert scheduler.available(RateLimit(1)) == 0
+            await scheduler.acquire(scheduler.lane())
+            assert scheduler.is_shared
+            async with MachineScheduler(RateLimit(1), contract="tests", state_dir=tmp_path) as other:
+                assert other.available(RateLimit(1)) == 0
+    assert caplog.text.count("is not open: ") == 1
+    assert "Too many open files): nothing is granted until it can" in caplog.text
 
 
 def test_the_state_folder_is_the_user_s_or_the_one_that_is_named(
