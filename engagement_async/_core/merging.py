@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any, TypeVar
 
 from engagement_async._core.accounting import in_input_order
@@ -176,7 +176,10 @@ def merge_parts(batch_number: int, tweet_ids: tuple[str, ...], answers: Sequence
         groupings = {name: grouping for name, grouping in groupings.items() if "tweet.id" in query.groupings[name]}
         missing_metrics = {metric: set(with_values) for metric in query.engagement_types}
     unsupported = _by_metric((answer.unsupported_tweet_ids for answer in answers), out)
-    for metric, ids in _unsupported_in_part(unsupported, groupings, with_values, query).items():
+    in_part = _unsupported_in_part(unsupported, groupings, with_values, query)
+    for metric, ids in _counted_in_part(unsupported, answers, values_of, query).items():
+        in_part.setdefault(metric, set()).update(ids & with_values)
+    for metric, ids in in_part.items():
         unsupported[metric] -= ids
         missing_metrics.setdefault(metric, set()).update(ids)
     return Answer(
@@ -269,6 +272,26 @@ def _unsupported_in_part(
             if has_value or all(i in unsupported.get(other, ()) for other in query.engagement_types):
                 in_part.setdefault(metric, set()).add(i)
     return in_part
+
+
+def _counted_in_part(
+    unsupported: Mapping[str, Set[str]], answers: Sequence[Answer], values_of: Sequence[Set[str]], query: Query
+) -> dict[str, set[str]]:
+    """Return the IDs that are unsupported for a metric in a part from before the API counted it, and not in a later part.
+
+    Groupings need not show it: they may be without engagement types, or sums.
+    """
+    endpoint = query.endpoint
+    counted: dict[str, set[str]] = {}
+    if endpoint.counted_since is None or unsupported.keys().isdisjoint(endpoint.uncounted_metrics):
+        return counted
+    since = datetime.combine(endpoint.counted_since, time(), tzinfo=UTC)
+    for answer, with_values in zip(answers, values_of, strict=True):
+        if answer.end is not None and answer.end > since:
+            for metric in unsupported.keys() & endpoint.uncounted_metrics:
+                ids = with_values - frozenset(answer.unsupported_tweet_ids.get(metric, ()))
+                counted.setdefault(metric, set()).update(unsupported[metric] & ids)
+    return counted
 
 
 def _by_metric(parts: Iterable[Mapping[str, Iterable[str]]], out: Set[str]) -> dict[str, set[str]]:

@@ -145,7 +145,7 @@ class ResponseParser:
             if len(tweet_ids) == 1 and not decoded.unsupported and are_too_old(report.texts):
                 decoded.unsupported[_TOO_OLD_IDS] = list(tweet_ids)  # of one Tweet no list is needed
             # The IDs that it lists have their outcomes: unavailable, forbidden, or unsupported for a metric.
-            accounting = self._accounting(batch_number, tweet_ids, decoded, report.texts)
+            accounting = self._accounting(batch_number, tweet_ids, decoded, report.texts, is_refusal=True)
             parsed = accounting.settle_refusal(accept_incomplete=accept_incomplete)
             if len(parsed.missing) < len(tweet_ids):
                 return parsed
@@ -161,9 +161,16 @@ class ResponseParser:
         return decoded.schema.has_exactly(decoded.groupings, tweet_ids)
 
     def _accounting(
-        self, batch_number: int, tweet_ids: tuple[str, ...], decoded: Decoded, texts: tuple[str, ...]
+        self,
+        batch_number: int,
+        tweet_ids: tuple[str, ...],
+        decoded: Decoded,
+        texts: tuple[str, ...],
+        *,
+        is_refusal: bool = False,
     ) -> Accounting:
         accounting = Accounting(self.query, batch_number, tweet_ids, decoded, texts)
-        if self._fake_zeros is not None:
+        has_data = not is_refusal or len(decoded.groupings) == len(self.query.groupings)
+        if self._fake_zeros is not None and has_data:  # else nothing is known of IDs that the refusal does not name
             accounting.drop_fake_zeros(self._fake_zeros)
         return accounting

@@ -293,7 +293,8 @@ def _on_rate_limit(error: APIError, outcome: Outcome, call: CallState, now: floa
         limited.holds += 1
     seconds = hold_s(outcome.headers, call.limits, jitter, holds=limited.holds)
     limited.until = max(limited.until, now + seconds)
-    if limited.holds > 1 and now + seconds > limited.since + call.outage_timeout_s:
+    # As for an outage: a call waits for the API from its own beginning on, whatever calls before it had met.
+    if limited.holds > 1 and now + seconds > max(limited.since, call.began_at) + call.outage_timeout_s:
         return Stop(error)
     return HoldAll(seconds)
 

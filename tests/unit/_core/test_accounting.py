@@ -14,6 +14,7 @@ from engagement_async import HISTORICAL, LAST_28_HOURS, TOTALS, FailureKind, Que
 from engagement_async._core.accounting import ParsedResponse
 from engagement_async._core.outcomes import Failure
 from engagement_async._core.parsing import ResponseParser
+from engagement_async._core.refusals import RefusedIdsError
 from engagement_async.errors import InvalidAnswerError
 
 BY_TWEET = ["tweet.id", "engagement.type"]
@@ -337,6 +338,20 @@ def test_when_nothing_that_was_asked_was_counted_all_tweets_are_unsupported(grou
 
     assert answer.unsupported_tweet_ids == {"replies": ("1",)}
     assert not any(answer.groupings.values())
+
+
+@pytest.mark.parametrize("metrics", [("favorites",), ("favorites", "impressions")])
+def test_a_refusal_says_nothing_of_that_time(metrics: tuple[str, ...]) -> None:
+    """As the 400 for a protected Tweet, which comes without a list: the batch is bisected, as for any other metric."""
+    of = historical("2015-08-01", "2015-08-03", *metrics, t=BY_TWEET)
+    protected = {"errors": ["1 Tweet ID(s) are unavailable"]}
+
+    with pytest.raises(RefusedIdsError):
+        parse(of, "1 2", protected, status=400)
+    assert parse(of, "1", protected, status=400).answer.unavailable_tweet_ids == ("1",)
+    named = parse(of, "1 2", {**protected, "unavailable_tweet_ids": ["1"]}, status=400)
+    assert (named.answer.unavailable_tweet_ids, named.answer.unsupported_tweet_ids) == (("1",), {})
+    assert ids(named) == {"answer": ("1",), "missing": ("2",)}
 
 
 def test_a_number_from_that_time_is_believed() -> None:

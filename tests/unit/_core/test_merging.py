@@ -310,6 +310,35 @@ def test_a_metric_that_is_unsupported_in_one_part_of_the_span_has_a_value(
     assert whole.missing_metrics == {"favorites": ("1",)}
 
 
+@pytest.mark.parametrize(
+    ("group_by", "first", "second"),
+    [
+        (["tweet.id"], {"1": 5}, {"1": 7}),
+        (["engagement.type"], {"impressions": 5}, {"favorites": 3, "impressions": 4}),
+    ],
+)
+def test_a_metric_that_was_counted_in_the_last_part_of_the_span_has_a_value(
+    group_by: list[str], first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    query = long_query("favorites", "impressions", g=group_by)
+    days = [datetime(2015, month, 15, tzinfo=UTC) for month in (8, 9, 10)]
+    parts = [
+        Answer(
+            0,
+            ("1",),
+            {"g": first},
+            windows=(Window(days[0], days[1]),),
+            unsupported_tweet_ids={"favorites": ("1",)},
+        ),
+        Answer(0, ("1",), {"g": second}, windows=(Window(days[1], days[2]),)),
+    ]
+
+    whole = merge_parts(0, ("1",), parts, query)
+
+    assert whole.unsupported_tweet_ids == {}
+    assert whole.missing_metrics == {"favorites": ("1",)}
+
+
 def test_a_metric_that_a_tweet_was_asked_without_is_unsupported() -> None:
     query = long_query("favorites", "impressions", s=["engagement.type"])
     parts = [

@@ -677,6 +677,17 @@ def test_owners_that_were_refused_before_say_nothing_of_others() -> None:
     assert play.step(0, last[1], last[2]) == "stop: AuthError"
 
 
+def test_a_call_waits_for_the_rate_from_its_own_beginning_on() -> None:
+    """The one before it timed out behind a 429, and nothing was requested since."""
+    play = Play()
+    assert play.step(0, "ab", "429 for: 3") == "hold 4"
+
+    play.call = CallState(play.endpoint, (RateLimit(300),), 3600.0, 900.0)
+
+    assert play.step(3600, "cd", "429 for: 3") == "hold 4"
+    assert play.step(4499, "cd", "429 for: 3") == "stop: RateLimitedError"
+
+
 def test_a_second_look_that_shows_no_tweet_says_nothing_of_metrics() -> None:
     play = Play()
 
