@@ -91,8 +91,12 @@ class AnswerStream:
         return self._lane.is_queued
 
     def stop(self) -> None:
-        """Send no new requests. Answers to requests in flight are still delivered; then the stream ends."""
+        """Send no new requests. Answers to requests in flight are still delivered; then the stream ends.
+
+        Of a `SpanBatch` that is not whole by then, what is settled is delivered.
+        """
         self._workers.stop()
+        self._workers.deliver_settled()
 
     @property
     def is_read(self) -> bool:

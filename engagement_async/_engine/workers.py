@@ -133,6 +133,11 @@ class Workers:
         self._wake_all()
         self._sender.note_change()
 
+    def deliver_settled(self) -> None:
+        """Deliver what is settled of each `SpanBatch`. After `stop`: the rest of it is sent no more."""
+        for pending in list(self._pending.values()):
+            self._deliver_settled(pending)
+
     async def aclose(self) -> None:
         """Cancel all workers, and wait for them and for the source."""
         self.stop()
@@ -428,10 +433,10 @@ class Workers:
         self._deliver(answer)
 
     def _deliver_settled(self, pending: PendingBatch) -> None:
-        """Deliver what is settled of a `SpanBatch`, while the API fails at others of its Tweets."""
+        """Deliver what is settled of a `SpanBatch`, while the API fails at others of its Tweets or the rest is not sent."""
         if not isinstance(pending.batch, SpanBatch) or not pending.parts:
             return
-        if not any(request.is_suspect or request.failures for request in pending.open.values()):
+        if not (self.is_stopping or any(request.is_suspect or request.failures for request in pending.open.values())):
             return
         under_way = frozenset(i for request in pending.open.values() for i in request.tweet_ids)
         is_settled = [under_way.isdisjoint(_ids_in(answer)) for answer, _ in pending.parts]

@@ -17,7 +17,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,17 @@ def _parse_faults(ctx: click.Context, param: click.Parameter, values: tuple[str,
         return tuple(parse_fault(value) for value in values)
     except ValueError as error:
         raise click.BadParameter(str(error), ctx, param) from None
+
+
+def _parse_host(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Return a name or an address, as an address of the web and a certificate may hold it."""
+    if value is None:
+        return None
+    with suppress(UnicodeError):  # a part of it is empty, or too long
+        value.encode("idna")
+        if re.fullmatch(r"[\w.:%-]*", value, re.ASCII):
+            return value
+    raise click.BadParameter(f"{value!r} is no name or address of a host: write it as emulator or 0.0.0.0", ctx, param)
 
 
 def _parse_interpretation(ctx: click.Context, param: click.Parameter, names: tuple[str, ...]) -> Interpretation:
@@ -271,6 +282,7 @@ def _parse_instant(ctx: click.Context, param: click.Parameter, text: str | None)
     default="127.0.0.1",
     show_default=True,
     metavar="ADDRESS",
+    callback=_parse_host,
     help="Address to listen on; 0.0.0.0 in a container.",
 )
 @_option(
@@ -285,6 +297,7 @@ def _parse_instant(ctx: click.Context, param: click.Parameter, text: str | None)
     "Network",
     "--public-host",
     metavar="NAME",
+    callback=_parse_host,
     help="Name by which clients reach it, for its address and its certificate. Default: that of --host.",
 )
 @_option(

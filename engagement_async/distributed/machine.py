@@ -225,7 +225,8 @@ class MachineScheduler(LaneScheduler):
         except RuntimeError:
             raise FileNotFoundError(errno.ENOENT, "this user has no home") from None
         key = _machine_key(state_dir)
-        name = hashlib.blake2b(self._what(key).encode(), key=key, digest_size=16).hexdigest()
+        what = self._what(key).encode(errors="surrogateescape")  # a name that is given to a command is any bytes
+        name = hashlib.blake2b(what, key=key, digest_size=16).hexdigest()
         return OpenFile(state_dir / "contracts" / name)
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -355,6 +355,30 @@ async def test_what_cannot_be_asked_is_refused_before_anything_is_sent(tmp_path:
         assert not len(server.log)
 
 
+@pytest.mark.parametrize("max_requests", [3, 10, 16])
+async def test_runs_of_a_few_requests_come_to_an_end_though_tweets_are_refused(
+    tmp_path: Path, max_requests: int
+) -> None:
+    """To find a Tweet for which the API refuses the request takes 17 requests, and more than one batch has such a Tweet."""
+    ids = make_ids(1_000)
+    refused = ids[7::250]
+    async with emulator(rejected=refused) as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, ids)
+        pending = [1_000]
+        while pending[-1]:
+            progress = await run(job, server, max_requests=max_requests)
+            pending.append(progress.pending)
+            assert pending[-1] < pending[-2]
+        await job.export(tmp_path / "x.csv", outcomes=tmp_path / "outcomes.csv")
+        requests = len(server.log)
+
+    assert (progress.outcome, progress.outcomes.failed) == ("done", 4)
+    assert requests <= 4 * 17 + len(pending) * (max_requests // 3 + 1)  # refusals that a run ends with are met again
+    assert all(i in (tmp_path / "outcomes.csv").read_text() for i in refused)
+    await job.verify()
+
+
 async def test_files_are_known_again_without_being_read(tmp_path: Path) -> None:
     ids = make_ids(50)
     path = tmp_path / "ids.txt"

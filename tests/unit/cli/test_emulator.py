@@ -134,6 +134,11 @@ def test_a_shell_takes_the_exports() -> None:
         (["--interpretation", "bare"], "no interpretation is called 'bare'"),
         (["--interpretation", "unavailable-400", "--interpretation", "unavailable-400-when-none-left"], "contradict"),
         (["--owners", "0"], "0 is not in the range"),
+        *(
+            ([option, name], f"{name!r} is no name or address of a host")
+            for option in ("--host", "--public-host")
+            for name in ("a/b", "a b", "*.test", "a..b", "b\xfccher", "caf\udce9", "x" * 64)
+        ),
         (["--revoke", "owner1"], "'owner1' is not OWNER:SECONDS, such as owner3:60"),
         (["--revoke", "owner1:soon"], "'owner1:soon' is not OWNER:SECONDS"),
         (["--owners", "2", "--revoke", "owner3:1"], "--revoke owner3: with --owners 2 they are owner1 to owner2"),

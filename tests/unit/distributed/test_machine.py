@@ -279,6 +279,15 @@ async def test_a_contract_is_a_host_and_an_application_or_a_name(tmp_path: Path)
     assert len(folders(tmp_path)) == 6
 
 
+async def test_a_name_may_be_of_any_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_file, "JOIN_S", 0.0)
+    for name in (os.fsdecode(b"caf\xe9"), os.fsdecode(b"caf\xea"), "caf\xe9"):
+        async with MachineScheduler(RateLimit(1), contract=name, state_dir=tmp_path) as scheduler:
+            assert scheduler.is_shared
+            await scheduler.acquire(scheduler.lane())
+    assert len(list((tmp_path / "contracts").iterdir())) == 3
+
+
 async def test_neither_names_nor_keys_are_stored_and_nobody_else_may_read(tmp_path: Path) -> None:
     state_dir = tmp_path / "state"
     credentials = OAuth1Credentials("consumer-canary", "a", "b", "c")
