@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -266,8 +267,10 @@ async def test_two_pulls_at_once_are_one_and_a_refusal(
     assert len(world.emulator.log) == 2
     assert series.status().pulls == 1
 
-    with locked(series.path), pytest.raises(SeriesLockedError, match="wait until it has ended"):
-        await series.fill(client)
+    with ExitStack() as stack:
+        await asyncio.to_thread(stack.enter_context, locked(series.path))
+        with pytest.raises(SeriesLockedError, match="wait until it has ended"):
+            await series.fill(client)
 
 
 async def test_a_commit_waits_for_a_program_that_reads_the_store(
