@@ -182,7 +182,7 @@ def _is_job(folder: Path) -> bool:
 def check_duckdb_path(path: str | Path) -> None:
     """Raise `UsageError` for a path that DuckDB cannot open: it knows names in UTF-8 alone."""
     try:
-        os.path.realpath(path).encode()
+        str(path).encode()
     except UnicodeEncodeError:
         raise UsageError(f"{path}: DuckDB opens only files whose names are UTF-8: name another") from None
 
