@@ -43,7 +43,8 @@ DRAIN_S = 20.0
 """How long answers that are on their way are waited for when a run stops."""
 _HEARTBEAT_S = 5.0
 _REQUESTS_OF_A_BATCH = 3
-"""Of one with a Tweet for which the API refuses the request: of its two halves one is answered, as a rule."""
+"""How many a batch with a Tweet for which the API refuses the request needs until some of it is answered: one of its two
+halves is, as a rule. A run of a few requests must bring the batches forward that it opens."""
 
 logger = logging.getLogger("engagement_async")
 
@@ -97,8 +98,8 @@ class JobRunner:
         concurrency = connection.get("concurrency", DEFAULT_CONCURRENCY)
         gathers = may_gather(scheduler.limits, concurrency)
         most_open = GATHERED * concurrency if gathers else concurrency
-        if limits.max_requests is not None:  # a batch may need several, and a run must bring some batch forward
-            most_open = min(most_open, max(1, limits.max_requests // _REQUESTS_OF_A_BATCH))
+        if limits.max_requests is not None and limits.max_requests >= _REQUESTS_OF_A_BATCH:
+            most_open = min(most_open, limits.max_requests // _REQUESTS_OF_A_BATCH)
         self._quota = DurableScheduler(
             scheduler,
             grant_ahead=min(most_open + concurrency, *(limit.requests for limit in scheduler.limits)),

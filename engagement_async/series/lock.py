@@ -11,20 +11,22 @@ from pathlib import Path
 from engagement_async._export.files import check_duckdb_path, check_outside_jobs
 from engagement_async.errors import SeriesLockedError, UsageError
 
-__all__ = ["locked"]
+__all__ = ["check_place", "locked"]
+
+
+def check_place(path: Path) -> None:
+    """Raise `UsageError` where no store can be, or none may be made."""
+    check_duckdb_path(path)
+    if not path.exists():
+        check_outside_jobs(path)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock of a store. Raise `SeriesLockedError` if another process, or another call, has it.
 
-    Raise `UsageError` where no store can be, or must not be one.
-
     The lock is a file of its own: to close any descriptor of the database would free the lock that DuckDB has on it.
     """
-    check_duckdb_path(path)
-    if not path.exists():
-        check_outside_jobs(path)
     try:
         descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except (FileNotFoundError, NotADirectoryError):

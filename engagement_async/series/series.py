@@ -20,7 +20,7 @@ from engagement_async._engine.call_meter import size_of
 from engagement_async.client import EngagementClient
 from engagement_async.errors import SeriesError, UsageError
 from engagement_async.series.gathering import GROUPING, Gathered, gather, shown
-from engagement_async.series.lock import locked
+from engagement_async.series.lock import check_place, locked
 from engagement_async.series.reports import Gap, PullReport, SeriesStatus, series_facts
 from engagement_async.series.spans import HISTORY_BEGINS_AT, HOUR, Span, cover, hour_of
 from engagement_async.series.store import Store
@@ -377,6 +377,7 @@ class EngagementSeries:
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[None]:
+        await asyncio.to_thread(check_place, self.path)
         with ExitStack() as stack:
             await _whole(stack.enter_context, locked(self.path))
             yield
