@@ -168,6 +168,30 @@ async def test_new_tokens_are_found_while_the_run_goes_on(tmp_path: Path) -> Non
         assert second.owners["owner2"].requests - first.owners["owner2"].requests <= 2  # the ones that were refused
 
 
+async def test_owners_that_were_refused_by_mistake_are_answered_by_the_next_call_of_the_client() -> None:
+    async with Emulator(requests_per_minute=None, owners=3) as emulator:
+        owned: dict[str, list[str]] = defaultdict(list)
+        for tweet_id in tweet_ids(300, newest_at=time.time()):
+            owned[emulator.owner_of(tweet_id) or ""].append(tweet_id)
+        store = {
+            o.handle: OAuth1Credentials(
+                emulator.consumer_key, emulator.consumer_secret, o.access_token, o.access_token_secret
+            )
+            for o in emulator.owners
+        }
+        async with client_of(emulator, store) as client:
+            emulator.set_faults({"401": 1})
+            for _ in range(2):
+                before = len(emulator.log)
+                with pytest.raises(AuthError, match="every owner fails alike"):
+                    await client.last_28_hours(owned, **WHAT)
+                assert len(owned) <= len(emulator.log) - before <= 2 * len(owned)
+            emulator.set_faults({})
+            result = await client.last_28_hours(owned, **WHAT)
+
+        assert result.outcomes["failed"] == 0
+
+
 @pytest.mark.parametrize("count", [1, 2, 60])
 async def test_a_run_whose_owners_all_fail_alike_stops(
     emulator: Emulator, owned: dict[str, list[str]], count: int

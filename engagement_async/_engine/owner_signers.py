@@ -50,6 +50,7 @@ class OwnerSigners:
                     "OAuth1Credentials(...) or None"
                 )
             if held is not None and held.credentials == credentials:
+                self._owners.pop(owner, None)  # a later call tries them again: they may have been refused by mistake
                 raise AuthError("the credential store has no other credentials")
             held = self._owners[owner] = _Owner(credentials)
             if len(self._owners) > self.KEPT:

@@ -57,6 +57,19 @@ async def test_after_a_refusal_the_store_is_asked_again() -> None:
     signers.renew("nobody")
 
 
+async def test_credentials_that_were_refused_are_tried_again_by_a_later_call() -> None:
+    store = Store(a=credentials("a"))
+    signers = OwnerSigners(store)
+    await signers.get("a", URL)
+    signers.renew("a")
+    with pytest.raises(AuthError, match="no other credentials"):
+        await signers.get("a", URL)
+
+    assert 'oauth_token="a"' in (await signers.get("a", URL)).authorization(0)
+    assert signers.known("a", URL) is not None
+    assert store.calls == ["a", "a", "a"]
+
+
 async def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OwnerSigners, "KEPT", 2)
     store = Store(**{name: credentials(name) for name in "abc"})
