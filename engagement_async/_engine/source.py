@@ -36,6 +36,11 @@ class Sampled(Protocol):
         """The owners whose credentials were of no use the last time that they were needed."""
         ...
 
+    @property
+    def answered(self) -> Iterable[OwnedTweet]:
+        """Some Tweets that the API answered before: what a probe may ask for."""
+        ...
+
     def sample(self) -> Iterable[OwnedTweet]:
         """Return some Tweets from places far apart, without reading on."""
         ...

@@ -45,7 +45,7 @@ class AnswerStream:
         self._call = call = sender.call(query.endpoint.name, self._wait_for_capacity)
         self._owners = call.state.owners
         if isinstance(batches, Sampled):  # a job: Tweets that were answered once are the best ones to probe with
-            call.state.endpoint.answered.extend(islice(batches.sample(), EndpointState.KNOWN))
+            call.state.endpoint.answered.extend(islice(batches.answered, EndpointState.KNOWN))
             self._owners.were_answered_before = batches.were_answered
             self._owners.refused_before = batches.refused_owners
             call.keeps_responses = True

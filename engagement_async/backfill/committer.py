@@ -94,7 +94,7 @@ class Committer:
         self._thread: ThreadPoolExecutor
         self._work: Work
         self._run = 0
-        self._sample_ids: list[OwnedTweet] = []
+        self._sample_ids: tuple[list[OwnedTweet], list[OwnedTweet]] = [], []
         self._refused_owners: frozenset[str] = frozenset()
         self._uncommitted: list[Answer] = []
         self._open: dict[int, int] = {}  # batches that were handed out, and how many of their IDs are not committed
@@ -159,7 +159,7 @@ class Committer:
         outcomes = self.journal.totals.outcomes
         return BatchesOfWork(
             self._batches(),
-            self._sample_ids,
+            *self._sample_ids,
             were_answered=sum(outcomes) > outcomes.failed,
             refused_owners=self._refused_owners,
         )
@@ -292,7 +292,8 @@ class BatchesOfWork:
     def __init__(
         self,
         batches: AsyncIterator[SpanBatch],
-        sample_ids: Iterable[OwnedTweet],
+        answered: Iterable[OwnedTweet],
+        others: Iterable[OwnedTweet],
         *,
         were_answered: bool,
         refused_owners: frozenset[str],
@@ -300,7 +301,8 @@ class BatchesOfWork:
         self._batches = batches
         self.were_answered = were_answered
         self.refused_owners = refused_owners
-        self._sample = list(sample_ids)
+        self.answered = list(answered)
+        self._sample = [*self.answered, *others]
 
     def __aiter__(self) -> BatchesOfWork:
         return self

@@ -475,13 +475,13 @@ class Journal:
         """Return the numbers of the next batches after that one in which IDs failed."""
         return self._states.failed(after, count)
 
-    def sample_ids(self) -> list[OwnedTweet]:
-        """Return some Tweets that were answered, then some from far apart that are still to be asked."""
+    def sample_ids(self) -> tuple[list[OwnedTweet], list[OwnedTweet]]:
+        """Return some Tweets that were answered, and some from far apart that are still to be asked."""
         answered, unsettled = self._states.sample(_SAMPLED)
         answers = map(self.answer, answered)
-        found = [OwnedTweet(i, each.owner) for each in answers for i in _answered_ids(each, self.query)[:1]]
-        found += [OwnedTweet(batch.tweet_ids[-1], batch.owner) for batch in map(self.batch, unsettled)]
-        return list(dict.fromkeys(found))
+        known = [OwnedTweet(i, each.owner) for each in answers for i in _answered_ids(each, self.query)[:1]]
+        others = [OwnedTweet(batch.tweet_ids[-1], batch.owner) for batch in map(self.batch, unsettled)]
+        return known, [tweet for tweet in others if tweet not in known]
 
     def has_answer(self, number: int) -> bool:
         """Whether that batch has an answer."""

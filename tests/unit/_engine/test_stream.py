@@ -232,6 +232,7 @@ class OfJob:
     """Batches as a durable job gives them."""
 
     were_answered = False
+    answered = ()
     refused_owners = ()
 
     def __init__(self, count: int, size: int) -> None:

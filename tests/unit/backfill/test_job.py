@@ -223,6 +223,25 @@ async def test_the_next_run_counts_it_whatever_credentials_and_limits_it_is_give
         assert server.peak() <= 20
 
 
+async def test_a_tweet_that_was_never_answered_is_no_probe(tmp_path: Path) -> None:
+    """The API fails at the last Tweet of the only batch: probes for it would keep the circuit open in every run."""
+    ids = make_ids(40)
+    async with emulator() as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, ids)
+        streams: list[list[Any]] = []
+
+        def note(progress: Progress) -> None:
+            stream = job._runner._stream if job._runner else None
+            streams.extend([list(stream._call.state.endpoint.answered)] if stream else [])
+
+        server.set_faults({"503": 1})
+        await run(job, server, on_progress=note, progress_interval_s=0.05, outage_timeout_s=1.0)
+
+        assert streams
+        assert not any(streams)
+
+
 async def test_an_outage_leaves_ids_pending_not_failed(tmp_path: Path) -> None:
     async with emulator() as server:
         job = BackfillJob(tmp_path / "job")
