@@ -11,8 +11,13 @@ from engagement_async._display.notebook import NotebookDisplay
 
 
 @pytest.fixture(autouse=True)
-def _no_widgets(monkeypatch: pytest.MonkeyPatch) -> None:
+def _as_text_of_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    for name in (
+        "COLUMNS",
+        "LINES",
+    ):  # by which tqdm would draw a bar as wide as the terminal of whoever runs the tests
+        monkeypatch.delenv(name, raising=False)
 
 
 def last_drawn(capsys: pytest.CaptureFixture[str]) -> str:
