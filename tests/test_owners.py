@@ -42,14 +42,22 @@ def emulator() -> Iterator[Emulator]:
 
 @pytest.fixture(scope="module")
 def owned(emulator: Emulator) -> dict[str, list[str]]:
-    owned: dict[str, list[str]] = defaultdict(list)
-    for tweet_id in tweet_ids(2_400, newest_at=time.time()):
-        owned[emulator.owner_of(tweet_id) or ""].append(tweet_id)
-    return dict(owned)
+    return owned_tweets(emulator, 2_400)
 
 
 @pytest.fixture
 def credentials(emulator: Emulator) -> dict[str, OAuth1Credentials]:
+    return credentials_of(emulator)
+
+
+def owned_tweets(emulator: Emulator, count: int) -> dict[str, list[str]]:
+    owned: dict[str, list[str]] = defaultdict(list)
+    for tweet_id in tweet_ids(count, newest_at=time.time()):
+        owned[emulator.owner_of(tweet_id) or ""].append(tweet_id)
+    return dict(owned)
+
+
+def credentials_of(emulator: Emulator) -> dict[str, OAuth1Credentials]:
     return {
         owner.handle: OAuth1Credentials(
             emulator.consumer_key, emulator.consumer_secret, owner.access_token, owner.access_token_secret
@@ -104,15 +112,8 @@ async def test_every_value_is_under_its_owner(
 
 async def test_an_owner_fails_alone() -> None:
     async with Emulator(requests_per_minute=None, owners=60) as emulator:
-        owned: dict[str, list[str]] = defaultdict(list)
-        for tweet_id in tweet_ids(2_400, newest_at=time.time()):
-            owned[emulator.owner_of(tweet_id) or ""].append(tweet_id)
-        good = {
-            owner.handle: OAuth1Credentials(
-                emulator.consumer_key, emulator.consumer_secret, owner.access_token, owner.access_token_secret
-            )
-            for owner in emulator.owners
-        }
+        owned = owned_tweets(emulator, 2_400)
+        good = credentials_of(emulator)
         names = sorted(owned)
         revoked, unknown, wrong = names[:5], names[5:8], names[8:10]
         for owner in revoked:
@@ -145,9 +146,7 @@ async def test_an_owner_fails_alone() -> None:
 
 async def test_new_tokens_are_found_while_the_run_goes_on(tmp_path: Path) -> None:
     async with Emulator(requests_per_minute=None, owners=3) as emulator:
-        owned: dict[str, list[str]] = defaultdict(list)
-        for tweet_id in tweet_ids(300, newest_at=time.time()):
-            owned[emulator.owner_of(tweet_id) or ""].append(tweet_id)
+        owned = owned_tweets(emulator, 300)
         path = tmp_path / "owners.csv"
 
         def write() -> None:
@@ -170,15 +169,8 @@ async def test_new_tokens_are_found_while_the_run_goes_on(tmp_path: Path) -> Non
 
 async def test_owners_that_were_refused_by_mistake_are_answered_by_the_next_call_of_the_client() -> None:
     async with Emulator(requests_per_minute=None, owners=3) as emulator:
-        owned: dict[str, list[str]] = defaultdict(list)
-        for tweet_id in tweet_ids(300, newest_at=time.time()):
-            owned[emulator.owner_of(tweet_id) or ""].append(tweet_id)
-        store = {
-            o.handle: OAuth1Credentials(
-                emulator.consumer_key, emulator.consumer_secret, o.access_token, o.access_token_secret
-            )
-            for o in emulator.owners
-        }
+        owned = owned_tweets(emulator, 300)
+        store = credentials_of(emulator)
         async with client_of(emulator, store) as client:
             emulator.set_faults({"401": 1})
             for _ in range(2):
