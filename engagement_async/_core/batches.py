@@ -102,7 +102,7 @@ def check_tweet_ids(given: list[str | int], *, position: int = 0) -> list[str]:
 
 
 _BOOLEANS = frozenset({"bool", "bool_"})
-"""Python's type and numpy's, which are integers to `operator.index`; numpy 2 has none of that."""
+"""The names of Python's and numpy's types: `operator.index` takes Python's for an integer, and that of numpy 1."""
 
 
 def _checked(value: object, position: int) -> str:

@@ -72,10 +72,10 @@ class EndpointState:
     def record_answer(self, now: float) -> None:
         """Count an answer to a request."""
         self.access_refusals = 0
-        self.record_refused_credentials(now)
+        self.record_response(now)
 
-    def record_refused_credentials(self, now: float) -> None:
-        """Count a refusal of the credentials, or of their account: the API is there, and did not refuse for the rate."""
+    def record_response(self, now: float) -> None:
+        """Count a response that is no refusal for the rate, be it one of the credentials: the API is there."""
         self.breaker.record_answer(now)
         if self.limited.holds:
             self.limited = RateLimitState()

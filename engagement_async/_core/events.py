@@ -125,8 +125,8 @@ def is_sent_again(decision: Decision) -> bool:
 
 
 class Retries:
-    """Tells when a request is sent again, and for what. One that was to be, and never was, is none: the owner whose token
-    was refused had no other, or the run ended before.
+    """Counts retries when they are sent. A retry that was decided on and never sent is none: there was no other token for
+    its owner, or the run ended.
     """
 
     def __init__(self) -> None:

@@ -301,7 +301,7 @@ def _on_rate_limit(error: APIError, outcome: Outcome, call: CallState, now: floa
 
 def _on_auth_error(request: Request, error: AuthError, outcome: Outcome, call: CallState, now: float) -> Decision:
     """Decide on a 401: the credentials are at fault, unless the signature's timestamp was off (wrong clock, sent late)."""
-    call.endpoint.record_refused_credentials(now)
+    call.endpoint.record_response(now)
     if request.owner is not None:
         call.owners.record_refusal(request.owner)
     date = outcome.headers.date
@@ -326,7 +326,7 @@ def _on_owner_unknown(request: Request, owner: str, error: AuthError, call: Call
 
 def _on_owner_refused(request: Request, owner: str, error: APIError, call: CallState, now: float) -> Decision:
     """Decide on a refusal of one owner's account: after the second one this owner fails."""
-    call.endpoint.record_refused_credentials(now)
+    call.endpoint.record_response(now)
     request.is_probe = False
     state = call.owners.record_refusal(owner)
     state.refusals += 1

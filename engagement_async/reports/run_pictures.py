@@ -216,7 +216,7 @@ def owners_picture(owners: Mapping[str, Mapping[str, int]], errors: Mapping[str,
     """Return the picture of outcomes by owner.
 
     Args:
-        owners: Owner to outcome to IDs, in the order of the table, which decides between those with as many IDs.
+        owners: Owner to outcome to IDs, in the order of the table. Of owners with equally many IDs, the first are shown.
         errors: Owner to why the credentials were of no use.
     """
     largest = sorted(owners, key=lambda owner: -sum(owners[owner].values()))[:MOST_OWNERS]
