@@ -19,6 +19,7 @@ __all__ = [
     "is_outage",
     "join_failures",
     "owner_results",
+    "severity",
 ]
 
 
@@ -173,6 +174,12 @@ class OwnerResult(NamedTuple):
     """How many requests were sent for them, retries included."""
     error: str | None
     """Why the credentials of this owner were of no use, a `Failure`; None if they were taken."""
+
+
+def severity(error: str | None, outcomes: Outcomes, *, pending: int = 0) -> tuple[bool, int, int, int, int]:
+    """Return what sorts owners, the worst first: unusable credentials, then failed, forbidden, pending and gone Tweets."""
+    gone = outcomes.unavailable + outcomes.unsupported
+    return error is None, -outcomes.failed, -outcomes.forbidden, -pending, -gone
 
 
 def owner_results(batches: Iterable[BatchOutcomes], engagement_types: Iterable[str]) -> dict[str, OwnerResult]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["count", "duration", "owner_text", "printable", "shortened"]
+__all__ = ["count", "duration", "owner_error_text", "owner_text", "printable", "shortened"]
 
 _OWNER_WIDTH = 60
 
@@ -23,6 +23,11 @@ def shortened(text: str, at_most: int) -> str:
 def owner_text(owner: str) -> str:
     """Return an owner's name as people are shown it."""
     return shortened(owner, _OWNER_WIDTH)
+
+
+def owner_error_text(owner: str, error: str) -> str:
+    """Return why an owner's credentials were of no use, without the name before it, as people are shown it."""
+    return error.removeprefix(f"owner {owner}: ").replace(owner, owner_text(owner))
 
 
 def count(number: int, what: str) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from engagement_async._core.outcomes import Outcomes
+from engagement_async._core.outcomes import Outcomes, severity
 
 __all__ = ["BatchOwners", "OwnerStatus", "in_turns", "smallest_first", "worst_first"]
 
@@ -91,13 +91,10 @@ def smallest_first(batches: Iterable[int], owners: BatchOwners) -> array[int]:
 
 
 def worst_first(owners: Mapping[str, OwnerStatus]) -> dict[str, OwnerStatus]:
-    """Return the owners in another order: credentials of no use first, then by failed, forbidden and pending Tweets.
+    """Return the owners in another order: see `severity`. Those that are alike come by the requests spent on them."""
 
-    Those that are alike so far come by the requests that were spent on them.
-    """
-
-    def badness(item: tuple[str, OwnerStatus]) -> tuple[bool, int, int, int, int]:
+    def key(item: tuple[str, OwnerStatus]) -> tuple[object, ...]:
         its = item[1]
-        return its.error is None, -its.outcomes.failed, -its.outcomes.forbidden, -its.pending, -its.requests
+        return *severity(its.error, its.outcomes, pending=its.pending), -its.requests
 
-    return dict(sorted(owners.items(), key=badness))
+    return dict(sorted(owners.items(), key=key))

@@ -9,7 +9,7 @@ from typing import Any
 
 from engagement_async._core.html import facts_html
 from engagement_async._core.query import Query
-from engagement_async._core.words import count, duration, owner_text
+from engagement_async._core.words import count, duration, owner_error_text, owner_text
 from engagement_async._progress import RunOutcome, WaitReason
 from engagement_async.backfill.owners import OwnerStatus
 from engagement_async.backfill.totals import JobTotals
@@ -183,10 +183,9 @@ def owner_lines(owners: Mapping[str, OwnerStatus]) -> list[str]:
         numbers = its.outcomes._asdict() | {"pending": its.pending}
         counts = ", ".join(f"{number:,} {name}" for name, number in numbers.items() if number)
         requests = count(its.requests, "request")
-        name = owner_text(owner)
-        line = f"owner {name}: {counts}; {requests}"
+        line = f"owner {owner_text(owner)}: {counts}; {requests}"
         if its.error:  # the numbers come first: a terminal cuts long lines
-            line += f": {its.error.removeprefix(f'owner {owner}: ').replace(owner, name)}"
+            line += f": {owner_error_text(owner, its.error)}"
         lines.append(line)
     if len(troubled) > _LISTED_OWNERS:
         lines.append(f"and {len(troubled) - _LISTED_OWNERS:,} more with failed or forbidden Tweets")

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from engagement_async._core.outcomes import OwnerResult
+from engagement_async._core.outcomes import OwnerResult, severity
 from engagement_async._core.owned_batches import Claims
 from engagement_async._core.query import Query
-from engagement_async._core.words import owner_text
+from engagement_async._core.words import owner_error_text, owner_text
 from engagement_async._ids.reading import read_owned_chunks
 from engagement_async.cli.completion import complete_files
 from engagement_async.cli.config import Auth, Settings
@@ -162,18 +162,8 @@ def read_by_owner(
 
 
 def worst_first(owners: Mapping[str, OwnerResult]) -> dict[str, OwnerResult]:
-    """Return the owners in another order: credentials of no use first, then by failed, forbidden and lacking Tweets."""
-
-    def badness(item: tuple[str, OwnerResult]) -> tuple[bool, int, int, int]:
-        outcomes = item[1].outcomes
-        return (
-            item[1].error is None,
-            -outcomes.failed,
-            -outcomes.forbidden,
-            -outcomes.unavailable - outcomes.unsupported,
-        )
-
-    return dict(sorted(owners.items(), key=badness))
+    """Return the owners in another order: see `severity`."""
+    return dict(sorted(owners.items(), key=lambda item: severity(item[1].error, item[1].outcomes)))
 
 
 def report_owners(owners: Mapping[str, OwnerResult], reporter: Reporter) -> None:
@@ -202,6 +192,6 @@ def owner_fields(owners: Mapping[str, OwnerResult]) -> dict[str, Any]:
 def _line(owner: str, its: OwnerResult) -> str:
     shown = owner_text(owner)
     if its.error is not None:
-        return f"{its.error.replace(owner, shown)} ({its.outcomes.failed:,} failed)"
+        return f"owner {shown}: {owner_error_text(owner, its.error)} ({its.outcomes.failed:,} failed)"
     counts = ", ".join(f"{number:,} {name}" for name, number in its.outcomes._asdict().items() if number)
     return f"owner {shown}: {counts}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
+from engagement_async._core.outcomes import Outcomes, severity
 from engagement_async._core.spelling import did_you_mean
 from engagement_async.backfill.directory import JobStatus
 from engagement_async.backfill.traffic import Traffic
@@ -15,7 +16,7 @@ from engagement_async.reports.page import Fact, Report, Section
 from engagement_async.reports.picture import Picture, Table, seconds_text
 from engagement_async.reports.run_pictures import outcomes_picture, owners_picture, traffic_pictures
 from engagement_async.reports.runs import percentile_s
-from engagement_async.reports.tally import GONE, Tally
+from engagement_async.reports.tally import GONE, PENDING, Tally
 
 __all__ = ["NEEDS", "report_of", "why_there_is_no"]
 
@@ -130,13 +131,14 @@ def _ids_section(loaded: Loaded) -> Section:
 
 
 def _worst_first(loaded: Loaded) -> dict[str, Mapping[str, int]]:
-    """Return owners and their outcomes: unusable credentials first, then by failed and forbidden Tweets."""
+    """Return owners and their outcomes: see `severity`."""
 
-    def badness(item: tuple[str, Mapping[str, int]]) -> tuple[bool, int, int]:
+    def key(item: tuple[str, Mapping[str, int]]) -> tuple[object, ...]:
         owner, its = item
-        return loaded.errors.get(owner) is None, -its.get("failed", 0), -its.get("forbidden", 0)
+        outcomes = Outcomes(**{name: its.get(name, 0) for name in Outcomes._fields})
+        return severity(loaded.errors.get(owner), outcomes, pending=its.get(PENDING, 0))
 
-    return dict(sorted(loaded.tally.by_owner.items(), key=badness))
+    return dict(sorted(loaded.tally.by_owner.items(), key=key))
 
 
 def _gone(tally: Tally) -> Iterator[tuple[str, Table]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
@@ -18,11 +18,9 @@ from engagement_async.errors import UsageError
 from engagement_async.reports.levels import groupings_of
 from engagement_async.reports.loaded import Loaded
 from engagement_async.reports.row_files import add_rows, rows_of
-from engagement_async.reports.tally import GONE, Choice, Tally, choose_groupings, values_of
+from engagement_async.reports.tally import GONE, PENDING, Choice, Tally, choose_groupings, values_of
 
 __all__ = ["add_answer", "load_document", "load_job", "load_result", "load_rows", "load_source"]
-
-_PENDING: Final = "pending"
 
 
 def load_source(path: str | Path) -> Loaded:
@@ -66,9 +64,9 @@ def load_job(directory: JobDirectory) -> Loaded:
             if encoded is not None:
                 add_answer(tally, look.journal.decode(encoded, batch), query)
     outcomes = status.totals.outcomes._asdict()
-    tally.outcomes.update({**outcomes, _PENDING: status.totals.pending})
+    tally.outcomes.update({**outcomes, PENDING: status.totals.pending})
     for owner, its in status.owners.items():
-        tally.by_owner[owner].update({**its.outcomes._asdict(), _PENDING: its.pending})
+        tally.by_owner[owner].update({**its.outcomes._asdict(), PENDING: its.pending})
     errors = {owner: its.error for owner, its in status.owners.items()}
     return Loaded("Job", directory.path.resolve().name, tally, status, traffic, errors)
 

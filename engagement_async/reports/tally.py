@@ -16,13 +16,25 @@ from engagement_async._core.groupings import Grouping, day_at, hour_at, leaf_dic
 from engagement_async._core.plots import ALL_METRICS
 from engagement_async.reports.lifetimes import Lifetimes
 
-__all__ = ["GONE", "MOST_GONE", "TOP", "Choice", "Tally", "TopTweet", "TweetValues", "choose_groupings", "values_of"]
+__all__ = [
+    "GONE",
+    "MOST_GONE",
+    "PENDING",
+    "TOP",
+    "Choice",
+    "Tally",
+    "TopTweet",
+    "TweetValues",
+    "choose_groupings",
+    "values_of",
+]
 
 TOP: Final = 25
 """Tweets with the most engagement that a report lists."""
 MOST_GONE: Final = 200
 """IDs that are gone and listed one by one; the others are counted."""
 GONE: Final = "unavailable"
+PENDING: Final = "pending"
 _RANKED_BY: Final[tuple[str, ...]] = ("impressions", "engagements", "favorites")
 _HOUR_S: Final = 3600
 
