@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol, TypeVar
 
-from engagement_async._core.signatures import signature_of
+from engagement_async._core.callables import call_signature
 from engagement_async._display.displays import open_display
 from engagement_async._progress import CallProgress
 from engagement_async.errors import UsageError
@@ -63,7 +63,7 @@ def check_progress(progress: object) -> None:
             "without yield"
         )
     try:
-        signature = signature_of(progress)
+        signature = call_signature(progress)
     except (TypeError, ValueError):
         return  # some built-in functions do not say
     try:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any
 
-from engagement_async._core.signatures import signature_of
+from engagement_async._core.callables import call_signature
 from engagement_async.errors import UsageError
 
 __all__ = ["Reference"]
@@ -108,7 +108,7 @@ def _is_factory(value: object) -> bool:
     if not inspect.isroutine(value) and not isinstance(value, partial):
         return False
     try:
-        signature_of(value).bind()
+        call_signature(value).bind()
     except (TypeError, ValueError):
         return False
     return True

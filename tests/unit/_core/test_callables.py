@@ -1,4 +1,4 @@
-"""Which arguments a caller's function takes."""
+"""The parameters of functions that callers pass in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engagement_async._core.signatures import signature_of
+from engagement_async._core.callables import call_signature
 from engagement_async._display.reporting import check_progress
 from engagement_async.distributed.references import Reference
 from engagement_async.errors import UsageError
@@ -24,10 +24,10 @@ def without_future(source: str) -> Callable[..., Any]:
 
 
 def test_the_parameters_of_a_function() -> None:
-    assert list(signature_of(lambda a, *, b=3: None).parameters) == ["a", "b"]
-    assert list(signature_of(partial(pow, 2)).parameters) == ["exp", "mod"]
+    assert list(call_signature(lambda a, *, b=3: None).parameters) == ["a", "b"]
+    assert list(call_signature(partial(pow, 2)).parameters) == ["exp", "mod"]
     with pytest.raises(TypeError):
-        signature_of(3)  # type: ignore[arg-type]
+        call_signature(3)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated when a function is made")
