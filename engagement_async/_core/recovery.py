@@ -124,6 +124,8 @@ def decide(
     if request.purpose is Purpose.WITNESS:
         call.refusals.is_asking = False
     result = outcome.result
+    if isinstance(result, AuthError) and result.status is None:
+        cancel(request, call)  # the credential store's word: nothing was sent, and the API said nothing
     if not isinstance(result, (AttemptError, AccessRefusedError)):
         request.is_probe = False  # the API is there: the circuit closes
     if request.owner is not None and isinstance(result, (ParsedResponse, RefusedIdsError)):
@@ -300,8 +302,12 @@ def _on_rate_limit(error: APIError, outcome: Outcome, call: CallState, now: floa
 
 
 def _on_auth_error(request: Request, error: AuthError, outcome: Outcome, call: CallState, now: float) -> Decision:
-    """Decide on a 401: the credentials are at fault, unless the signature's timestamp was off (wrong clock, sent late)."""
-    call.endpoint.record_response(now)
+    """Decide on a 401: the credentials are at fault, unless the signature's timestamp was off (wrong clock, sent late).
+
+    One without a status is the credential store's.
+    """
+    if error.status is not None:
+        call.endpoint.record_response(now)
     if request.owner is not None:
         call.owners.record_refusal(request.owner)
     date = outcome.headers.date

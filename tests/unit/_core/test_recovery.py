@@ -698,6 +698,26 @@ def test_a_second_look_that_shows_no_tweet_says_nothing_of_metrics() -> None:
     assert play.endpoint.leaves_out_metrics
 
 
+def test_an_owner_without_credentials_is_no_sign_of_life_of_the_api() -> None:
+    play = Play(others=1)
+    breaker = play.endpoint.breaker
+    play.endpoint.answered.clear()
+    for n in range(10):
+        play.step(n, f"{n}@x", "timeout")
+    assert breaker.is_open
+
+    assert play.step(60, "a@y", "no credentials") == "fail a: credentials"
+    assert breaker.is_open
+    assert play.step(60, "b@z", "admit") == "probe b"
+    play.step(60, "c@y2", "no credentials")
+    assert breaker.is_probing  # that of another request
+    play.step(60, "?", "no credentials")
+    assert (breaker.is_open, breaker.is_probing) == (True, False)
+    assert play.step(60, "d@w", "admit") == "probe d"
+    assert play.step(61, "?", "ok") == "accept"
+    assert not breaker.is_open
+
+
 def test_nothing_is_probed_with_the_tweets_of_an_owner_that_failed() -> None:
     play = Play()
     play.step(0, "ab@x", "ok")
