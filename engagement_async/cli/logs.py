@@ -62,13 +62,22 @@ def check_own_files(session: Session, parameters: Mapping[str, Any]) -> None:
     for option, path in (("--metrics-file", metrics), ("--log-file", session.flags.get("log_file"))):
         if path is None or is_stream(path):
             continue
-        other = named.setdefault(os.path.realpath(path), option)
-        if other != option:
-            raise UsageError(f"{path}: is named by {other} and by {option}: give each a file of its own")
-        check_outside_jobs(path)
-        if job is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(job)):
-            session.metrics = None  # a command that is refused writes them too
-            raise UsageError(f"{path}: lies in the folder of the job, which holds the job alone: name another place")
+        try:
+            _check_own_file(path, option, named, job)
+        except UsageError:
+            if option == "--metrics-file":
+                session.metrics = None  # a command that is refused writes them too
+            raise
+
+
+def _check_own_file(path: str, option: str, named: dict[str, str], job: str | Path | None) -> None:
+    place = os.path.realpath(path)
+    other = named.setdefault(place, option)
+    if other != option:
+        raise UsageError(f"{path}: is named by {other} and by {option}: give each a file of its own")
+    check_outside_jobs(path)
+    if job is not None and Path(place).is_relative_to(os.path.realpath(job)):
+        raise UsageError(f"{path}: lies in the folder of the job, which holds the job alone: name another place")
 
 
 @contextmanager

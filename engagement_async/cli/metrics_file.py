@@ -111,7 +111,7 @@ class MetricsFile:
             return None
         return (
             f"{self.path}: a node exporter reads only files whose names end in {_SUFFIX}: name it so, as "
-            f"--metrics-file {Path(self.path).with_suffix(_SUFFIX)}"
+            f"--metrics-file {self.path}{_SUFFIX}"
         )
 
     def note(self, progress: Progress) -> None:

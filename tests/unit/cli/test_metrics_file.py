@@ -244,7 +244,7 @@ def test_a_reader_that_is_stuck_holds_up_nothing(tmp_path: Path, monkeypatch: py
 def test_a_name_that_a_node_exporter_does_not_read_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     file = MetricsFile(str(path), "fetch")
-    assert (file.begin() or "").endswith(f"end in .prom: name it so, as --metrics-file {tmp_path / 'a.prom'}")
+    assert (file.begin() or "").endswith(f"end in .prom: name it so, as --metrics-file {tmp_path / 'a.txt.prom'}")
     assert file.end(0) is None
     assert Scraped.of(path).total("engagement_run_exit_code") == 0
 
@@ -287,6 +287,16 @@ def test_a_new_file_is_not_for_metrics_and_log_alike(engagement: Engagement) -> 
 
     assert "m.prom: is named by --metrics-file and by --log-file: give each a file of its own" in told
     assert metrics().total("engagement_run_exit_code") == USAGE
+
+
+@pytest.mark.parametrize("named", ["--output", "--ids"])
+def test_it_is_never_written_into_another_file_of_the_command(engagement: Engagement, named: str) -> None:
+    if named == "--ids":
+        Path("m.prom").touch()
+    told = engagement("fetch", "totals", "--ids", "ids.txt", named, "m.prom", code=USAGE)
+
+    assert f"m.prom: is named by {named} and by --metrics-file" in told
+    assert not Path("m.prom").exists() or not Path("m.prom").read_text()
 
 
 @pytest.mark.parametrize("mode", ["--quiet", "--json"])
