@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import HealthCheck, Phase, event, example, given, settings
 from hypothesis import strategies as st
 
 from engagement_async import HISTORICAL, LAST_28_HOURS, TOTALS, Query, RateLimit
@@ -218,6 +218,16 @@ LIVES = st.lists(
     max_examples=settings().max_examples // 4,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
+)
+@example(  # what is left of each batch is the Tweet that the API fails at, and no batch has all of its spans
+    name="spans",
+    count=150,
+    concurrency=1,
+    lives=[Life("stop", 60.0)] * 5,
+    rules=["poison"],
+    outage=(0.0, 5.0),
+    full=[],
+    seed=1813,
 )
 def test_a_job_gets_to_its_end_whatever_happens(
     name: str,

@@ -72,11 +72,6 @@ class Answer:
     """The IDs whose outcome came with a later response, as after a retry, each with its instant."""
 
     @property
-    def has_values(self) -> bool:
-        """Whether there are groupings with values."""
-        return bool(self.groupings)
-
-    @property
     def start(self) -> datetime | None:
         """The earliest start of the windows (aware, UTC); None without windows."""
         return min((window.start for window in self.windows), default=None)
@@ -134,11 +129,6 @@ class ReceivedAnswer(Answer):
         return all(getattr(self, each.name) == getattr(other, each.name) for each in fields(self) if each.compare)
 
     __hash__ = None  # type: ignore[assignment]  # as those of other answers
-
-    @property
-    def has_values(self) -> bool:
-        """Whether there are groupings with values."""
-        return self._read is not None or bool(self._made)
 
     @property
     def groupings(self) -> dict[str, Grouping]:

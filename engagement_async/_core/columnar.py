@@ -54,11 +54,6 @@ class ColumnarAnswer(Answer):
     def groupings(self, groupings: dict[str, Grouping]) -> None:
         self._nested, self._packed = groupings, {}
 
-    @property
-    def has_values(self) -> bool:
-        """Whether there are groupings with values."""
-        return bool(self._packed or self._nested)
-
     def to_arrow(self, grouping: str, *, wide: bool = False, observed_at: bool = False) -> pa.Table:
         """Return the rows of a grouping as a `pyarrow.Table`: the columns of `EngagementResult.to_arrow`.
 

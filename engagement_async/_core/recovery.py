@@ -193,13 +193,13 @@ def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, now: f
 
 
 def _answered_id(answer: Answer) -> str | None:
-    """Return a Tweet with values: one to ask for when the API seems to be down."""
-    if not answer.has_values:
+    """Return a Tweet that the API answered for, with values if there is one: to be requested when the API seems down."""
+    if not answer.tweet_ids:
         return None
-    if not (answer.unavailable_tweet_ids or answer.forbidden_tweet_ids or answer.unsupported_tweet_ids):
-        return answer.tweet_ids[0] if answer.tweet_ids else None
     without = (answer.unavailable_tweet_ids, answer.forbidden_tweet_ids, *answer.unsupported_tweet_ids.values())
-    return next((i for i in answer.tweet_ids if not any(i in ids for ids in without)), None)
+    if not any(without):
+        return answer.tweet_ids[0]
+    return next((i for i in answer.tweet_ids if not any(i in ids for ids in without)), answer.tweet_ids[0])
 
 
 def _fail_as_missing(batch_number: int, tweet_ids: tuple[str, ...]) -> Answer:

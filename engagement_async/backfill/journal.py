@@ -476,10 +476,16 @@ class Journal:
         return self._states.failed(after, count)
 
     def sample_ids(self) -> tuple[list[OwnedTweet], list[OwnedTweet]]:
-        """Return some Tweets that were answered, and some from far apart that are still to be asked."""
+        """Return some Tweets that were answered, and some from far apart that are still to be asked.
+
+        The answered ones have values, unless no Tweet has.
+        """
         answered, unsettled = self._states.sample(_SAMPLED)
-        answers = map(self.answer, answered)
+        answers = list(map(self.answer, answered))
+        answers += [self.part(number, span) for number in unsettled for span in self.parts_of(number)]
         known = [OwnedTweet(i, each.owner) for each in answers for i in _answered_ids(each, self.query)[:1]]
+        if not known:
+            known = [OwnedTweet(i, each.owner) for each in answers for i in _settled_ids(each)[:1]]
         others = [OwnedTweet(batch.tweet_ids[-1], batch.owner) for batch in map(self.batch, unsettled)]
         return known, [tweet for tweet in others if tweet not in known]
 
@@ -603,6 +609,11 @@ def _totals_of(documents: Mapping[str, Any], rows: int) -> JobTotals:
     if not rows == len(documents) == totals.documents:
         raise DamagedRowError(f"{totals.documents:,} documents were written, {len(documents):,} are there")
     return totals
+
+
+def _settled_ids(answer: Answer) -> list[str]:
+    """Return the IDs that the API answered for, be it that there is no such Tweet."""
+    return [i for i in answer.tweet_ids if i not in answer.failed_tweet_ids]
 
 
 def _answered_ids(answer: Answer, query: Query) -> list[str]:

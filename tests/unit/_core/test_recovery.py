@@ -698,6 +698,20 @@ def test_a_second_look_that_shows_no_tweet_says_nothing_of_metrics() -> None:
     assert play.endpoint.leaves_out_metrics
 
 
+def test_where_no_tweet_has_values_one_that_is_gone_is_a_sign_of_life() -> None:
+    play = Play()
+    gone = ParsedResponse(Answer(0, ("g", "h"), unavailable_tweet_ids=("g", "h")))
+    decide(Request(("g", "h"), PARSER, 0), Outcome(gone), play.call, now=0, jitter=1.0)
+    for n in range(10):
+        play.step(n, "b", "500")
+
+    assert play.endpoint.breaker.is_open
+    assert play.step(60, "b", "admit") == "probe g"
+    mixed = ParsedResponse(Answer(0, ("g", "v"), {"by_tweet": {"v": {"favorites": 1}}}, unavailable_tweet_ids=("g",)))
+    decide(Request(("g", "v"), PARSER, 0), Outcome(mixed), play.call, now=61, jitter=1.0)
+    assert play.endpoint.answered[-1] == OwnedTweet("v")
+
+
 def test_an_owner_without_credentials_is_no_sign_of_life_of_the_api() -> None:
     play = Play(others=1)
     breaker = play.endpoint.breaker
