@@ -480,8 +480,9 @@ def judge(plan: Plan, server: ModelServer, outcomes: list[Outcome]) -> None:
             check_places(result, list(result.tweet_ids))
         check_values(plan.world, result)
         span = {"since": call.begins_at, "until": outcome.ended_at}
+        asleep_s = sum(seconds for at, seconds in plan.asleep if call.begins_at < at <= outcome.ended_at - seconds)
         # A sleep of less than that cannot be told from waiting.
-        patience_s = plan.outage_timeout_s + max(0.0, plan.asleep_s - CircuitBreaker.LONGEST_STEP_S)
+        patience_s = plan.outage_timeout_s + max(0.0, asleep_s - CircuitBreaker.LONGEST_STEP_S)
         check_failures(server, result.failed_tweet_ids, endpoint=call.endpoint, outage_timeout_s=patience_s, **span)
         if outcome.error is not None and plan.last_words not in str(outcome.error):
             raise outcome.error

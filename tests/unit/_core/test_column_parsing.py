@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 from collections.abc import Callable
 from dataclasses import replace
@@ -45,7 +46,7 @@ def bodies(draw: st.DrawFn) -> tuple[Query, int, bytes]:
         if where and draw(st.booleans()):
             where.pop(draw(st.sampled_from(list(where))))
         else:
-            where[draw(st.sampled_from([*where, *IDS, "favorites", "more"]))] = draw(JUNK)
+            where[draw(st.sampled_from([*where, *IDS, "favorites", "more"]))] = copy.deepcopy(draw(JUNK))
     body |= draw(
         st.sampled_from(
             [
