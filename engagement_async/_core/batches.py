@@ -41,7 +41,6 @@ COMMON_ID = r"(?:[1-8][0-9]{0,18}+|9[0-9]{0,17}+)"
 them before the year 2078."""
 _TWEET_IDS = re.compile(rf"(?:{COMMON_ID},)*+{COMMON_ID}", re.ASCII)
 """Judges a whole slice, joined by commas, in one match that never goes back."""
-_PLAIN = frozenset([str])
 DEDUP_AT_ONCE_MAX = 1_000_000
 """Sources of a known size lose their duplicates at once up to this many IDs; of others every ID is remembered."""
 SET_MAX = 500_000
@@ -95,7 +94,7 @@ def check_tweet_ids(given: list[str | int], *, position: int = 0) -> list[str]:
         if (
             _TWEET_IDS.fullmatch(joined)
             and joined.count(",") == len(given) - 1
-            and _PLAIN.issuperset(map(type, given))  # a str Enum hashes by its name
+            and list(map(type, given)).count(str) == len(given)  # a str Enum hashes by its name
         ):
             return given  # type: ignore[return-value]
     return [_checked(value, position + offset) for offset, value in enumerate(given)]
@@ -264,10 +263,10 @@ def _distinct_in_steps(ids: Iterable[str | int], size: int) -> Generator[None, N
         return _chunk_sync(ids, size)
     source = iter(ids)  # read once: its size is a hint, and there may be no second reading
     known: SteadySet[str] = SteadySet()
-    distinct: list[str] = []
+    distinct = known.in_order
     read = 0
     for checked in _checked_pieces(source):
-        distinct += known.add_new(checked)
+        known.add(checked)
         read += len(checked)
         if read > DEDUP_AT_ONCE_MAX:
             return _chunk_sync(chain(distinct, source), size, position=read - len(distinct))

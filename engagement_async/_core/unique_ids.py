@@ -59,28 +59,42 @@ def _add_new(known: set[_Id], tweet_ids: Collection[_Id]) -> Collection[_Id]:
 
 
 class SteadySet(Generic[_Id]):
-    """Remembers distinct IDs for a while, in sets of a bounded size: a set of a million takes 20 ms to grow at once."""
+    """Remembers distinct IDs and their order, in sets of a bounded size: a set of a million takes 20 ms to grow at once."""
 
     def __init__(self, set_max: int = 300_000) -> None:
+        self.in_order: list[_Id] = []
+        """All IDs, each once, in the order in which they were added first."""
         self._set_max = set_max
         self._full: list[set[_Id]] = []
         self._last: set[_Id] = set()
+        self._last_begins = 0
+        """Where in `in_order` the IDs of the last set begin."""
+        self._has_repeats = False
 
-    def add_new(self, tweet_ids: Collection[_Id]) -> Collection[_Id]:
-        """Add all IDs; return those that were not there before, each once, in their order."""
+    def add(self, tweet_ids: Collection[_Id]) -> None:
+        """Add the IDs that are not there yet."""
+        if len(self._last) + len(tweet_ids) > self._set_max:
+            self._full.append(self._last)
+            self._last, self._last_begins = set(), len(self.in_order)
         for known in self._full:
             if not known.isdisjoint(tweet_ids):
                 tweet_ids = [i for i in tweet_ids if i not in known]
-        if len(self._last) + len(tweet_ids) > self._set_max:
-            self._full.append(self._last)
-            if not self._last.isdisjoint(tweet_ids):
-                tweet_ids = [i for i in tweet_ids if i not in self._last]
-            self._last = set()
-        return _add_new(self._last, tweet_ids)
+        self.in_order += self._add_to_last(tweet_ids)
+
+    def _add_to_last(self, tweet_ids: Collection[_Id]) -> Collection[_Id]:
+        if self._has_repeats:
+            return _add_new(self._last, tweet_ids)
+        before = len(self._last)
+        self._last.update(tweet_ids)  # without a look for them first: most inputs repeat nothing
+        if len(self._last) == before + len(tweet_ids):
+            return tweet_ids
+        self._has_repeats = True
+        known = set(tweet_ids).intersection(self.in_order[self._last_begins :])  # their set holds the new ones already
+        return [i for i in dict.fromkeys(tweet_ids) if i not in known]
 
     def clear(self) -> Iterator[None]:
-        """Forget all IDs, those of one set after the other."""
-        self._last = set()
+        """Forget all IDs but their order, those of one set after the other."""
+        self._last, self._last_begins = set(), len(self.in_order)
         while self._full:
             self._full.pop()
             yield

@@ -43,15 +43,16 @@ def test_each_id_is_given_once_and_in_order(
 
 
 @given(st.lists(st.lists(IDS, max_size=60), max_size=20), st.integers(0, 100))
-def test_a_steady_set_gives_each_id_once_and_in_order(chunks: list[list[int]], set_max: int) -> None:
+def test_a_steady_set_holds_each_id_once_and_in_order(chunks: list[list[int]], set_max: int) -> None:
     known: SteadySet[int] = SteadySet(set_max)
-    seen: set[int] = set()
+    expected: dict[int, None] = {}
     for chunk in chunks:
-        assert list(known.add_new(chunk)) == [i for i in dict.fromkeys(chunk) if i not in seen]
-        seen.update(chunk)
+        known.add(chunk)
+        expected.update(dict.fromkeys(chunk))
+        assert known.in_order == list(expected)
 
     list(known.clear())
-    assert list(known.add_new([5, 5])) == [5]
+    assert known.in_order == list(expected)
 
 
 def test_it_takes_at_most_16_bytes_an_id() -> None:
