@@ -34,8 +34,10 @@ from engagement_async import (
     Merger,
     Query,
     RateLimit,
+    RateLimitedError,
     Timeouts,
 )
+from engagement_async._core.backoff import LONGEST_HOLD_S
 from engagement_async._core.breaker import CircuitBreaker
 from engagement_async._engine.decode_budget import DecodeBudget
 from tests.support.columns import check_tables
@@ -414,6 +416,7 @@ async def run(plan: Plan, server: ModelServer) -> list[Outcome]:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     for at, seconds in plan.asleep:
+        loop.call_at(at, server.note_suspension)
         loop.call_at(at, loop.suspend, seconds)
     async with (
         client_of(
@@ -488,6 +491,8 @@ def judge(plan: Plan, server: ModelServer, outcomes: list[Outcome]) -> None:
             raise outcome.error
         if outcome.error is not None and not plan.last_words:
             gap_s = longest_gap_s(server, call.endpoint, **span)
+            if isinstance(outcome.error, RateLimitedError):
+                gap_s += LONGEST_HOLD_S  # it stops when a hold would outlast its patience
             assert gap_s >= 0.95 * patience_s, f"stopped for nothing: {outcome.error!r}"
         if call.source == "endless":
             ahead = outcome.taken / call.query.endpoint.ids_per_request - outcome.answers

@@ -85,6 +85,7 @@ class LedgerFile:
         self._slot_file = -1
         self._is_closed = False
         self._asked_at = self._used_at = self._touched_at = self._looked_for_dead_at = -math.inf
+        self._installed_at = self._looked_at = -math.inf
         self._busy_since = math.inf
         self._retry_s = BUSY_RETRY_S
         self._warned_of_lock = self._warned_of_disk = False
@@ -193,7 +194,8 @@ class LedgerFile:
             return
         self._close_files()
         self._file = file
-        self.refresh(self._clock())
+        self._installed_at = self._clock()
+        self.refresh(self._installed_at)
 
     def __del__(self) -> None:
         self._close_files()
@@ -266,10 +268,21 @@ class LedgerFile:
             self._warn_of_lock(file, now)
             return None
         self._busy_since = math.inf
-        if file.is_deleted() or (self._must_touch(now) and file.is_elsewhere()):
+        if file.is_deleted() or self._is_elsewhere(file, now):
             self._close_files()  # and their locks with them: the slot is in the same folder
             return None
         return file
+
+    def _is_elsewhere(self, file: OpenFile, now: float) -> bool:
+        """Return whether the file was moved, as far as it must be known.
+
+        That is within `JOIN_S`, after which a new file in its place grants; and always while this one may be so new that
+        others were still coming to it.
+        """
+        if now < self._looked_at + HEARTBEAT_S and now >= self._installed_at + 2 * JOIN_S:
+            return False
+        self._looked_at = now
+        return file.is_elsewhere()
 
     def _load(self, file: OpenFile, now: float) -> None:
         """Read the half that is in use, and see that this process has a place in it."""

@@ -242,6 +242,8 @@ class Record:
     texts: tuple[str, ...] = ()
     """Of a rule's error."""
     answered_at: float = math.inf
+    may_be_unread: bool = False
+    """Whether the client was suspended while it was on its way: it may have timed out before it read the answer."""
 
     @property
     def is_useful(self) -> bool:
@@ -262,6 +264,11 @@ class ModelServer:
         self._left_out: Counter[tuple[int, str]] = Counter()
         self._http = RawServer(self._serve)
         self._switching: asyncio.Task[None] | None = None
+
+    def note_suspension(self) -> None:
+        """Note that the client is suspended now: what is on its way may never be read."""
+        for record in self.records:
+            record.may_be_unread |= record.answered_at == math.inf
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()

@@ -239,7 +239,7 @@ def longest_gap_s(server: ModelServer, endpoint: str, *, since: float, until: fl
     useful = [
         r.answered_at
         for r in server.records
-        if r.is_useful and r.asked.endpoint == endpoint and since < r.answered_at < until
+        if r.is_useful and not r.may_be_unread and r.asked.endpoint == endpoint and since < r.answered_at < until
     ]
     marks = [since, *sorted(useful), until]
     return max(later - earlier for earlier, later in pairwise(marks))

@@ -197,6 +197,41 @@ def test_a_new_ledger_waits_for_those_who_may_live(tmp_path: Path, monkeypatch: 
         ledger.close()
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.1, 0.2])
+def test_a_folder_that_was_moved_is_missed_before_a_new_one_grants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setattr(ledger_file, "JOIN_S", 0.25)
+    limit = RateLimit(2, period=100, burst=2)
+    now = boot_clock()
+    first = opened(tmp_path / "folder", limit, clock=lambda: now)
+    later = now + 10
+    first.refresh(later - seconds)
+    (tmp_path / "folder").rename(tmp_path / "away")
+    newcomer = opened(tmp_path / "folder", limit, clock=lambda: later)
+
+    first.refresh(later + ledger_file.HEARTBEAT_S)
+
+    assert first.needs_opening
+    assert isinstance(newcomer.reserve(later + 0.2), float)
+    for ledger in (first, newcomer):
+        ledger.close()
+
+
+def test_a_folder_that_is_moved_while_others_come_to_it_grants_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_file, "JOIN_S", 0.25)
+    now = boot_clock()
+    ledger = opened(tmp_path / "folder", RateLimit(2, period=100, burst=2), clock=lambda: now)
+    ledger.refresh(now + 0.24)
+    (tmp_path / "folder").rename(tmp_path / "away")
+
+    assert isinstance(ledger.reserve(now + 0.26), float)
+    assert ledger.needs_opening
+    ledger.close()
+
+
 def test_a_disk_that_is_full_grants_nothing_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -286,6 +321,9 @@ class World:
     # --- what may happen ---
 
     def kill(self) -> None:
+        """Not before a file that was lost is missed: what a process has in flight is nowhere else until then."""
+        for _ in range(3):
+            self.step()
         if len(self.living) > 1:
             self.living.pop(self.random.randrange(len(self.living))).start_anew()  # its files are closed, as they are
 
