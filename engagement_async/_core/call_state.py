@@ -45,6 +45,14 @@ class RateLimitState:
         self.holds = 0
         self.until = -math.inf
 
+    def record(self, now: float) -> None:
+        """Count a 429."""
+        if self.holds:  # in what is long after the end of a hold, the process was suspended or had nothing to ask
+            self.since += max(0.0, now - self.until - CircuitBreaker.LONGEST_STEP_S)
+        self.since = min(self.since, now)
+        if now >= self.until:  # what was in flight when the hold began is no refusal of its own
+            self.holds += 1
+
 
 class EndpointState:
     """What all calls to one endpoint, with the same credentials, know of it."""

@@ -290,9 +290,7 @@ def _on_refusal(
 def _on_rate_limit(error: APIError, outcome: Outcome, call: CallState, now: float, jitter: float) -> Decision:
     call.endpoint.breaker.record_contact()
     limited = call.endpoint.limited
-    limited.since = min(limited.since, now)
-    if now >= limited.until:  # what was in flight when the hold began is no refusal of its own
-        limited.holds += 1
+    limited.record(now)
     seconds = hold_s(outcome.headers, call.limits, jitter, holds=limited.holds)
     limited.until = max(limited.until, now + seconds)
     # As for an outage: a call waits for the API from its own beginning on, whatever calls before it had met.

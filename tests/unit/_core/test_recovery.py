@@ -581,6 +581,15 @@ TRACES = [
         ],
     ),
     Trace(
+        "what is beyond the end of a hold, when the process was suspended, is no time of 429s",
+        [
+            (0, "ab", "429 for: 60", "hold 61"),
+            (5045, "ab", "429 for: 2", "hold 3"),
+            (5049, "ab", "429 for: 700", "hold 701"),
+            (5751, "ab", "429 for: 20", "stop: RateLimitedError"),
+        ],
+    ),
+    Trace(
         "429s with refused credentials or accounts between them do not add up: owners fail alone however long it takes",
         [
             (0, "ab@x", "ok", "accept"),
@@ -589,7 +598,7 @@ TRACES = [
             (901, "a@z", "429 for: 3", "hold 4"),
             (905, "a@z", "no access", "retry in 0"),
             (1802, "a@z", "429 for: 3", "hold 4"),
-            (1806, "a@z", "429 for: 3", "hold 4"),
+            (1806, "a@z", "429 for: 800", "hold 801"),
             (2702, "a@z", "429 for: 3", "stop: RateLimitedError"),
         ],
     ),
@@ -684,7 +693,7 @@ def test_a_call_waits_for_the_rate_from_its_own_beginning_on() -> None:
 
     play.call = CallState(play.endpoint, (RateLimit(300),), 3600.0, 900.0)
 
-    assert play.step(3600, "cd", "429 for: 3") == "hold 4"
+    assert play.step(3600, "cd", "429 for: 800") == "hold 801"
     assert play.step(4499, "cd", "429 for: 3") == "stop: RateLimitedError"
 
 
