@@ -450,8 +450,8 @@ def most_requests(plan: Plan, server: ModelServer, outcomes: list[Outcome]) -> f
         spans = max(spans, call.spans)
     causes = server.causes()
     faults = sum(causes[cause] for cause in FAULTS)
-    # What was on its way when the process was suspended is asked again.
-    again = (plan.concurrency + len(plan.calls)) * len(plan.asleep)
+    # What was on its way when the process was suspended, or when the server went away, is asked again.
+    again = (plan.concurrency + len(plan.calls)) * (len(plan.asleep) + len(plan.world.refused))
     alone = len(plan.calls) * plan.outage_timeout_s / 10 if plan.poisoned else 0.0
     return needed + 40 * spans * plan.poisoned + alone + 20 * spans * plan.odd + 2 * faults + again
 

@@ -323,6 +323,8 @@ class World:
     def kill(self) -> None:
         if len(self.living) > 1:
             self.living.pop(self.random.randrange(len(self.living))).start_anew()  # its files are closed, as they are
+            for _ in range(round(QUARANTINE_S / ledger_file.HEARTBEAT_S)):
+                self.step()  # what it had in flight is in the file alone, which must not be lost meanwhile
 
     def delete(self) -> None:
         self.path.unlink(missing_ok=True)
