@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -13,7 +13,7 @@ from typing import Literal, Self, cast, overload
 
 from engagement_async import __version__
 from engagement_async._core.answer import Answer
-from engagement_async._core.batches import TweetIds, check_tweet_ids, chunk
+from engagement_async._core.batches import TweetIds, check_container, check_tweet_ids, chunk
 from engagement_async._core.endpoints import ENDPOINTS, HISTORICAL, LAST_28_HOURS, TOTALS, GroupBy, Metric
 from engagement_async._core.merging import Merger
 from engagement_async._core.outcomes import Failure, FailureKind
@@ -170,8 +170,12 @@ class EngagementClient:
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
-        if self._shares_contract:
-            self._scheduler = scheduler_for(self._scheduler.limits, self._base_url, await self._application())
+        try:
+            if self._shares_contract:
+                self._scheduler = scheduler_for(self._scheduler.limits, self._base_url, await self._application())
+        except BaseException:  # what cannot be opened now may be later
+            await self._transport.aclose()
+            raise
         self._sender = Sender(
             transport=self._transport,
             scheduler=self._scheduler,
@@ -425,7 +429,10 @@ class EngagementClient:
             ids = cast("TweetIds", tweet_ids)
             if self._coalescer.takes(ids, query):
                 check_query(query, cast("Credentials", self._credentials))
-                result = await self._share(self._coalescer, query, ids, timeout_s)
+                check_container(ids)  # read once: the caller may change them meanwhile
+                distinct = tuple(dict.fromkeys(check_tweet_ids(list(ids))))
+                result = await self._share(self._coalescer, query, distinct, timeout_s)
+                result.notes = (*notes, *result.notes)
                 if meter is not None:
                     meter.add_ids(len(result.tweet_ids))
                 return result
@@ -455,7 +462,7 @@ class EngagementClient:
         return result
 
     async def _share(
-        self, coalescer: Coalescer, query: Query, tweet_ids: Collection[str | int], timeout_s: float | None
+        self, coalescer: Coalescer, query: Query, tweet_ids: tuple[str, ...], timeout_s: float | None
     ) -> EngagementResult:
         """Return the result of a call that may share requests; without an answer in time all of its IDs failed."""
         self._opened.check_loop()
@@ -463,7 +470,7 @@ class EngagementClient:
             return await self._share_unobserved(coalescer, query, tweet_ids, timeout_s)
 
     async def _share_unobserved(
-        self, coalescer: Coalescer, query: Query, tweet_ids: Collection[str | int], timeout_s: float | None
+        self, coalescer: Coalescer, query: Query, tweet_ids: tuple[str, ...], timeout_s: float | None
     ) -> EngagementResult:
         try:
             async with asyncio.timeout(timeout_s) as scope:
@@ -471,9 +478,9 @@ class EngagementClient:
         except TimeoutError:
             if not scope.expired():
                 raise
-        ids = tuple(dict.fromkeys(check_tweet_ids(list(tweet_ids))))
+        failed: dict[str, str] = dict.fromkeys(tweet_ids, self.why_timed_out(timeout_s or 0.0))
         merger = Merger(query)
-        merger.add(Answer(0, ids, failed_tweet_ids=dict.fromkeys(ids, self.why_timed_out(timeout_s or 0.0))))
+        merger.add(Answer(0, tweet_ids, failed_tweet_ids=failed))
         return merger.result()
 
     def why_timed_out(self, timeout_s: float) -> Failure:

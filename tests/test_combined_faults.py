@@ -21,6 +21,7 @@ from engagement_async import (
     Merger,
     Query,
     RateLimit,
+    RateLimitedError,
     Timeouts,
 )
 from engagement_async.backfill import BackfillJob
@@ -58,6 +59,7 @@ from tests.support.oracle import (
     play,
     run_job,
 )
+from tests.support.virtual_loop import VirtualLoop
 
 BY_HOUR: dict[str, Any] = {
     "engagement_types": ["favorites"],
@@ -760,3 +762,118 @@ def test_places_add_up_when_everything_goes_wrong_at_once() -> None:
         }
 
     play(world, main)
+
+
+def test_answers_that_waited_for_a_slow_consumer_are_no_signs_of_life() -> None:
+    """They came before the outage: another call must not take its Tweets for the ones that the API fails at."""
+    ids, others = make_ids(250 * 32), make_ids(1, 1)
+
+    async def main(server: ModelServer) -> None:
+        async with client_of(server, rate_limit=RateLimit(3_000), concurrency=16) as client:
+
+            async def consume_slowly() -> None:
+                async with client.stream(QUERY, ids) as answers:
+                    async for _ in answers:
+                        await asyncio.sleep(4)
+
+            consumer = asyncio.create_task(consume_slowly())
+            await asyncio.sleep(30)
+            result = await client.totals(others, **TOTALS_BY_TWEET)
+            assert result.outcomes["answered"] == 1
+            assert server.causes()["outage"] < 40
+            consumer.cancel()
+            await asyncio.gather(consumer, return_exceptions=True)
+
+    play(World([during(20, 320)]), main)
+
+
+@pytest.mark.parametrize("act", [Status(503), Status(429)])
+def test_a_call_that_began_in_an_outage_does_not_lose_its_patience_while_the_process_is_suspended(act: Act) -> None:
+    async def main(server: ModelServer) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        async with client_of(server, rate_limit=RateLimit(300)) as client:
+            try:
+                assert (await client.totals(make_ids(250), **TOTALS_BY_TWEET)).outcomes["failed"] == 250
+            except RateLimitedError:
+                assert isinstance(act, Status)
+                assert act.status == 429
+            loop.call_later(20, loop.suspend, 7_200)
+            result = await client.totals(make_ids(250, 1), **TOTALS_BY_TWEET)
+        assert result.outcomes["answered"] == 250
+
+    play(World([during(0, 1_000 + 7_200 + 60, act)]), main)
+
+
+def test_each_stream_has_its_own_patience_from_when_it_is_entered() -> None:
+    async def main(server: ModelServer) -> None:
+        async with client_of(server, outage_timeout_s=900) as client:
+            streams = [client.stream(QUERY, make_ids(10, k)) for k in range(2)]
+            for stream in streams:
+                async with stream as answers:
+                    [answer] = [answer async for answer in answers]
+                assert set(kinds(answer.failed_tweet_ids).values()) == {FailureKind.OUTAGE}
+        assert now() > 1_700
+
+    play(World([during(0, 10**6)]), main)
+
+
+def test_an_outage_of_a_server_that_hangs_ends_in_time_however_long_a_request_may_take() -> None:
+    async def main(server: ModelServer) -> None:
+        async with client_of(server, timeouts=Timeouts(read_s=300, total_s=300)) as client:
+            result = await client.totals(make_ids(10), **TOTALS_BY_TWEET)
+        assert set(kinds(result.failed_tweet_ids).values()) == {FailureKind.OUTAGE}
+        assert now() < 900 + 2 * 300
+
+    play(World([during(0, 10**6, Hang())]), main)
+
+
+def test_a_stream_that_is_stopped_sends_nothing_that_waited_for_a_token() -> None:
+    async def main(server: ModelServer) -> None:
+        async with (
+            client_of(server, rate_limit=RateLimit(2, period=60)) as client,
+            client.stream(QUERY, make_ids(250 * 40)) as answers,
+        ):
+            async for _ in answers:
+                answers.stop()
+            assert server.requests == 2
+            assert now() < 10
+            assert len((await client.totals(make_ids(3, 1), **TOTALS_BY_TWEET)).tweet_ids) == 3
+
+    play(World(), main)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_call_that_is_cancelled_again_and_again_closes_its_source(turns: int) -> None:
+    closed = []
+
+    async def ids() -> AsyncIterator[str]:
+        try:
+            for tweet_id in make_ids(600):
+                yield tweet_id
+            await asyncio.sleep(10**5)
+        finally:
+            closed.append(now())
+
+    async def main(server: ModelServer) -> None:
+        async with client_of(server) as client:
+            call = asyncio.create_task(client.totals(ids(), **TOTALS_BY_TWEET))
+            await asyncio.sleep(0.06)
+            call.cancel()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+                call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+            await asyncio.sleep(1)
+            assert closed
+
+    play(World(), main)
+
+
+def test_attempts_that_never_left_the_machine_are_no_requests_of_an_answer() -> None:
+    async def main(server: ModelServer) -> None:
+        async with client_of(server) as client, client.stream(QUERY, make_ids(10)) as answers:
+            [answer] = [answer async for answer in answers]
+        assert answer.requests == server.requests == 1
+
+    play(World(refused=[(0.0, 30.0)]), main)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 import random
 import time
@@ -26,6 +28,7 @@ from engagement_async import (
 )
 from engagement_async._core.endpoints import LAST_28_HOURS
 from engagement_async.emulator import Emulator, tweet_ids
+from tests.support.raw_http import Exchange, RawServer, plain
 
 WHAT: dict[str, Any] = {
     "engagement_types": ["favorites", "impressions"],
@@ -262,3 +265,36 @@ async def test_a_credential_store_needs_owners(emulator: Emulator, credentials: 
     async with client_of(emulator, credentials) as client:
         with pytest.raises(UsageError, match="give pairs"):
             await client.totals(["1"], engagement_types=["favorites"], groupings={"t": ["tweet.id"]})
+
+
+@pytest.mark.virtual_time
+async def test_a_call_that_hears_of_a_rotation_later_signs_with_what_another_call_got() -> None:
+    """Its 401 is about the old token: the store has no others than the new one, which was not refused."""
+    old, new = (OAuth1Credentials("key", "secret", token, "secret") for token in ("old", "new"))
+    in_store = old
+    slow = "2"
+
+    async def look_up(_: str) -> OAuth1Credentials:
+        return in_store
+
+    async def answer(exchange: Exchange) -> None:
+        ids = json.loads(exchange.request.partition(b"\r\n\r\n")[2])["tweet_ids"]
+        await asyncio.sleep(0.5 if slow in ids else 0.1)
+        if in_store is new and b'oauth_token="new"' not in exchange.request:
+            await exchange.send(plain(b'{"errors":["Invalid or expired token"]}', status="401 Unauthorized"))
+        else:
+            await exchange.send(plain(json.dumps({"by_tweet": {i: {"favorites": "1"} for i in ids}}).encode()))
+
+    async with (
+        RawServer(answer) as server,
+        EngagementClient(look_up, base_url=server.url, rate_limit=FAST) as client,
+    ):
+
+        async def call(tweet_id: str) -> dict[str, int]:
+            query: dict[str, Any] = {"engagement_types": ["favorites"]}
+            query["groupings"] = {"by_tweet": ["tweet.id", "engagement.type"]}
+            return (await client.totals({"acme": [tweet_id]}, **query)).outcomes
+
+        assert (await call("1"))["answered"] == 1
+        in_store = new
+        assert [outcomes["answered"] for outcomes in await asyncio.gather(call("1"), call(slow))] == [1, 1]

@@ -38,7 +38,7 @@ from engagement_async import (
     Timeouts,
 )
 from engagement_async._core.backoff import LONGEST_HOLD_S
-from engagement_async._core.breaker import CircuitBreaker
+from engagement_async._core.suspensions import Suspensions
 from engagement_async._engine.decode_budget import DecodeBudget
 from engagement_async._engine.source import READ_AHEAD
 from tests.support.columns import check_tables
@@ -486,7 +486,7 @@ def judge(plan: Plan, server: ModelServer, outcomes: list[Outcome]) -> None:
         span = {"since": call.begins_at, "until": outcome.ended_at}
         asleep_s = sum(seconds for at, seconds in plan.asleep if call.begins_at < at <= outcome.ended_at - seconds)
         # A sleep of less than that cannot be told from waiting.
-        patience_s = plan.outage_timeout_s + max(0.0, asleep_s - CircuitBreaker.LONGEST_STEP_S)
+        patience_s = plan.outage_timeout_s + max(0.0, asleep_s - Suspensions.LONGEST_STEP_S)
         check_failures(server, result.failed_tweet_ids, endpoint=call.endpoint, outage_timeout_s=patience_s, **span)
         if outcome.error is not None and plan.last_words not in str(outcome.error):
             raise outcome.error

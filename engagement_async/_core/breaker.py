@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 from engagement_async._core.backoff import exponential_s
+from engagement_async._core.suspensions import Suspensions
 from engagement_async.errors import EngagementError
 
 __all__ = ["CircuitBreaker"]
@@ -24,20 +25,15 @@ class CircuitBreaker:
 
     OPEN_AFTER = 10
     BUDGET = 50
-    LONGEST_STEP_S = 120.0
-    """Seconds between two looks at the clock that count as waiting. Whoever waits looks more often; in what is beyond, the
-    process was suspended."""
     CONFIRMED_AFTER = 3
     """Failed probes in a row that make it an outage: one alone may have failed by chance."""
 
-    def __init__(self) -> None:
+    def __init__(self, suspensions: Suspensions | None = None) -> None:
         self.is_open = False
         self.is_probing = False
         self.failing_since = math.inf
         """The first failure after the last answer."""
-        self.suspended_s = 0.0
-        """Seconds since then in which nobody could wait: they count against nobody."""
-        self.last_answer_at = -math.inf
+        self.last_answer_at = self.last_failure_at = -math.inf
         self.last_error: EngagementError | None = None
         self.outages = 0
         """Confirmed so far."""
@@ -48,10 +44,11 @@ class CircuitBreaker:
         self._consecutive_failures = 0
         self._budget = self.BUDGET
         self._looked_at = math.inf
+        self._suspensions = suspensions or Suspensions()
 
     def look(self, now: float) -> None:
         """Note that somebody waits for the API at this instant."""
-        self.suspended_s += max(0.0, now - self._looked_at - self.LONGEST_STEP_S)
+        self._suspensions.note(self._looked_at, now)
         self._looked_at = now
 
     def delay_before_next(self, now: float, deadline: float = math.inf) -> float:
@@ -74,17 +71,17 @@ class CircuitBreaker:
         """Give up the place of a probe that came to no outcome."""
         self.is_probing = False
 
-    def record_answer(self, now: float) -> None:
-        """Count an answer, be it a refusal: the API works."""
-        self.last_answer_at = now
-        self.record_contact()
+    def record_answer(self, at: float) -> None:
+        """Count an answer that came at this instant, be it a refusal: the API works, or did before the last failure."""
+        self.last_answer_at = max(self.last_answer_at, at)
+        if at >= self.last_failure_at:
+            self.record_contact()
 
     def record_contact(self) -> None:
         """Close the circuit after a 429: the API is there, though it gave no answer."""
         self._consecutive_failures = 0
         self._budget = min(self.BUDGET, max(self._budget + 1, self.BUDGET // 5 if self.is_open else 0))
         self.failing_since = self.probe_at = self._looked_at = math.inf
-        self.suspended_s = 0.0
         self.is_open = self.is_probing = False
         self.failed_probes = 0
 
@@ -120,6 +117,7 @@ class CircuitBreaker:
 
     def _record(self, error: EngagementError, now: float) -> None:
         self.last_error = error
+        self.last_failure_at = now
         self._consecutive_failures += 1
         self.failing_since = min(self.failing_since, now)
         self.look(now)

@@ -13,6 +13,7 @@ from engagement_async._core.outcomes import Failure
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._core.refusal_detector import RefusalDetector
 from engagement_async._core.request import Purpose, Request
+from engagement_async._core.suspensions import Suspensions
 from engagement_async.errors import AuthError, EngagementError
 
 __all__ = ["CallState", "EndpointState", "FailureRate", "OwnerState", "OwnersState"]
@@ -45,10 +46,14 @@ class RateLimitState:
         self.holds = 0
         self.until = -math.inf
 
-    def record(self, now: float) -> None:
+    def look(self, now: float, suspensions: Suspensions) -> None:
+        """Note that somebody waits for the API at this instant."""
+        if self.holds:
+            suspensions.note(self.until, now)
+
+    def record(self, now: float, suspensions: Suspensions) -> None:
         """Count a 429."""
-        if self.holds:  # in what is long after the end of a hold, the process was suspended or had nothing to ask
-            self.since += max(0.0, now - self.until - CircuitBreaker.LONGEST_STEP_S)
+        self.look(now, suspensions)
         self.since = min(self.since, now)
         if now >= self.until:  # what was in flight when the hold began is no refusal of its own
             self.holds += 1
@@ -60,8 +65,9 @@ class EndpointState:
     KNOWN = 8
     CONFIRMED = 3
 
-    def __init__(self) -> None:
-        self.breaker = CircuitBreaker()
+    def __init__(self, longest_step_s: float = Suspensions.LONGEST_STEP_S) -> None:
+        self.suspensions = Suspensions(longest_step_s)
+        self.breaker = CircuitBreaker(self.suspensions)
         self.failure_rate = FailureRate()
         self.limited = RateLimitState()
         self.access_refusals = 0
@@ -77,15 +83,21 @@ class EndpointState:
         """Whether second looks have shown that the API leaves metrics out for good, as it may for those that are zero."""
         return not self._incomplete_refuted and self._incomplete_confirmed >= self.CONFIRMED
 
-    def record_answer(self, now: float) -> None:
-        """Count an answer to a request."""
-        self.access_refusals = 0
-        self.record_response(now)
+    def look(self, now: float) -> None:
+        """Note that a call begins at this instant: what was before is none of its waiting."""
+        if self.breaker.failing_since < math.inf:
+            self.breaker.look(now)
+        self.limited.look(now, self.suspensions)
 
-    def record_response(self, now: float) -> None:
+    def record_answer(self, at: float) -> None:
+        """Count an answer to a request, which came at this instant."""
+        self.access_refusals = 0
+        self.record_response(at)
+
+    def record_response(self, at: float) -> None:
         """Count a response that is no refusal for the rate, be it one of the credentials: the API is there."""
-        self.breaker.record_answer(now)
-        if self.limited.holds:
+        self.breaker.record_answer(at)
+        if self.limited.holds and at >= self.limited.since:
             self.limited = RateLimitState()
 
     def record_second_look(self, *, is_still_incomplete: bool) -> None:
@@ -122,7 +134,7 @@ class OwnerState:
     refusals: int = 0
     """Requests that were refused for the account's sake since the last answer."""
     refusal: AuthError | None = None
-    """The first 401, after which the credential store was asked again."""
+    """The first 401 since the last answer, after which the credential store was asked again."""
     renewals: int = 0
     """How often it was asked again."""
     failure: Failure | None = None
@@ -162,7 +174,7 @@ class OwnersState:
         """Note that the API took this owner's credentials."""
         state = self.of(owner)
         state.is_proven = self._is_any_proven = True
-        state.is_doubted, state.refusals = False, 0
+        state.is_doubted, state.refusals, state.refusal = False, 0, None
 
     def record_refusal(self, owner: str) -> OwnerState:
         """Note that the API, or the credential store, refused this owner; return what is known of it."""
@@ -212,6 +224,11 @@ class CallState:
     refusals: RefusalDetector = field(default_factory=RefusalDetector)
     owners: OwnersState = field(default_factory=OwnersState)
 
+    def begin(self, now: float) -> None:
+        """Wait for the API from this instant on."""
+        self.began_at = now
+        self.endpoint.look(now)
+
     @property
     def is_clear(self) -> bool:
         """Whether every request is admitted at once: nothing is to be found out first."""
@@ -220,5 +237,11 @@ class CallState:
     @property
     def deadline(self) -> float:
         """The instant until which this call waits for an API that answers nobody; `inf` while it answers."""
-        breaker = self.endpoint.breaker
-        return max(breaker.failing_since + breaker.suspended_s, self.began_at) + self.outage_timeout_s
+        return self.patience_ends(self.endpoint.breaker.failing_since)
+
+    def patience_ends(self, since: float) -> float:
+        """Return until when this call waits for what has lasted since that instant: as ever, from its own beginning on, and
+        while the process was suspended it did not wait.
+        """
+        since = max(since, self.began_at)
+        return since + self.endpoint.suspensions.seconds_since(since) + self.outage_timeout_s

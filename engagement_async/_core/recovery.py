@@ -52,6 +52,7 @@ from engagement_async.errors import (
     AuthError,
     EngagementError,
     NotSentError,
+    ProxyError,
     RateLimitedError,
     RequestRefusedError,
 )
@@ -124,15 +125,18 @@ def decide(
     if request.purpose is Purpose.WITNESS:
         call.refusals.is_asking = False
     result = outcome.result
-    if isinstance(result, AuthError) and result.status is None:
-        cancel(request, call)  # the credential store's word: nothing was sent, and the API said nothing
+    if isinstance(result, ProxyError) or (isinstance(result, AuthError) and result.status is None):
+        cancel(request, call)  # the proxy's or the credential store's word: the API said nothing
+    at = min(now, outcome.arrived_at)
+    if isinstance(result, ParsedResponse) and request.is_probe:
+        call.endpoint.breaker.record_contact()  # sent since the last failure
     if not isinstance(result, (AttemptError, AccessRefusedError)):
         request.is_probe = False  # the API is there: the circuit closes
     if request.owner is not None and isinstance(result, (ParsedResponse, RefusedIdsError)):
         call.owners.record_answer(request.owner)
     match result:
         case ParsedResponse():
-            return _on_answer(request, result, call, now)
+            return _on_answer(request, result, call, at)
         case RateLimitedError():
             return _on_rate_limit(result, outcome, call, now, jitter)
         case AuthError():
@@ -160,9 +164,9 @@ def cancel(request: Request, call: CallState) -> None:
         call.endpoint.breaker.cancel_probe()
 
 
-def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, now: float) -> Decision:
+def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, at: float) -> Decision:
     endpoint = call.endpoint
-    endpoint.record_answer(now)
+    endpoint.record_answer(at)
     call.refusals.record_answer()
     answer = parsed.answer
     if (known := _answered_id(answer)) is not None:
@@ -290,11 +294,10 @@ def _on_refusal(
 def _on_rate_limit(error: APIError, outcome: Outcome, call: CallState, now: float, jitter: float) -> Decision:
     call.endpoint.breaker.record_contact()
     limited = call.endpoint.limited
-    limited.record(now)
+    limited.record(now, call.endpoint.suspensions)
     seconds = hold_s(outcome.headers, call.limits, jitter, holds=limited.holds)
     limited.until = max(limited.until, now + seconds)
-    # As for an outage: a call waits for the API from its own beginning on, whatever calls before it had met.
-    if limited.holds > 1 and now + seconds > max(limited.since, call.began_at) + call.outage_timeout_s:
+    if limited.holds > 1 and now + seconds > call.patience_ends(limited.since):
         return Stop(error)
     return HoldAll(seconds)
 

@@ -57,6 +57,8 @@ class Request:
     was_resigned: bool = False
     renewals: int = 0
     """How often the owner's credentials had been renewed when it was last sent."""
+    signer: object = None
+    """The engine's: what it was last signed with, where a credential store signs."""
 
     def part(self, tweet_ids: tuple[str, ...]) -> Request:
         """Return a fresh request for some of these IDs."""
@@ -98,6 +100,8 @@ class Outcome(NamedTuple):
     """The timestamp of the signature, in epoch seconds."""
     received_at: float = 0.0
     """This machine's wall clock when the outcome was known, in epoch seconds."""
+    arrived_at: float = math.inf
+    """The instant at which an answer came: before it is parsed, it may wait for the consumer of those before it."""
 
 
 def split_in_half(tweet_ids: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeGuard, TypeVar
 
 from engagement_async._core.answer import Answer
-from engagement_async._core.batches import Batch, TweetIds, check_container, check_tweet_ids
+from engagement_async._core.batches import Batch, TweetIds
 from engagement_async._core.merging import Merger, merge_parts
 from engagement_async._core.query import Query
 from engagement_async._core.result import EngagementResult
@@ -133,16 +133,14 @@ class Coalescer:
             and can_share(query)
         )
 
-    async def fetch(self, query: Query, tweet_ids: Iterable[str | int]) -> EngagementResult:
-        """Return the result for these IDs. Raise `UsageError` at once for one that is no Tweet ID."""
-        check_container(tweet_ids)
-        ids = tuple(dict.fromkeys(check_tweet_ids(list(tweet_ids))))
+    async def fetch(self, query: Query, tweet_ids: tuple[str, ...]) -> EngagementResult:
+        """Return the result for these IDs, which are distinct."""
         loop = asyncio.get_running_loop()
         group = self._gathering.get(query)
         if group is None:
             group = self._gathering[query] = _Group(query)
             loop.call_later(self._within_s, self._on_timer, group)
-        caller = _Caller(ids, loop.create_future())
+        caller = _Caller(tweet_ids, loop.create_future())
         group.join(caller)
         if group.size >= query.endpoint.ids_per_request:
             self._send_off(group)

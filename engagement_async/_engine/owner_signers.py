@@ -61,8 +61,11 @@ class OwnerSigners:
             signer = held.signers[url] = held.credentials.signer(url)
         return signer
 
-    def renew(self, owner: str) -> None:
-        """Ask the store again before the next request of this owner: the API refused what it gave."""
+    def renew(self, owner: str, signer: object) -> None:
+        """Ask the store again before the next request of this owner: the API refused what this signer signed.
+
+        Another call may have done so, and have newer credentials by now.
+        """
         held = self._owners.get(owner)
-        if held is not None:
+        if held is not None and any(signer is current for current in held.signers.values()):
             held.was_refused = True

@@ -11,8 +11,9 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from yarl import URL
 
@@ -25,6 +26,7 @@ from engagement_async._core.rate_headers import RateHeaders
 from engagement_async._core.rate_limit import Token
 from engagement_async._core.recovery import accepts_incomplete
 from engagement_async._core.request import Outcome, Purpose, Request
+from engagement_async._core.suspensions import Suspensions
 from engagement_async._engine.body import gunzip
 from engagement_async._engine.decode_budget import DecodeBudget
 from engagement_async._engine.observing import begin, current_observers
@@ -55,6 +57,8 @@ class Call:
     observe: Observe | None = None
     """What hears of it; None when nobody does."""
     in_flight: int = 0
+    unsent: set[asyncio.Task[Any]] = field(default_factory=set)
+    """Tasks that wait for a slot or a token."""
     received: int = 0
     """Responses that are here and not parsed yet."""
 
@@ -149,7 +153,8 @@ class Sender:
     def _state_of(self, endpoint: str) -> EndpointState:
         state = self.endpoints.get(endpoint)
         if state is None:
-            state = self.endpoints[endpoint] = EndpointState()
+            longest_step_s = max(Suspensions.LONGEST_STEP_S, self._quarantine_s + 60.0)  # a probe may take as long
+            state = self.endpoints[endpoint] = EndpointState(longest_step_s)
         return state
 
     @property
@@ -197,6 +202,7 @@ class Sender:
         try:
             response, signed_at = await self._post(request, call)
             call.received += 1
+            arrived_at = self.now()
             try:
                 headers = response.headers
                 observed_at = datetime.fromtimestamp(self._wall_clock() + self.clock_offset_s, UTC)
@@ -221,7 +227,7 @@ class Sender:
             self._note_failure(error)
             return Outcome(error, RateHeaders.from_headers(headers), signed_at, self._wall_clock())
         parsed.answer.observed_at = observed_at
-        return Outcome(parsed)
+        return Outcome(parsed, arrived_at=arrived_at)
 
     async def _post(self, request: Request, call: Call) -> tuple[Response, float]:
         endpoint = request.parser.query.endpoint
@@ -229,26 +235,33 @@ class Sender:
         if signer is None:
             assert self._owners is not None  # noqa: S101
             owner, address = request.owner or "", str(url)
-            signer = self._owners.known(owner, address) or await self._owners.get(owner, address)
+            signer = request.signer = self._owners.known(owner, address) or await self._owners.get(owner, address)
         body = request.parser.query.body(request.tweet_ids)
         # Every call may have one request in flight, whatever the others do: behind their workers it would not even reach
         # its lane.
         takes_slot = call.in_flight > 0
-        if takes_slot:
-            await self._slots.acquire()
-        call.in_flight += 1
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101
+        call.unsent.add(task)
         try:
-            # The token is taken last, so that it is not out while something else is waited for.
-            if call.observe is None:
-                token = await self.scheduler.acquire(call.lane, retry=request.attempts > 0)
-            else:
-                token = await self._acquire_observed(request, call, call.observe)
-            request.attempts += 1
-            return await self._send_signed(url, signer, body, token, request, call)
-        finally:
-            call.in_flight -= 1
             if takes_slot:
-                self._slots.release()
+                await self._slots.acquire()
+            call.in_flight += 1
+            try:
+                # The token is taken last, so that it is not out while something else is waited for.
+                if call.observe is None:
+                    token = await self.scheduler.acquire(call.lane, retry=request.attempts > 0)
+                else:
+                    token = await self._acquire_observed(request, call, call.observe)
+                call.unsent.discard(task)
+                request.attempts += 1
+                return await self._send_signed(url, signer, body, token, request, call)
+            finally:
+                call.in_flight -= 1
+                if takes_slot:
+                    self._slots.release()
+        finally:
+            call.unsent.discard(task)
 
     async def _acquire_observed(self, request: Request, call: Call, observe: Observe) -> Token:
         asked_at = self.now()
@@ -336,10 +349,10 @@ class Sender:
         if cap is not None:
             self.scheduler.cap(cap.limit, cap.remaining, cap.for_s)
 
-    def renew(self, owner: str) -> None:
-        """Ask the credential store for this owner's credentials again."""
+    def renew(self, owner: str, signer: object) -> None:
+        """Ask the credential store for this owner's credentials again, if those of this signer are the last ones."""
         if self._owners is not None:
-            self._owners.renew(owner)
+            self._owners.renew(owner, signer)
 
     def _sign_for(self, name: str, path: str) -> tuple[URL, Signer | None]:
         url = self._base_url.joinpath(path.lstrip("/"))

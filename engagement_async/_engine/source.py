@@ -112,13 +112,20 @@ class BatchSource:
             yield from self._sync
             self._has_ended = True
 
-    async def aclose(self) -> None:
-        """Stop reading, and close an async generator."""
+    def stop(self) -> None:
+        """Stop reading."""
         if self._reader is not None:
             self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
-        if isinstance(self._batches, AsyncGenerator):
-            await self._batches.aclose()
+
+    async def aclose(self) -> None:
+        """Stop reading, and close an async generator."""
+        self.stop()
+        try:
+            if self._reader is not None:
+                await asyncio.gather(self._reader, return_exceptions=True)
+        finally:
+            if isinstance(self._batches, AsyncGenerator):
+                await self._batches.aclose()
 
     def _start_reading(self, wanted: int) -> None:
         self._wanted = max(self._wanted, wanted)

@@ -69,6 +69,7 @@ class AnswerStream:
             raise UsageError("a stream is entered once: call client.stream(...) again")
         self._sender.check_loop()
         self._is_open = True
+        self._call.state.begin(self._sender.now())
         self._call.observe = self._sender.observe(self._endpoint)
         self._open.enter_context(relaxed_gc())
         self._open.enter_context(self._sender.running(self._workers.fail))

@@ -41,7 +41,7 @@ from engagement_async._core.recovery import admit, cancel, conclude, decide
 from engagement_async._core.request import Request
 from engagement_async._engine.sender import Call, Sender
 from engagement_async._engine.source import Batches, BatchSource
-from engagement_async.errors import EngagementError, NotSentError
+from engagement_async.errors import EngagementError, NotSentError, ProxyError
 
 __all__ = ["Workers"]
 
@@ -128,8 +128,10 @@ class Workers:
                 task.add_done_callback(self._on_done)
 
     def stop(self) -> None:
-        """Take no more work; what is in flight still comes to its end."""
+        """Take no more work, and send nothing that waits for a token; what is in flight still comes to its end."""
         self.is_stopping = True
+        for task in tuple(self._call.unsent):
+            task.cancel()
         self._wake_all()
         self._sender.note_change()
 
@@ -141,13 +143,16 @@ class Workers:
     async def aclose(self) -> None:
         """Cancel all workers, and wait for them and for the source."""
         self.stop()
+        self._source.stop()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         if self._timer is not None:
             self._timer.cancel()
-        await self._source.aclose()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:  # whoever cancels once more, as anyio's scopes do, must not leave the source open
+            await self._source.aclose()
 
     async def give_up(self, failure: Failure) -> None:
         """Abort what is in flight, and fail all IDs without an outcome, those that a sync source still has among them."""
@@ -322,7 +327,7 @@ class Workers:
             if owner is not None:
                 owner.in_flight -= 1
                 self._ready.extend(self._behind_owner.pop(request.owner or "", ()))
-        if isinstance(request.batch, PendingBatch):
+        if isinstance(request.batch, PendingBatch) and not isinstance(outcome.result, (NotSentError, ProxyError)):
             request.batch.requests += request.attempts - attempts
         sender, state = self._sender, self._call.state
         if isinstance(outcome.result, EngagementError):
@@ -390,7 +395,7 @@ class Workers:
                 self._sender.clock_offset_s = offset_s
                 self._queue_first(request)
             case Renew(owner):
-                self._sender.renew(owner)
+                self._sender.renew(owner, request.signer)
                 self._queue_first(request)
             case Stop(error):
                 raise error

@@ -17,6 +17,7 @@ from engagement_async import (
     TOTALS,
     AnswerStream,
     BearerCredentials,
+    CredentialFile,
     EngagementClient,
     FailedTweetsError,
     Failure,
@@ -527,3 +528,18 @@ async def test_tweets_of_many_owners_keep_their_owner_when_the_time_is_over() ->
 
     assert result.outcomes["failed"] == 900
     assert result.tweet_owners == {tweet_id: owner for owner, ids in tweets.items() for tweet_id in ids}
+
+
+async def test_a_client_that_could_not_be_opened_can_be_opened_later(tmp_path: Path) -> None:
+    path = tmp_path / "owners.csv"
+    client = EngagementClient(
+        CredentialFile(path, consumer_key="key", consumer_secret="secret"), rate_limit=RateLimit(300)
+    )
+    with pytest.raises(UsageError, match=r"owners\.csv"):
+        async with client:
+            pass
+
+    path.write_text("owner,access_token,access_token_secret\nacme,token,secret\n")
+
+    async with client:
+        assert client.status().requests == 0

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from engagement_async._core.breaker import CircuitBreaker
+from engagement_async._core.suspensions import Suspensions
 from engagement_async.errors import ServerError
 
 ERROR = ServerError("HTTP 500", status=500)
@@ -107,15 +108,27 @@ def test_the_last_probe_before_a_deadline_is_due_at_the_deadline() -> None:
 
 
 def test_time_in_which_the_process_was_suspended_is_told_apart() -> None:
-    breaker = open_circuit()
+    suspensions = Suspensions()
+    breaker = CircuitBreaker(suspensions)
+    breaker.record_failure(ERROR, 10.0, 1.0)
     for now in (20.0, 100.0, 5_100.0, 5_120.0):
         breaker.look(now)
 
-    assert breaker.suspended_s == 5_000.0 - CircuitBreaker.LONGEST_STEP_S
+    assert suspensions.seconds_since(10.0) == 5_000.0 - Suspensions.LONGEST_STEP_S
 
-    breaker.record_answer(5_130.0)
 
-    assert breaker.suspended_s == 0.0
+def test_an_answer_that_came_before_the_last_failure_closes_nothing() -> None:
+    breaker = open_circuit()
+    breaker.record_failure(ERROR, 20.0, 1.0)
+
+    breaker.record_answer(19.0)
+
+    assert breaker.is_open
+    assert breaker.last_answer_at == 19.0
+
+    breaker.record_answer(21.0)
+
+    assert not breaker.is_open
 
 
 def test_nothing_is_given_up_while_a_probe_is_due() -> None:

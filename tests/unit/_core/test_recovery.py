@@ -47,6 +47,7 @@ from engagement_async.errors import (
     DisconnectedError,
     EngagementError,
     NotSentError,
+    ProxyError,
     RateLimitedError,
     RequestRefusedError,
     ServerError,
@@ -87,6 +88,7 @@ ERRORS: dict[str, EngagementError] = {
     "no access": AccessRefusedError("the API refuses this account: suspended", status=403, texts=("suspended",)),
     "no credentials": AuthError("the credential store has no credentials for it"),
     "403 html": AccessRefusedError("the API refuses this account: HTTP 403", status=403),
+    "proxy": ProxyError("the proxy answered 407", status=407),
     "404": ServerRefusedError("no Engagement API at this address", status=404),
     "bad request": RequestRefusedError("groupBys you have specified", status=400),
 }
@@ -211,6 +213,28 @@ def twice_refused(owner: str, then: str = "fail a: credentials") -> list[Step]:
 
 
 TRACES = [
+    Trace(
+        "an owner whose credentials are rotated twice has the store asked twice",
+        [
+            (0, "ab@x", "401", "renew x"),
+            (1, "ab@x", "in flight", "in flight"),
+            (1, "ab@x", "ok", "accept"),
+            (9, "cd@x", "in flight", "in flight"),
+            (9, "cd@x", "401", "renew x"),
+            (10, "cd@x", "in flight", "in flight"),
+            (10, "cd@x", "401", "fail cd: credentials"),
+        ],
+    ),
+    Trace(
+        "a proxy that refuses a probe lets another call probe",
+        [
+            *[(n, "abcd", "no connection", f"retry in {0.5 * 2**n:g}") for n in range(3)],
+            (9, "abcd", "admit", "send"),
+            (9, "efgh", "admit", "wait"),
+            (9, "abcd", "proxy", "stop: ProxyError"),
+            (9, "efgh", "admit", "send"),
+        ],
+    ),
     Trace(
         "a 401 of one owner has the store asked again, and fails this owner alone",
         [

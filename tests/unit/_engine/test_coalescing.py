@@ -6,9 +6,9 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -294,3 +294,42 @@ async def test_each_caller_knows_when_it_was_answered() -> None:
         assert [row["observed_at"] for row in result.rows("by_tweet", observed_at=True)] == list(
             result.observed_at.values()
         )
+
+
+class Once:
+    """Has a size, and can be read once: as a progress bar around a generator."""
+
+    def __init__(self, *ids: str) -> None:
+        self._ids = iter(ids)
+
+    def __len__(self) -> int:
+        return 2
+
+    def __iter__(self) -> Iterator[str]:
+        return self._ids
+
+
+async def test_ids_are_read_once_also_when_the_time_of_the_call_is_over() -> None:
+    given = ["3", "4"]
+    async with opened(Api(latency_s=100)) as client:
+        query: dict[str, Any] = {"engagement_types": ["favorites"], "groupings": BY_TWEET, "timeout": 5}
+        once = client.totals(Once("1", "2"), **query)
+        changed = asyncio.create_task(client.totals(given, **query))
+        await asyncio.sleep(1)
+        given.clear()
+        results = await asyncio.gather(once, changed)
+
+    assert [sorted(result.failed_tweet_ids) for result in results] == [["1", "2"], ["3", "4"]]
+
+
+async def test_calls_that_share_requests_are_told_what_was_not_requested() -> None:
+    async with opened(Api()) as client:
+        result = await client.historical(
+            ["1"],
+            engagement_types=["favorites"],
+            groupings=BY_TWEET,
+            start=datetime.now(UTC) - timedelta(days=3),
+            end=datetime.now(UTC) + timedelta(days=1),
+        )
+
+    assert "is in the future" in result.notes[0]

@@ -45,23 +45,25 @@ async def test_an_owner_whom_the_store_does_not_know_is_an_error() -> None:
 async def test_after_a_refusal_the_store_is_asked_again() -> None:
     store = Store(a=credentials("old"))
     signers = OwnerSigners(store)
-    await signers.get("a", URL)
+    first = await signers.get("a", URL)
 
-    signers.renew("a")
+    signers.renew("a", first)
     assert signers.known("a", URL) is None
     with pytest.raises(AuthError, match="no other credentials"):
         await signers.get("a", URL)
     store.owners["a"] = credentials("new")
 
-    assert 'oauth_token="new"' in (await signers.get("a", URL)).authorization(0)
-    signers.renew("nobody")
+    newer = await signers.get("a", URL)
+    assert 'oauth_token="new"' in newer.authorization(0)
+    signers.renew("a", first)  # by a call that heard of the refusal later
+    assert signers.known("a", URL) is newer
+    signers.renew("nobody", first)
 
 
 async def test_credentials_that_were_refused_are_tried_again_by_a_later_call() -> None:
     store = Store(a=credentials("a"))
     signers = OwnerSigners(store)
-    await signers.get("a", URL)
-    signers.renew("a")
+    signers.renew("a", await signers.get("a", URL))
     with pytest.raises(AuthError, match="no other credentials"):
         await signers.get("a", URL)
 
