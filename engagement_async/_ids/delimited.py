@@ -51,6 +51,7 @@ def delimited_ids(
     sample = _some(table, _SAMPLE_ROWS)
     if not sample:
         return
+    intake.check_no_credentials(delimiter.join(sample[0].cells))  # messages about columns show the first line
     layout = choose_layout(sample, id_column, intake, owner_column=owner_column)
     if layout is None:  # rows of IDs and nothing else
         intake.report.format = Format.TEXT

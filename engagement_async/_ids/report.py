@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,10 @@ __all__ = ["InputReport", "Intake", "OnReject", "Reject"]
 _SHOWN = 80
 _EXACT_FLOAT = 2**53
 """Floats hold every integer up to this one."""
+_CREDENTIAL = re.compile(
+    r"(?:consumer_key|consumer_secret|access_token|access_token_secret|bearer_token)[\"']?\s*[=:]", re.IGNORECASE
+)
+"""What gives a credential its name in TOML, and in files of environment variables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +121,18 @@ class Intake:
         return self.report.source
 
     def reject(self, line: int, text: str, reason: str) -> None:
-        """Count a line that is no ID, and tell the caller."""
+        """Count a line that is no ID, and tell the caller. Raise `UsageError` if it holds a credential: none is shown."""
+        self.check_no_credentials(text)
         self.report.rejected += 1
         reject = Reject(self.source, line, shortened(text, _SHOWN), reason)
         if self.on_reject is None:
             raise UsageError(str(reject))
         self.on_reject(reject)
+
+    def check_no_credentials(self, text: str) -> None:
+        """Raise `UsageError` for a line that holds a credential: its file was not meant to be read for IDs."""
+        if _CREDENTIAL.search(text):
+            raise self.refused("holds credentials: name it with --credentials, not --ids")
 
     def checked(self, values: Sequence[str], lines: Sequence[int]) -> list[str]:
         """Return the IDs of values, one each; the others become rejects."""

@@ -129,6 +129,31 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, text: str, options: dict
         read(tmp_path / "ids.txt", text, **options)
 
 
+@pytest.mark.parametrize("options", [{}, {"format": "csv"}, {"id_column": "1"}, {"id_column": "id"}], ids=str)
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tokens.toml", '[acme]\naccess_token = "1467-SECRET"\naccess_token_secret = "SECRET"\n'),
+        ("tokens.toml", 'acme."access_token_secret" = "SECRET, with a comma"\n'),
+        ("service.env", "ENGAGEMENT_CONSUMER_KEY=SECRET\nexport ENGAGEMENT_BEARER_TOKEN='SECRET'\n"),
+        ("settings.yaml", f"{A}\nbearer_token: SECRET\n"),
+    ],
+)
+def test_of_a_file_with_credentials_nothing_is_shown(
+    tmp_path: Path, name: str, text: str, options: dict[str, str]
+) -> None:
+    (tmp_path / "ids").mkdir()
+    (tmp_path / "ids" / name).write_text(text)
+    told: list[str] = []
+
+    with pytest.raises(errors.UsageError) as refused:
+        list(read_ids([tmp_path / "ids"], on_reject=lambda reject: told.append(str(reject)), **options))  # type: ignore[arg-type]
+
+    assert "SECRET" not in f"{told} {refused.value}"
+    if not options:
+        assert str(refused.value) == f"{tmp_path}/ids/{name}: holds credentials: name it with --credentials, not --ids"
+
+
 def test_the_format_that_the_caller_names_is_the_one(tmp_path: Path) -> None:
     ids, rejects = read(tmp_path / "ids.csv", f"{A},{B}\n{C},z9y\n", format="text")
 
