@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,7 @@ except ImportError as error:  # pragma: no cover - the tests have it
 from engagement_async._core.answer import Answer
 from engagement_async._core.arrow import grouping_table
 from engagement_async._core.groupings import split_by_levels
+from engagement_async._core.outcomes import Failure, FailureKind
 from engagement_async._core.owned_batches import Tweets
 from engagement_async._core.query import Query
 from engagement_async._display.reporting import ProgressOption, check_progress, reporting
@@ -89,6 +90,19 @@ class Gathered:
         if grouping:
             for levels, part in split_by_levels(self.query.groupings[GROUPING], grouping):
                 self._values.append(self._plain(grouping_table(part, levels)))
+
+    def fail_rest(self, tweets: Iterable[tuple[str, str]], failure: Failure) -> None:
+        """Take those of the Tweets (owner, ID) that no answer was about for failed."""
+        known = {(reading.owner, reading.tweet_id) for reading in self.readings}
+        for owner, tweet_id in tweets:
+            if (owner, tweet_id) not in known:
+                self.readings.append(Reading(owner, tweet_id, TweetState.FAILED, str(failure), None, None))
+                self.failed[tweet_id] = failure
+
+    @property
+    def has_refused_owners(self) -> bool:
+        """Whether an owner's credentials were missing or refused."""
+        return any(isinstance(each, Failure) and each.kind is FailureKind.CREDENTIALS for each in self.failed.values())
 
     @property
     def counts(self) -> dict[str, int]:

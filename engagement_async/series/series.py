@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from engagement_async._core.answer import Answer
 from engagement_async._core.endpoints import HISTORICAL, LAST_28_HOURS, TOTALS, Endpoint, Metric
 from engagement_async._core.html import facts_html, note_html
+from engagement_async._core.outcomes import Failure, FailureKind
 from engagement_async._core.owned_batches import Tweets
 from engagement_async._core.query import HISTORY_ENDS_AT, Bound, Query
 from engagement_async._core.words import count
 from engagement_async._display.reporting import ProgressOption
 from engagement_async._engine.call_meter import size_of
 from engagement_async.client import EngagementClient
-from engagement_async.errors import SeriesError, UsageError
+from engagement_async.errors import AccessRefusedError, AuthError, SeriesError, UsageError
 from engagement_async.series.gathering import GROUPING, Gathered, gather, shown
 from engagement_async.series.lock import check_place, locked
 from engagement_async.series.reports import Gap, PullReport, SeriesStatus, series_facts
@@ -181,9 +182,19 @@ class EngagementSeries:
                     span = Span(part.starts_at, part.ends_at)
                     for tweets in _in_memory(part.tweets, span.hours * len(metrics)):
                         gathered = Gathered(_query(HISTORICAL, metrics, span), self._now(), span)
-                        await gather(client, gathered, _as_tweets(tweets), add)
+                        try:
+                            await gather(client, gathered, _as_tweets(tweets), add)
+                        except (AuthError, AccessRefusedError) as error:
+                            if not await asyncio.to_thread(self._has_others, gathered, tweets):
+                                raise
+                            gathered.fail_rest(tweets, Failure(str(error), kind=FailureKind.CREDENTIALS))
                         reports.append(await _whole(self._store.commit, gathered, self._now()))
         return reports
+
+    def _has_others(self, gathered: Gathered, tweets: Sequence[tuple[str, str]]) -> bool:
+        """Return whether owners were refused of whom the series has others, without a gap: these then failed alone."""
+        owners = {owner for owner, _ in tweets}
+        return gathered.has_refused_owners and any(owner not in owners for owner, _ in self._store.tracked())
 
     async def watch(
         self,

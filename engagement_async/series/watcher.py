@@ -131,6 +131,14 @@ class Watcher:
         )
         on_pull(report)
         if self._fills:
-            for each in await self._series.fill(self._client):
+            try:
+                filled = await self._series.fill(self._client)
+            except AuthError as error:
+                if not report.answered:
+                    raise
+                # Only the owners with a gap were asked, and the pull was answered for others.
+                logger.warning("the gaps are not filled: %s", error)
+                filled = []
+            for each in filled:
                 on_pull(each)
         return not report.failed_tweet_ids or report.answered > 0

@@ -25,6 +25,8 @@ from engagement_async import (
     AuthError,
     BearerCredentials,
     EngagementClient,
+    Failure,
+    FailureKind,
     OAuth1Credentials,
     OtherSeriesError,
     RateLimit,
@@ -374,6 +376,45 @@ async def test_owners_of_a_credential_store(tmp_path: Path) -> None:
     assert set(series.tracked()) == {(owner, i) for owner, ids in tweets.items() for i in ids}
     assert series.gaps() == []
     assert set(series.to_arrow()["owner"].to_pylist()) == set(tweets)
+
+
+@pytest.mark.parametrize("count", [2, 25], ids=["at the end", "after twenty"])
+async def test_owners_fail_alone_in_a_fill_too(tmp_path: Path, count: int) -> None:
+    """Nobody is asked but those whose Tweets have gaps: that they fail alike says nothing of the others."""
+    now = ZERO.timestamp()
+    async with Emulator(
+        requests_per_minute=None, owners=count + 1, unavailable_fraction=0.0, now=lambda: now
+    ) as server:
+        tokens = {
+            owner.handle: OAuth1Credentials(
+                server.consumer_key, server.consumer_secret, owner.access_token, owner.access_token_secret
+            )
+            for owner in server.owners
+        }
+        good, *others = tokens
+        tweets = {handle: server.tweet_ids(handle, 2) for handle in tokens}
+        theirs = {handle: tweets[handle] for handle in others}
+        limit = RateLimit(60_000)
+        series = EngagementSeries(tmp_path / "s.duckdb", now=lambda: datetime.fromtimestamp(now, UTC))
+        async with EngagementClient(tokens, rate_limit=limit, base_url=server.base_url) as client:
+            await series.pull(client, tweets, engagement_types=METRICS)
+            now += 60 * 3600
+            await series.pull(client, theirs)
+
+        server.revoke(others[0])
+        left = {handle: tokens[handle] for handle in (good, others[0])}
+        async with EngagementClient(left, rate_limit=limit, base_url=server.base_url) as client:
+            (report,) = await series.fill(client)
+            assert set(report.failed_tweet_ids) == {i for ids in theirs.values() for i in ids}
+            for reason in report.failed_tweet_ids.values():
+                assert isinstance(reason, Failure)
+                assert reason.kind is FailureKind.CREDENTIALS
+            assert {owner for gap in series.gaps() for owner, _ in gap.tweets} == set(others)
+
+            await series.pull(client, {good: tweets[good]})
+            server.revoke(good)
+            with pytest.raises(AuthError):  # now all owners of the series have gaps
+                await series.fill(client)
 
 
 def test_a_watch_ends_in_good_order_and_goes_on_after_a_kill(tmp_path: Path) -> None:

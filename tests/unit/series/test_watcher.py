@@ -26,6 +26,8 @@ class World:
         self.asleep_at: datetime | None = None
         self.pulled: list[tuple[datetime, Any]] = []
         self.fills = 0
+        self.answered = 1
+        self.fill_error: Exception | None = None
         self._pulls = pulls
         self._errors = errors or {}
         self._last: datetime | None = None
@@ -45,10 +47,12 @@ class World:
         if number in self._errors:
             raise self._errors[number]
         self._last = self.now
-        return PullReport(endpoint.name, None, None, 1, 1, 0, 0, 0)
+        return PullReport(endpoint.name, None, None, 1, self.answered, 0, 0, 0)
 
     async def fill(self, client: EngagementClient) -> list[PullReport]:
         self.fills += 1
+        if self.fill_error is not None:
+            raise self.fill_error
         return []
 
     def last_pull_at(self, endpoint: Endpoint = LAST_28_HOURS) -> datetime | None:
@@ -110,6 +114,18 @@ async def test_what_will_not_pass_ends_it() -> None:
         watcher = Watcher(World(9, {0: error}), CLIENT, Schedule(60.0))
         with pytest.raises(type(error)):
             await watcher.run(lambda: None, lambda report: None)
+
+
+async def test_credentials_that_are_refused_for_the_gaps_alone_end_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(3)
+    world.fill_error = AuthError("every owner fails alike", status=401)
+    assert await watched(world) == [0, 6.5, 13]
+    assert [record.message for record in caplog.records] == ["the gaps are not filled: every owner fails alike"] * 3
+
+    world = World(3)
+    world.fill_error, world.answered = AuthError("refused", status=401), 0
+    with pytest.raises(AuthError):
+        await watched(world)
 
 
 async def test_tweets_are_asked_for_before_each_pull_and_totals_are_not_filled() -> None:
