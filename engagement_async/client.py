@@ -168,6 +168,11 @@ class EngagementClient:
     def __repr__(self) -> str:
         return f"EngagementClient({str(self._base_url)!r}, concurrency={self._concurrency})"
 
+    @property
+    def has_owners(self) -> bool:
+        """Whether its credentials are a store of many owners', so that `tweet_ids` come with owners."""
+        return self._store is not None
+
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
         try:

@@ -206,7 +206,7 @@ class SeriesLockedError(SeriesError):
 
 
 class OtherSeriesError(SeriesError):
-    """The file is something else, a store of a later version, or its series has other metrics."""
+    """The file is something else, a store of a later version, or its series has other metrics, or Tweets without owners."""
 
 
 class SeriesCorruptError(SeriesError):

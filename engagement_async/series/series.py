@@ -122,7 +122,8 @@ class EngagementSeries:
         Raises:
             UsageError: There are no Tweets, or the query breaks a rule of the API.
             SeriesLockedError: Another pull is at work, or another program has the store open.
-            OtherSeriesError: The file is something else, or its series has other metrics.
+            OtherSeriesError: The file is something else, or its series has other metrics, or Tweets with owners where these
+                have none, or the other way round.
             EngagementError: What `EngagementClient.stream` raises; the store is as before.
         """
         if endpoint.takes_bounds:
@@ -132,6 +133,7 @@ class EngagementSeries:
             _query(endpoint, given)  # its rules, before anything is made
         async with self._locked():
             metrics = await _whole(self._store.prepare, endpoint, given)
+            await asyncio.to_thread(self._store.check_owners, have_owners=client.has_owners)
             tweets = tweet_ids if tweet_ids is not None else await self._tracked()
             gathered = Gathered(_query(endpoint, metrics), self._now())
             async with shown(progress, self.path.name, size_of(tweets), client, on_answer) as add:
@@ -173,6 +175,7 @@ class EngagementSeries:
             metrics = await asyncio.to_thread(self._store.metrics, LAST_28_HOURS.name)
             if metrics is None:
                 raise UsageError(f"{self.path}: there are no hours to fill between: pull first")
+            await asyncio.to_thread(self._store.check_owners, have_owners=client.has_owners)
             if start is not None:
                 await _whole(self._store.want_from, self._start(start, metrics))
             plan = await asyncio.to_thread(self.fill_plan)

@@ -27,8 +27,23 @@ COMMIT_WAIT_S = 600.0
 _WAIT_S = 5.0
 _IS_ASKED = f"state NOT IN ('{TweetState.UNAVAILABLE}', '{TweetState.FORBIDDEN}')"
 
-_GAPPY = f"""WITH wanted AS (
-        SELECT owner, tweet_id, least(wanted_from, $1) AS wanted_from, wanted_to FROM tweets
+_SUPERSEDED = f"""WITH shared AS (SELECT tweet_id FROM tweets GROUP BY tweet_id HAVING count(*) > 1),
+    answered AS (
+        SELECT owner, tweet_id FROM tweets SEMI JOIN shared USING (tweet_id) WHERE state = '{TweetState.ANSWERED}'
+        UNION SELECT owner, tweet_id FROM coverage SEMI JOIN shared USING (tweet_id)
+        UNION SELECT owner, tweet_id FROM totals SEMI JOIN shared USING (tweet_id)),
+    superseded AS (
+        SELECT owner, tweet_id FROM tweets SEMI JOIN shared USING (tweet_id)
+        LEFT JOIN (SELECT *, true AS was_answered FROM answered) USING (owner, tweet_id)
+        WHERE state != '{TweetState.FORBIDDEN}'
+        QUALIFY row_number() OVER (
+            PARTITION BY tweet_id ORDER BY was_answered IS NULL, last_asked_at DESC, owner) > 1)"""  # noqa: S608 - ours
+"""Tweets with owners whose place another one took, as where a name was corrected: a Tweet is asked for with one owner alone,
+one with whom it was answered before any other, and of these the last one."""
+_GAPPY = f"""{_SUPERSEDED},
+    wanted AS (
+        SELECT owner, tweet_id, least(wanted_from, $1) AS wanted_from, wanted_to
+        FROM tweets ANTI JOIN superseded USING (owner, tweet_id)
         WHERE {_IS_ASKED} AND wanted_from IS NOT NULL),
     whole AS (
         SELECT owner, tweet_id FROM wanted JOIN coverage USING (owner, tweet_id)
@@ -108,10 +123,37 @@ class Store:
         return None
 
     def tracked(self) -> list[tuple[str, str]]:
-        """Return the Tweets that are asked when none are given, as `(owner, tweet_id)`: all but the forbidden ones."""
+        """Return the Tweets that are asked when none are given, as `(owner, tweet_id)`: all but the forbidden ones.
+
+        Each of them once, with the owner with whom it was answered.
+        """
         return self.select(
-            f"SELECT owner, tweet_id FROM tweets WHERE state != '{TweetState.FORBIDDEN}' ORDER BY ALL"  # noqa: S608
+            f"""{_SUPERSEDED} SELECT owner, tweet_id FROM tweets ANTI JOIN superseded USING (owner, tweet_id)
+                WHERE state != '{TweetState.FORBIDDEN}' ORDER BY ALL"""  # noqa: S608 - ours
         )
+
+    def check_owners(self, *, have_owners: bool) -> None:
+        """Raise `OtherSeriesError` for Tweets with owners where those of the series have none, or the other way round.
+
+        Each of them would be in the store twice.
+        """
+        found: list[tuple[bool]] = []
+        with suppress(NoStoreError), opened(self.path, read_only=True, wait_s=_WAIT_S) as database:
+            found = database.execute("SELECT DISTINCT owner != '' FROM tweets")
+        if len(found) > 1:
+            raise OtherSeriesError(
+                f"{self.path}: holds Tweets with owners and without, whose hours count twice: begin another store"
+            )
+        if found and found[0][0] != have_owners:
+            raise OtherSeriesError(
+                f"{self.path}: the Tweets of this series have "
+                + (
+                    "owners: name their column, and give the credentials of the owners (--owner-column, --credentials)"
+                    if not have_owners
+                    else "no owners: leave out their column, and the credentials of owners (--owner-column, --credentials)"
+                )
+                + ", or begin another store"
+            )
 
     def select(self, sql: str) -> list[tuple[str, str]]:
         """Return the Tweets of a query on the store, as `(owner, tweet_id)`.

@@ -217,6 +217,10 @@ def _credentials(
     with suppress(NoStoreError):
         has_owners = any(owner for owner, _ in series.tracked())
     if column is None and has_owners:
+        if flags.get("files"):
+            raise OtherSeriesError(
+                f"{series.path}: the Tweets of this series have owners: name their column with --owner-column"
+            )
         if auth is not None:
             raise UsageError("--auth: this series has Tweets of many owners, whose tokens are in --credentials")
         return settings.credential_file(path)

@@ -417,6 +417,62 @@ async def test_owners_fail_alone_in_a_fill_too(tmp_path: Path, count: int) -> No
                 await series.fill(client)
 
 
+async def test_a_tweet_is_asked_for_with_one_owner_alone(tmp_path: Path) -> None:
+    """The one with whom it was answered, and of several the last: where a name is corrected, the old one stays behind."""
+    now = ZERO.timestamp()
+    async with Emulator(requests_per_minute=None, owners=2, unavailable_fraction=0.0, now=lambda: now) as server:
+        one, two = (
+            OAuth1Credentials(
+                server.consumer_key, server.consumer_secret, owner.access_token, owner.access_token_secret
+            )
+            for owner in server.owners
+        )
+        firsts, seconds = (server.tweet_ids(owner.handle, 3) for owner in server.owners)
+        series = EngagementSeries(tmp_path / "s.duckdb", now=lambda: datetime.fromtimestamp(now, UTC))
+        tokens = {"one": one, "two": two, "2": two}
+        async with EngagementClient(tokens, rate_limit=RateLimit(6000), base_url=server.base_url) as client:
+            report = await series.pull(client, {"one": firsts, "tow": seconds}, engagement_types=METRICS)
+            assert set(report.failed_tweet_ids) == set(seconds)
+            assert {owner for owner, _ in series.tracked()} == {"one", "tow"}  # nobody else asked for these
+            for owner in ("two", "2"):
+                now += 40 * 3600
+                await series.pull(client, {"one": firsts, owner: seconds})
+                assert set(series.tracked()) == {("one", i) for i in firsts} | {(owner, i) for i in seconds}
+            await series.pull(client, {"one": firsts, "tow": seconds})  # the answered one stays
+            assert set(series.tracked()) == {("one", i) for i in firsts} | {("2", i) for i in seconds}
+            now += 40 * 3600
+            assert (await series.pull(client)).answered == 6
+            await series.fill(client)
+            assert series.gaps() == []
+
+
+async def test_tweets_with_owners_and_without_are_not_in_one_series(
+    world: World, client: EngagementClient, series: EngagementSeries, tmp_path: Path
+) -> None:
+    owned = EngagementSeries(tmp_path / "owned.duckdb", now=lambda: world.now)
+    async with EngagementClient(
+        {"me": OAuth1Credentials(*world.secrets)}, rate_limit=RateLimit(6000), base_url=world.emulator.base_url
+    ) as store_client:
+        await series.pull(client, IDS, engagement_types=METRICS)
+        await owned.pull(store_client, {"me": IDS}, engagement_types=METRICS)
+        sent = len(world.emulator.log)
+        for tweets in ({"me": IDS}, None):
+            with pytest.raises(OtherSeriesError, match="have no owners: leave out their column"):
+                await series.pull(store_client, tweets)
+        for given in (IDS, None):
+            with pytest.raises(OtherSeriesError, match="have owners: name their column"):
+                await owned.pull(client, given)
+        with pytest.raises(OtherSeriesError, match="have owners"):
+            await owned.fill(client)
+
+        with duckdb.connect(str(owned.path)) as database:  # as earlier versions let it be
+            database.execute("UPDATE tweets SET owner = '' WHERE tweet_id = ?", [IDS[0]])
+        for each in (client, store_client):
+            with pytest.raises(OtherSeriesError, match="with owners and without, whose hours count twice"):
+                await owned.pull(each)
+        assert len(world.emulator.log) == sent
+
+
 def test_a_watch_ends_in_good_order_and_goes_on_after_a_kill(tmp_path: Path) -> None:
     (tmp_path / "ids.txt").write_text("\n".join(IDS))
     store = tmp_path / "s.duckdb"

@@ -148,6 +148,10 @@ def test_tweets_of_many_owners(engagement: Engagement, server: Emulator, tmp_pat
     out, _ = engagement("export", "s.duckdb", "-o", "-", "--format", "csv", "--quiet")
     assert {row["owner"] for row in csv.DictReader(io.StringIO(out))} == {"acme", "globex"}
     assert "where are the tokens" in engagement("pull", "s.duckdb", code=2)[1]
+    without = ("pull", "s.duckdb", "--ids", "ids.csv", "--credentials", "tokens.csv")
+    assert "name their column with --owner-column" in engagement(*without, code=12)[1]
+    engagement("pull", "plain.duckdb", "--ids", "ids.csv", *METRICS)
+    assert "leave out their column" in engagement("pull", "plain.duckdb", *owned, code=12)[1]
 
 
 WRONG = (
