@@ -17,7 +17,7 @@ from engagement_async._core.query import LONGEST_SPAN, Query
 from engagement_async._core.unique_ids import UniqueIds
 from engagement_async._ids.reading import Reject
 from engagement_async.backfill.directory import JobDirectory
-from engagement_async.backfill.inputs import Fingerprint, IdSource, OwnedChunk, OwnedIdSource, SourceRecord
+from engagement_async.backfill.inputs import Fingerprint, IdSource, OwnedChunk, OwnedIdSource, SourceRecord, is_proof
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.journal_rows import query_document
 from engagement_async.backfill.storage_errors import disk_errors
@@ -155,7 +155,7 @@ class CreateJob:
             self._check_owners(journal)
             records = journal.sources()
             stamps = self._source.stamps()
-            if stamps and any(stamps == record.files for record in records):
+            if is_proof(stamps) and any(stamps == record.files for record in records):
                 self._remember_options(journal)
                 return self._unchanged(journal)
             if not self._extend:

@@ -32,6 +32,7 @@ from engagement_async._export.outcomes import outcome_columns, outcome_row, outc
 from engagement_async._export.outputs import open_output, open_table, open_tables, written_behind
 from engagement_async._export.rows import Row
 from engagement_async.backfill.directory import JobDirectory
+from engagement_async.backfill.inputs import path_of
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.totals import Audit, JobTotals, Snapshot
 from engagement_async.errors import JobIncompleteError, JobLockedError, UsageError
@@ -105,7 +106,7 @@ class Exporter:
             self._only = frozenset(only_owners)
             if self._only:
                 _check_owners(self._only, journal)
-            inputs = [stamp["name"] for record in journal.sources() for stamp in record.files]
+            inputs = [path_of(stamp) for record in journal.sources() for stamp in record.files]
         shape = TableShape(query.engagement_types if wide else (), has_observed_at=observed_at)
         self._layout = TableLayout(str(output), format, query.groupings, shape=shape, excel=excel)
         self._types = query.engagement_types
@@ -144,6 +145,8 @@ class Exporter:
             totals = snapshot.totals
             if totals.pending and not self._partial:
                 self._check_complete(journal, totals)
+            if self._layout.is_folder:
+                self._make_folder(journal, snapshot)
             self._write_outcomes(journal, snapshot)
             if self._layout.is_folder:
                 self._write_parts(journal, snapshot)
@@ -174,7 +177,9 @@ class Exporter:
         if not self._layout.is_folder:
             raise UsageError("--follow writes parts: name a folder with --output")
         with self._directory.open_journal(read_only=True) as journal:
-            self._write_parts(journal, journal.snapshot(), wait=self._wait_for)
+            snapshot = journal.snapshot()
+            self._make_folder(journal, snapshot)
+            self._write_parts(journal, snapshot, wait=self._wait_for)
             snapshot = journal.snapshot()
             self._write_outcomes(journal, snapshot)
             return self._exported(snapshot.totals)
@@ -237,23 +242,30 @@ class Exporter:
         prefix = (OWNER,) if has_owner else ()
         return lambda: GroupingTable({}, (*prefix, *order.levels), self._layout.shape)
 
+    def _starts(self, journal: Journal, snapshot: Snapshot) -> range:
+        """Return the first batch of each part."""
+        return range(0, snapshot.totals.batches, max(1, self._part_ids // journal.query.endpoint.ids_per_request))
+
+    def _make_folder(self, journal: Journal, snapshot: Snapshot) -> None:
+        """Make the folder of the parts. Raise `UsageError` if a part must not be written, before anything is."""
+        count = len(self._starts(journal, snapshot))
+        orders = _orders(journal)
+        self._layout.make_folder(
+            (name, part) for name, order in orders.items() for part in range(count if order.is_by_tweet else 1)
+        )
+        parts = [self._layout.part_of(name, part) for name in orders for part in range(count or 1)]
+        check_outputs([*parts, *([self._outcomes_path] if self._outcomes_path else [])], self._inputs)
+
     def _write_parts(
         self, journal: Journal, snapshot: Snapshot, wait: Callable[[Journal, int, int], Snapshot] | None = None
     ) -> None:
         """Write a folder of parts: `<grouping>-00000.parquet` and on; sums over Tweets have one, which is written last."""
         orders = _orders(journal)
-        batches = snapshot.totals.batches
-        step = max(1, self._part_ids // journal.query.endpoint.ids_per_request)
-        starts = range(0, batches, step)
-        self._layout.make_folder(
-            (name, part) for name, order in orders.items() for part in range(len(starts) if order.is_by_tweet else 1)
-        )
-        parts = [self._layout.part_of(name, part) for name in orders for part in range(len(starts) or 1)]
-        check_outputs(parts, self._inputs)
+        starts = self._starts(journal, snapshot)
         audit = Audit(snapshot)
         feed = self._feed(journal, orders)
         for part, first in enumerate(starts):
-            end = min(first + step, batches)
+            end = min(first + starts.step, starts.stop)
             if wait is not None:
                 snapshot = wait(journal, first, end)
             with ExitStack() as stack:

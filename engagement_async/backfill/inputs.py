@@ -11,12 +11,13 @@ from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from engagement_async._core.batches import check_container, check_tweet_ids
 from engagement_async._core.owned_batches import TweetsByOwner, check_pair, pairs_of
 from engagement_async._core.sorted_runs import to_integers
 from engagement_async._ids.reading import InputReport, Reject, read_id_chunks, read_ids, read_owned_chunks
-from engagement_async._ids.sources import files_of
+from engagement_async._ids.sources import STANDARD_INPUT, files_of
 from engagement_async.backfill.codec import pack_ids
 from engagement_async.errors import UsageError
 
@@ -32,10 +33,14 @@ __all__ = [
     "Reject",
     "SourceRecord",
     "file_stamp",
+    "is_proof",
+    "path_of",
     "read_ids",
 ]
 
 _CHUNK = 20_000
+_NAMES = ("name", "raw_name")
+"""Of a stamp: the path, and its bytes (percent-encoded) where it is no UTF-8, which JSON could not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class SourceRecord:
     new_ids: int
     rejected: int
     files: list[dict[str, Any]] = field(default_factory=list)
-    """See `IdSource.stamps`."""
+    """See `IdSource.stamps`: those of regular files."""
 
 
 OwnedChunk = tuple[Sequence[str], Sequence[int]]
@@ -66,7 +71,10 @@ class IdSource(Protocol):
         """Yield the IDs in their order."""
 
     def stamps(self) -> list[dict[str, Any]]:
-        """Return what proves the source unchanged without reading it; nothing when that cannot be known."""
+        """Return the stamps of its files: what proves the source unchanged without reading it.
+
+        The names alone, which are no proof, where that cannot be known of all that is read.
+        """
 
 
 class OwnedIdSource(Protocol):
@@ -182,19 +190,19 @@ class FileSource:
             yield owners, list(map(int, ids))
 
     def stamps(self) -> list[dict[str, Any]]:
-        if any(str(file) == "-" for file in self._files):
-            return []
         try:
-            stamps = [file_stamp(Path(file).absolute()) for file in files_of(self._files)]
+            files = list(files_of(self._files))
+            stamps = [file_stamp(Path(file).absolute()) for file in files if str(file) != STANDARD_INPUT]
         except (OSError, UsageError):
             return []  # whoever reads it says what is wrong
-        if not all("size" in stamp for stamp in stamps):
-            return []
+        regular = [stamp for stamp in stamps if is_proof([stamp])]
+        if len(regular) < len(files):  # no export must write over the others all the same
+            return [{key: value for key, value in stamp.items() if key in _NAMES} for stamp in regular]
         # The same file by another column or format is another input.
         options = {"id_column": self._id_column, "format": self._format}
         if self._owner_column is not None:
             options["owner_column"] = self._owner_column
-        return [{**stamp, **options} for stamp in stamps]
+        return [{**stamp, **options} for stamp in regular]
 
 
 class Fingerprint:
@@ -228,7 +236,21 @@ class Fingerprint:
 def file_stamp(path: str | Path) -> dict[str, Any]:
     """Return what proves a file unchanged without reading it: name, size, mtime, and ctime, which nobody can set."""
     found = os.stat(path)
-    name = os.fsencode(path).decode("utf-8", "replace")
-    if not stat.S_ISREG(found.st_mode):
-        return {"name": name}
-    return {"name": name, "size": found.st_size, "mtime_ns": found.st_mtime_ns, "ctime_ns": found.st_ctime_ns}
+    raw = os.fsencode(path)
+    stamp: dict[str, Any] = {"name": raw.decode("utf-8", "replace")}
+    if stamp["name"].encode() != raw:
+        stamp["raw_name"] = quote_from_bytes(raw)
+    if stat.S_ISREG(found.st_mode):
+        stamp.update(size=found.st_size, mtime_ns=found.st_mtime_ns, ctime_ns=found.st_ctime_ns)
+    return stamp
+
+
+def is_proof(stamps: Sequence[dict[str, Any]]) -> bool:
+    """Return whether stamps that are the same again prove that the input is."""
+    return bool(stamps) and all("size" in stamp for stamp in stamps)
+
+
+def path_of(stamp: dict[str, Any]) -> str:
+    """Return the path of the file that a stamp is of."""
+    raw = stamp.get("raw_name")
+    return str(stamp["name"]) if raw is None else os.fsdecode(unquote_to_bytes(raw))

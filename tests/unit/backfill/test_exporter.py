@@ -10,7 +10,9 @@ import os
 import random
 from contextlib import ExitStack
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import duckdb
@@ -384,6 +386,35 @@ def test_an_output_is_neither_an_input_nor_in_the_job(tmp_path: Path, monkeypatc
 
     assert ids.read_text() == "tweet_id\n1\n"
     assert folder.verify().pending == 0
+
+
+@pytest.mark.parametrize("name", [b"ids.csv", b"ids-\xff.csv"], ids=["beside a pipe", "no UTF-8"])
+def test_every_input_that_is_a_file_is_known_by_its_name(tmp_path: Path, name: bytes) -> None:
+    ids = tmp_path / os.fsdecode(name)
+    ids.write_text("tweet_id\n1\n")
+    os.mkfifo(tmp_path / "pipe")
+    writer = Thread(target=(tmp_path / "pipe").write_text, args=("2\n",), daemon=True)
+    writer.start()
+    folder = JobDirectory(tmp_path / "job")
+    CreateJob(folder, BY_TWEET, FileSource([ids, tmp_path / "pipe"] if name == b"ids.csv" else [ids]))()
+
+    for output, outcomes in ((ids, None), (tmp_path / "new.csv", ids)):
+        with pytest.raises(UsageError, match="is the same file as the input"):
+            Exporter(folder, output, outcomes=outcomes, partial=True).export()
+    assert ids.read_text() == "tweet_id\n1\n"
+
+
+def test_outcomes_are_no_part(twins: Path, tmp_path: Path) -> None:
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    (tmp_path / "soft.csv").symlink_to(parts / "by_tweet-00001.csv")
+    exporter: Any = partial(Exporter, JobDirectory(twins / "job1"), parts, format="csv", part_ids=1000)
+    for outcomes in (parts / "by_tweet-00000.csv", tmp_path / "soft.csv"):
+        for export in (exporter(outcomes=outcomes).export, exporter(outcomes=outcomes).follow):
+            with pytest.raises(UsageError, match="is named twice"):
+                export()
+            assert list(parts.iterdir()) == []
+    exporter(outcomes=parts / "outcomes.csv").export()
 
 
 def received(folder: JobDirectory, *, unavailable: bool, keeps: bool) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
+import orjson
 import pytest
 
 from engagement_async import UsageError
-from engagement_async.backfill.inputs import FileSource, Fingerprint, GivenSource, file_stamp
+from engagement_async.backfill.inputs import FileSource, Fingerprint, GivenSource, file_stamp, is_proof, path_of
 
 
 def test_a_fingerprint_is_of_the_ids_and_their_order() -> None:
@@ -45,6 +47,26 @@ def test_what_cannot_be_known_again_has_no_stamp(tmp_path: Path) -> None:
     assert "size" not in file_stamp(tmp_path / "pipe")
     for file in ("-", tmp_path / "pipe", tmp_path / "missing"):
         assert FileSource([file]).stamps() == []
+
+
+def test_files_beside_what_cannot_be_known_again_are_known_by_name_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    path = tmp_path / "ids.csv"
+    path.write_text("tweet_id\n1\n")
+    for other in ("-", tmp_path / "pipe"):
+        stamps = FileSource([path, other]).stamps()
+        assert [path_of(stamp) for stamp in stamps] == [str(path)]
+        assert not is_proof(stamps)
+    assert is_proof(FileSource([path]).stamps())
+
+
+def test_a_name_that_is_no_text_is_kept(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/100%25 \xff\xe9.csv"
+    Path(os.fsdecode(path)).write_text("tweet_id\n1\n")
+    (stamp,) = json.loads(orjson.dumps(FileSource([os.fsdecode(path)]).stamps()))
+
+    assert os.fsencode(path_of(stamp)) == path
+    assert path_of({"name": "/a/100%25.csv", "size": 1}) == "/a/100%25.csv"  # as earlier versions wrote all names
 
 
 def test_lines_that_are_no_ids_are_handed_on_or_refused(tmp_path: Path) -> None:
