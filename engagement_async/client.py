@@ -15,7 +15,7 @@ from engagement_async import __version__
 from engagement_async._core.answer import Answer
 from engagement_async._core.batches import TweetIds, check_container, check_tweet_ids, chunk
 from engagement_async._core.endpoints import ENDPOINTS, HISTORICAL, LAST_28_HOURS, TOTALS, GroupBy, Metric
-from engagement_async._core.merging import Merger
+from engagement_async._core.merging import Merger, merge_parts
 from engagement_async._core.outcomes import Failure, FailureKind
 from engagement_async._core.owned_batches import OwnedIds, Tweets, chunk_by_owner, have_owners
 from engagement_async._core.query import Bound, Query
@@ -209,14 +209,16 @@ class EngagementClient:
 
         Raises nothing itself; in calls that are still running it is a `UsageError`.
         """
-        if self._coalescer is not None:
-            await self._coalescer.aclose()
-        sender, self._sender = self._sender, None
-        if sender is not None:
-            sender.end_calls()
-        await self._transport.aclose()
-        if sender is not None:
-            sender.close_circuits()
+        try:
+            if self._coalescer is not None:
+                await self._coalescer.aclose()
+        finally:  # also when the wait for the calls is cancelled
+            sender, self._sender = self._sender, None
+            if sender is not None:
+                sender.end_calls()
+            await self._transport.aclose()
+            if sender is not None:
+                sender.close_circuits()
 
     async def totals(
         self,
@@ -435,12 +437,13 @@ class EngagementClient:
             if self._coalescer.takes(ids, query):
                 check_query(query, cast("Credentials", self._credentials))
                 check_container(ids)  # read once: the caller may change them meanwhile
-                distinct = tuple(dict.fromkeys(check_tweet_ids(list(ids))))
-                result = await self._share(self._coalescer, query, distinct, timeout_s)
-                result.notes = (*notes, *result.notes)
-                if meter is not None:
-                    meter.add_ids(len(result.tweet_ids))
-                return result
+                tweet_ids = distinct = tuple(dict.fromkeys(check_tweet_ids(list(ids))))
+                if distinct:
+                    result = await self._share(self._coalescer, query, distinct, timeout_s)
+                    result.notes = (*notes, *result.notes)
+                    if meter is not None:
+                        meter.add_ids(len(result.tweet_ids))
+                    return result
         merger = Merger(query, notes=notes)
         add: Callable[[Answer], None] = merger.add
         batches = self._batches(query, tweet_ids)
@@ -469,7 +472,7 @@ class EngagementClient:
     async def _share(
         self, coalescer: Coalescer, query: Query, tweet_ids: tuple[str, ...], timeout_s: float | None
     ) -> EngagementResult:
-        """Return the result of a call that may share requests; without an answer in time all of its IDs failed."""
+        """Return the result of a call that may share requests."""
         self._opened.check_loop()
         with observed_call(self._opened.observe(query.endpoint, shares_requests=True)):
             return await self._share_unobserved(coalescer, query, tweet_ids, timeout_s)
@@ -477,15 +480,18 @@ class EngagementClient:
     async def _share_unobserved(
         self, coalescer: Coalescer, query: Query, tweet_ids: tuple[str, ...], timeout_s: float | None
     ) -> EngagementResult:
+        parts: list[Answer] = []
         try:
             async with asyncio.timeout(timeout_s) as scope:
-                return await coalescer.fetch(query, tweet_ids)
+                return await coalescer.fetch(query, tweet_ids, parts)
         except TimeoutError:
             if not scope.expired():
                 raise
-        failed: dict[str, str] = dict.fromkeys(tweet_ids, self.why_timed_out(timeout_s or 0.0))
+        known = {i for part in parts for i in part.tweet_ids}
+        rest = tuple(i for i in tweet_ids if i not in known)
+        late = Answer(0, rest, failed_tweet_ids=dict.fromkeys(rest, self.why_timed_out(timeout_s or 0.0)))
         merger = Merger(query)
-        merger.add(Answer(0, tweet_ids, failed_tweet_ids=failed))
+        merger.add(merge_parts(0, tweet_ids, [*parts, late], query))
         return merger.result()
 
     def why_timed_out(self, timeout_s: float) -> Failure:

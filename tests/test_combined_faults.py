@@ -15,10 +15,13 @@ import pytest
 
 from engagement_async import (
     LAST_28_HOURS,
+    TOTALS,
+    EngagementClient,
     EngagementError,
     EngagementResult,
     FailureKind,
     Merger,
+    OAuth1Credentials,
     Query,
     RateLimit,
     RateLimitedError,
@@ -839,6 +842,40 @@ def test_a_stream_that_is_stopped_sends_nothing_that_waited_for_a_token() -> Non
             assert server.requests == 2
             assert now() < 10
             assert len((await client.totals(make_ids(3, 1), **TOTALS_BY_TWEET)).tweet_ids) == 3
+
+    play(World(), main)
+
+
+def test_a_stream_that_is_stopped_hands_out_what_is_settled_of_a_batch() -> None:
+    ids = make_ids(250)
+
+    async def main(server: ModelServer) -> None:
+        async with client_of(server, rate_limit=RateLimit(1, period=60)) as client:
+            query = Query(TOTALS, engagement_types=["favorites"], groupings={"tweets": ["tweet.id", "engagement.type"]})
+            async with client.stream(query, ids) as answers:
+                asyncio.get_running_loop().call_later(
+                    10, answers.stop
+                )  # the second look at one Tweet waits for a token
+                [answer] = [answer async for answer in answers]
+        assert answer.tweet_ids == (*ids[:5], *ids[6:])
+        assert server.requests == 1
+
+    play(World(omissions=[Omission(frozenset({ids[5]}), 1)]), main)
+
+
+def test_a_stream_that_is_stopped_does_not_wait_for_a_credential_store() -> None:
+    async def look_up(_: str) -> OAuth1Credentials:
+        await asyncio.sleep(5)
+        return OAUTH
+
+    async def main(server: ModelServer) -> None:
+        owned = {f"owner{k}": make_ids(10, k) for k in range(8)}
+        async with EngagementClient(look_up, rate_limit=AMPLE, base_url=server.url) as client:
+            async with client.stream(QUERY, owned) as answers:
+                asyncio.get_running_loop().call_later(1, answers.stop)
+                assert [answer async for answer in answers] == []
+            assert now() < 2
+            assert server.requests == 0
 
     play(World(), main)
 

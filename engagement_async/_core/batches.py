@@ -157,6 +157,14 @@ def _fix(value: object) -> str:
     return "give Tweet IDs as str (or int)"
 
 
+def length_of(ids: object) -> int | None:
+    """Return how many elements there are, if that is known: a progress bar around a generator may have a size or none."""
+    try:
+        return len(ids) if isinstance(ids, Sized) else None
+    except TypeError:
+        return None
+
+
 def check_container(ids: object) -> None:
     """Raise `UsageError` for what holds IDs, and does not yield them one by one when it is iterated over."""
     if isinstance(ids, (str, bytes)):
@@ -250,9 +258,10 @@ def chunk(ids: TweetIds, size: int) -> Iterator[Batch] | AsyncIterator[Batch]:
         return _chunk_async(ids, size)
     if not isinstance(ids, Iterable):
         raise UsageError(f"tweet_ids is {_kind(ids)}: give an iterable or async iterable of str or int")
-    if not isinstance(ids, Sized):
+    count = length_of(ids)
+    if count is None:
         return _chunk_sync(ids, size)
-    return SteppedBatches.of(_distinct_in_steps(ids, size), len(ids))
+    return SteppedBatches.of(_distinct_in_steps(ids, size), count)
 
 
 def _distinct_in_steps(ids: Iterable[str | int], size: int) -> Generator[None, None, Iterator[Batch]]:

@@ -8,6 +8,7 @@ answer closes the circuit. The pattern: https://learn.microsoft.com/azure/archit
 from __future__ import annotations
 
 import math
+from collections import deque
 
 from engagement_async._core.backoff import exponential_s
 from engagement_async._core.suspensions import Suspensions
@@ -33,7 +34,7 @@ class CircuitBreaker:
         self.is_probing = False
         self.failing_since = math.inf
         """The first failure after the last answer."""
-        self.last_answer_at = self.last_failure_at = -math.inf
+        self.last_answer_at = -math.inf
         self.last_error: EngagementError | None = None
         self.outages = 0
         """Confirmed so far."""
@@ -41,15 +42,14 @@ class CircuitBreaker:
         """Of the circuit that is open."""
         self.last_failed_probe_at = -math.inf
         self.probe_at = math.inf
-        self._consecutive_failures = 0
+        self._failed_at: deque[float] = deque(maxlen=self.OPEN_AFTER)
+        """The last failures with no answer between."""
         self._budget = self.BUDGET
-        self._looked_at = math.inf
         self._suspensions = suspensions or Suspensions()
 
     def look(self, now: float) -> None:
         """Note that somebody waits for the API at this instant."""
-        self._suspensions.note(self._looked_at, now)
-        self._looked_at = now
+        self._suspensions.look(now, self.failing_since)
 
     def delay_before_next(self, now: float, deadline: float = math.inf) -> float:
         """Return 0 to go ahead, else the seconds to wait: `inf` until a probe that is under way is decided.
@@ -74,14 +74,19 @@ class CircuitBreaker:
     def record_answer(self, at: float) -> None:
         """Count an answer that came at this instant, be it a refusal: the API works, or did before the last failure."""
         self.last_answer_at = max(self.last_answer_at, at)
-        if at >= self.last_failure_at:
+        if not self._failed_at or at >= self._failed_at[-1]:
             self.record_contact()
+        elif not self.is_open:  # it waited for its consumer, and requests failed meanwhile
+            while self._failed_at[0] <= at:
+                self._failed_at.popleft()
+            self.failing_since = self._failed_at[0]
+            self._budget = min(self.BUDGET, self._budget + 1)
 
     def record_contact(self) -> None:
         """Close the circuit after a 429: the API is there, though it gave no answer."""
-        self._consecutive_failures = 0
+        self._failed_at.clear()
         self._budget = min(self.BUDGET, max(self._budget + 1, self.BUDGET // 5 if self.is_open else 0))
-        self.failing_since = self.probe_at = self._looked_at = math.inf
+        self.failing_since = self.probe_at = math.inf
         self.is_open = self.is_probing = False
         self.failed_probes = 0
 
@@ -90,7 +95,7 @@ class CircuitBreaker:
         self._record(error, now)
         if not is_suspect:
             self._budget = max(0, self._budget - 1)
-        if self._consecutive_failures >= self.OPEN_AFTER or not self._budget:
+        if len(self._failed_at) >= self.OPEN_AFTER or not self._budget:
             self.trip(now, jitter)
 
     def record_failed_probe(self, error: EngagementError, now: float, jitter: float) -> None:
@@ -117,8 +122,7 @@ class CircuitBreaker:
 
     def _record(self, error: EngagementError, now: float) -> None:
         self.last_error = error
-        self.last_failure_at = now
-        self._consecutive_failures += 1
+        self._failed_at.append(now)
         self.failing_since = min(self.failing_since, now)
         self.look(now)
 

@@ -49,7 +49,7 @@ class RateLimitState:
     def look(self, now: float, suspensions: Suspensions) -> None:
         """Note that somebody waits for the API at this instant."""
         if self.holds:
-            suspensions.note(self.until, now)
+            suspensions.look(now, since=self.until)
 
     def record(self, now: float, suspensions: Suspensions) -> None:
         """Count a 429."""
@@ -85,8 +85,7 @@ class EndpointState:
 
     def look(self, now: float) -> None:
         """Note that a call begins at this instant: what was before is none of its waiting."""
-        if self.breaker.failing_since < math.inf:
-            self.breaker.look(now)
+        self.breaker.look(now)
         self.limited.look(now, self.suspensions)
 
     def record_answer(self, at: float) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Mapping, Sized
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Mapping
 from itertools import islice, repeat
 from typing import Generic, TypeVar
 
-from engagement_async._core.batches import DEDUP_AT_ONCE_MAX, ITERABLE_TWICE, Batch, check_tweet_ids
+from engagement_async._core.batches import DEDUP_AT_ONCE_MAX, ITERABLE_TWICE, Batch, check_tweet_ids, length_of
 from engagement_async._core.stepped_batches import STEP_IDS, SteppedBatches
 from engagement_async._core.unique_ids import OwnersOfIds
 from engagement_async.errors import UsageError
@@ -89,9 +89,10 @@ def chunk_by_owner(given: OwnedIds | TweetsByOwner, size: int) -> Iterator[Batch
     if isinstance(source, AsyncIterable):
         return _chunk_async(source, batcher)
     if not isinstance(source, Mapping):
-        if not isinstance(source, Sized) or len(source) > DEDUP_AT_ONCE_MAX:
+        known = length_of(source)
+        if known is None or known > DEDUP_AT_ONCE_MAX:
             return _chunk_pairs(iter(source), batcher)
-        return SteppedBatches.of(_pairs_in_steps(source, batcher, size, tweets.weights), len(source))
+        return SteppedBatches.of(_pairs_in_steps(source, batcher, size, tweets.weights), known)
     for owner, ids in source.items():
         check_ids_of(owner, ids)
     lists = [ids for ids in source.values() if isinstance(ids, ITERABLE_TWICE)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 __all__ = ["Suspensions"]
@@ -20,12 +21,14 @@ class Suspensions:
     def __init__(self, longest_step_s: float = LONGEST_STEP_S) -> None:
         self._longest_step_s = longest_step_s
         self._ended: deque[tuple[float, float]] = deque(maxlen=self.KEPT)
+        self._looked_at = -math.inf
 
-    def note(self, since: float, now: float) -> None:
-        """Note two looks at the clock with none between them."""
-        seconds = now - since - self._longest_step_s - self.seconds_since(since)
+    def look(self, now: float, since: float) -> None:
+        """Note that somebody looks at the clock who has waited since that instant: `inf` who does not wait."""
+        seconds = now - max(since, self._looked_at) - self._longest_step_s
         if seconds > 0:
             self._ended.append((now, seconds))
+        self._looked_at = max(self._looked_at, now)
 
     def seconds_since(self, instant: float) -> float:
         """Return how many seconds after that instant nobody could wait."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from engagement_async._core.answer import Answer
-from engagement_async._core.batches import Batch
+from engagement_async._core.batches import Batch, length_of
 from engagement_async._core.owned_batches import TweetsByOwner, have_owners
 from engagement_async._core.stepped_batches import SteppedBatches
 from engagement_async._engine.source import Batches
@@ -120,6 +120,4 @@ def size_of(tweet_ids: object) -> int | None:
     if isinstance(tweet_ids, Mapping) and have_owners(tweet_ids):
         sizes = [size_of(ids) for ids in tweet_ids.values()]
         return None if None in sizes else sum(size for size in sizes if size is not None)
-    if isinstance(tweet_ids, Sized) and isinstance(tweet_ids, (Iterable, AsyncIterable)):
-        return len(tweet_ids)
-    return None
+    return length_of(tweet_ids) if isinstance(tweet_ids, (Iterable, AsyncIterable)) else None

@@ -9,12 +9,12 @@ cancelled leaves its group, and nobody else sees it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Iterator, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeGuard, TypeVar
 
 from engagement_async._core.answer import Answer
-from engagement_async._core.batches import Batch, TweetIds
+from engagement_async._core.batches import Batch, TweetIds, length_of
 from engagement_async._core.merging import Merger, merge_parts
 from engagement_async._core.query import Query
 from engagement_async._core.result import EngagementResult
@@ -34,8 +34,8 @@ class _Caller:
 
     tweet_ids: tuple[str, ...]
     result: asyncio.Future[EngagementResult]
+    parts: list[Answer]
     open_batches: set[int] = field(default_factory=set)
-    parts: list[Answer] = field(default_factory=list)
 
 
 class _Group:
@@ -127,20 +127,19 @@ class Coalescer:
         """Return whether a call can share requests: it fills none alone, and nothing of its answer is a sum over Tweets."""
         return (
             isinstance(tweet_ids, Iterable)
-            and isinstance(tweet_ids, Sized)
             and not isinstance(tweet_ids, (str, bytes))
-            and 0 < len(tweet_ids) < query.endpoint.ids_per_request
+            and 0 < (length_of(tweet_ids) or 0) < query.endpoint.ids_per_request
             and can_share(query)
         )
 
-    async def fetch(self, query: Query, tweet_ids: tuple[str, ...]) -> EngagementResult:
-        """Return the result for these IDs, which are distinct."""
+    async def fetch(self, query: Query, tweet_ids: tuple[str, ...], parts: list[Answer]) -> EngagementResult:
+        """Return the result for these IDs, which are distinct. `parts` takes in the answers as they come."""
         loop = asyncio.get_running_loop()
         group = self._gathering.get(query)
         if group is None:
             group = self._gathering[query] = _Group(query)
             loop.call_later(self._within_s, self._on_timer, group)
-        caller = _Caller(tweet_ids, loop.create_future())
+        caller = _Caller(tweet_ids, loop.create_future(), parts)
         group.join(caller)
         if group.size >= query.endpoint.ids_per_request:
             self._send_off(group)

@@ -58,7 +58,7 @@ class Call:
     """What hears of it; None when nobody does."""
     in_flight: int = 0
     unsent: set[asyncio.Task[Any]] = field(default_factory=set)
-    """Tasks that wait for a slot or a token."""
+    """Tasks that wait for credentials, a slot or a token."""
     received: int = 0
     """Responses that are here and not parsed yet."""
 
@@ -232,18 +232,18 @@ class Sender:
     async def _post(self, request: Request, call: Call) -> tuple[Response, float]:
         endpoint = request.parser.query.endpoint
         url, signer = self._signers.get(endpoint.name) or self._sign_for(endpoint.name, endpoint.path)
-        if signer is None:
-            assert self._owners is not None  # noqa: S101
-            owner, address = request.owner or "", str(url)
-            signer = request.signer = self._owners.known(owner, address) or await self._owners.get(owner, address)
-        body = request.parser.query.body(request.tweet_ids)
-        # Every call may have one request in flight, whatever the others do: behind their workers it would not even reach
-        # its lane.
-        takes_slot = call.in_flight > 0
         task = asyncio.current_task()
         assert task is not None  # noqa: S101
         call.unsent.add(task)
         try:
+            if signer is None:
+                assert self._owners is not None  # noqa: S101
+                owner, address = request.owner or "", str(url)
+                signer = request.signer = self._owners.known(owner, address) or await self._owners.get(owner, address)
+            body = request.parser.query.body(request.tweet_ids)
+            # Every call may have one request in flight, whatever the others do: behind their workers it would not even
+            # reach its lane.
+            takes_slot = call.in_flight > 0
             if takes_slot:
                 await self._slots.acquire()
             call.in_flight += 1

@@ -96,6 +96,8 @@ class Workers:
         self._running = 0
         self.error: BaseException | None = None
         self.is_stopping = False
+        self._is_abandoned = False
+        """Whether nobody waits for what is settled of batches: the stream is left, or given up."""
 
     @property
     def are_running(self) -> bool:
@@ -142,6 +144,7 @@ class Workers:
 
     async def aclose(self) -> None:
         """Cancel all workers, and wait for them and for the source."""
+        self._is_abandoned = True
         self.stop()
         self._source.stop()
         tasks = list(self._tasks)
@@ -156,6 +159,7 @@ class Workers:
 
     async def give_up(self, failure: Failure) -> None:
         """Abort what is in flight, and fail all IDs without an outcome, those that a sync source still has among them."""
+        self._is_abandoned = True
         self.stop()
         while self._call.received:  # noqa: ASYNC110 - what has arrived is parsed within some turns of the loop
             await asyncio.sleep(0)
@@ -184,6 +188,9 @@ class Workers:
             error = conclude(self._call.state)
         if error is not None:
             self._end(error)
+        if not self._running and self.error is None and not self._is_abandoned:
+            while self._pending:  # of batches that are not whole: after `stop`
+                self._deliver_settled(self._pending.popitem()[1], is_last=True)
         self._on_idle()
 
     def fail(self, error: BaseException) -> None:
@@ -437,9 +444,12 @@ class Workers:
         answer.requests, pending.requests = pending.requests, 0
         self._deliver(answer)
 
-    def _deliver_settled(self, pending: PendingBatch) -> None:
-        """Deliver what is settled of a `SpanBatch`, while the API fails at others of its Tweets or the rest is not sent."""
-        if not isinstance(pending.batch, SpanBatch) or not pending.parts:
+    def _deliver_settled(self, pending: PendingBatch, *, is_last: bool = False) -> None:
+        """Deliver what is settled of a `SpanBatch`, while the API fails at others of its Tweets or the rest is not sent.
+
+        Of any other batch, that is one answer, the last one.
+        """
+        if not pending.parts or not (is_last or isinstance(pending.batch, SpanBatch)):
             return
         if not (self.is_stopping or any(request.is_suspect or request.failures for request in pending.open.values())):
             return

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement_async import UsageError
-from engagement_async._core.batches import MAX_TWEET_ID, Batch, check_tweet_ids, chunk
+from engagement_async._core.batches import MAX_TWEET_ID, Batch, check_tweet_ids, chunk, length_of
 
 tweet_ids = st.integers(1, MAX_TWEET_ID)
 mixed = st.lists(st.one_of(tweet_ids, tweet_ids.map(str), st.integers(1, 30), st.integers(1, 30).map(str)))
@@ -248,3 +248,23 @@ def test_an_async_source_is_checked_by_the_batch() -> None:
 
     with pytest.raises(UsageError, match=r"tweet_ids\[251\] is a NoneType"):
         asyncio.run(first_two())
+
+
+class BarWithoutTotal:
+    """As a progress bar around a generator: it has `__len__`, and no length."""
+
+    def __init__(self, ids: list[str]) -> None:
+        self._ids = ids
+
+    def __len__(self) -> int:
+        raise TypeError("'NoneType' object cannot be interpreted as an integer")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+
+def test_a_source_whose_length_is_not_known_is_read_as_it_comes() -> None:
+    ids = [str(i) for i in range(1, 6)]
+
+    assert [batch.tweet_ids for batch in chunk(BarWithoutTotal(ids), 3)] == [("1", "2", "3"), ("4", "5")]  # type: ignore[union-attr]
+    assert length_of(BarWithoutTotal(ids)) is None

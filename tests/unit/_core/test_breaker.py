@@ -137,3 +137,31 @@ def test_nothing_is_given_up_while_a_probe_is_due() -> None:
 
     assert breaker.is_given_up(10.5, 10.0)
     assert not breaker.is_given_up(5_000.0, 10.0), "the machine may have slept: the API is asked first"
+
+
+def test_an_answer_that_waited_for_its_consumer_counts_from_when_it_came() -> None:
+    breaker = CircuitBreaker()
+    for now in (10.0, 20.0, 30.0):
+        breaker.record_failure(ERROR, now, 1.0)
+
+    breaker.record_answer(25.0)
+
+    assert breaker.failing_since == 30.0
+    for now in range(40, 40 + CircuitBreaker.OPEN_AFTER - 2):
+        breaker.record_failure(ERROR, float(now), 1.0)
+    assert not breaker.is_open, "nine failures since that answer"
+
+    breaker.record_failure(ERROR, 60.0, 1.0)
+
+    assert breaker.is_open
+
+
+def test_a_late_answer_after_a_later_one_changes_nothing() -> None:
+    breaker = CircuitBreaker()
+    breaker.record_failure(ERROR, 10.0, 1.0)
+    breaker.record_answer(12.0)
+
+    breaker.record_answer(9.0)
+
+    assert breaker.last_answer_at == 12.0
+    assert not breaker.is_open

@@ -1,24 +1,41 @@
 from __future__ import annotations
 
+import math
+
+from engagement_async._core.call_state import EndpointState
 from engagement_async._core.suspensions import Suspensions
+from engagement_async.errors import ServerError
 
 
 def test_what_is_beyond_a_step_of_waiting_is_a_suspension() -> None:
     suspensions = Suspensions(longest_step_s=100.0)
-    suspensions.note(0.0, 100.0)
+    suspensions.look(100.0, since=0.0)
     assert suspensions.seconds_since(0.0) == 0.0
 
-    suspensions.note(100.0, 5_000.0)
+    suspensions.look(5_000.0, since=0.0)
 
     assert suspensions.seconds_since(100.0) == 4_800.0
     assert suspensions.seconds_since(4_999.0) == 4_800.0
     assert suspensions.seconds_since(5_000.0) == 0.0, "who begins when it is noted did not wait meanwhile"
 
 
-def test_a_suspension_that_two_look_back_on_counts_once() -> None:
+def test_while_nobody_waits_nothing_is_a_suspension() -> None:
     suspensions = Suspensions(longest_step_s=100.0)
-    suspensions.note(50.0, 5_000.0)
 
-    suspensions.note(0.0, 5_010.0)
+    suspensions.look(0.0, since=math.inf)
+    suspensions.look(5_000.0, since=math.inf)
+    suspensions.look(5_010.0, since=4_990.0)
 
-    assert suspensions.seconds_since(0.0) == 4_910.0
+    assert suspensions.seconds_since(-1.0) == 0.0
+
+
+def test_calls_that_begin_in_an_outage_after_a_429_lengthen_nobody_s_patience() -> None:
+    endpoint = EndpointState()
+    endpoint.limited.record(0.0, endpoint.suspensions)
+    endpoint.limited.until = 1.0
+
+    for now in range(10, 2_000, 10):
+        endpoint.breaker.record_failure(ServerError("HTTP 503", status=503), float(now), 1.0)
+        endpoint.look(now + 5.0)
+
+    assert endpoint.suspensions.seconds_since(0.0) == 0.0

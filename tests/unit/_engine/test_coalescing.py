@@ -333,3 +333,49 @@ async def test_calls_that_share_requests_are_told_what_was_not_requested() -> No
         )
 
     assert "is in the future" in result.notes[0]
+
+
+async def test_a_progress_bar_that_was_read_already_has_no_ids() -> None:
+    async with opened(Api()) as client:
+        result = await client.totals(Once(), engagement_types=["favorites"], groupings=BY_TWEET)
+
+    assert result.tweet_ids == []
+
+
+async def test_what_came_in_time_is_answered_also_of_a_call_that_is_in_two_requests() -> None:
+    class HalfHangs(Api):
+        async def __call__(self, exchange: Exchange) -> None:
+            if b'"99"' in exchange.request:
+                self.latency_s = 1e6
+            await super().__call__(exchange)
+            self.latency_s = 0.05
+
+    api = HalfHangs()
+    async with opened(api) as client:
+        others = asyncio.create_task(totals(client, *range(1_000, 1_200), timeout=20))
+        await asyncio.sleep(0)
+        result = await totals(client, *range(1, 101), timeout=20)
+        await others
+
+    assert result.tweet_ids == [str(i) for i in range(1, 101)]
+    assert 0 < result.outcomes["answered"] == 100 - len(result.failed_tweet_ids) < 100
+    assert "99" in result.failed_tweet_ids
+
+
+async def test_a_client_whose_closing_is_cancelled_twice_is_closed_all_the_same() -> None:
+    async with RawServer(Api(latency_s=1e6)) as server:
+        client = EngagementClient(OWNER, base_url=server.url, coalesce=0.02, rate_limit=RateLimit(300))
+
+        async def use() -> None:
+            async with client:
+                await totals(client, 1, 2)
+
+        task = asyncio.create_task(use())
+        await asyncio.sleep(1)
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0)
+        await asyncio.gather(task, return_exceptions=True)
+
+        async with client:
+            assert client.status().in_flight == 0
