@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,16 @@ import pytest
 from hypothesis import settings
 
 from engagement_async import HISTORICAL, Answer, Query
+from engagement_async._core.owned_batches import TweetsByOwner
+from engagement_async.backfill.create import CreateJob
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.exporter import Exporter
+from engagement_async.backfill.inputs import FileSource, OwnedGivenSource
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.repair import repair
 from engagement_async.backfill.work import PendingWork
 from engagement_async.errors import JobCorruptError
-from tests.support.jobs import MIXED, TYPES, started
+from tests.support.jobs import MIXED, TYPES, make_ids, started
 
 RUN: dict[str, Any] = {"began_at": 1.0, "seen_at": 2.0, "requests": 3, "ids": 600, "outcome": None, "now": {}}
 IS_NIGHTLY = settings().max_examples >= 5_000
@@ -220,6 +225,61 @@ def test_ids_that_cannot_be_read_are_new_when_they_are_added_again(tmp_path: Pat
     with directory.open_journal() as journal:
         assert [record.fingerprint for record in journal.sources()] == [""]
     assert before[0].fingerprint
+
+
+@pytest.mark.parametrize("lost", [(1,), (3,), (2, 3), (0, 1, 2, 3)])
+@pytest.mark.parametrize("documents", [(), ("totals",), ("totals", "input 000000")])
+def test_ids_that_cannot_be_read_come_back_out_of_the_same_file(
+    tmp_path: Path, lost: tuple[int, ...], documents: tuple[str, ...]
+) -> None:
+    """Also those of the last batches, that leave no gap; and it is told how many they are, if anything still says so."""
+    directory = JobDirectory(tmp_path / "job")
+    (tmp_path / "ids.txt").write_text("\n".join(make_ids(1000)))
+    source = FileSource([tmp_path / "ids.txt"])
+    CreateJob(directory, MIXED, source)()
+    go_on(directory)
+    expected = seen(directory, MIXED)
+    spoil(directory, "batch", "number", *lost)
+    spoil(directory, "document", "name", *documents)
+
+    done = repair(directory)
+    added = CreateJob(directory, None, source, extend=True)()
+
+    assert done.lost_ids == (None if "input 000000" in documents else 250 * len(lost))
+    assert added.new_ids == 250 * len(lost)
+    go_on(directory)
+    assert seen(directory, MIXED)[0].outcomes == expected[0].outcomes
+
+    # What was lost and added again does not count as lost once more.
+    spoil(directory, "batch", "number", 3)
+    spoil(directory, "document", "name", "totals")
+    assert repair(directory).lost_ids == (None if documents[1:] and len(lost) < 4 else 250)
+
+
+def test_a_job_of_which_nothing_but_the_totals_is_lost_has_lost_no_ids(tmp_path: Path) -> None:
+    directory = make(tmp_path / "job", 3)
+    spoil(directory, "document", "name", "totals")
+
+    assert repair(directory).lost_ids == 0
+
+
+def test_a_job_of_which_all_ids_are_lost_still_knows_that_they_have_owners(tmp_path: Path) -> None:
+    directory = JobDirectory(tmp_path / "job")
+    tweets = TweetsByOwner({"acme": make_ids(5)})
+    CreateJob(directory, MIXED, OwnedGivenSource(tweets))()
+    spoil(directory, "batch", "number", 0)
+
+    assert repair(directory).lost_ids == 5
+    assert CreateJob(directory, None, OwnedGivenSource(tweets), extend=True)().new_ids == 5
+
+
+def spoil(directory: JobDirectory, table: str, key: str, *keys: object) -> None:
+    """Damage rows of the journal."""
+    with closing(sqlite3.connect(directory.journal_path)) as connection, connection:
+        connection.executemany(
+            f"UPDATE {table} SET sha256 = zeroblob(32) WHERE {key} = ?",
+            [(each,) for each in keys],
+        )
 
 
 def journal_ids(directory: JobDirectory, number: int) -> bytes:

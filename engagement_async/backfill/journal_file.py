@@ -231,11 +231,11 @@ class JournalFile:
 
     # --- batches ---
 
-    def batch_range(self) -> tuple[int, int | None, int | None]:
-        """Return how many batches there are, and the first and the last of their numbers."""
+    def batch_range(self) -> tuple[int, int, int]:
+        """Return how many batches there are, and the first and the last of their numbers: 0 and -1 of none."""
         with self.errors():
             count, first, last = self.connection.execute(
-                "SELECT count(*), min(number), max(number) FROM batch"
+                "SELECT count(*), coalesce(min(number), 0), coalesce(max(number), -1) FROM batch"
             ).fetchone()
             return count, first, last
 

@@ -33,7 +33,7 @@ _ANSWER_VALUES = 10, 11
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What a repair did."""
+    """What a repair did. What is lost is counted as far as is known."""
 
     totals: JobTotals
     kept_as: str | None = None
@@ -41,8 +41,8 @@ class Repaired:
     lost_answers: int = 0
     """Answers that cannot be read: their IDs are pending again."""
     lost_batches: int = 0
-    lost_ids: int = 0
-    """IDs that cannot be read, as far as is known."""
+    lost_ids: int | None = 0
+    """IDs that cannot be read; None if nothing says any more how many there were."""
     lost_documents: int = 0
     """What the journal remembered of runs, inputs or options, and cannot be read."""
 
@@ -86,6 +86,38 @@ class _Found:
                     continue
                 return
 
+    @property
+    def totals(self) -> JobTotals | None:
+        """What the job had in all; None if that is damaged."""
+        known = self.documents.get("totals")
+        return None if known is None else JobTotals.from_document(known)
+
+    @property
+    def has_owners(self) -> bool:
+        """Whether the Tweets have owners: the options remember it if no batch is left to say so."""
+        if self.batches:
+            return any(batch.owner is not None for batch in self.batches.values())
+        return "owner_column" in (self.documents.get("options") or {})
+
+    @property
+    def inputs(self) -> list[str]:
+        """The names of the documents that tell of inputs, in order."""
+        return sorted(name for name in self.documents if name.startswith("input "))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is certain that all batches were found: the last ones leave no gap among the numbers."""
+        return self.totals is not None and sorted(self.batches) == list(range(self.totals.batches))
+
+    def ids_before(self) -> int | None:
+        """Return how many IDs the job had: by its totals, else by its inputs; None if those are damaged too."""
+        if self.totals is not None:
+            return self.totals.ids
+        names = self.inputs
+        added = sum(self.documents[name]["new_ids"] for name in names)
+        has_all = bool(names) and names == [f"input {number:06}" for number in range(len(names))]
+        return added if has_all and added >= sum(len(batch.tweet_ids) for batch in self.batches.values()) else None
+
 
 def _near(rowid: int) -> Iterator[int]:
     """Yield the number of a row, then those that differ from it in one bit: the checksum says which it had."""
@@ -118,12 +150,11 @@ def _rebuild(directory: JobDirectory, found: _Found) -> Repaired:
             f"{directory.journal_path}: not even the query of the job can be read any more: restore it from a copy, or "
             "start anew"
         ) from None
-    known = found.documents.get("totals")
-    before = JobTotals() if known is None else JobTotals.from_document(known)
+    before = found.totals or JobTotals(batches=max(found.batches, default=-1) + 1)
+    ids_before = found.ids_before()
     directory.discard_start()
     try:
-        has_owners = any(batch.owner is not None for batch in found.batches.values())
-        with Journal.create(directory.starting_path, query, has_owners=has_owners) as journal:
+        with Journal.create(directory.starting_path, query, has_owners=found.has_owners) as journal:
             _write(journal, found, query)
             kept_as = _free_name(directory.journal_path)
             with disk_errors(directory.journal_path):
@@ -138,7 +169,7 @@ def _rebuild(directory: JobDirectory, found: _Found) -> Repaired:
         kept_as.name,
         lost_answers=max(0, before.answers - totals.answers),
         lost_batches=max(0, before.batches - totals.batches),
-        lost_ids=max(0, before.ids - totals.ids),
+        lost_ids=None if ids_before is None else max(0, ids_before - totals.ids),
         lost_documents=max(0, before.documents - totals.documents),
     )
 
@@ -146,7 +177,7 @@ def _rebuild(directory: JobDirectory, found: _Found) -> Repaired:
 def _write(journal: Journal, found: _Found, query: Query) -> None:
     """Write what was found into a new journal. Batches move together where some are lost."""
     numbers = sorted(found.batches)
-    is_whole = numbers == list(range(len(numbers)))
+    inputs, is_whole = found.inputs, found.is_whole
     spans, reader = len(query.spans()), ResponseReader(query)
     journal.restore_batches(found.batches[number] for number in numbers)
     for new, old in enumerate(numbers):
@@ -160,13 +191,13 @@ def _write(journal: Journal, found: _Found, query: Query) -> None:
                 answer.batch_number = new * spans + span
                 journal.restore("part", journal.encode(answer, batch.tweet_ids))
     for name, value in found.documents.items():
-        if name.startswith("input ") and not is_whole:
-            # What is lost must be found to be new when the same files are read again.
-            value = {**value, "fingerprint": "", "files": []}
+        if name in inputs and not is_whole:
+            # What is lost must be found to be new when the same files are read again. Together they brought what is left.
+            new_ids = journal.totals.ids if name == inputs[0] else 0
+            value = {**value, "fingerprint": "", "files": [], "new_ids": new_ids}
         if name not in ("query", "format", "totals"):
             journal.put_document(name, value)
-    rejected = sum(value["rejected"] for name, value in found.documents.items() if name.startswith("input "))
-    journal.restore_rejected(rejected)
+    journal.restore_rejected(sum(found.documents[name]["rejected"] for name in inputs))
 
 
 def _readable(encoded: EncodedAnswer, batch: Batch, reader: ResponseReader) -> Answer | None:

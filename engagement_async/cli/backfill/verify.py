@@ -54,7 +54,8 @@ def _repair(job: Path, directory: JobDirectory, *, as_json: bool) -> None:
         click.echo(f"{count(done.lost_answers, 'answer')} cannot be read: `backfill run` requests these IDs again")
     if done.lost_documents:
         click.echo("some of what was remembered of earlier runs, inputs or options cannot be read")
-    if done.lost_batches:
-        click.echo(
-            f"{done.lost_ids:,} IDs cannot be read: add them again with `backfill run {text_of(job)} --extend --ids FILE`"
-        )
+    again = f"`backfill run {text_of(job)} --extend --ids FILE`"
+    if done.lost_ids is None:
+        click.echo(f"whether IDs are lost, and how many, cannot be read either: add all of them again with {again}")
+    elif done.lost_ids:
+        click.echo(f"{count(done.lost_ids, 'ID')} cannot be read: add them again with {again}")

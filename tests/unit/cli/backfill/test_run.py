@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +170,32 @@ def test_damage_is_13_and_wrong_credentials_are_4(
     (tmp_path / "job" / "journal.sqlite").write_bytes(raw)
 
     assert "damaged" in engagement("verify", tmp_path / "job", code=13)[1]
+
+
+@pytest.mark.parametrize(
+    ("documents", "says"),
+    [
+        ((), "50 IDs cannot be read: add them again with `backfill run job --extend --ids FILE`"),
+        (("totals",), "50 IDs cannot be read: add them again"),
+        (
+            ("totals", "input 000000"),
+            "whether IDs are lost, and how many, cannot be read either: add all of them again",
+        ),
+    ],
+)
+def test_a_repair_says_which_ids_must_be_added_again(
+    engagement: Engagement, tmp_path: Path, documents: tuple[str, ...], says: str
+) -> None:
+    engagement("run", "job", "totals", "--ids", "good.txt", *METRICS, *CONTRACT)
+    with closing(sqlite3.connect(tmp_path / "job" / "journal.sqlite")) as connection, connection:
+        connection.execute("UPDATE batch SET sha256 = zeroblob(32) WHERE number = 3")  # the last one
+        for name in documents:
+            connection.execute("UPDATE document SET sha256 = zeroblob(32) WHERE name = ?", (name,))
+
+    engagement("verify", "job", code=13)
+    assert says in engagement("verify", "job", "--repair")[0]
+    assert "50 of them new" in engagement("run", "job", "--extend", "--ids", "good.txt", *CONTRACT)[1]
+    assert "800 of 800 done" in engagement("status", "job")[0]
 
 
 def test_a_deadline_ends_the_run_in_good_order(engagement: Engagement) -> None:
