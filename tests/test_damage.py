@@ -13,7 +13,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,9 @@ from engagement_async.backfill.exporter import Exporter
 from engagement_async.backfill.inputs import FileSource, OwnedGivenSource
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.repair import repair
-from engagement_async.backfill.work import PendingWork
+from engagement_async.backfill.work import FailedWork, PendingWork
 from engagement_async.errors import JobCorruptError
-from tests.support.jobs import MIXED, TYPES, make_ids, started
+from tests.support.jobs import MIXED, TYPES, make_ids, merged, started
 
 RUN: dict[str, Any] = {"began_at": 1.0, "seen_at": 2.0, "requests": 3, "ids": 600, "outcome": None, "now": {}}
 IS_NIGHTLY = settings().max_examples >= 5_000
@@ -271,6 +271,27 @@ def test_a_job_of_which_all_ids_are_lost_still_knows_that_they_have_owners(tmp_p
 
     assert repair(directory).lost_ids == 5
     assert CreateJob(directory, None, OwnedGivenSource(tweets), extend=True)().new_ids == 5
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_sums_are_exact_when_an_answer_is_lost_that_was_asked_again(tmp_path: Path, lost: int) -> None:
+    """What was failed and came later is a part of the sums of its own batch, and of no other's."""
+    directory = started(tmp_path / "job", 500, MIXED)
+    with directory.open_journal() as journal:
+        batches = list(journal.batches())
+        for number, ids, _ in batches:
+            some = answer(number, ids[2:])
+            failed = dict.fromkeys(ids[:2], "down")
+            journal.write([journal.encode(replace(some, tweet_ids=ids, failed_tweet_ids=failed))], {})
+        work = FailedWork()
+        while page := work.next_page(journal):
+            work.write(journal, [answer(each.number, each.tweet_ids) for each in page], {})
+    spoil(directory, "answer", "number", lost)
+
+    assert repair(directory).lost_answers == 1
+    go_on(directory)
+
+    assert merged(directory).groupings == answer(0, (*batches[0].tweet_ids, *batches[1].tweet_ids)).groupings
 
 
 def spoil(directory: JobDirectory, table: str, key: str, *keys: object) -> None:

@@ -1,7 +1,8 @@
 """Failed IDs in as few requests as hold them, and answers with the values that a later request brought. Pure.
 
 Failed IDs of many batches are asked together, so that few requests are paid for; each ID's values go back to its own
-batch. Sums over Tweets cannot be taken apart: the first batch takes them in, and the sum over all batches is exact.
+batch. Sums over Tweets cannot be taken apart: where there are such, each batch is asked apart, so that its answer holds its
+own sums, and none of another that may be lost or asked again.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ def failed_ids(answer: Answer) -> tuple[str, ...]:
 
 
 def pack_failed(answers: Iterable[Answer], query: Query) -> Iterator[RetryBatch]:
-    """Yield the failed IDs of these answers, in as few requests as hold them."""
+    """Yield the failed IDs of these answers, in as few requests as hold them; none is of two answers if there are sums."""
     size = query.endpoint.ids_per_request
+    has_sums = any("tweet.id" not in group_by for group_by in query.groupings.values())
     ids: list[str] = []
     origins: list[tuple[int, frozenset[str]]] = []
     for answer in answers:
@@ -44,29 +46,30 @@ def pack_failed(answers: Iterable[Answer], query: Query) -> Iterator[RetryBatch]
             taken, failed = failed[: size - len(ids)], failed[size - len(ids) :]
             ids += taken
             origins.append((answer.batch_number, frozenset(taken)))
-            if len(ids) == size:
+            if len(ids) == size or has_sums:
                 yield RetryBatch(tuple(ids), tuple(origins))
                 ids, origins = [], []
     if ids:
         yield RetryBatch(tuple(ids), tuple(origins))
 
 
-def patch(old: Answer, new: Answer, ids: Set[str], query: Query, *, with_sums: bool = True) -> Answer:
-    """Return `old` with what `new` has of these IDs in the place of what it had, and with `new`'s sums if `with_sums`."""
+def patch(old: Answer, new: Answer, ids: Set[str], query: Query) -> Answer:
+    """Return `old` with what `new` has of these IDs in the place of what it had, and with `new`'s sums."""
     others = frozenset(old.tweet_ids).difference(ids)
-    parts = [_select(old, others, query, with_sums=True), _select(new, ids, query, with_sums=with_sums)]
+    parts = [_select(old, others, query), _select(new, ids, query)]
     return merge_parts(old.batch_number, old.tweet_ids, parts, query)
 
 
-def _select(answer: Answer, ids: Set[str], query: Query, *, with_sums: bool) -> Answer:
-    """Return what an answer has of some of its IDs."""
+def _select(answer: Answer, ids: Set[str], query: Query) -> Answer:
+    """Return what an answer has of some of its IDs, and all of its sums."""
     unwanted = frozenset(answer.tweet_ids).difference(ids)
-    if with_sums and not unwanted:
+    if not unwanted:
         return answer
     groupings = {
-        name: without_ids(grouping, query.groupings[name], unwanted) if is_by_tweet else grouping
+        name: without_ids(grouping, query.groupings[name], unwanted)
+        if "tweet.id" in query.groupings[name]
+        else grouping
         for name, grouping in answer.groupings.items()
-        if (is_by_tweet := "tweet.id" in query.groupings[name]) or with_sums
     }
     return replace(
         answer,

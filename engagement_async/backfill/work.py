@@ -160,12 +160,10 @@ class FailedWork:
         patched: dict[int, Answer] = {}
         for answer in answers:
             answered = frozenset(answer.tweet_ids).difference(pending_ids(answer))  # the others stay as they were
-            with_sums = True
             for number, origin_ids in self._asked[answer.batch_number].origins:
                 if ids := origin_ids & answered:
                     old = patched.get(number) or journal.answer(number)
-                    patched[number] = patch(old, answer, ids, journal.query, with_sums=with_sums)
-                    with_sums = False
+                    patched[number] = patch(old, answer, ids, journal.query)
         return patched.values()
 
     def _forget(self, answers: Iterable[Answer]) -> None:

@@ -119,12 +119,14 @@ async def test_what_is_unavailable_is_never_asked_again(tmp_path: Path) -> None:
         assert sorted(asked(server)) == sorted([*ids, "5", "6"])
 
 
-async def test_failed_ids_are_asked_again_together_and_all_adds_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("query", "requests"), [(BY_TWEET, 1), (MIXED, 8)], ids=["by tweet", "with sums"])
+async def test_failed_ids_are_asked_again_together_and_all_adds_up(tmp_path: Path, query: Query, requests: int) -> None:
+    """With sums each of the eight batches is asked apart: its answer holds the sums over its own Tweets."""
     ids = make_ids(2000)
     bad = ids[3::200]
     async with emulator(rejected=bad, unavailable_fraction=0.02) as server:
         job = BackfillJob(tmp_path / "job")
-        await job.start(MIXED, ids)
+        await job.start(query, ids)
         progress = await run(job, server)
         assert progress.outcomes.failed == len(bad) == 10
         again = await job.run(bearer(server), failed_only=True, rate_limit=FAST, base_url=server.base_url)
@@ -135,8 +137,8 @@ async def test_failed_ids_are_asked_again_together_and_all_adds_up(tmp_path: Pat
         mended = await job.run(bearer(server), failed_only=True, rate_limit=FAST, base_url=server.base_url)
 
         assert mended.outcomes.failed == 0
-        assert len(server.log) == before + 1
-        assert {name: (await result(job, tmp_path))[name] for name in MIXED.groupings} == truth(server, MIXED, ids)
+        assert len(server.log) == before + requests
+        assert {name: (await result(job, tmp_path))[name] for name in query.groupings} == truth(server, query, ids)
         assert (await job.verify()).outcomes == mended.outcomes
 
 

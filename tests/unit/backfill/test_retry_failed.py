@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement_async import Answer, Merger, Query
 from engagement_async._core.endpoints import LAST_28_HOURS
 from engagement_async.backfill.retry_failed import pack_failed, patch
-from tests.support.jobs import MIXED, TYPES, make_ids
+from tests.support.jobs import BY_TWEET, MIXED, TYPES, make_ids
 
 
 @given(st.data())
@@ -42,11 +43,10 @@ def test_failed_ids_that_are_answered_later_make_the_answer_that_would_have_been
     for again in pack_failed([a for a in answers.values() if a.failed_tweet_ids], small):
         assert len(again.tweet_ids) <= 25
         asked += again.tweet_ids
-        with_sums = True
+        assert len(again.origins) == 1  # else a sum would be of several batches
         for number, chosen in again.origins:
             new = answer(0, again.tweet_ids, set())
-            answers[number] = patch(answers[number], new, chosen, MIXED, with_sums=with_sums)
-            with_sums = False
+            answers[number] = patch(answers[number], new, chosen, MIXED)
 
     assert sorted(asked) == sorted(failed)
     expected, actual = Merger(MIXED), Merger(MIXED)
@@ -56,6 +56,20 @@ def test_failed_ids_that_are_answered_later_make_the_answer_that_would_have_been
     assert actual.result().groupings == expected.result().groupings
     assert actual.result().outcomes == expected.result().outcomes
     assert actual.result().unavailable_tweet_ids == expected.result().unavailable_tweet_ids
+
+
+@pytest.mark.parametrize(("query", "requests"), [(BY_TWEET, [(0, 1, 2)]), (MIXED, [(0,), (1,), (2,)])])
+def test_ids_of_several_batches_share_a_request_unless_there_are_sums(
+    query: Query, requests: list[tuple[int, ...]]
+) -> None:
+    ids = make_ids(12)
+    batches = [tuple(ids[:4]), tuple(ids[4:8]), tuple(ids[8:])]
+    answers = [Answer(n, batch, {}, failed_tweet_ids={batch[1]: "down"}) for n, batch in enumerate(batches)]
+
+    packed = list(pack_failed(answers, query))
+
+    assert [tuple(number for number, _ in again.origins) for again in packed] == requests
+    assert [i for again in packed for i in again.tweet_ids] == [batch[1] for batch in batches]
 
 
 @given(st.sets(st.integers(0, 5)), st.sets(st.integers(0, 5)))
