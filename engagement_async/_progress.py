@@ -42,7 +42,7 @@ _TEXTS = {
 
 
 class RunOutcome(StrEnum):
-    """Why a run of a job ended. All but `DONE` leave IDs pending."""
+    """Why a run of a job ended. All but `DONE` leave IDs to request."""
 
     DONE = "done"
     MAX_REQUESTS = "max_requests"

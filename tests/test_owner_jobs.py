@@ -113,6 +113,21 @@ async def test_every_value_is_under_its_owner_and_an_owner_fails_alone(agency: A
     assert len((tmp_path / "by_owner-one.csv").read_text().splitlines()) == 3
 
 
+async def test_a_retry_that_was_stopped_says_so(agency: Agency, tmp_path: Path) -> None:
+    job = BackfillJob(tmp_path / "job")
+    await job.start(QUERY, files=[agency.ids], owner_column="handle")
+    await agency.run(job)
+    agency.server.reissue(REVOKED)
+    agency.write_tokens()
+    retry = ("retry-failed", job.directory.path, "--credentials", agency.tokens)
+
+    code, _, error = agency.call(*retry, "--max-requests", 1)
+    assert code == 5, error
+    assert "not done: the requests of --max-requests are used up. Go on with: engagement backfill retry-failed" in error
+    code, _, error = agency.call(*retry)
+    assert code == 0, error
+
+
 async def test_owners_that_are_left_fail_alone_too(agency: Agency, tmp_path: Path) -> None:
     """A run after a kill may have nobody left but owners whose credentials are of no use."""
     job = BackfillJob(tmp_path / "job")

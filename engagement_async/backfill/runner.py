@@ -178,7 +178,7 @@ class JobRunner:
         if committer.has_uncommitted:
             await committer.commit()
         outcome = self._outcome or (RunOutcome.CREDENTIALS if self._owners.refused else RunOutcome.DONE)
-        if not committer.journal.totals.pending:
+        if outcome is not RunOutcome.DONE and await committer.call(work.is_done, committer.journal):
             outcome = RunOutcome.DONE  # stopped at the very end
         if self._disk_error is not None and outcome is not RunOutcome.DONE:
             await self._end(type(self._disk_error).__name__)

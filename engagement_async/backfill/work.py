@@ -37,6 +37,9 @@ class Work(Protocol):
     def write(self, journal: Journal, answers: list[Answer], documents: dict[str, Any]) -> None:
         """Commit the answers to such batches, and documents, in one transaction."""
 
+    def is_done(self, journal: Journal) -> bool:
+        """Whether nothing is left to ask, at the end of a run."""
+
 
 class PendingWork:
     """Asks the IDs that have no outcome."""
@@ -93,6 +96,10 @@ class PendingWork:
         journal.write(merged, documents, parts=parts.unfinished(), finished=parts.finished)
         self._again += parts.again
 
+    def is_done(self, journal: Journal) -> bool:
+        """See `Work`."""
+        return not journal.totals.pending
+
 
 class FailedWork:
     """Asks the IDs that failed once more, packed. Pages advance by batch: an ID that fails again is not asked again."""
@@ -103,7 +110,7 @@ class FailedWork:
         self._number = 0
         self._asked: dict[int, RetryBatch] = {}
         self._left: dict[int, set[str]] = {}
-        """The IDs of such batches of which nothing came yet."""
+        """The IDs of batches that were handed out, by their numbers, as far as they are not answered."""
         self._again: list[SpanBatch] = []
 
     def next_page(self, journal: Journal) -> list[SpanBatch]:
@@ -138,7 +145,9 @@ class FailedWork:
     def _by_span(self, journal: Journal, numbers: Iterable[int]) -> Iterator[SpanBatch]:
         for number in numbers:
             answer = journal.answer(number)
-            yield from _open_spans(journal, Batch(number, failed_ids(answer), answer.owner))
+            ids = failed_ids(answer)
+            self._left[number] = set(ids)
+            yield from _open_spans(journal, Batch(number, ids, answer.owner))
 
     def write(self, journal: Journal, answers: list[Answer], documents: dict[str, Any]) -> None:
         """See `Work`."""
@@ -153,7 +162,13 @@ class FailedWork:
             for number, new in parts.finished.items()
         ]
         journal.write(patched, documents, parts=parts.unfinished(), finished=parts.finished)
+        for number in parts.finished:
+            self._left.pop(number, None)
         self._again += parts.again
+
+    def is_done(self, journal: Journal) -> bool:
+        """See `Work`. The journal alone does not say it: an ID that failed again is as one that was not asked."""
+        return not self._left and not self.next_page(journal)
 
     def _patched(self, journal: Journal, answers: Iterable[Answer]) -> Iterable[Answer]:
         """Return the answers of the batches that these IDs came from, with their new values."""
@@ -170,7 +185,7 @@ class FailedWork:
         """Forget the batches that are answered whole."""
         for answer in answers:
             if (left := self._left.get(answer.batch_number)) is not None:
-                left.difference_update(answer.tweet_ids)
+                left.difference_update(frozenset(answer.tweet_ids).difference(pending_ids(answer)))
                 if not left:
                     del self._asked[answer.batch_number], self._left[answer.batch_number]
 

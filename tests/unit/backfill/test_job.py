@@ -12,6 +12,7 @@ import pytest
 
 from engagement_async import (
     HISTORICAL,
+    Answer,
     AuthError,
     BearerCredentials,
     OAuth1Credentials,
@@ -32,7 +33,7 @@ from engagement_async.backfill.create import CreateJob
 from engagement_async.backfill.inputs import GivenSource
 from engagement_async.backfill.journal import Journal
 from engagement_async.emulator import Emulator
-from tests.support.jobs import BY_TWEET, HOURLY, MIXED, TYPES, bearer, emulator, make_ids, merged
+from tests.support.jobs import BY_TWEET, HOURLY, MIXED, TYPES, bearer, emulator, make_ids, merged, started
 
 FAST = RateLimit(100_000, period=1)
 
@@ -140,6 +141,51 @@ async def test_failed_ids_are_asked_again_together_and_all_adds_up(tmp_path: Pat
         assert len(server.log) == before + requests
         assert {name: (await result(job, tmp_path))[name] for name in query.groupings} == truth(server, query, ids)
         assert (await job.verify()).outcomes == mended.outcomes
+
+
+STOPS: dict[str, dict[str, Any]] = {
+    "max_requests": {"max_requests": 3},
+    "max_duration": {"rate_limit": RateLimit(3, period=3600), "max_duration_s": 0.4},
+    "outage": {"outage_timeout_s": 2.0},
+    "stopped": {},
+}
+
+
+@pytest.mark.parametrize("outcome", STOPS)
+async def test_a_run_for_failed_ids_that_did_not_ask_all_is_not_done(tmp_path: Path, outcome: str) -> None:
+    """Though no ID is pending."""
+    async with emulator(latency_s=0.1, faults={"503": 1} if outcome == "outage" else None) as server:
+        job = BackfillJob(tmp_path / "job")
+        await asyncio.to_thread(all_failed, tmp_path / "job", 5000)
+        running = asyncio.create_task(run(job, server, failed_only=True, **STOPS[outcome]))
+        while outcome == "stopped" and len(server.log) < 3:
+            await asyncio.sleep(0.01)
+        if outcome == "stopped":
+            job.stop()
+        progress = await running
+
+        assert (progress.outcome, progress.pending) == (outcome, 0)
+        assert progress.outcomes.failed > 0
+        assert [spent.outcome for spent in (await job.status()).runs] == [outcome]
+        server.set_faults(None)
+        progress = await run(job, server, failed_only=True)
+        assert (progress.outcome, progress.outcomes.failed) == ("done", 0)
+
+
+async def test_a_run_for_failed_ids_with_a_budget_that_is_just_enough_is_done(tmp_path: Path) -> None:
+    async with emulator() as server:
+        job = BackfillJob(tmp_path / "job")
+        await asyncio.to_thread(all_failed, tmp_path / "job", 1000)
+        progress = await run(job, server, failed_only=True, max_requests=4)
+
+        assert (progress.outcome, progress.outcomes.failed, len(server.log)) == ("done", 0, 4)
+
+
+def all_failed(path: Path, count: int) -> None:
+    """Make a job of which all IDs failed."""
+    with started(path, count).open_journal() as journal:
+        for number, ids, _ in list(journal.batches()):
+            journal.write([journal.encode(Answer(number, ids, {}, failed_tweet_ids=dict.fromkeys(ids, "down")))], {})
 
 
 async def test_an_export_equals_the_merger(tmp_path: Path) -> None:

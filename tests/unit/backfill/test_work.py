@@ -134,6 +134,33 @@ def test_what_is_answered_in_the_end_is_what_one_answer_would_be(
         check(directory, api, ids, failed=api.refused)
 
 
+@pytest.mark.parametrize("query", [ONE, SPANS], ids=["batches", "spans"])
+def test_failed_ids_are_done_when_all_were_asked(query: Query) -> None:
+    """Not when none is pending: none ever is."""
+    api = Api(query, set(), set(IDS))
+    with job(query, IDS) as directory:
+        go_on(directory, api, PendingWork(), 10**6, None)
+        api.refused = set()
+        work = FailedWork()
+        with directory.open_journal() as journal:
+            assert journal.totals.outcomes.failed == len(IDS)
+            *some, last = work.next_page(journal)
+            work.write(journal, [api.answer(batch, batch.tweet_ids, set()) for batch in some], {})
+            assert not work.is_done(journal)
+            work.write(journal, [api.answer(last, last.tweet_ids, set(last.tweet_ids))], {})  # an outage
+            assert not work.is_done(journal)
+            work.write(journal, [api.answer(last, last.tweet_ids, set())], {})
+            assert work.is_done(journal)
+
+
+def test_failed_ids_of_pages_that_were_not_read_are_not_done() -> None:
+    api = Api(ONE, set(), set(IDS))
+    with job(ONE, IDS) as directory:
+        go_on(directory, api, PendingWork(), 10**6, None)
+        with directory.open_journal() as journal:
+            assert not FailedWork().is_done(journal)
+
+
 def check(directory: JobDirectory, api: Api, ids: list[str], failed: set[str]) -> None:
     """Hold what the journal has against what is true."""
     totals = directory.verify()
