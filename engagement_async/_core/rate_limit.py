@@ -220,7 +220,9 @@ class Ledger:
     poll_s = math.inf
     """Nothing comes back that its only user has not given back."""
 
-    def __init__(self, limits: Iterable[RateLimit]) -> None:
+    def __init__(self, limits: Iterable[RateLimit], *, name: str = "") -> None:
+        self.name = name
+        """One that no other ledger has, in any process; empty if it has none."""
         limits = tuple(limits)
         for limit in limits:
             if not isinstance(limit, RateLimit):
@@ -290,8 +292,15 @@ class Ledger:
             for bucket in token.buckets:
                 bucket.put_back(token)
 
-    def count_earlier(self, answered_at: Iterable[float], now: float, endpoint: str | None = None) -> None:
-        """Count requests that this ledger did not grant, as those of an earlier process, answered at these instants."""
+    def count_earlier(
+        self, answered_at: Iterable[float], now: float, endpoint: str | None = None, *, known_by: str = ""
+    ) -> None:
+        """Count requests that this ledger did not grant, as those of an earlier process, answered at these instants.
+
+        Count nothing if `known_by`, the name of the ledger that knows of them, is this one's.
+        """
+        if known_by and known_by == self.name:
+            return
         instants = list(answered_at)
         for bucket in self._buckets:
             if bucket.limit.endpoint in (None, endpoint):

@@ -12,7 +12,8 @@ scheduling, as lanes do within a process: a slot that waits, and whose time has 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from engagement_async._core import shared_bucket as buckets
@@ -112,6 +113,15 @@ class SharedLedger(SharedSlots):
                     cap.remaining += 1
         for limit, bucket in self._limits_of(token.endpoint):
             bucket.paced_at = max(bucket.paced_at - limit.interval_s, bucket.least_paced_at)
+
+    def count_earlier(self, answered_at: Iterable[float], now: float, endpoint: str | None) -> None:
+        """Count requests that this ledger did not grant, answered at these instants."""
+        by_instant = Counter(answered_at)
+        for _, bucket in self.buckets_of(endpoint):
+            buckets.expire(bucket, now)
+            for at, count in by_instant.items():
+                if at + bucket.window_s > now:
+                    buckets.return_later(bucket, at + bucket.window_s, count)
 
     def freeze_until(self, at: float) -> None:
         """Grant nothing before that instant: what was spent until now is not known."""

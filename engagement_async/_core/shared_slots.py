@@ -50,6 +50,11 @@ class SharedSlots:
         self._number = self._sequence = 0  # of the block that was seen last
 
     @property
+    def number(self) -> int:
+        """The number of the block that was written last; 0 before that."""
+        return self._number
+
+    @property
     def used_bytes(self) -> int:
         return used_bytes(self.block)
 

@@ -16,11 +16,11 @@ from time import monotonic
 from yarl import URL
 
 from engagement_async._core.rate_limit import Ledger, RateLimit, Token
-from engagement_async._engine.scheduler import LaneScheduler, loop_clock
+from engagement_async._engine.scheduler import LaneScheduler, loop_clock, new_name
 from engagement_async.credential_store import CredentialStore
 from engagement_async.credentials import Credentials
 
-__all__ = ["forget_contracts", "ledger_of", "scheduler_for"]
+__all__ = ["forget_contracts", "scheduler_for"]
 
 POLL_S = 0.1
 """What other threads give back is seen after so long at the latest."""
@@ -39,6 +39,7 @@ class _Share:
         self._ledger = ledger
         self._lock = lock
         self._out: set[Token] = set()
+        self.name = ledger.name
         self.limits = ledger.limits
         self.shortest_window_s = ledger.shortest_window_s
 
@@ -72,9 +73,11 @@ class _Share:
             self._out.discard(token)
             self._ledger.refund(token)
 
-    def count_earlier(self, answered_at: Iterable[float], now: float, endpoint: str | None = None) -> None:
+    def count_earlier(
+        self, answered_at: Iterable[float], now: float, endpoint: str | None = None, *, known_by: str = ""
+    ) -> None:
         with self._lock:
-            self._ledger.count_earlier(answered_at, now, endpoint)
+            self._ledger.count_earlier(answered_at, now, endpoint, known_by=known_by)
 
     def hold_until(self, at: float) -> None:
         with self._lock:
@@ -97,8 +100,7 @@ class _Contract:
     """A ledger, its clock, and a scheduler for each event loop that spends it."""
 
     def __init__(self, limits: tuple[RateLimit, ...], clock: Callable[[], float], *, has_own_time: bool) -> None:
-        self.name = secrets.token_hex(8)
-        self._ledger = Ledger(limits)
+        self._ledger = Ledger(limits, name=new_name())
         self._clock = clock
         self._has_own_time = has_own_time
         self._lock = threading.Lock()
@@ -109,10 +111,6 @@ class _Contract:
             share = _Share(self._ledger, self._lock)
             self._of_loops[loop] = share, LaneScheduler(share, clock=self._clock)
         return self._of_loops[loop][1]
-
-    def has(self, scheduler: LaneScheduler) -> bool:
-        """Return whether this is a scheduler of one of its loops."""
-        return any(known is scheduler for _, known in self._of_loops.values())
 
     def leave_closed_loops(self) -> None:
         for loop in [loop for loop in self._of_loops if loop.is_closed()]:
@@ -148,12 +146,6 @@ def scheduler_for(limits: tuple[RateLimit, ...], base_url: URL, application: Has
         if key not in _contracts:
             _contracts[key] = _Contract(limits, clock if has_own_time else monotonic, has_own_time=has_own_time)
         return _contracts[key].scheduler(loop)
-
-
-def ledger_of(scheduler: LaneScheduler) -> str:
-    """Return a name that no other ledger has, in any process; `scheduler` is what `scheduler_for` returned."""
-    with _lock:
-        return next(contract.name for contract in _contracts.values() if contract.has(scheduler))
 
 
 def application_of(credentials: Credentials | CredentialStore) -> Hashable:

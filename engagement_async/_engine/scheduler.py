@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -105,8 +106,18 @@ class Scheduler(Protocol):
         ...
 
 
+def new_name() -> str:
+    """Return a name that no other ledger has."""
+    return secrets.token_hex(8)
+
+
 class Grants(Protocol):
     """What a `LaneScheduler` wants of a ledger: `Ledger` itself, or one that is shared with other schedulers."""
+
+    @property
+    def name(self) -> str:
+        """One that no other ledger has, in any process, and this one in all; empty as long as it is not known."""
+        ...
 
     @property
     def limits(self) -> tuple[RateLimit, ...]: ...
@@ -134,7 +145,11 @@ class Grants(Protocol):
 
     def refund(self, token: Any) -> None: ...
 
-    def count_earlier(self, answered_at: Iterable[float], now: float, endpoint: str | None = None) -> None: ...
+    def count_earlier(
+        self, answered_at: Iterable[float], now: float, endpoint: str | None = None, *, known_by: str = ""
+    ) -> None:
+        """Count requests that others granted, before it grants anything more, unless `known_by` is its own name."""
+        ...
 
     def hold_until(self, at: float) -> None: ...
 
@@ -227,10 +242,18 @@ class LaneScheduler:
         if self._queues:
             self._reconsider()
 
-    def count_earlier(self, ages_s: Iterable[float], endpoint: str | None = None) -> None:
-        """Count requests of an earlier process, that were answered so many seconds ago."""
+    @property
+    def ledger_name(self) -> str:
+        """Return a name that no other ledger has, in any process; empty as long as it is not known."""
+        return self._ledger.name
+
+    def count_earlier(self, ages_s: Iterable[float], endpoint: str | None = None, *, known_by: str = "") -> None:
+        """Count requests of an earlier process, that were answered so many seconds ago.
+
+        Nothing is counted if `known_by`, the name of the ledger that knows of them, is that of this scheduler's.
+        """
         now = self._clock()
-        self._ledger.count_earlier([now - age_s for age_s in ages_s], now, endpoint)
+        self._ledger.count_earlier([now - age_s for age_s in ages_s], now, endpoint, known_by=known_by)
 
     def hold(self, seconds: float) -> None:
         """Grant nothing for so many `seconds`: the server refused for the rate."""
@@ -412,5 +435,5 @@ class LocalScheduler(LaneScheduler):
         quarantine_s: float = 60.0,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        ledger = Ledger(limits if isinstance(limits, Sequence) else [limits])
+        ledger = Ledger(limits if isinstance(limits, Sequence) else [limits], name=new_name())
         super().__init__(ledger, quarantine_s=quarantine_s, clock=clock)

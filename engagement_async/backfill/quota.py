@@ -29,7 +29,7 @@ class DurableScheduler:
 
     `request_checkpoint` is called when the journal should soon learn what was granted. `max_requests` is a budget: when it
     is used up, `on_budget_exhausted` is called, and nothing more is granted. `grant_ahead` should exceed the concurrency,
-    or requests wait for disk writes. `ledger` names the ledger of `inner`, if runs of this process may share it.
+    or requests wait for disk writes. `ledger` returns the name of the ledger of `inner`, if it has one that is known.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class DurableScheduler:
         on_budget_exhausted: Callable[[], object],
         max_requests: int | None = None,
         clock: Callable[[], Instant] = instant_now,
-        ledger: str = "",
+        ledger: Callable[[], str] = str,
     ) -> None:
         self._inner = inner
         self._grant_ahead = grant_ahead
@@ -50,6 +50,9 @@ class DurableScheduler:
         self._on_budget_exhausted = on_budget_exhausted
         self._clock = clock
         self._ledger = ledger
+        self.known_by = ""
+        """The name of the ledger that knows of what the journal knows; empty if none does."""
+        self._has_granted = False
         self._began = clock()
         self._horizon_s = max((limit.window_s for limit in inner.limits), default=0.0)
         self._answered: deque[list[float]] = deque()  # [seconds since the beginning, requests]
@@ -71,6 +74,7 @@ class DurableScheduler:
     async def acquire(self, lane: Lane, *, retry: bool = False) -> Any:
         """Return a token, once the contract has one and the journal allows it. Wait for ever once it is closed."""
         token = await self._inner.acquire(lane, retry=retry)
+        self._has_granted = True
         self._waiting += 1
         try:
             while not self._allowed and not self._is_finished:
@@ -145,18 +149,17 @@ class DurableScheduler:
     def restore(self, record: Mapping[str, Any] | None) -> list[float]:
         """Take over what the journal knows of the last run; return how many seconds ago its requests were answered.
 
-        Those whose number alone is known count as answered now. Nothing is returned if that run shared the ledger, which
-        knows of its requests; the journal must know of them further on, for a run in another process.
+        Those whose number alone is known count as answered now. The ledger `known_by` knows of all of them already; the
+        journal must know of them further on, for a run with another ledger.
         """
         if record is None:
             return []
+        self.known_by = record["process"]
         since_s = elapsed_s(Instant(**record["at"]), self._clock())
         answered = [[age_s + since_s, count] for age_s, count in record["answered"]]
         answered.append([0.0, record["unknown"]])
         answered = [[age_s, count] for age_s, count in answered if count and age_s < self._horizon_s]
         self._answered.extend([-age_s, count] for age_s, count in answered)
-        if self._ledger and record["process"] == self._ledger:
-            return []
         return [age_s for age_s, count in answered for _ in range(int(count))]
 
     def checkpoint(self) -> tuple[dict[str, Any], int]:
@@ -169,8 +172,10 @@ class DurableScheduler:
         ahead = self._grant_ahead if is_at_work and not self._is_finished else 0
         self._granted_at_checkpoint = self._granted
         self._allowed = min(self._allowed, ahead)  # the journal may know of this before it is acknowledged
+        if (name := self._ledger()) or self._has_granted:
+            self.known_by = name
         record = {
-            "process": self._ledger,  # called so when a process had one ledger
+            "process": self.known_by,  # called so when a process had one ledger
             "at": asdict(now),
             "unknown": len(self._outstanding) + ahead,
             "answered": [[round(at_s - logged_at_s, 2), count] for logged_at_s, count in self._answered],

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._display.reporting import harmless
-from engagement_async._engine.contracts import ledger_of, scheduler_for
+from engagement_async._engine.contracts import scheduler_for
 from engagement_async._engine.observing import observed_by
 from engagement_async._engine.scheduler import LaneScheduler, Scheduler
 from engagement_async._engine.stream import AnswerStream
@@ -68,8 +68,8 @@ class RunLimits:
 class JobRunner:
     """One run of a job, from lock to lock. Made in a running event loop.
 
-    The requests of a run before this one that the contract still counts are not spent again; a `scheduler` of the
-    caller's must see to that itself.
+    The requests of a run before this one that the contract still counts are not spent again; a `scheduler` of
+    another make than this package's must see to that itself.
     """
 
     def __init__(
@@ -88,11 +88,13 @@ class JobRunner:
         self._credentials = credentials
         self._owners = OwnerRecords(failed_credentials)
         self._limits = limits
-        self._contract: LaneScheduler | None = None
         if scheduler is None:
-            self._contract = scheduler = _contract(rate_limit, application, base_url)
+            scheduler = _contract(rate_limit, application, base_url)
         elif rate_limit is not None:
             raise UsageError("rate_limit is what your contract says; a scheduler is given instead of it, not with it")
+        # Others do not say which requests they know of, and must see to that themselves.
+        lanes = scheduler if isinstance(scheduler, LaneScheduler) else None
+        self._lanes = lanes
         self._contract_per_minute = contract_per_minute(scheduler.limits)
         self._traffic = TrafficRecorder(limit_of_minute(scheduler.limits))
         concurrency = connection.get("concurrency", DEFAULT_CONCURRENCY)
@@ -107,7 +109,7 @@ class JobRunner:
             request_checkpoint=lambda: self._committer.request_commit(),
             on_budget_exhausted=lambda: self.stop(RunOutcome.MAX_REQUESTS),
             clock=instant_now,
-            ledger="" if self._contract is None else ledger_of(self._contract),
+            ledger=str if lanes is None else lambda: lanes.ledger_name,
         )
         self._client = EngagementClient(credentials, scheduler=self._quota, base_url=base_url, **connection)
         self._committer = Committer(
@@ -146,8 +148,8 @@ class JobRunner:
             outcome = RunOutcome.DONE
             if to_ask:
                 ages_s = self._quota.restore(journal.document("spent"))
-                if self._contract is not None:
-                    self._contract.count_earlier(ages_s, journal.query.endpoint.name)
+                if self._lanes is not None and ages_s:
+                    self._lanes.count_earlier(ages_s, journal.query.endpoint.name, known_by=self._quota.known_by)
                 watching = asyncio.create_task(self._watch(tell, progress_interval_s))
                 try:
                     outcome = await self._ask_all(FailedWork() if failed_only else PendingWork())

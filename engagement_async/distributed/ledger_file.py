@@ -77,6 +77,8 @@ class LedgerFile:
         self._wall_clock = wall_clock
         self._out: Counter[str | None] = Counter()  # in flight, as far as the block knows
         self._deferred: deque[tuple[Callable[[SharedLedger], object], Callable[[], object]]] = deque()
+        self.earlier: list[tuple[list[float], str | None]] = []
+        """When requests were answered that are to be counted, and of which endpoint: those that are not entered yet."""
         self._scratch = bytearray(block_bytes())
         self._copy = memoryview(self._scratch)
         self._ledger = SharedLedger(self.limits, self._scratch)
@@ -113,8 +115,23 @@ class LedgerFile:
             self._count_dead(ledger, now)
         return token
 
-    def count_earlier(self, answered_at: Iterable[float], now: float, endpoint: str | None = None) -> None:
-        """Count nothing: the file remembers what earlier processes of this machine sent."""
+    @property
+    def name(self) -> str:
+        """The random number of the file's block; empty until that was seen, and holds what earlier processes sent."""
+        return "" if self.earlier else _name_of(self._ledger.number)
+
+    def count_earlier(
+        self, answered_at: Iterable[float], now: float, endpoint: str | None = None, *, known_by: str = ""
+    ) -> None:
+        """Count requests of another ledger. The file remembers what processes of this machine sent: see `known_by`."""
+        instants = list(answered_at)
+        self.earlier.append((instants, endpoint))
+
+        def count(ledger: SharedLedger) -> None:
+            if not known_by or _name_of(ledger.block.number) != known_by:
+                ledger.count_earlier(instants, now, endpoint)
+
+        self._do(now, count, self.earlier.clear)
 
     def settle(self, token: SharedToken, now: float) -> None:
         if self._mark_returned(token, now):
@@ -213,6 +230,7 @@ class LedgerFile:
         self._close_files()
         self._out.clear()
         self._deferred.clear()
+        self.earlier.clear()
         self._ledger = SharedLedger(self.limits, self._scratch)
         self._used_at = -math.inf
 
@@ -394,6 +412,10 @@ class LedgerFile:
             return False
         self._used_at = now
         return True
+
+
+def _name_of(number: int) -> str:
+    return f"{number:016x}" if number else ""
 
 
 def new_owner() -> int:

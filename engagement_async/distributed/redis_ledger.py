@@ -87,6 +87,7 @@ class RedisLedger:
     the address as messages name it.
     """
 
+    name = ""
     poll_s = math.inf
 
     def __init__(
@@ -153,7 +154,9 @@ class RedisLedger:
         at = max(self._ready_at, self._capped_until)
         return at if at > now else math.inf
 
-    def count_earlier(self, answered_at: Iterable[float], now: float, endpoint: str | None = None) -> None:
+    def count_earlier(
+        self, answered_at: Iterable[float], now: float, endpoint: str | None = None, *, known_by: str = ""
+    ) -> None:
         """Count nothing: Redis remembers what earlier processes sent."""
 
     def settle(self, token: RedisToken, now: float) -> None:

@@ -21,6 +21,7 @@ from engagement_async import (
     RequestRefusedError,
     UsageError,
 )
+from engagement_async._engine.contracts import forget_contracts
 from engagement_async.backfill import (
     BackfillJob,
     JobDiskError,
@@ -32,6 +33,7 @@ from engagement_async.backfill import (
 from engagement_async.backfill.create import CreateJob
 from engagement_async.backfill.inputs import GivenSource
 from engagement_async.backfill.journal import Journal
+from engagement_async.distributed import MachineScheduler
 from engagement_async.emulator import Emulator
 from tests.support.jobs import BY_TWEET, HOURLY, MIXED, TYPES, bearer, emulator, make_ids, merged, started
 
@@ -269,6 +271,43 @@ async def test_the_next_run_counts_it_whatever_credentials_and_limits_it_is_give
         assert (await job.status()).is_complete
         assert set(server.log.statuses) == {200}
         assert server.peak() <= 20
+
+
+@pytest.mark.parametrize(
+    "ledgers", [("a", "b", "a", "b"), ("process", "a", "process", "a"), ("apart", "a", "apart", "b")]
+)
+async def test_the_next_run_counts_it_where_another_ledger_keeps_the_contract(
+    tmp_path: Path, ledgers: tuple[str, ...]
+) -> None:
+    """As on another machine, with another state folder, and where none could be written at first."""
+    (tmp_path / "apart").touch()  # no folder
+    async with emulator(requests_per_minute=20, period=2.0) as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, make_ids(9000))
+        limit = RateLimit(20, period=2.0)
+        for ledger, budget in zip(ledgers, (9, 9, 9, 100), strict=True):
+            if ledger == "process":
+                forget_contracts()
+                await run(job, server, rate_limit=limit, max_requests=budget)
+                continue
+            async with MachineScheduler(limit, contract="x", state_dir=tmp_path / ledger) as scheduler:
+                await run(job, server, rate_limit=None, scheduler=scheduler, max_requests=budget)
+
+        assert (await job.status()).is_complete
+        assert set(server.log.statuses) == {200}
+        assert server.peak() <= 20
+
+
+async def test_a_ledger_that_goes_on_counts_nothing_twice(tmp_path: Path) -> None:
+    limit = RateLimit(40, period=3600, burst=40)
+    async with emulator() as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, make_ids(9000))
+        for done in (12, 24, 36):
+            async with MachineScheduler(limit, contract="x", state_dir=tmp_path / "state") as scheduler:
+                await run(job, server, rate_limit=None, scheduler=scheduler, max_requests=12, max_duration_s=20)
+                assert len(server.log) == done
+                assert scheduler.available(limit) == 40 - done
 
 
 async def test_a_tweet_that_was_never_answered_is_no_probe(tmp_path: Path) -> None:

@@ -226,15 +226,38 @@ def test_a_budget_is_kept_and_told() -> None:
     run_virtual(main())
 
 
-def test_what_was_sent_on_the_same_ledger_is_known_to_it_and_stays_known_to_the_journal() -> None:
+def test_the_journal_knows_which_ledger_knows_what_it_knows() -> None:
     async def main() -> None:
-        record = scheduler(ledger="one").checkpoint()[0] | {"unknown": 5}
-        assert scheduler(ledger="another").restore(record) == [0.0] * 5
-        assert scheduler().restore(record) == [0.0] * 5
+        record = scheduler(ledger=lambda: "one").checkpoint()[0] | {"unknown": 5}
         assert scheduler().restore(None) == []
-        again = scheduler(ledger="one")
-        assert again.restore(record) == []
-
+        again = scheduler(ledger=lambda: "one")
+        assert (again.restore(record), again.known_by) == ([0.0] * 5, "one")
         assert again.checkpoint()[0]["answered"] == [[0.0, 5]]  # it may be killed, and a third run be another process
+
+        name = ""
+        other = scheduler(ledger=lambda: name)
+        other.restore(record)
+        assert other.checkpoint()[0]["process"] == "one"  # as long as no other ledger has taken it over
+        name = "other"
+        assert other.checkpoint()[0]["process"] == "other"
+
+        nameless = scheduler()
+        nameless.restore(record)
+        waiting = asyncio.create_task(nameless.acquire(nameless.lane()))
+        await asyncio.sleep(0)
+        assert nameless.checkpoint()[0]["process"] == ""  # which granted something
+        waiting.cancel()
+
+    run_virtual(main())
+
+
+def test_a_ledger_does_not_count_what_it_knows() -> None:
+    async def main() -> None:
+        inner = LocalScheduler(LIMIT)
+        inner.count_earlier([0.0] * 5, known_by=inner.ledger_name)
+        assert inner.available(LIMIT) == 20
+        inner.count_earlier([0.0] * 5, known_by=LocalScheduler(LIMIT).ledger_name)
+        inner.count_earlier([0.0] * 2)
+        assert inner.available(LIMIT) == 13
 
     run_virtual(main())

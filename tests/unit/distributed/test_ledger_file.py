@@ -46,6 +46,30 @@ def taken(ledger: LedgerFile, now: float) -> SharedToken:
     return token
 
 
+def test_what_another_ledger_granted_is_counted_and_what_it_granted_itself_is_not(tmp_path: Path) -> None:
+    limit, of_totals = RateLimit(10, period=100), RateLimit(10, period=100, endpoint="totals")
+    now = boot_clock()
+    ledger = LedgerFile([limit, of_totals], clock=lambda: now)
+    ledger.count_earlier([now - 200, now - 50, now - 1, now], now, "totals", known_by="another")
+    assert ledger.name == ""  # as long as it is not open, nothing says that it knows of them
+    ledger.install(OpenFile(tmp_path))
+
+    assert len(ledger.name) == 16
+    assert [ledger.available(each, now) for each in ledger.limits] == [7, 7]
+    ledger.count_earlier([now] * 3, now, "28hr", known_by=ledger.name)
+    assert [ledger.available(each, now) for each in ledger.limits] == [7, 7]
+    ledger.count_earlier([now] * 3, now, "28hr")
+    assert [ledger.available(each, now) for each in ledger.limits] == [4, 7]
+    assert [ledger.available(each, now + 52) for each in ledger.limits] == [5, 8]
+
+    again, elsewhere = LedgerFile([limit]), LedgerFile([limit])
+    again.install(OpenFile(tmp_path))
+    elsewhere.install(OpenFile(tmp_path / "elsewhere"))
+    assert again.name == ledger.name != elsewhere.name
+    for each in (ledger, again, elsewhere):
+        each.close()
+
+
 def test_another_boot_is_crossed_by_the_wall_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = RateLimit(2, period=100, burst=2)
     first = opened(tmp_path, limit, clock=lambda: 5_000.0, wall_clock=lambda: 1e9, quarantine_s=5)
