@@ -50,6 +50,8 @@ local function is_whole()
   return true
 end
 
+local name = request.owner .. ' ' .. request.n -- that no other ledger has
+
 -- Lost: flushed, evicted, restarted, or taken over by a replica that may lack the last writes.
 local is_lost = not is_whole()
 if mine and request.n < mine.n then
@@ -82,6 +84,7 @@ state.ahead = math.max(state.ahead, state.now - clock)
 local now = clock + state.ahead
 state.now = now
 if is_lost then
+  state.name = name -- of this ledger, which does not know what one before it knew
   state.complete_from = now -- nothing is known of what was spent before: each limit waits for one window
   for _, name in ipairs(redis.call('HKEYS', OWNERS)) do
     redis.call('ZADD', EXPIRY, 'NX', now + request.lives, name)
@@ -90,6 +93,7 @@ elseif request.longest > state.longest then
   state.complete_from = math.max(state.complete_from, now - state.longest)
 end
 state.longest = math.max(state.longest, request.longest)
+state.name = state.name or name -- an older version gave it none
 
 -- What happened ---------------------------------------------------------------------------------------------------------
 
@@ -214,6 +218,19 @@ end
 -- A process saw this server's clock run ahead of its own: windows may have been shorter than they should be.
 function happened.doubt()
   state.complete_from = now
+end
+
+-- Which ledger knows of the requests that follow: they count if it is another one.
+local known_by = ''
+
+function happened.known_by(ledger)
+  known_by = ledger
+end
+
+function happened.earlier(endpoint, count, age)
+  if state.name ~= known_by then
+    add_answered(endpoint, now - age, count)
+  end
 end
 
 for _, event in ipairs(request.events) do
@@ -345,6 +362,7 @@ for index, limit in ipairs(request.limits) do
 end
 local reply = cmsgpack.pack({
   now = now,
+  name = state.name,
   granted = granted,
   available = available,
   next_in = next_in,

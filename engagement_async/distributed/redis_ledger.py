@@ -87,7 +87,6 @@ class RedisLedger:
     the address as messages name it.
     """
 
-    name = ""
     poll_s = math.inf
 
     def __init__(
@@ -104,6 +103,8 @@ class RedisLedger:
     ) -> None:
         self.limits = tuple(limits)
         self.shortest_window_s = min(limit.window_s for limit in limits)
+        self.name = ""
+        """As Redis has it; empty until it was heard of, and knows what earlier processes sent."""
         self.held_until = -math.inf
         self.exchanges = 0
         """With Redis, repeated ones not counted."""
@@ -157,7 +158,13 @@ class RedisLedger:
     def count_earlier(
         self, answered_at: Iterable[float], now: float, endpoint: str | None = None, *, known_by: str = ""
     ) -> None:
-        """Count nothing: Redis remembers what earlier processes sent."""
+        """Count requests of another ledger. Redis remembers what it granted to earlier processes: see `known_by`."""
+        self._empty_pool(now)
+        self._add_event(now, Event("known_by", known_by))
+        for at, count in Counter(answered_at).items():
+            self._add_event(now, Event("earlier", _name(endpoint), count, now - at))
+        self.name = ""
+        self._exchange_by(now)
 
     def settle(self, token: RedisToken, now: float) -> None:
         self._give_back(token, now, "settle")
@@ -351,6 +358,8 @@ class RedisLedger:
         self._looked_at = now
         self._available = reply["available"]
         self._is_alone = reply["owners"] == 1
+        if not any(event.name == "earlier" for event in self._events):
+            self.name = reply.get("name", "")  # a version of before may have made this reply
         self._capped_until = now + reply["capped"] if reply["capped"] else -math.inf
         if reply["held"]:
             self.held_until = max(self.held_until, now + reply["held"])

@@ -33,9 +33,10 @@ from engagement_async.backfill import (
 from engagement_async.backfill.create import CreateJob
 from engagement_async.backfill.inputs import GivenSource
 from engagement_async.backfill.journal import Journal
-from engagement_async.distributed import MachineScheduler
+from engagement_async.distributed import MachineScheduler, RedisScheduler
 from engagement_async.emulator import Emulator
 from tests.support.jobs import BY_TWEET, HOURLY, MIXED, TYPES, bearer, emulator, make_ids, merged, started
+from tests.support.redis_server import RedisServer, needs_redis
 
 FAST = RateLimit(100_000, period=1)
 
@@ -292,6 +293,24 @@ async def test_the_next_run_counts_it_where_another_ledger_keeps_the_contract(
                 continue
             async with MachineScheduler(limit, contract="x", state_dir=tmp_path / ledger) as scheduler:
                 await run(job, server, rate_limit=None, scheduler=scheduler, max_requests=budget)
+
+        assert (await job.status()).is_complete
+        assert set(server.log.statuses) == {200}
+        assert server.peak() <= 20
+
+
+@needs_redis
+async def test_the_next_run_counts_it_where_redis_keeps_the_contract(tmp_path: Path) -> None:
+    async with emulator(requests_per_minute=20, period=2.0) as server, RedisServer(tmp_path) as redis:
+        await redis.declare_unspent("x")
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, make_ids(9000))
+        limit = RateLimit(20, period=2.0)
+        for budget in (9, 9, 100):
+            async with RedisScheduler(redis.url, limit, contract="x") as scheduler:
+                await run(job, server, rate_limit=None, scheduler=scheduler, max_requests=budget)
+            forget_contracts()
+            await run(job, server, rate_limit=limit, max_requests=budget)
 
         assert (await job.status()).is_complete
         assert set(server.log.statuses) == {200}

@@ -93,6 +93,30 @@ async def test_exchanges_that_are_lost_repeated_or_late_change_nothing(
     assert peak(arrivals, limit.period) <= limit.requests
 
 
+async def test_what_another_ledger_granted_is_counted_and_what_it_granted_itself_is_not(tmp_path: Path) -> None:
+    limit = RateLimit(10, period=60)
+    async with RedisServer(tmp_path) as server:
+        await server.declare_unspent("tests")
+        async with (
+            RedisScheduler(server.url, limit, contract="tests") as first,
+            RedisScheduler(server.url, limit, contract="tests") as second,
+        ):
+
+            async def left(scheduler: RedisScheduler, *ages_s: float, known_by: str) -> int:
+                scheduler.count_earlier(ages_s, "totals", known_by=known_by)
+                assert scheduler.ledger_name == ""  # as long as Redis did not say that it knows of them
+                await until(lambda: scheduler.ledger_name != "")
+                return scheduler.available(limit)
+
+            assert await left(first, 70.0, 50.0, 0.0, 0.0, known_by="another") == 7
+            assert await left(second, 0.0, 0.0, known_by=first.ledger_name) == 7
+            assert second.ledger_name == first.ledger_name
+            assert await left(second, 0.0, 0.0, known_by="") == 5
+            await server.command("FLUSHALL")
+            assert await left(second, known_by="") == 0
+            assert second.ledger_name != first.ledger_name
+
+
 async def test_a_closed_scheduler_grants_nothing() -> None:
     scheduler = RedisScheduler("redis://127.0.0.1:1", RateLimit(3), contract="tests")
     waiting = asyncio.create_task(scheduler.acquire(scheduler.lane()))
