@@ -21,7 +21,7 @@ from engagement_async.cli.streams import json_line, printable, utc_now
 if TYPE_CHECKING:
     from engagement_async._progress import Progress
 
-__all__ = ["Group", "Session", "engagement", "remember_flag", "run"]
+__all__ = ["NAMED", "Group", "Session", "engagement", "remember_flag", "run"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "backfill": (
@@ -89,6 +89,21 @@ def remember_flag(ctx: click.Context, param: click.Parameter, value: Any) -> Any
     if session is not None and param.name is not None and value not in (None, (), False):
         session.flags[param.name] = value
     return value
+
+
+class Named(click.types.StringParamType):
+    """A text that is there. A script passes an empty one where a variable is unset: it must not pass for a default."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the text."""
+        text = super().convert(value, param, ctx)
+        if not text.strip():
+            option = "the value" if param is None else param.opts[0]
+            raise click.UsageError(f"{option} is empty: name it, or leave the option out", ctx)
+        return text
+
+
+NAMED = Named()
 
 
 class Group(click.Group):

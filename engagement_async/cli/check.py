@@ -69,7 +69,6 @@ class _Finding:
 @click.option("--id", "tweet_id", default=ANY_TWEET, metavar="ID", help="Tweet to request. Default: a public one.")
 @options.contract_options
 @scheduler_options
-@click.option("--base-url", metavar="URL", help="Address of the API. Also ENGAGEMENT_BASE_URL.")
 @connection_options
 @click.option("--auth", type=click.Choice(["oauth1", "bearer"]), help="Which credentials to use if both are set.")
 @log_options

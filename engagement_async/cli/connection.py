@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 import click
 
-from engagement_async.cli.app import remember_flag
+from engagement_async.cli.app import NAMED, remember_flag
 from engagement_async.cli.completion import complete_files
 from engagement_async.cli.config import Settings
 from engagement_async.cli.options import all_of
@@ -27,10 +27,18 @@ def _kept(*names: str, **attributes: Any) -> Callable[[Any], Any]:
 
 
 profile_option = _kept(
-    "--profile", metavar="NAME", help="Profile of the configuration file: [profiles.NAME]. Also ENGAGEMENT_PROFILE."
+    "--profile",
+    type=NAMED,
+    metavar="NAME",
+    help="Profile of the configuration file: [profiles.NAME]. Also ENGAGEMENT_PROFILE.",
+)
+
+base_url_option = click.option(
+    "--base-url", type=NAMED, metavar="URL", help="Address of the API. Also ENGAGEMENT_BASE_URL."
 )
 
 connection_options = all_of(
+    base_url_option,
     profile_option,
     _kept(
         "--proxy",

@@ -11,6 +11,7 @@ import click
 
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._engine.scheduler import Scheduler
+from engagement_async.cli.app import NAMED
 from engagement_async.cli.config import Settings
 from engagement_async.cli.options import all_of
 from engagement_async.credential_store import CredentialFile
@@ -26,12 +27,14 @@ PROCESS: Final = "process"
 scheduler_options = all_of(
     click.option(
         "--scheduler",
+        type=NAMED,
         metavar="machine|process|redis://…",
         help="Who shares the rate limit: all commands on this machine [default], this one alone, or all that use the same "
         "Redis or Valkey. Also ENGAGEMENT_SCHEDULER.",
     ),
     click.option(
         "--contract",
+        type=NAMED,
         metavar="NAME",
         help="The name under which the rate limit is shared. Needed with Redis; on one machine the application's consumer "
         "key tells contracts apart. Also ENGAGEMENT_CONTRACT.",

@@ -83,7 +83,6 @@ _MANY = 20
     metavar="N",
     help="Maximum requests in flight.",
 )
-@click.option("--base-url", metavar="URL", help="Address of the API. Also ENGAGEMENT_BASE_URL.")
 @connection_options
 @click.option("--auth", type=click.Choice(["oauth1", "bearer"]), help="Which credentials to use if both are set.")
 @click.option(

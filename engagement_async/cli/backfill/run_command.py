@@ -61,7 +61,6 @@ def run_options(command: _Command) -> _Command:
             click.option(
                 "--concurrency", type=click.IntRange(1, 1000), metavar="N", help="Maximum requests in flight [16]."
             ),
-            click.option("--base-url", metavar="URL", help="Address of the API. Also ENGAGEMENT_BASE_URL."),
             connection_options,
             credentials_option,
             click.option(

@@ -106,7 +106,6 @@ run_options = options.all_of(
         metavar="N",
         help="Maximum requests in flight.",
     ),
-    click.option("--base-url", metavar="URL", help="Address of the API. Also ENGAGEMENT_BASE_URL."),
     connection_options,
     credentials_option,
     click.option("--auth", type=click.Choice(["oauth1", "bearer"]), help="Which credentials to use if both are set."),
