@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from engagement_async._export.files import duckdb_disk_error
 from engagement_async._export.formats import Add, Table
 
 if TYPE_CHECKING:
@@ -28,14 +29,13 @@ _MADE_AT = datetime(2000, 1, 1)
 
 
 @contextmanager
-def duckdb_sinks(path: Path, empty: Mapping[str, Callable[[], Table]]) -> Iterator[dict[str, Add]]:
+def duckdb_sinks(
+    path: Path, empty: Mapping[str, Callable[[], Table]], *, named: str | None = None
+) -> Iterator[dict[str, Add]]:
     """Make a database with these tables. No transaction: it would hold all rows in memory, and who gives the path gives a
-    file that nobody sees before it is whole.
+    file that nobody sees before it is whole; a full disk is an `OSError` of the file as it is `named`.
     """
-    import duckdb
-
-    connection = duckdb.connect(str(path), config={"threads": 1, "memory_limit": _MEMORY})
-    try:
+    with _disk_errors(named or path), closing(_connected(path)) as connection:
         made: set[str] = set()
 
         def sink(name: str) -> Add:
@@ -57,8 +57,22 @@ def duckdb_sinks(path: Path, empty: Mapping[str, Callable[[], Table]]) -> Iterat
             if name not in made:
                 sinks[name](make())
         connection.execute("CHECKPOINT")
-    finally:
-        connection.close()
+
+
+def _connected(path: Path) -> Any:
+    import duckdb
+
+    return duckdb.connect(str(path), config={"threads": 1, "memory_limit": _MEMORY})
+
+
+@contextmanager
+def _disk_errors(path: str | Path) -> Iterator[None]:
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        raise duckdb_disk_error(error, path) or error from None
 
 
 def _sql_type(kind: pa.DataType) -> str:

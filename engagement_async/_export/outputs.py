@@ -55,7 +55,7 @@ def open_tables(
     with ExitStack() as stack:
         if layout.format.name == "duckdb":
             path = stack.enter_context(atomic_path(layout.output))
-            yield stack.enter_context(duckdb_sinks(path, empty))
+            yield stack.enter_context(duckdb_sinks(path, empty, named=layout.output))
         elif layout.format.name == "xlsx":
             file = stack.enter_context(open_output(layout.output))
             yield stack.enter_context(xlsx_sinks(file, empty))

@@ -6,11 +6,11 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from engagement_async._export.files import check_duckdb_path
+from engagement_async._export.files import check_duckdb_path, duckdb_disk_error
 from engagement_async.errors import OtherSeriesError, SeriesCorruptError, SeriesError, SeriesLockedError, UsageError
 from engagement_async.series.schema import FORMAT, TABLES
 
@@ -90,12 +90,22 @@ def opened(path: Path, *, read_only: bool, wait_s: float) -> Iterator[Database]:
         database = Database(connection)
         _check_format(path, database)
         yield database
-    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-        raise SeriesError(f"{path}: {_first_line(error)}") from None
-    except (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException) as error:
-        raise SeriesCorruptError(f"{path}: is damaged: {_first_line(error)}") from None
+    except duckdb.Error as error:
+        raise _known(error, path) from None
     finally:
         connection.close()
+
+
+def _known(error: Exception, path: Path) -> Exception:
+    """Return what an error of DuckDB says of a store; the same error where that is not known."""
+    full = duckdb_disk_error(error, path)  # first: it makes fatal errors too, and damages nothing
+    if full is not None:
+        return SeriesError(f"{path}: cannot be written: {full.strerror}: make room and run it again")
+    if isinstance(error, (duckdb.IOException, duckdb.OutOfMemoryException)):
+        return SeriesError(f"{path}: {_first_line(error)}")
+    if isinstance(error, (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)):
+        return SeriesCorruptError(f"{path}: is damaged: {_first_line(error)}")
+    return error
 
 
 def make_store(path: Path) -> None:
@@ -103,22 +113,29 @@ def make_store(path: Path) -> None:
     if path.exists():
         return
     hidden = path.with_name(f".{path.name}.new")
-    for leftover in (hidden, hidden.with_name(f"{hidden.name}.wal")):
-        leftover.unlink(missing_ok=True)
-    connection = duckdb.connect(str(hidden))
+    _remove_unfinished(hidden)
     try:
-        for statement in TABLES:
-            connection.execute(statement)
-        connection.execute("INSERT INTO series_info VALUES ('format', ?)", [FORMAT])
-        connection.execute("CHECKPOINT")
-    finally:
-        connection.close()
+        with closing(duckdb.connect(str(hidden))) as connection:
+            for statement in TABLES:
+                connection.execute(statement)
+            connection.execute("INSERT INTO series_info VALUES ('format', ?)", [FORMAT])
+            connection.execute("CHECKPOINT")
+    except BaseException as error:
+        _remove_unfinished(hidden)
+        if isinstance(error, duckdb.Error):
+            raise _known(error, path) from None
+        raise
     os.replace(hidden, path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _remove_unfinished(hidden: Path) -> None:
+    for leftover in (hidden, hidden.with_name(f"{hidden.name}.wal")):
+        leftover.unlink(missing_ok=True)
 
 
 def _connect(path: Path, *, read_only: bool, wait_s: float) -> Any:
@@ -134,6 +151,8 @@ def _connect(path: Path, *, read_only: bool, wait_s: float) -> Any:
             reason: Exception = error
         except duckdb.IOException as error:
             _check_file(path)
+            if duckdb_disk_error(error, path) is not None:
+                raise _known(error, path) from None
             reason = error
             if not _is_locked(path, read_only=read_only):
                 if was_free:
@@ -142,6 +161,8 @@ def _connect(path: Path, *, read_only: bool, wait_s: float) -> Any:
                 continue
         except duckdb.Error as error:
             _check_file(path)  # of other files DuckDB may make a database in memory
+            if duckdb_disk_error(error, path) is not None:
+                raise _known(error, path) from None
             raise SeriesCorruptError(f"{path}: is damaged: {_first_line(error)}") from None
         if time.monotonic() >= until:
             raise SeriesLockedError(

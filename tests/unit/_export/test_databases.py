@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import resource
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -116,3 +118,46 @@ def test_a_database_has_types(tmp_path: Path) -> None:
         rows = connection.execute("SELECT engagement_day, replies, favorites, epoch_us(observed_at) FROM wide")
         assert rows.fetchall() == [(date(2026, 3, 1), 1, None, int(AT.timestamp()) * 10**6 + 123456)]
         assert connection.execute("SELECT * FROM out").fetchall() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (
+            duckdb.TransactionException("Failed to commit: Could not write file x: No space left on device"),
+            errno.ENOSPC,
+        ),
+        (duckdb.FatalException("FATAL Error: Failed to write: Disk quota exceeded"), errno.EDQUOT),
+        (duckdb.IOException('IO Error: Could not write file "x": Input/output error'), errno.EIO),
+    ],
+)
+def test_a_full_disk_is_the_systems_error_whatever_duckdb_makes_of_it(
+    error: duckdb.Error, code: int, tmp_path: Path
+) -> None:
+    with (
+        pytest.raises(OSError, match=r"out\.duckdb") as raised,
+        duckdb_sinks(tmp_path / "hidden", {"g": lambda: TABLE}, named="out.duckdb"),
+    ):
+        raise error
+    assert raised.value.errno == code
+
+
+def test_another_error_of_duckdb_stays_what_it_is(tmp_path: Path) -> None:
+    with (
+        pytest.raises(duckdb.CatalogException),
+        duckdb_sinks(tmp_path / "hidden", {"g": lambda: TABLE}),
+    ):
+        raise duckdb.CatalogException("no")
+
+
+def test_a_database_for_which_there_is_no_room_is_told_as_the_system_does(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with (
+            pytest.raises(OSError, match=r"File too large: 'x\.duckdb'"),
+            duckdb_sinks(tmp_path / "hidden", {"g": lambda: TABLE}, named="x.duckdb") as sinks,
+        ):
+            sinks["g"](TABLE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

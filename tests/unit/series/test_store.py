@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -20,11 +21,12 @@ from engagement_async import (
     OtherSeriesError,
     Query,
     SeriesCorruptError,
+    SeriesError,
     UsageError,
     Window,
 )
 from engagement_async.series import EngagementSeries
-from engagement_async.series.database import opened
+from engagement_async.series.database import make_store, opened
 from engagement_async.series.gathering import GROUPING, Gathered
 from engagement_async.series.spans import HOUR, hour_of
 from tests.support.series import (
@@ -286,3 +288,47 @@ def test_damage_is_told(series: EngagementSeries) -> None:
 
     with pytest.raises(SeriesCorruptError, match="is damaged"), opened(series.path, read_only=True, wait_s=0):
         pass
+
+
+@contextlib.contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """Let no file grow beyond a size."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_store_for_which_there_is_no_room_leaves_nothing(tmp_path: Path) -> None:
+    with room_for(20_000), pytest.raises(SeriesError, match=r"s\.duckdb: cannot be written: File too large: make room"):
+        make_store(tmp_path / "s.duckdb")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_does_not_damage_a_store(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+    make_store(path)
+    large = "CREATE TABLE x AS SELECT random() FROM range(1000000)"
+    with (  # noqa: PT012
+        room_for(2_000_000),
+        pytest.raises(SeriesError, match="make room") as raised,
+        opened(path, read_only=False, wait_s=1) as database,
+    ):
+        database.execute(large)
+        database.execute("CHECKPOINT")
+    assert not isinstance(raised.value, SeriesCorruptError)
+    with opened(path, read_only=False, wait_s=1) as database:
+        assert database.execute("SELECT count(*) FROM series_info") == [(1,)]
+
+
+@pytest.mark.parametrize("kind", [duckdb.TransactionException, duckdb.FatalException, duckdb.IOException])
+def test_no_space_is_no_damage_whatever_duckdb_makes_of_it(kind: type[duckdb.Error], tmp_path: Path) -> None:
+    make_store(tmp_path / "s.duckdb")
+    with (
+        pytest.raises(SeriesError, match="No space left on device: make room") as raised,
+        opened(tmp_path / "s.duckdb", read_only=False, wait_s=1),
+    ):
+        raise kind("Failed to commit: Could not write file x: No space left on device")
+    assert not isinstance(raised.value, SeriesCorruptError)
