@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from engagement_async.cli.exit_codes import OK, USAGE, Interrupted, exit_code_of, message_of
+from engagement_async.cli.exit_codes import OK, USAGE, CommandError, Interrupted, exit_code_of, message_of
 from engagement_async.cli.signals import signals_raise
 from engagement_async.cli.streams import json_line, printable, utc_now
 
@@ -144,6 +144,8 @@ class _Lazy(Group):
             with open(os.devnull, "wb") as nothing:
                 os.dup2(nothing.fileno(), 1)  # the interpreter flushes stdout once more on its way out
             raise click.exceptions.Exit(exit_code_of(error)) from None
+        except EOFError as error:  # click takes it for Ctrl-D at a prompt, and says nothing
+            raise CommandError("a file ends too early: it is cut. ENGAGEMENT_DEBUG=1 shows where", USAGE) from error
         return result
 
 

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from engagement_async._core.decoding import MAX_VALUE, MIN_VALUE
 from engagement_async._core.endpoints import ENDPOINTS
 from engagement_async._core.groupings import Grouping
 from engagement_async.errors import UsageError
 
-__all__ = ["NOT_GROUPINGS", "groupings_of", "levels_of"]
+__all__ = ["NOT_GROUPINGS", "count_of", "groupings_of", "is_id", "levels_of"]
 
 NOT_GROUPINGS: Final = frozenset({"start", "end", "unavailable_tweet_ids"})
 """Keys of a saved result that are no groupings, beside those that end as `unsupported_..._tweet_ids`."""
@@ -66,10 +67,26 @@ def _level_of(keys: Iterable[str], outer: Iterable[str]) -> str:
     raise UsageError("a grouping of the result has levels that the API does not have")
 
 
+def is_id(text: object) -> bool:
+    """Whether that is the ID of a Tweet."""
+    return isinstance(text, str) and _TWEET.fullmatch(text) is not None
+
+
+def count_of(value: Any) -> int:
+    """Return a value as the integer that it is. Raise `ValueError` or `TypeError` for what no answer of the API holds."""
+    try:
+        found = int(value)
+    except OverflowError:  # an infinite float of Parquet
+        raise ValueError(value) from None
+    if not MIN_VALUE <= found <= MAX_VALUE:
+        raise ValueError(value)
+    return found
+
+
 def _with_integers(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _with_integers(inner) for key, inner in value.items()}
     try:
-        return int(value)
+        return count_of(value)
     except (TypeError, ValueError):
-        raise UsageError(f"a value of the result is no number: {value!r}") from None
+        raise UsageError(f"a value of the result is no number of engagements: {value!r:.60}") from None

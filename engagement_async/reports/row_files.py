@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ import orjson
 
 from engagement_async._core.plots import ALL_METRICS
 from engagement_async.errors import UsageError
+from engagement_async.reports.levels import count_of, is_id
 from engagement_async.reports.tally import Tally, TweetValues
 
 __all__ = ["add_rows", "rows_of"]
@@ -37,14 +39,27 @@ _KINDS: Final = "a saved result is JSON, JSON lines, CSV, TSV or Parquet"
 
 
 def rows_of(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of a file. Raise `UsageError` for one that is no such table."""
+    """Yield the rows of a file. Raise `UsageError` for one that is no such table, or is damaged."""
+    try:
+        yield from _rows_of(path)
+    except EOFError:
+        raise UsageError("is cut: copy it again, or save the result again") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise UsageError(f"is no whole gzip file ({error}): copy it again, or save the result again") from None
+    except UnicodeDecodeError:
+        raise UsageError("is no text in UTF-8: save it as UTF-8, as an export is") from None
+    except csv.Error as error:
+        raise UsageError(f"cannot be read as a table ({error}): name a file that an export wrote") from None
+
+
+def _rows_of(path: Path) -> Iterator[Mapping[str, Any]]:
     name = path.name.removesuffix(".gz")
     suffix = Path(name).suffix
     if suffix == ".parquet":
         yield from _parquet(path)
         return
     if suffix not in (".jsonl", ".csv", ".tsv"):
-        raise UsageError(f"{path}: no report can be made of this file: {_KINDS}, by its suffix")
+        raise UsageError(f"no report can be made of this file: {_KINDS}, by its suffix")
     open_: Any = gzip.open if path.suffix == ".gz" else open
     with open_(path, "rt", encoding="utf-8-sig", newline="") as file:
         if suffix != ".jsonl":
@@ -56,7 +71,7 @@ def rows_of(path: Path) -> Iterator[Mapping[str, Any]]:
             except orjson.JSONDecodeError:
                 row = None
             if not isinstance(row, dict):
-                raise UsageError(f"{path}: line {number} is no JSON object")
+                raise UsageError(f"line {number} is no JSON object")
             yield row
 
 
@@ -70,8 +85,10 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches():
                 yield from batch.to_pylist()
-    except pa.ArrowInvalid as error:
-        raise UsageError(f"{path}: cannot be read as Parquet: {error}") from None
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise  # the disk's, and not what pyarrow says of the content
+        raise UsageError(f"cannot be read as Parquet: {error}") from None
 
 
 def add_rows(tally: Tally, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -83,7 +100,7 @@ def add_rows(tally: Tally, rows: Iterable[Mapping[str, Any]]) -> None:
         tweet_id = str(row.get("tweet_id") or "").strip("=\"'")  # as `--excel` writes them too
         its = found.get(tweet_id)
         if its is None:
-            if tweet_id and not (tweet_id.isascii() and tweet_id.isdigit()):
+            if tweet_id and not is_id(tweet_id):
                 raise UsageError(f"tweet_id of the table is no Tweet ID: {tweet_id!r:.60}")
             its = found[tweet_id] = TweetValues(tweet_id, {}, {}, {})
         if row.get("owner"):
@@ -110,8 +127,8 @@ def add_rows(tally: Tally, rows: Iterable[Mapping[str, Any]]) -> None:
 def _values_of(row: Mapping[str, Any]) -> list[tuple[str, int]]:
     try:
         if "value" in row:
-            return [(str(row.get("engagement_type") or ALL_METRICS), int(row["value"]))]
-        return [(name, int(value)) for name, value in row.items() if name not in _KEYS and value not in (None, "")]
+            return [(str(row.get("engagement_type") or ALL_METRICS), count_of(row["value"]))]
+        return [(name, count_of(value)) for name, value in row.items() if name not in _KEYS and value not in (None, "")]
     except (TypeError, ValueError):
         raise UsageError(f"a row of the table is none of an export: {dict(row)!r:.200}") from None
 
@@ -126,7 +143,9 @@ def _time_of(row: Mapping[str, Any]) -> tuple[int | None, bool]:
             at = datetime.fromisoformat(value) if isinstance(value, str) else value
         except ValueError:
             raise UsageError(f"{name} of the table is no time: {value!r}") from None
-        if isinstance(at, date) and not isinstance(at, datetime):
+        if not isinstance(at, date):
+            raise UsageError(f"{name} of the table is no time: {value!r:.60}")
+        if not isinstance(at, datetime):
             at = datetime(at.year, at.month, at.day)
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
         if not 1970 <= at.year < 9999:

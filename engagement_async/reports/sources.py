@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from engagement_async._core.answer import Answer, Window
+from engagement_async._core.decoding import MAX_VALUE, MIN_VALUE
 from engagement_async._core.groupings import Grouping, split_by_levels
 from engagement_async._core.query import Query
 from engagement_async._core.result import EngagementResult
 from engagement_async.backfill.directory import JobDirectory
-from engagement_async.errors import UsageError
-from engagement_async.reports.levels import groupings_of
+from engagement_async.errors import InvalidAnswerError, UsageError
+from engagement_async.reports.levels import groupings_of, is_id
 from engagement_async.reports.loaded import Loaded
 from engagement_async.reports.row_files import add_rows, rows_of
 from engagement_async.reports.tally import GONE, PENDING, Choice, Tally, choose_groupings, values_of
@@ -51,8 +53,29 @@ def load_source(path: str | Path) -> Loaded:
             pass  # lines, each with an object
         else:
             if "value" not in document:
-                return load_document(document, path.name)
-    return load_rows(path)
+                with _named(path):
+                    return _checked(load_document(document, path.name))
+    with _named(path):
+        return _checked(load_rows(path))
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say of which file the block complains. What the API would not have answered stands in the file."""
+    try:
+        yield
+    except (UsageError, InvalidAnswerError) as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def _checked(loaded: Loaded) -> Loaded:
+    """Raise `UsageError` for sums that no picture can show."""
+    for metric, total in loaded.tally.sums.items():
+        if not MIN_VALUE <= total <= MAX_VALUE:
+            raise UsageError(
+                f"the values of {metric} add up to a number beyond 64 bits: name a file that an export wrote"
+            )
+    return loaded
 
 
 def load_job(directory: JobDirectory) -> Loaded:
@@ -106,18 +129,33 @@ def load_document(document: Mapping[str, Any], name: str) -> Loaded:
     tally = Tally(metrics)
     seen = None
     if "start" in document and "end" in document:
-        start, end = (datetime.fromisoformat(document[key]) for key in ("start", "end"))
+        start, end = (_time_of(document, key) for key in ("start", "end"))
+        if start > end:
+            raise UsageError("start of the result is later than its end")
         seen = start.timestamp(), end.timestamp()
         tally.add_span(*seen)
     parts = {f"{name}": [(levels, grouping)] for name, (levels, grouping) in groupings.items()}
     _add_groupings(tally, parts, {}, seen)
     gone = document.get("unavailable_tweet_ids", [])
+    if not isinstance(gone, list) or not all(map(is_id, gone)):
+        raise UsageError("unavailable_tweet_ids of the result is no list of Tweet IDs, which are strings")
     for tweet_id in gone:
         tally.add_gone(tweet_id)
     answered = {i for levels, grouping in groupings.values() for i in _ids_in(levels, grouping)}
     tally.outcomes.update({"answered": len(answered), GONE: len(gone)})
     note = "A saved JSON result does not say which IDs failed or were forbidden."
     return Loaded("Result", name, tally, notes=(note,))
+
+
+def _time_of(document: Mapping[str, Any], key: str) -> datetime:
+    value = document[key]
+    try:
+        at = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        at = None
+    if at is None or not 1970 <= at.year < 2100:  # the hours between are counted one by one
+        raise UsageError(f"{key} of the result is no time of an engagement: {value!r:.60}")
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def load_rows(path: Path) -> Loaded:

@@ -60,6 +60,7 @@ def raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
         (exit_codes.CommandError("another run holds it", exit_codes.LOCKED), 11, "another run holds it"),
         (exit_codes.Interrupted(143), 143, ""),
         (KeyboardInterrupt(), 130, ""),
+        (EOFError("Compressed file ended"), 2, "a file ends too early"),
         (KeyError("canary-secret"), 1, "this is a bug: KeyError at "),
     ],
 )

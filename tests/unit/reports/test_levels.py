@@ -58,7 +58,7 @@ def test_a_saved_result_has_groupings_with_integers() -> None:
     [
         ({}, "neither groupings nor IDs"),
         ({"a": 3}, "'a' is no grouping"),
-        ({"a": {"replies": "many"}}, "no number: 'many'"),
+        ({"a": {"replies": "many"}}, "no number of engagements: 'many'"),
         ({"a": {"replies": 1, "favorites": {"2026-03-01": 1}}}, "not equally deep"),
         ({"a": {"x": {"y": 1}}}, "levels that the API does not have"),
     ],

@@ -179,6 +179,9 @@ def test_a_result_with_owners_has_outcomes_by_owner(result: EngagementResult) ->
     assert loaded.errors == {"<a>": None, "b": "refused"}
 
 
+TABLE = b"tweet_id,value\n" + b"".join(b"%d,%d\n" % (n, n) for n in range(1, 500))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
@@ -191,13 +194,31 @@ def test_a_result_with_owners_has_outcomes_by_owner(result: EngagementResult) ->
         ("a.csv", b"tweet_id,engagement_hour,value\n7,noon,3\n", "engagement_hour of the table is no time: 'noon'"),
         ("a.csv", b"", "has no values"),
         ("a.parquet", b"PAR1no", "cannot be read as Parquet"),
+        ("a.csv.gz", gzip.compress(TABLE)[:-9], "is cut: copy it again"),
+        ("a.csv.gz", gzip.compress(TABLE) + b"junk", "is no whole gzip file"),
+        ("a.csv.gz", gzip.compress(TABLE)[:15] + b"\xff" * 40, "is no whole gzip file|is cut"),
+        ("a.csv", b"tweet_id,value\n\xff\xfe,1\n", "is no text in UTF-8"),
+        ("a.csv", b"tweet_id,value\n7," + b"1" * 200_000, "cannot be read as a table"),
+        ("a.csv", b"tweet_id,value\n7,99999999999999999999999999\n", "none of an export"),
+        ("a.csv", b"tweet_id,value\n7,%d\n8,1\n" % (2**63 - 1), "add up to a number beyond 64 bits"),
+        ("a.csv", b"tweet_id,value\n" + b"7" * 5000 + b",1\n", "no Tweet ID"),
+        ("a.jsonl", b'{"tweet_id": "7", "engagement_hour": 5, "value": 1}\n', "is no time: 5"),
+        ("a.json", b'{"start": "x", "end": "2026-01-01T00:00:00Z"}', "start of the result is no time"),
+        ("a.json", b'{"start": "2026-01-01", "end": null}', "end of the result is no time"),
+        ("a.json", b'{"start": "0001-01-01", "end": "9999-01-01"}', "start of the result is no time"),
+        ("a.json", b'{"start": "2026-01-02", "end": "2026-01-01"}', "later than its end"),
+        ("a.json", b'{"unavailable_tweet_ids": null}', "no list of Tweet IDs"),
+        ("a.json", b'{"unavailable_tweet_ids": [7]}', "no list of Tweet IDs"),
+        ("a.json", b'{"g": {"7": 99999999999999999999}}', "no number of engagements"),
+        ("a.json", b'{"g": {"7": {"2026-13-41": 1}}}', "for a day|levels"),
     ],
 )
 def test_another_file_is_refused(name: str, content: bytes, says: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
 
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(UsageError, match=says) as raised:
         load_source(tmp_path / name)
+    assert str(raised.value).startswith(f"{tmp_path / name}: ")
 
 
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
