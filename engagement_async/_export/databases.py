@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from engagement_async._export.files import duckdb_disk_error
 from engagement_async._export.formats import Add, Table
+from engagement_async._export.layout import SHEET_NAME, utf16_length
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,7 +24,6 @@ _MEMORY = "64MB"
 """For DuckDB, which takes four fifths of the machine's by default."""
 _EXACT = 10**15
 """Excel's numbers have 15 digits: larger values are written as text."""
-_LONGEST_SHEET_NAME = 31
 _MADE_AT = datetime(2000, 1, 1)
 """Of every workbook: the same rows make the same bytes."""
 
@@ -145,6 +145,12 @@ class _Guarded:
         """Leave that to the file's owner."""
 
 
+def _cut(name: str, length: int) -> str:
+    while utf16_length(name) > length:
+        name = name[:-1]
+    return name
+
+
 class _Sheets:
     """The sheets of one table, one after the other."""
 
@@ -179,9 +185,14 @@ class _Sheets:
             self._row += 1
 
     def _begin(self) -> None:
-        self._count += 1
-        suffix = f" ({self._count})" if self._count > 1 else ""
-        self._sheet = self._workbook.add_worksheet(self._name[: _LONGEST_SHEET_NAME - len(suffix)] + suffix)
+        taken = {sheet.name.lower() for sheet in self._workbook.worksheets()}
+        while True:  # another table may begin with the same words, or be called so
+            self._count += 1
+            suffix = f" ({self._count})" if self._count > 1 else ""
+            name = _cut(self._name, SHEET_NAME - len(suffix)) + suffix
+            if self._count == 1 or name.lower() not in taken:
+                break
+        self._sheet = self._workbook.add_worksheet(name)
         self._sheet.freeze_panes(1, 0)
         self._row = 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -17,10 +18,12 @@ __all__ = [
     "FORMATS",
     "GROUPING",
     "OUTCOMES",
+    "SHEET_NAME",
     "TABLE_FORMATS",
     "OutputFormat",
     "TableLayout",
     "format_of",
+    "utf16_length",
 ]
 
 FORMATS: Final = ("json", "jsonl", "csv", "tsv", "parquet", "arrow", "duckdb", "xlsx")
@@ -59,7 +62,8 @@ _COPIES: Final = {
     "gs": "`gcloud storage cp`",
     "az": "`az storage blob upload`",
 }
-_SHEET_NAME: Final = 31
+SHEET_NAME: Final = 31
+"""UTF-16 units that the name of a sheet has at most, which is how Excel counts."""
 _NO_SHEET = re.compile(r"[\[\]:*?/\\]|^'|'$")
 
 
@@ -215,9 +219,22 @@ class TableLayout:
                 f"{kind} holds one grouping, and there are {len(names)}: write {GROUPING} into --output, as "
                 f"{GROUPING}{self.format.suffix}, for a file of each; or take a folder, xlsx, duckdb or json"
             )
+        if is_each or (self.has_all_in_one and kind != "json"):
+            self._check_case()
         bad = [name for name in names if is_each and (name != os.path.basename(name) or name[0] == ".")]
         if bad:
             raise UsageError(f"the grouping {bad[0]!r} cannot be part of a file's name: take duckdb or json")
+
+    def _check_case(self) -> None:
+        """Raise `UsageError` for names that are one to a workbook, a database, or some file systems."""
+        known: dict[str, str] = {}
+        for name in self.groupings:
+            other = known.setdefault(unicodedata.normalize("NFC", name.casefold()), name)
+            if other != name:
+                raise UsageError(
+                    f"the groupings {other!r} and {name!r} differ only in case, and would be one table of {self.output}: "
+                    "name one of them otherwise, or take json"
+                )
 
     def _check_names_in_one(self) -> None:
         names, kind = self.groupings, self.format.name
@@ -225,14 +242,19 @@ class TableLayout:
             raise UsageError(f"{kind} holds all groupings in one file: leave {GROUPING} out of --output")
         if kind == "json":
             return
-        if OUTCOMES in (name.lower() for name in names):
+        if OUTCOMES in (name.casefold() for name in names):
             raise UsageError(f"a grouping is called {OUTCOMES}, as is a table of {kind}: name it otherwise")
         for name in names if kind == "xlsx" else ():
-            if len(name) > _SHEET_NAME or _NO_SHEET.search(name) or name.lower() == "history":
+            if utf16_length(name) > SHEET_NAME or _NO_SHEET.search(name) or name.lower() == "history":
                 raise UsageError(
-                    rf"the grouping {name!r} is no name of a sheet, which has at most {_SHEET_NAME} characters and none of "
-                    r"[]:*?/\: name it otherwise"
+                    f"the grouping {name!r} is no name of a sheet, which has at most {SHEET_NAME} characters (an emoji is "
+                    r"two) and none of []:*?/\: name it otherwise"
                 )
+
+
+def utf16_length(text: str) -> int:
+    """Return the length of a text as Excel counts it."""
+    return len(text) + sum(character > "\uffff" for character in text)
 
 
 def _refuse_address(path: str) -> None:

@@ -77,6 +77,18 @@ def test_what_no_sheet_holds_goes_on_in_another() -> None:
     assert all(cells(sheet)[0][0] == "tweet_id" for sheet in book.worksheets)
 
 
+def test_sheets_that_go_on_have_names_that_excel_takes_and_no_two_the_same() -> None:
+    file = io.BytesIO()
+    names = ("😀" * 15, "a" * 30 + "b", "a" * 30 + "c", "a" * 27 + " (2)")
+    with xlsx_sinks(file, {name: lambda: TABLE for name in names}, sheet_rows=3) as sinks:
+        for name in names:
+            sinks[name](TABLE)
+
+    found = openpyxl.load_workbook(io.BytesIO(file.getvalue())).sheetnames
+    assert found[:4] == list(names)
+    assert found[4:7] == ["😀" * 13 + " (2)", "a" * 27 + " (3)", "a" * 27 + " (4)"]
+
+
 def test_a_workbook_that_fails_leaves_nothing_open() -> None:
     with pytest.raises(OSError, match="gone"), xlsx_sinks(io.BytesIO(), {"g": lambda: TABLE}) as sinks:  # noqa: PT012
         sinks["g"](TABLE)

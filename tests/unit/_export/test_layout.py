@@ -114,6 +114,11 @@ def test_a_terminal_gets_text(monkeypatch: pytest.MonkeyPatch) -> None:
     assert TableLayout("-", "tsv", ONE).format.is_text
 
 
+def test_names_that_differ_in_case_are_kept_apart_in_json_and_a_name_as_long_as_a_sheets_is_one() -> None:
+    assert TableLayout("x.json", None, {"A": ("tweet.id",), "a": ("engagement.type",)}).groupings == ("A", "a")
+    assert TableLayout("x.xlsx", None, {"😀" * 15 + "a": ("tweet.id",)}).has_all_in_one
+
+
 def test_a_folder_has_a_file_for_each_grouping(tmp_path: Path) -> None:
     new = f"{tmp_path}/out/"
     layout = TableLayout(new, None, TWO)
@@ -159,6 +164,11 @@ def test_parts_of_another_export_are_not_mixed_in(tmp_path: Path) -> None:
         ("x.xlsx", {"a/b": ("tweet.id",)}, {}, "no name of a sheet"),
         ("x.xlsx", {"a" * 32: ("tweet.id",)}, {}, "no name of a sheet"),
         ("x.xlsx", {"History": ("tweet.id",)}, {}, "no name of a sheet"),
+        ("x.xlsx", {"😀" * 16: ("tweet.id",)}, {}, "no name of a sheet"),
+        ("x.xlsx", {"Ä": ("tweet.id",), "ä": ("tweet.id",)}, {}, "differ only in case"),
+        ("x.duckdb", {"A": ("tweet.id",), "a": ("tweet.id",)}, {}, "'A' and 'a' differ only in case"),
+        ("{grouping}.csv", {"A": ("tweet.id",), "a": ("tweet.id",)}, {}, "differ only in case"),
+        ("x/", {"e\u0301": ("tweet.id",), "É": ("tweet.id",)}, {}, "differ only in case"),
         ("x.csv", SUM, {"shape": TableShape(("replies",))}, "a column for each engagement.type"),
         ("x.json", ONE, {"shape": TableShape(("replies",))}, "neither wide nor has observed_at"),
         ("x.json", ONE, {"shape": TableShape((), has_observed_at=True)}, "neither wide nor has observed_at"),
