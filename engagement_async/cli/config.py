@@ -18,7 +18,7 @@ from engagement_async.credential_store import CredentialFile, is_private
 from engagement_async.credentials import BearerCredentials, OAuth1Credentials
 from engagement_async.errors import UsageError
 
-__all__ = ["SETTINGS", "Settings"]
+__all__ = ["SETTINGS", "Settings", "config_path"]
 
 _CONSUMER = ("consumer_key", "consumer_secret")
 _OAUTH1 = (*_CONSUMER, "access_token", "access_token_secret")
@@ -69,7 +69,7 @@ class Settings:
         unknown key, or that has no such profile.
         """
         named = environ.get("ENGAGEMENT_CONFIG", "").strip()
-        path = Path(named) if named else _default_path()
+        path = config_path(environ)
         table = {} if path is None else _read(path, must_exist=bool(named))
         path = path or Path("config.toml")
         profiles = table.pop(_PROFILES, {})
@@ -225,6 +225,12 @@ def _items(text: str) -> list[str]:
 
 def _variable(key: str) -> str:
     return f"ENGAGEMENT_{key.upper()}"
+
+
+def config_path(environ: Mapping[str, str]) -> Path | None:
+    """Return where the configuration file is, or would be: None for a user without a home."""
+    named = environ.get("ENGAGEMENT_CONFIG", "").strip()
+    return Path(named) if named else _default_path()
 
 
 def _default_path() -> Path | None:

@@ -28,7 +28,7 @@ from engagement_async.cli.connection import Connection, connection_options
 from engagement_async.cli.contract import Contract, scheduler_options
 from engagement_async.cli.exit_codes import INCOMPLETE, OK, SOME_FAILED, Interrupted
 from engagement_async.cli.inputs import InputReporter
-from engagement_async.cli.logs import log_options, logging_as
+from engagement_async.cli.logs import check_own_files_apart, log_options, logging_as
 from engagement_async.cli.metrics_file import metrics_option
 from engagement_async.cli.outputs import Outputs
 from engagement_async.cli.owners import (
@@ -169,7 +169,7 @@ def fetch(
     shape = TableShape(query.engagement_types if wide else (), has_observed_at=observed_at)
     has_owners = owner_column is not None
     inputs = [*files, str(credentials.path)] if isinstance(credentials, CredentialFile) else files
-    outputs = _outputs(output, format_, query, inputs, shape=shape, excel=excel, has_owners=has_owners)
+    outputs = _outputs(session, output, format_, query, inputs, shape=shape, excel=excel, has_owners=has_owners)
     with logging_as(session), suppress(_NothingToWrite), outputs:
         distinct: Sequence[str] | Mapping[str, Sequence[str]]
         if owner_column is None:
@@ -202,6 +202,7 @@ class _NothingToWrite(Exception):  # noqa: N818 - no error: it leaves the files 
 
 
 def _outputs(
+    session: Session,
     output: str,
     format_: str | None,
     query: Query,
@@ -216,6 +217,7 @@ def _outputs(
             raise UsageError("--format table is for eyes: write csv or another format for --observed-at and --excel")
         return TableOutput(output)
     layout = TableLayout(output, format_, query.groupings, shape=shape, excel=excel, stream_format="json")
+    check_own_files_apart(session, layout.files())
     return Outputs(layout, query, inputs, has_owners=has_owners)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from engagement_async._export.files import check_outside_jobs, is_stream
 from engagement_async._ids.sources import files_of
 from engagement_async.cli.app import Session, remember_flag
 from engagement_async.cli.completion import complete_files
+from engagement_async.cli.config import config_path
 from engagement_async.cli.streams import json_line, printable, utc_now
 from engagement_async.errors import UsageError
 
-__all__ = ["LEVELS", "check_own_files", "log_options", "logging_as"]
+__all__ = ["LEVELS", "check_own_files", "check_own_files_apart", "log_options", "logging_as"]
 
 LEVELS = ("debug", "info", "warning", "error")
 _LOGGER = "engagement_async"
@@ -52,12 +53,22 @@ def check_own_files(session: Session, parameters: Mapping[str, Any]) -> None:
 
     What is there already may have been found out, but of a file that is new nobody would know.
     """
-    job = parameters.get("job")  # perhaps one to be started
-    named: dict[str, str] = {}
+    named: list[tuple[str, str]] = []
     for name, option in _FILES.items():
         given = parameters.get(name) or ()
         paths = files_of(given) if isinstance(given, tuple) else (given,)
-        named |= {os.path.realpath(path): option for path in paths}
+        named += [(os.fspath(path), option) for path in paths]
+    if (authorities := session.flags.get("ca_file")) is not None:
+        named.append((authorities, "--ca-file"))
+    _check_own_files(session, named, parameters.get("job"))  # perhaps one to be started
+
+
+def check_own_files_apart(session: Session, outputs: Iterable[str]) -> None:
+    """Raise `UsageError` if the log or the metrics would be one of the files that an output makes."""
+    _check_own_files(session, [(path, "--output") for path in outputs], None)
+
+
+def _check_own_files(session: Session, named: list[tuple[str, str]], job: str | Path | None) -> None:
     metrics = None if session.metrics is None else session.metrics.path
     for option, path in (("--metrics-file", metrics), ("--log-file", session.flags.get("log_file"))):
         if path is None or is_stream(path):
@@ -68,16 +79,29 @@ def check_own_files(session: Session, parameters: Mapping[str, Any]) -> None:
             if option == "--metrics-file":
                 session.metrics = None  # a command that is refused writes them too
             raise
+        named.append((path, option))
 
 
-def _check_own_file(path: str, option: str, named: dict[str, str], job: str | Path | None) -> None:
-    place = os.path.realpath(path)
-    other = named.setdefault(place, option)
-    if other != option:
-        raise UsageError(f"{path}: is named by {other} and by {option}: give each a file of its own")
+def _check_own_file(path: str, option: str, named: list[tuple[str, str]], job: str | Path | None) -> None:
+    for other, by in named:
+        if _is_same_file(path, other, by):
+            raise UsageError(f"{path}: is named by {by} and by {option}: give each a file of its own")
+    config = config_path(os.environ)
+    if config is not None and _is_same_file(path, str(config)):
+        raise UsageError(f"{path}: is the configuration file: name another with {option}")
     check_outside_jobs(path)
-    if job is not None and Path(place).is_relative_to(os.path.realpath(job)):
+    if job is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(job)):
         raise UsageError(f"{path}: lies in the folder of the job, which holds the job alone: name another place")
+
+
+def _is_same_file(path: str, other: str, by: str = "") -> bool:
+    """Whether both are one file: by its place, as it may not be there yet, or by what is there, as it may have two names."""
+    try:
+        if other == "-" and by in ("--ids", "--output"):
+            return os.path.samestat(os.stat(path), os.fstat(0 if by == "--ids" else 1))
+        return os.path.realpath(path) == os.path.realpath(other) or os.path.samefile(path, other)
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from engagement_async import UsageError
-from engagement_async.cli.app import Session
-from engagement_async.cli.logs import check_own_files, logging_as
+from engagement_async._export.layout import TableLayout
+from engagement_async.cli.app import Session, run
+from engagement_async.cli.logs import check_own_files, check_own_files_apart, logging_as
 from engagement_async.cli.metrics_file import MetricsFile
 from tests.support.jobs import started
 
@@ -35,6 +36,8 @@ def session(**flags: object) -> Session:
         (None, "new", {"output": "new"}, "--output and by --metrics-file"),
         ("s.duckdb", None, {"store": Path("s.duckdb")}, "STORE and by --log-file"),
         ("tokens", None, {"credentials_path": "tokens"}, "--credentials and by --log-file"),
+        ("hard", None, {"files": ("there/ids",)}, "--ids and by --log-file"),
+        (None, "hard", {"files": ("there/ids",)}, "--ids and by --metrics-file"),
     ],
 )
 def test_no_file_is_the_log_and_something_else(
@@ -48,11 +51,57 @@ def test_no_file_is_the_log_and_something_else(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "ids").touch()
+    (tmp_path / "hard").hardlink_to(tmp_path / "there" / "ids")
     (tmp_path / "link").symlink_to("new")
     found = session(**({} if log is None else {"log_file": log}))
     found.metrics = None if metrics is None else MetricsFile(metrics, "fetch")
     with pytest.raises(UsageError, match=f"named by {named}: give each a file of its own"):
         check_own_files(found, parameters)
+
+
+@pytest.mark.parametrize(("descriptor", "parameters"), [(0, {"files": ("-",)}), (1, {"output": "-"})])
+def test_the_log_is_no_file_that_a_standard_stream_is(
+    descriptor: int, parameters: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    path.touch()
+    fstat = os.fstat
+    monkeypatch.setattr(os, "fstat", lambda number: path.stat() if number == descriptor else fstat(number))
+    with pytest.raises(UsageError, match="give each a file of its own"):
+        check_own_files(session(log_file=str(path)), parameters)
+    check_own_files(session(log_file="-"), {"store": None})
+
+
+def test_the_log_is_not_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "engagement.toml").touch()
+    (tmp_path / "hard").hardlink_to(tmp_path / "engagement.toml")
+    monkeypatch.setenv("ENGAGEMENT_CONFIG", str(tmp_path / "engagement.toml"))
+    for name in ("engagement.toml", "hard"):
+        with pytest.raises(UsageError, match="is the configuration file: name another with --log-file"):
+            check_own_files(session(log_file=str(tmp_path / name)), {})
+
+
+@pytest.mark.parametrize("output", ["{grouping}.csv", "."])
+def test_the_log_is_no_file_of_a_grouping(output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = TableLayout(output, "csv", {"by_tweet": ("tweet.id",)}).files()
+    with pytest.raises(UsageError, match="named by --output and by --log-file"):
+        check_own_files_apart(session(log_file="by_tweet.csv"), files)
+    check_own_files_apart(session(log_file="other.csv"), files)
+
+
+def test_a_fetch_is_refused_whose_log_would_be_its_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("ENGAGEMENT_BEARER_TOKEN", "token")
+    monkeypatch.setenv("ENGAGEMENT_REQUESTS_PER_MINUTE", "1")
+    output = ("--group-by", "g=tweet.id,engagement.type", "--output", "{grouping}.csv")
+    assert run(["fetch", "totals", "20", *output, "--log-file", "g.csv"]) == 2
+    assert "g.csv: is named by --output and by --log-file" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_of_their_own_and_streams_may_be_named(tmp_path: Path) -> None:
