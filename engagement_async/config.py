@@ -132,11 +132,12 @@ def parsed_base_url(text: str) -> URL:
     """
     try:
         url = URL(text)
+        host = url.host  # which decodes names in Punycode
     except (ValueError, TypeError):
         raise UsageError("base_url is no address: write https://data-api.twitter.com") from None
     if url.user is not None or url.password is not None:
         raise UsageError("base_url has a user or password in it: credentials are given apart from it")
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not host:
         raise UsageError("base_url is no web address: write https://data-api.twitter.com")
     if url.query_string or url.fragment:
         raise UsageError("base_url has a query or fragment: leave them out")

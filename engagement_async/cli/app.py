@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -136,17 +137,29 @@ class _Lazy(Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Return the context; `--help` and `--version` write while it is made."""
+        with _kept_from_click():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _kept_from_click():
             result = super().invoke(ctx)
             sys.stdout.flush()
-        except BrokenPipeError as error:  # before click's own rule, which makes it an exit code of 1
-            with open(os.devnull, "wb") as nothing:
-                os.dup2(nothing.fileno(), 1)  # the interpreter flushes stdout once more on its way out
-            raise click.exceptions.Exit(exit_code_of(error)) from None
-        except EOFError as error:  # click takes it for Ctrl-D at a prompt, and says nothing
-            raise CommandError("a file ends too early: it is cut. ENGAGEMENT_DEBUG=1 shows where", USAGE) from error
         return result
+
+
+@contextmanager
+def _kept_from_click() -> Iterator[None]:
+    """Turn errors for which click has rules of its own into what they are here."""
+    try:
+        yield
+    except BrokenPipeError as error:  # its exit code would be 1
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 1)  # the interpreter flushes stdout once more on its way out
+        raise click.exceptions.Exit(exit_code_of(error)) from None
+    except EOFError as error:  # it would pass for Ctrl-D at a prompt, without a word
+        raise CommandError("a file ends too early: it is cut. ENGAGEMENT_DEBUG=1 shows where", USAGE) from error
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:

@@ -149,9 +149,9 @@ class Settings:
                     "how many requests per minute does your contract allow? Set --requests-per-minute N or "
                     f"{_variable('requests_per_minute')}. There is no default: a wrong guess costs requests or money"
                 )
-            if not (text.isascii() and text.isdigit() and int(text)):
+            if not re.fullmatch(r"0{0,9}[1-9][0-9]{0,18}", text):  # int() refuses thousands of digits with an error
                 raise UsageError(
-                    f"requests_per_minute is a whole number from 1 on, not {text!r}: correct "
+                    f"requests_per_minute is a whole number from 1 on, not {text!r:.40}: correct "
                     f"{self._named(['requests_per_minute'])}"
                 )
             requests = int(text)
@@ -258,7 +258,7 @@ def _read(path: Path, *, must_exist: bool) -> dict[str, Any]:
         raise UsageError(f"{path}: the configuration file cannot be read: {error.strerror}") from None
     except OSError as error:
         raise UsageError(f"{path}: the configuration file cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
         place = re.search(r" \(at [a-z0-9, ]+\)", str(error))  # not the rest of its text, which may quote a secret
         where = place[0] if place else ""
         raise UsageError(

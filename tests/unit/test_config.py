@@ -61,6 +61,7 @@ def test_https_and_this_machine_are_safe_for_credentials(text: str) -> None:
         ("data-api.twitter.com", "is no web address"),
         ("https://", "is no"),
         ("https://data-api.twitter.com:port", "is no address"),
+        ("http://xn--:8791", "is no address"),
         ("https://user:canary@data-api.twitter.com", "credentials are given apart from it"),
         ("https://data-api.twitter.com?a=b", "leave them out"),
         ("https://data-api.twitter.com#part", "leave them out"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -152,6 +153,18 @@ def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == exit_codes.BROKEN_PIPE
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-V"], ["fetch", "--help"]])
+def test_so_it_does_where_click_writes_by_itself(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "engagement_async", *arguments]
+    try:
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (exit_codes.BROKEN_PIPE, b"")
 
 
 @pytest.mark.parametrize("option", ["--version", "-V"])

@@ -264,3 +264,17 @@ def test_the_default_file_of_a_home_of_somebody_else_counts_as_absent(
     assert Settings.load({"ENGAGEMENT_BASE_URL": "http://env"}).base_url == "http://env"
     with pytest.raises(UsageError, match="cannot be read: Permission denied"):
         Settings.load({"ENGAGEMENT_CONFIG": str(tmp_path / "x")})
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "٢", "many", "9" * 5000, "0" * 5000 + "1"])
+def test_a_rate_limit_that_is_none_is_refused_in_a_line(config: Path, text: str) -> None:
+    settings = load(config, ENGAGEMENT_REQUESTS_PER_MINUTE=text)
+    with pytest.raises(UsageError, match="requests_per_minute is a whole number from 1 on") as raised:
+        settings.rate_limits(None, 60.0)
+    assert len(str(raised.value)) < 400
+    with pytest.raises(UsageError, match="not valid TOML"):
+        load(config, f"requests_per_minute = {'9' * 5000}")
+
+
+def test_a_rate_limit_may_have_zeros_in_front(config: Path) -> None:
+    assert load(config, ENGAGEMENT_REQUESTS_PER_MINUTE="0300").rate_limits(None, 60.0) == (RateLimit(300),)
