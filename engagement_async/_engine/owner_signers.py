@@ -49,12 +49,16 @@ class OwnerSigners:
                     f"the credential store gave a {type(credentials).__name__} for owner {owner!r}: it returns "
                     "OAuth1Credentials(...) or None"
                 )
-            if held is not None and held.credentials == credentials:
+            current = self._owners.get(owner)
+            if current is not None and not current.was_refused and current.credentials == credentials:
+                held = current  # another request asked for them at the same time
+            elif held is not None and held.credentials == credentials:
                 self._owners.pop(owner, None)  # a later call tries them again: they may have been refused by mistake
                 raise AuthError("the credential store has no other credentials")
-            held = self._owners[owner] = _Owner(credentials)
-            if len(self._owners) > self.KEPT:
-                self._owners.popitem(last=False)
+            else:
+                held = self._owners[owner] = _Owner(credentials)
+                if len(self._owners) > self.KEPT:
+                    self._owners.popitem(last=False)
         self._owners.move_to_end(owner)
         signer = held.signers.get(url)
         if signer is None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ class Store:
         self.calls: list[str] = []
 
     async def get(self, owner: str) -> Any:
+        await asyncio.sleep(0)  # as one that reads a file
         self.calls.append(owner)
         return self.owners.get(owner)
 
@@ -88,3 +90,13 @@ async def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_what_the_store_gives_must_sign() -> None:
     with pytest.raises(UsageError, match="gave a str for owner 'a'"):
         await OwnerSigners(Store(a="token")).get("a", URL)
+
+
+async def test_requests_that_ask_for_an_owner_at_the_same_time_sign_alike() -> None:
+    signers = OwnerSigners(Store(a=credentials("a")))
+
+    first, second = await asyncio.gather(signers.get("a", URL), signers.get("a", URL))
+
+    assert first is second
+    signers.renew("a", first)
+    assert signers.known("a", URL) is None
