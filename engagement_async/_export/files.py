@@ -43,6 +43,7 @@ _NAME_BYTES = 255
 _DESCRIPTOR = re.compile(r"/dev/fd/(\d+)|/proc/(?:self|\d+)/fd/(\d+)")
 _IRREPLACEABLE = (errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EROFS)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_UNWRITTEN = "Could not write file"
 _NAMED_DESCRIPTORS = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
@@ -199,7 +200,7 @@ def duckdb_disk_error(error: Exception, path: str | Path) -> OSError | None:
     for code in _FULL:
         if os.strerror(code) in text:
             return OSError(code, os.strerror(code), str(path))
-    if "Could not write file" in text:
+    if _UNWRITTEN in text:
         return OSError(errno.EIO, os.strerror(errno.EIO), str(path))
     return None
 
