@@ -206,7 +206,9 @@ class SeriesLockedError(SeriesError):
 
 
 class OtherSeriesError(SeriesError):
-    """The file is something else, a store of a later version, or its series has other metrics, or Tweets without owners."""
+    """The file is something else, a store of a later version, or of a series with other metrics, or with owners where these
+    Tweets have none.
+    """
 
 
 class SeriesCorruptError(SeriesError):

@@ -853,9 +853,8 @@ def test_a_stream_that_is_stopped_hands_out_what_is_settled_of_a_batch() -> None
         async with client_of(server, rate_limit=RateLimit(1, period=60)) as client:
             query = Query(TOTALS, engagement_types=["favorites"], groupings={"tweets": ["tweet.id", "engagement.type"]})
             async with client.stream(query, ids) as answers:
-                asyncio.get_running_loop().call_later(
-                    10, answers.stop
-                )  # the second look at one Tweet waits for a token
+                # The second look at one Tweet waits for a token by then.
+                asyncio.get_running_loop().call_later(10, answers.stop)
                 [answer] = [answer async for answer in answers]
         assert answer.tweet_ids == (*ids[:5], *ids[6:])
         assert server.requests == 1

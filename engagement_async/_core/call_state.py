@@ -65,8 +65,8 @@ class EndpointState:
     KNOWN = 8
     CONFIRMED = 3
 
-    def __init__(self, longest_step_s: float = Suspensions.LONGEST_STEP_S) -> None:
-        self.suspensions = Suspensions(longest_step_s)
+    def __init__(self, request_s: float = 60.0) -> None:
+        self.suspensions = Suspensions.of_requests(request_s)
         self.breaker = CircuitBreaker(self.suspensions)
         self.failure_rate = FailureRate()
         self.limited = RateLimitState()
@@ -84,7 +84,7 @@ class EndpointState:
         return not self._incomplete_refuted and self._incomplete_confirmed >= self.CONFIRMED
 
     def look(self, now: float) -> None:
-        """Note that a call begins at this instant: what was before is none of its waiting."""
+        """Note that a call begins now: the time before is not time that it waited."""
         self.breaker.look(now)
         self.limited.look(now, self.suspensions)
 
@@ -239,8 +239,9 @@ class CallState:
         return self.patience_ends(self.endpoint.breaker.failing_since)
 
     def patience_ends(self, since: float) -> float:
-        """Return until when this call waits for what has lasted since that instant: as ever, from its own beginning on, and
-        while the process was suspended it did not wait.
+        """Return the instant until which this call waits for something that has lasted since `since`.
+
+        Time before the call began, and time in which the process was suspended, do not count.
         """
         since = max(since, self.began_at)
         return since + self.endpoint.suspensions.seconds_since(since) + self.outage_timeout_s

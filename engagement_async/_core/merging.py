@@ -18,6 +18,7 @@ from engagement_async._core.groupings import Grouping, actual_levels, keys_at, s
 from engagement_async._core.outcomes import BatchOutcomes, join_failures, owner_results
 from engagement_async._core.query import OWNER, Query
 from engagement_async._core.result import EngagementResult
+from engagement_async._core.sharing import can_share
 
 __all__ = ["Merger", "merge_into", "merge_parts", "split_off_tainted_sums"]
 
@@ -95,7 +96,7 @@ def split_off_tainted_sums(
 
 def _tainted_sums(answers: Sequence[Answer], query: Query) -> dict[int, tuple[str, ...]]:
     """Return the answers, by their index, whose sums hold a Tweet that is out in another, each with its other IDs."""
-    if all("tweet.id" in group_by for group_by in query.groupings.values()):
+    if can_share(query):
         return {}
     out = {i for answer in answers for i in _ids_out(answer)}
     tainted: dict[int, tuple[str, ...]] = {}

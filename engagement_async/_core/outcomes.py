@@ -19,7 +19,7 @@ __all__ = [
     "is_outage",
     "join_failures",
     "owner_results",
-    "severity",
+    "worst_first_key",
 ]
 
 
@@ -176,7 +176,7 @@ class OwnerResult(NamedTuple):
     """Why the credentials of this owner were of no use, a `Failure`; None if they were taken."""
 
 
-def severity(error: str | None, outcomes: Outcomes, *, pending: int = 0) -> tuple[bool, int, int, int, int]:
+def worst_first_key(error: str | None, outcomes: Outcomes, *, pending: int = 0) -> tuple[bool, int, int, int, int]:
     """Return what sorts owners, the worst first: unusable credentials, then failed, forbidden, pending and gone Tweets."""
     gone = outcomes.unavailable + outcomes.unsupported
     return error is None, -outcomes.failed, -outcomes.forbidden, -pending, -gone

@@ -222,7 +222,7 @@ class Ledger:
 
     def __init__(self, limits: Iterable[RateLimit], *, name: str = "") -> None:
         self.name = name
-        """One that no other ledger has, in any process; empty if it has none."""
+        """A name that identifies this ledger among all processes; empty while it is not known."""
         limits = tuple(limits)
         for limit in limits:
             if not isinstance(limit, RateLimit):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import Self
 
 __all__ = ["Suspensions"]
 
 
 class Suspensions:
-    """What gaps between two looks at the clock tell. One for each endpoint.
+    """Periods in which the process did not run, found by gaps between two looks at the clock. One for each endpoint.
 
-    Whoever waits looks at the clock once in `longest_step_s` seconds; in what is beyond, the process was suspended, or there
-    was nothing to wait for.
+    Whoever waits looks at the clock at least every `longest_step_s` seconds. Any time beyond that was a suspension, or
+    nobody was waiting.
     """
 
     LONGEST_STEP_S = 120.0
@@ -23,8 +24,16 @@ class Suspensions:
         self._ended: deque[tuple[float, float]] = deque(maxlen=self.KEPT)
         self._looked_at = -math.inf
 
+    @classmethod
+    def of_requests(cls, seconds: float) -> Self:
+        """Return those of an endpoint whose requests take so many seconds at most.
+
+        While a probe is in flight nobody looks at the clock.
+        """
+        return cls(max(cls.LONGEST_STEP_S, seconds + 60.0))
+
     def look(self, now: float, since: float) -> None:
-        """Note that somebody looks at the clock who has waited since that instant: `inf` who does not wait."""
+        """Note that the clock is looked at now, by somebody who has waited since `since` (`inf` if nobody waits)."""
         seconds = now - max(since, self._looked_at) - self._longest_step_s
         if seconds > 0:
             self._ended.append((now, seconds))

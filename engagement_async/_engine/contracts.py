@@ -16,7 +16,7 @@ from time import monotonic
 from yarl import URL
 
 from engagement_async._core.rate_limit import Ledger, RateLimit, Token
-from engagement_async._engine.scheduler import LaneScheduler, loop_clock, new_name
+from engagement_async._engine.scheduler import LaneScheduler, loop_clock, new_ledger_name
 from engagement_async.credential_store import CredentialStore
 from engagement_async.credentials import Credentials
 
@@ -100,7 +100,7 @@ class _Contract:
     """A ledger, its clock, and a scheduler for each event loop that spends it."""
 
     def __init__(self, limits: tuple[RateLimit, ...], clock: Callable[[], float], *, has_own_time: bool) -> None:
-        self._ledger = Ledger(limits, name=new_name())
+        self._ledger = Ledger(limits, name=new_ledger_name())
         self._clock = clock
         self._has_own_time = has_own_time
         self._lock = threading.Lock()

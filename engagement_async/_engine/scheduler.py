@@ -106,7 +106,7 @@ class Scheduler(Protocol):
         ...
 
 
-def new_name() -> str:
+def new_ledger_name() -> str:
     """Return a name that no other ledger has."""
     return secrets.token_hex(8)
 
@@ -116,7 +116,7 @@ class Grants(Protocol):
 
     @property
     def name(self) -> str:
-        """One that no other ledger has, in any process, and this one in all; empty as long as it is not known."""
+        """A name that identifies this ledger among all processes; empty while it is not known."""
         ...
 
     @property
@@ -244,13 +244,13 @@ class LaneScheduler:
 
     @property
     def ledger_name(self) -> str:
-        """Return a name that no other ledger has, in any process; empty as long as it is not known."""
+        """The name that identifies its ledger among all processes; empty while it is not known."""
         return self._ledger.name
 
     def count_earlier(self, ages_s: Iterable[float], endpoint: str | None = None, *, known_by: str = "") -> None:
         """Count requests of an earlier process, that were answered so many seconds ago.
 
-        Nothing is counted if `known_by`, the name of the ledger that knows of them, is that of this scheduler's.
+        Count nothing if `known_by` is the name of this scheduler's own ledger, which has them already.
         """
         now = self._clock()
         self._ledger.count_earlier([now - age_s for age_s in ages_s], now, endpoint, known_by=known_by)
@@ -435,5 +435,5 @@ class LocalScheduler(LaneScheduler):
         quarantine_s: float = 60.0,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        ledger = Ledger(limits if isinstance(limits, Sequence) else [limits], name=new_name())
+        ledger = Ledger(limits if isinstance(limits, Sequence) else [limits], name=new_ledger_name())
         super().__init__(ledger, quarantine_s=quarantine_s, clock=clock)

@@ -26,7 +26,6 @@ from engagement_async._core.rate_headers import RateHeaders
 from engagement_async._core.rate_limit import Token
 from engagement_async._core.recovery import accepts_incomplete
 from engagement_async._core.request import Outcome, Purpose, Request
-from engagement_async._core.suspensions import Suspensions
 from engagement_async._engine.body import gunzip
 from engagement_async._engine.decode_budget import DecodeBudget
 from engagement_async._engine.observing import begin, current_observers
@@ -153,8 +152,7 @@ class Sender:
     def _state_of(self, endpoint: str) -> EndpointState:
         state = self.endpoints.get(endpoint)
         if state is None:
-            longest_step_s = max(Suspensions.LONGEST_STEP_S, self._quarantine_s + 60.0)  # a probe may take as long
-            state = self.endpoints[endpoint] = EndpointState(longest_step_s)
+            state = self.endpoints[endpoint] = EndpointState(self._quarantine_s)
         return state
 
     @property

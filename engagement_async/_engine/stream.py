@@ -92,9 +92,11 @@ class AnswerStream:
         return self._lane.is_queued
 
     def stop(self) -> None:
-        """Send no new requests. Answers to requests in flight are still delivered; then the stream ends.
+        """Send no new requests, nor those that wait for a token. Answers to requests in flight are still delivered; then the
+        stream ends.
 
-        Of a `SpanBatch` that is not whole by then, what is settled is delivered.
+        Of a batch that is only partly answered by then, one last answer has the settled Tweets; of a `SpanBatch` they are
+        delivered at once. The others are in no answer.
         """
         self._workers.stop()
         self._workers.deliver_settled()

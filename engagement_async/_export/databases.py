@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -9,14 +11,14 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from engagement_async._export.files import duckdb_disk_error
+from engagement_async._export.files import FULL
 from engagement_async._export.formats import Add, Table
-from engagement_async._export.layout import SHEET_NAME, utf16_length
+from engagement_async._export.layout import SHEET_NAME_MAX, utf16_length
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["SHEET_ROWS", "duckdb_sinks", "xlsx_sinks"]
+__all__ = ["SHEET_ROWS", "duckdb_disk_error", "duckdb_sinks", "xlsx_sinks"]
 
 SHEET_ROWS = 2**20
 """Rows that a sheet of Excel holds, the header among them; what is more goes on to another sheet."""
@@ -24,6 +26,8 @@ _MEMORY = "64MB"
 """For DuckDB, which takes four fifths of the machine's by default."""
 _EXACT = 10**15
 """Excel's numbers have 15 digits: larger values are written as text."""
+_UNWRITTEN = "Could not write file"
+"""In the texts of DuckDB."""
 _MADE_AT = datetime(2000, 1, 1)
 """Of every workbook: the same rows make the same bytes."""
 
@@ -63,6 +67,21 @@ def _connected(path: Path) -> Any:
     import duckdb
 
     return duckdb.connect(str(path), config={"threads": 1, "memory_limit": _MEMORY})
+
+
+def duckdb_disk_error(error: Exception, path: str | Path) -> OSError | None:
+    """Return the `OSError` behind an error of DuckDB that could not write a file; None for any other.
+
+    The class of the error does not tell: a full disk raises transaction, I/O and fatal errors. `path` is what the user calls
+    the file.
+    """
+    text = str(error)
+    for code in FULL:
+        if os.strerror(code) in text:
+            return OSError(code, os.strerror(code), str(path))
+    if _UNWRITTEN in text:
+        return OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+    return None
 
 
 @contextmanager
@@ -189,7 +208,7 @@ class _Sheets:
         while True:  # another table may begin with the same words, or be called so
             self._count += 1
             suffix = f" ({self._count})" if self._count > 1 else ""
-            name = _cut(self._name, SHEET_NAME - len(suffix)) + suffix
+            name = _cut(self._name, SHEET_NAME_MAX - len(suffix)) + suffix
             if self._count == 1 or name.lower() not in taken:
                 break
         self._sheet = self._workbook.add_worksheet(name)

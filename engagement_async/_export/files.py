@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, cast
 from engagement_async.errors import UsageError
 
 __all__ = [
+    "FULL",
     "WholeWrites",
     "atomic_file",
     "atomic_path",
@@ -32,7 +33,6 @@ __all__ = [
     "check_outputs",
     "check_outside_jobs",
     "check_target",
-    "duckdb_disk_error",
     "is_stream",
     "output_stream",
     "publish",
@@ -42,8 +42,8 @@ __all__ = [
 _NAME_BYTES = 255
 _DESCRIPTOR = re.compile(r"/dev/fd/(\d+)|/proc/(?:self|\d+)/fd/(\d+)")
 _IRREPLACEABLE = (errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EROFS)
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_UNWRITTEN = "Could not write file"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where there is no room for a file."""
 _NAMED_DESCRIPTORS = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
@@ -131,7 +131,7 @@ def _make_room(file: BinaryIO, size: int) -> None:
     try:
         os.posix_fallocate(file.fileno(), before, size - before)
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             file.truncate(before)
             raise
 
@@ -188,21 +188,6 @@ def check_duckdb_path(path: str | Path) -> None:
         str(path).encode()
     except UnicodeEncodeError:
         raise UsageError(f"{path}: DuckDB opens only files whose names are UTF-8: name another") from None
-
-
-def duckdb_disk_error(error: Exception, path: str | Path) -> OSError | None:
-    """Return what an error of DuckDB is where a file could not be written, otherwise None.
-
-    Its class says nothing: a full disk makes errors of transactions, of input and output, and fatal ones. The path is what
-    the user calls the file.
-    """
-    text = str(error)
-    for code in _FULL:
-        if os.strerror(code) in text:
-            return OSError(code, os.strerror(code), str(path))
-    if _UNWRITTEN in text:
-        return OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-    return None
 
 
 def check_target(path: str | Path) -> Path:

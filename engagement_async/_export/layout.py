@@ -18,7 +18,7 @@ __all__ = [
     "FORMATS",
     "GROUPING",
     "OUTCOMES",
-    "SHEET_NAME",
+    "SHEET_NAME_MAX",
     "TABLE_FORMATS",
     "OutputFormat",
     "TableLayout",
@@ -62,7 +62,7 @@ _COPIES: Final = {
     "gs": "`gcloud storage cp`",
     "az": "`az storage blob upload`",
 }
-SHEET_NAME: Final = 31
+SHEET_NAME_MAX: Final = 31
 """UTF-16 units that the name of a sheet has at most, which is how Excel counts."""
 _NO_SHEET = re.compile(r"[\[\]:*?/\\]|^'|'$")
 
@@ -245,10 +245,10 @@ class TableLayout:
         if OUTCOMES in (name.casefold() for name in names):
             raise UsageError(f"a grouping is called {OUTCOMES}, as is a table of {kind}: name it otherwise")
         for name in names if kind == "xlsx" else ():
-            if utf16_length(name) > SHEET_NAME or _NO_SHEET.search(name) or name.lower() == "history":
+            if utf16_length(name) > SHEET_NAME_MAX or _NO_SHEET.search(name) or name.lower() == "history":
                 raise UsageError(
-                    f"the grouping {name!r} is no name of a sheet, which has at most {SHEET_NAME} characters (an emoji is "
-                    r"two) and none of []:*?/\: name it otherwise"
+                    f"the grouping {name!r} is no name of a sheet, which has at most {SHEET_NAME_MAX} characters "
+                    r"(an emoji is two) and none of []:*?/\: name it otherwise"
                 )
 
 

@@ -19,7 +19,7 @@ _EXACT_FLOAT = 2**53
 _CREDENTIAL = re.compile(
     r"(?:consumer_key|consumer_secret|access_token|access_token_secret|bearer_token)[\"']?\s*[=:]", re.IGNORECASE
 )
-"""What gives a credential its name in TOML, and in files of environment variables."""
+"""The name of a credential before its value, in TOML, JSON or a file of environment variables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class Intake:
     def check_no_credentials(self, text: str) -> None:
         """Raise `UsageError` for a line that holds a credential: its file was not meant to be read for IDs."""
         if _CREDENTIAL.search(text):
-            raise self.refused("holds credentials: name it with --credentials, not --ids")
+            raise self.refused("holds credentials, not Tweet IDs: name another file")
 
     def checked(self, values: Sequence[str], lines: Sequence[int]) -> list[str]:
         """Return the IDs of values, one each; the others become rejects."""

@@ -71,9 +71,9 @@ class IdSource(Protocol):
         """Yield the IDs in their order."""
 
     def stamps(self) -> list[dict[str, Any]]:
-        """Return the stamps of its files: what proves the source unchanged without reading it.
+        """Return stamps of its files, which prove it unchanged without reading it.
 
-        The names alone, which are no proof, where that cannot be known of all that is read.
+        If some input has no such proof (a pipe, stdin), only the names, which prove nothing.
         """
 
 

@@ -180,7 +180,7 @@ class BackfillJob:
 
         A run ends when the job is done, after `max_requests` or `max_duration_s`, when `stop` is called, or with the outcome
         `OUTAGE` if the API answered nobody for `outage_timeout_s`, or with `CREDENTIALS` if nothing is left but the IDs of
-        owners that `failed_credentials="pending"` keeps. All but the first leave IDs pending. The rate limit is
+        owners that `failed_credentials="pending"` keeps. All but the first leave IDs to request. The rate limit is
         kept across runs: what an earlier run sent still counts (a custom `scheduler` must do this itself).
 
         Args:
@@ -188,7 +188,8 @@ class BackfillJob:
             rate_limit: As for `EngagementClient`.
             scheduler: As for `EngagementClient`.
             base_url: As for `EngagementClient`.
-            failed_only: Whether to request only the IDs that failed, once more, in as few requests as possible.
+            failed_only: Whether to request only the IDs that failed, once more, in as few requests as possible (each batch
+                by itself if a grouping sums over Tweets).
             failed_credentials: What the IDs of an owner become whose credentials are of no use: `"failed"`, or `"pending"`,
                 so that the next run requests them again. `status().owners` says whose they are, and why.
             max_requests: Stop gracefully after this many requests of this run.

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from engagement_async._core.outcomes import Outcomes, severity
+from engagement_async._core.outcomes import Outcomes, worst_first_key
 
 __all__ = ["BatchOwners", "OwnerStatus", "in_turns", "smallest_first", "worst_first"]
 
@@ -91,10 +91,10 @@ def smallest_first(batches: Iterable[int], owners: BatchOwners) -> array[int]:
 
 
 def worst_first(owners: Mapping[str, OwnerStatus]) -> dict[str, OwnerStatus]:
-    """Return the owners in another order: see `severity`. Those that are alike come by the requests spent on them."""
+    """Return the owners in another order: see `worst_first_key`. Those that are alike come by the requests spent on them."""
 
     def key(item: tuple[str, OwnerStatus]) -> tuple[object, ...]:
         its = item[1]
-        return *severity(its.error, its.outcomes, pending=its.pending), -its.requests
+        return *worst_first_key(its.error, its.outcomes, pending=its.pending), -its.requests
 
     return dict(sorted(owners.items(), key=key))

@@ -29,7 +29,7 @@ class DurableScheduler:
 
     `request_checkpoint` is called when the journal should soon learn what was granted. `max_requests` is a budget: when it
     is used up, `on_budget_exhausted` is called, and nothing more is granted. `grant_ahead` should exceed the concurrency,
-    or requests wait for disk writes. `ledger` returns the name of the ledger of `inner`, if it has one that is known.
+    or requests wait for disk writes. `ledger_name` returns the name of the ledger of `inner`, if it has one that is known.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class DurableScheduler:
         on_budget_exhausted: Callable[[], object],
         max_requests: int | None = None,
         clock: Callable[[], Instant] = instant_now,
-        ledger: Callable[[], str] = str,
+        ledger_name: Callable[[], str] = lambda: "",
     ) -> None:
         self._inner = inner
         self._grant_ahead = grant_ahead
@@ -49,7 +49,7 @@ class DurableScheduler:
         self._request_checkpoint = request_checkpoint
         self._on_budget_exhausted = on_budget_exhausted
         self._clock = clock
-        self._ledger = ledger
+        self._ledger_name = ledger_name
         self.known_by = ""
         """The name of the ledger that knows of what the journal knows; empty if none does."""
         self._has_granted = False
@@ -172,7 +172,7 @@ class DurableScheduler:
         ahead = self._grant_ahead if is_at_work and not self._is_finished else 0
         self._granted_at_checkpoint = self._granted
         self._allowed = min(self._allowed, ahead)  # the journal may know of this before it is acknowledged
-        if (name := self._ledger()) or self._has_granted:
+        if (name := self._ledger_name()) or self._has_granted:
             self.known_by = name
         record = {
             "process": self.known_by,  # called so when a process had one ledger

@@ -1,8 +1,8 @@
 """Failed IDs in as few requests as hold them, and answers with the values that a later request brought. Pure.
 
 Failed IDs of many batches are asked together, so that few requests are paid for; each ID's values go back to its own
-batch. Sums over Tweets cannot be taken apart: where there are such, each batch is asked apart, so that its answer holds its
-own sums, and none of another that may be lost or asked again.
+batch. Sums over Tweets cannot be taken apart. Where a grouping asks for them, each batch is requested by itself, so that its
+answer holds its own sums and no others.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from engagement_async._core.answer import Answer
 from engagement_async._core.groupings import without_ids
 from engagement_async._core.merging import merge_parts
 from engagement_async._core.query import Query
+from engagement_async._core.sharing import can_share
 from engagement_async.backfill.codec import pending_ids
 
 __all__ = ["RetryBatch", "failed_ids", "pack_failed", "patch"]
@@ -37,7 +38,7 @@ def failed_ids(answer: Answer) -> tuple[str, ...]:
 def pack_failed(answers: Iterable[Answer], query: Query) -> Iterator[RetryBatch]:
     """Yield the failed IDs of these answers, in as few requests as hold them; none is of two answers if there are sums."""
     size = query.endpoint.ids_per_request
-    has_sums = any("tweet.id" not in group_by for group_by in query.groupings.values())
+    has_sums = not can_share(query)
     ids: list[str] = []
     origins: list[tuple[int, frozenset[str]]] = []
     for answer in answers:

@@ -109,7 +109,7 @@ class JobRunner:
             request_checkpoint=lambda: self._committer.request_commit(),
             on_budget_exhausted=lambda: self.stop(RunOutcome.MAX_REQUESTS),
             clock=instant_now,
-            ledger=str if lanes is None else lambda: lanes.ledger_name,
+            ledger_name=lambda: "" if lanes is None else lanes.ledger_name,
         )
         self._client = EngagementClient(credentials, scheduler=self._quota, base_url=base_url, **connection)
         self._committer = Committer(

@@ -22,7 +22,7 @@ from engagement_async.cli.streams import json_line, printable, utc_now
 if TYPE_CHECKING:
     from engagement_async._progress import Progress
 
-__all__ = ["NAMED", "Group", "Session", "engagement", "remember_flag", "run"]
+__all__ = ["Group", "Session", "engagement", "remember_flag", "run"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "backfill": (
@@ -92,21 +92,6 @@ def remember_flag(ctx: click.Context, param: click.Parameter, value: Any) -> Any
     return value
 
 
-class Named(click.types.StringParamType):
-    """A text that is there. A script passes an empty one where a variable is unset: it must not pass for a default."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the text."""
-        text = super().convert(value, param, ctx)
-        if not text.strip():
-            option = "the value" if param is None else param.opts[0]
-            raise click.UsageError(f"{option} is empty: name it, or leave the option out", ctx)
-        return text
-
-
-NAMED = Named()
-
-
 class Group(click.Group):
     """A group that says what a misspelt command may have meant."""
 
@@ -159,7 +144,7 @@ def _kept_from_click() -> Iterator[None]:
             os.dup2(nothing.fileno(), 1)  # the interpreter flushes stdout once more on its way out
         raise click.exceptions.Exit(exit_code_of(error)) from None
     except EOFError as error:  # it would pass for Ctrl-D at a prompt, without a word
-        raise CommandError("a file ends too early: it is cut. ENGAGEMENT_DEBUG=1 shows where", USAGE) from error
+        raise CommandError("a file ends too early: it is cut short. ENGAGEMENT_DEBUG=1 shows where", USAGE) from error
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:

@@ -10,10 +10,11 @@ from typing import Any, TypedDict
 
 import click
 
-from engagement_async.cli.app import NAMED, remember_flag
+from engagement_async.cli.app import remember_flag
 from engagement_async.cli.completion import complete_files
 from engagement_async.cli.config import Settings
 from engagement_async.cli.options import all_of
+from engagement_async.cli.parameters import NAMED
 from engagement_async.config import DEFAULT_BASE_URL, checked_base_url
 from engagement_async.errors import UsageError
 from engagement_async.proxy import Proxy
@@ -42,6 +43,7 @@ connection_options = all_of(
     profile_option,
     _kept(
         "--proxy",
+        type=NAMED,
         metavar="URL",
         help="HTTP proxy, as http://proxy.example:3128. Also ENGAGEMENT_PROXY, which may have user:password@, and the usual "
         "HTTPS_PROXY and NO_PROXY.",
@@ -49,6 +51,7 @@ connection_options = all_of(
     _kept("--no-proxy", is_flag=True, help="Use no proxy, whatever the environment says."),
     _kept(
         "--ca-file",
+        type=NAMED,
         metavar="FILE",
         shell_complete=complete_files,
         help="Certificate authorities to trust beside the system's, as PEM. Also ENGAGEMENT_CA_FILE; SSL_CERT_FILE replaces "

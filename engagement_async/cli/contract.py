@@ -11,9 +11,9 @@ import click
 
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._engine.scheduler import Scheduler
-from engagement_async.cli.app import NAMED
 from engagement_async.cli.config import Settings
 from engagement_async.cli.options import all_of
+from engagement_async.cli.parameters import NAMED
 from engagement_async.credential_store import CredentialFile
 from engagement_async.credentials import Credentials
 from engagement_async.distributed import MachineScheduler, RedisScheduler

@@ -28,7 +28,7 @@ from engagement_async.cli.connection import Connection, connection_options
 from engagement_async.cli.contract import Contract, scheduler_options
 from engagement_async.cli.exit_codes import INCOMPLETE, OK, SOME_FAILED, Interrupted
 from engagement_async.cli.inputs import InputReporter
-from engagement_async.cli.logs import check_own_files_apart, log_options, logging_as
+from engagement_async.cli.logs import check_outputs_apart, log_options, logging_as
 from engagement_async.cli.metrics_file import metrics_option
 from engagement_async.cli.outputs import Outputs
 from engagement_async.cli.owners import (
@@ -40,6 +40,7 @@ from engagement_async.cli.owners import (
     read_by_owner,
     report_owners,
 )
+from engagement_async.cli.parameters import NAMED
 from engagement_async.cli.progress import count, duration, progress_event
 from engagement_async.cli.report import Reporter
 from engagement_async.cli.signals import run_async
@@ -67,6 +68,7 @@ _MANY = 20
 @click.option(
     "--output",
     "-o",
+    type=NAMED,
     default="-",
     metavar="FILE|DIR/|-",
     shell_complete=complete_files,
@@ -217,7 +219,7 @@ def _outputs(
             raise UsageError("--format table is for eyes: write csv or another format for --observed-at and --excel")
         return TableOutput(output)
     layout = TableLayout(output, format_, query.groupings, shape=shape, excel=excel, stream_format="json")
-    check_own_files_apart(session, layout.files())
+    check_outputs_apart(session, layout.files())
     return Outputs(layout, query, inputs, has_owners=has_owners)
 
 

@@ -17,15 +17,18 @@ from engagement_async._ids.sources import files_of
 from engagement_async.cli.app import Session, remember_flag
 from engagement_async.cli.completion import complete_files
 from engagement_async.cli.config import config_path
+from engagement_async.cli.parameters import NAMED
 from engagement_async.cli.streams import json_line, printable, utc_now
 from engagement_async.errors import UsageError
 
-__all__ = ["LEVELS", "check_own_files", "check_own_files_apart", "log_options", "logging_as"]
+__all__ = ["LEVELS", "check_outputs_apart", "check_own_files", "log_options", "logging_as"]
 
 LEVELS = ("debug", "info", "warning", "error")
 _LOGGER = "engagement_async"
 _FILES = {"files": "--ids", "credentials_path": "--credentials", "store": "STORE", "output": "--output"}
 """Parameters of commands that name files, and what they are called there."""
+_STANDARD = {"--ids": 0, "--output": 1}
+"""The descriptors that `-` stands for."""
 
 
 def log_options(command: Any) -> Any:
@@ -39,6 +42,7 @@ def log_options(command: Any) -> Any:
     )
     file = click.option(
         "--log-file",
+        type=NAMED,
         metavar="FILE",
         expose_value=False,
         callback=remember_flag,
@@ -53,22 +57,22 @@ def check_own_files(session: Session, parameters: Mapping[str, Any]) -> None:
 
     What is there already may have been found out, but of a file that is new nobody would know.
     """
-    named: list[tuple[str, str]] = []
+    named: list[tuple[str | int, str]] = []
     for name, option in _FILES.items():
         given = parameters.get(name) or ()
         paths = files_of(given) if isinstance(given, tuple) else (given,)
-        named += [(os.fspath(path), option) for path in paths]
+        named += [(_named_file(path, option), option) for path in paths]
     if (authorities := session.flags.get("ca_file")) is not None:
         named.append((authorities, "--ca-file"))
     _check_own_files(session, named, parameters.get("job"))  # perhaps one to be started
 
 
-def check_own_files_apart(session: Session, outputs: Iterable[str]) -> None:
+def check_outputs_apart(session: Session, outputs: Iterable[str]) -> None:
     """Raise `UsageError` if the log or the metrics would be one of the files that an output makes."""
-    _check_own_files(session, [(path, "--output") for path in outputs], None)
+    _check_own_files(session, [(_named_file(path, "--output"), "--output") for path in outputs], None)
 
 
-def _check_own_files(session: Session, named: list[tuple[str, str]], job: str | Path | None) -> None:
+def _check_own_files(session: Session, named: list[tuple[str | int, str]], job: str | Path | None) -> None:
     metrics = None if session.metrics is None else session.metrics.path
     for option, path in (("--metrics-file", metrics), ("--log-file", session.flags.get("log_file"))):
         if path is None or is_stream(path):
@@ -82,9 +86,9 @@ def _check_own_files(session: Session, named: list[tuple[str, str]], job: str | 
         named.append((path, option))
 
 
-def _check_own_file(path: str, option: str, named: list[tuple[str, str]], job: str | Path | None) -> None:
+def _check_own_file(path: str, option: str, named: list[tuple[str | int, str]], job: str | Path | None) -> None:
     for other, by in named:
-        if _is_same_file(path, other, by):
+        if _is_same_file(path, other):
             raise UsageError(f"{path}: is named by {by} and by {option}: give each a file of its own")
     config = config_path(os.environ)
     if config is not None and _is_same_file(path, str(config)):
@@ -94,14 +98,16 @@ def _check_own_file(path: str, option: str, named: list[tuple[str, str]], job: s
         raise UsageError(f"{path}: lies in the folder of the job, which holds the job alone: name another place")
 
 
-def _is_same_file(path: str, other: str, by: str = "") -> bool:
-    """Whether both are one file: by its place, as it may not be there yet, or by what is there, as it may have two names."""
-    try:
-        if other == "-" and by in ("--ids", "--output"):
-            return os.path.samestat(os.stat(path), os.fstat(0 if by == "--ids" else 1))
-        return os.path.realpath(path) == os.path.realpath(other) or os.path.samefile(path, other)
-    except OSError:
-        return False
+def _named_file(path: str | Path, option: str) -> str | int:
+    """Return the path that an option names, or the descriptor that it means."""
+    return _STANDARD.get(option, "-") if path == "-" else os.fspath(path)
+
+
+def _is_same_file(path: str, other: str | int) -> bool:
+    """Return whether both are one file: by what is there, which may have two names, else by where it would be."""
+    with suppress(OSError):
+        return os.path.samefile(path, other)
+    return isinstance(other, str) and os.path.realpath(path) == os.path.realpath(other)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from engagement_async.cli.backfill.common import job_errors
 from engagement_async.cli.completion import complete_files
 from engagement_async.cli.exit_codes import CORRUPT, LOCKED, OTHER_JOB, RESOURCE, errors_as_exit_codes
 from engagement_async.cli.options import report_options
+from engagement_async.cli.parameters import NAMED
 from engagement_async.cli.report import Reporter
 from engagement_async.errors import OtherSeriesError, SeriesCorruptError, SeriesError, SeriesLockedError
 from engagement_async.reports.report import FORMATS, write_report
@@ -29,6 +30,7 @@ _series_errors = errors_as_exit_codes(
 @click.option(
     "--output",
     "-o",
+    type=NAMED,
     default="report.html",
     show_default=True,
     metavar="FILE|-",

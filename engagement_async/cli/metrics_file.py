@@ -22,6 +22,7 @@ from engagement_async._export.files import atomic_file, check_outputs, is_stream
 from engagement_async._progress import Progress
 from engagement_async.cli.app import Session
 from engagement_async.cli.completion import complete_files
+from engagement_async.cli.parameters import NAMED
 from engagement_async.cli.run_metrics import LAST_SUCCESS, RunMetrics
 from engagement_async.errors import UsageError
 
@@ -45,6 +46,7 @@ def metrics_option(command: Any) -> Any:
     """Add `--metrics-file`. It is known before the other options are looked at: one that is refused shows in it too."""
     option = click.option(
         "--metrics-file",
+        type=NAMED,
         metavar="FILE.prom",
         is_eager=True,
         expose_value=False,

@@ -14,6 +14,7 @@ from engagement_async._export.layout import FORMATS
 from engagement_async._ids import reading
 from engagement_async.cli.completion import complete_files, complete_group_by, complete_metrics
 from engagement_async.cli.inputs import LISTED_REJECTS, InputReporter, id_chunks
+from engagement_async.cli.parameters import NAMED
 from engagement_async.cli.report import Reporter
 from engagement_async.errors import UsageError
 
@@ -69,6 +70,7 @@ id_options = all_of(
     click.option(
         "--ids",
         "files",
+        type=NAMED,
         multiple=True,
         metavar="FILE|DIR|-",
         shell_complete=complete_files,
@@ -92,6 +94,7 @@ id_options = all_of(
 query_options = all_of(
     click.option(
         "--metrics",
+        type=NAMED,
         multiple=True,
         metavar="A,B",
         shell_complete=complete_metrics,

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from engagement_async._core.outcomes import OwnerResult, severity
+from engagement_async._core.outcomes import OwnerResult, worst_first_key
 from engagement_async._core.owned_batches import Claims
 from engagement_async._core.query import Query
 from engagement_async._core.words import owner_error_text, owner_text
@@ -17,6 +17,7 @@ from engagement_async.cli.completion import complete_files
 from engagement_async.cli.config import Auth, Settings
 from engagement_async.cli.inputs import InputReporter
 from engagement_async.cli.options import all_of
+from engagement_async.cli.parameters import NAMED
 from engagement_async.cli.report import Reporter
 from engagement_async.client import check_query
 from engagement_async.credential_store import CredentialFile
@@ -49,6 +50,7 @@ first_owner_option = click.option(
 credentials_option = click.option(
     "--credentials",
     "credentials_path",
+    type=NAMED,
     metavar="FILE",
     shell_complete=complete_files,
     help="Tokens of the owners: CSV, JSON lines or TOML with owner, access_token, access_token_secret. Also "
@@ -162,8 +164,8 @@ def read_by_owner(
 
 
 def worst_first(owners: Mapping[str, OwnerResult]) -> dict[str, OwnerResult]:
-    """Return the owners in another order: see `severity`."""
-    return dict(sorted(owners.items(), key=lambda item: severity(item[1].error, item[1].outcomes)))
+    """Return the owners in another order: see `worst_first_key`."""
+    return dict(sorted(owners.items(), key=lambda item: worst_first_key(item[1].error, item[1].outcomes)))
 
 
 def report_owners(owners: Mapping[str, OwnerResult], reporter: Reporter) -> None:

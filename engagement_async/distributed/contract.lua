@@ -50,7 +50,7 @@ local function is_whole()
   return true
 end
 
-local name = request.owner .. ' ' .. request.n -- that no other ledger has
+local ledger_name = request.owner .. ' ' .. request.n -- that no other ledger has
 
 -- Lost: flushed, evicted, restarted, or taken over by a replica that may lack the last writes.
 local is_lost = not is_whole()
@@ -84,7 +84,7 @@ state.ahead = math.max(state.ahead, state.now - clock)
 local now = clock + state.ahead
 state.now = now
 if is_lost then
-  state.name = name -- of this ledger, which does not know what one before it knew
+  state.name = ledger_name -- of this ledger, which does not know what one before it knew
   state.complete_from = now -- nothing is known of what was spent before: each limit waits for one window
   for _, name in ipairs(redis.call('HKEYS', OWNERS)) do
     redis.call('ZADD', EXPIRY, 'NX', now + request.lives, name)
@@ -93,7 +93,7 @@ elseif request.longest > state.longest then
   state.complete_from = math.max(state.complete_from, now - state.longest)
 end
 state.longest = math.max(state.longest, request.longest)
-state.name = state.name or name -- an older version gave it none
+state.name = state.name or ledger_name -- an older version gave it none
 
 -- What happened ---------------------------------------------------------------------------------------------------------
 

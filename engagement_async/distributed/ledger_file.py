@@ -292,10 +292,10 @@ class LedgerFile:
         return file
 
     def _is_elsewhere(self, file: OpenFile, now: float) -> bool:
-        """Return whether the file was moved, as far as it must be known.
+        """Return whether the file was moved.
 
-        That is within `JOIN_S`, after which a new file in its place grants; and always while this one may be so new that
-        others were still coming to it.
+        Looked for every `HEARTBEAT_S`, so that a move is noticed before a new file in its place grants anything (`JOIN_S`);
+        at every request while this file may be so new that others are still joining it.
         """
         if now < self._looked_at + HEARTBEAT_S and now >= self._installed_at + 2 * JOIN_S:
             return False

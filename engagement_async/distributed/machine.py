@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from engagement_async._core.rate_limit import Ledger, RateLimit
-from engagement_async._engine.scheduler import CLOSED, Lane, LaneScheduler, new_name
+from engagement_async._engine.scheduler import CLOSED, Lane, LaneScheduler, new_ledger_name
 from engagement_async.config import DEFAULT_BASE_URL, parsed_base_url
 from engagement_async.credential_store import CredentialFile
 from engagement_async.credentials import Credentials
@@ -195,7 +195,7 @@ class MachineScheduler(LaneScheduler):
     def _keep_apart(self, error: OSError) -> None:
         """Do without the others, before anything was granted."""
         self.is_shared = False
-        ledger = Ledger(self.limits, name=new_name())
+        ledger = Ledger(self.limits, name=new_ledger_name())
         for answered_at, endpoint in self._file.earlier:
             ledger.count_earlier(answered_at, self._time(), endpoint)
         self.replace_ledger(ledger)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from engagement_async._core.outcomes import Outcomes, severity
+from engagement_async._core.outcomes import Outcomes, worst_first_key
 from engagement_async._core.spelling import did_you_mean
 from engagement_async.backfill.directory import JobStatus
 from engagement_async.backfill.traffic import Traffic
@@ -131,12 +131,12 @@ def _ids_section(loaded: Loaded) -> Section:
 
 
 def _worst_first(loaded: Loaded) -> dict[str, Mapping[str, int]]:
-    """Return owners and their outcomes: see `severity`."""
+    """Return owners and their outcomes: see `worst_first_key`."""
 
     def key(item: tuple[str, Mapping[str, int]]) -> tuple[object, ...]:
         owner, its = item
         outcomes = Outcomes(**{name: its.get(name, 0) for name in Outcomes._fields})
-        return severity(loaded.errors.get(owner), outcomes, pending=its.get(PENDING, 0))
+        return worst_first_key(loaded.errors.get(owner), outcomes, pending=its.get(PENDING, 0))
 
     return dict(sorted(loaded.tally.by_owner.items(), key=key))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from engagement_async._core.decoding import MAX_VALUE, MIN_VALUE
@@ -11,7 +12,7 @@ from engagement_async._core.endpoints import ENDPOINTS
 from engagement_async._core.groupings import Grouping
 from engagement_async.errors import UsageError
 
-__all__ = ["NOT_GROUPINGS", "count_of", "groupings_of", "is_id", "levels_of"]
+__all__ = ["NOT_GROUPINGS", "count_of", "groupings_of", "instant_of", "is_id", "levels_of"]
 
 NOT_GROUPINGS: Final = frozenset({"start", "end", "unavailable_tweet_ids"})
 """Keys of a saved result that are no groupings, beside those that end as `unsupported_..._tweet_ids`."""
@@ -90,3 +91,18 @@ def _with_integers(value: Any) -> Any:
         return count_of(value)
     except (TypeError, ValueError):
         raise UsageError(f"a value of the result is no number of engagements: {value!r:.60}") from None
+
+
+def instant_of(value: Any, what: str) -> datetime:
+    """Return a time of a saved result, in UTC if it has no zone. Raise `UsageError` for one that no engagement can have."""
+    at = value
+    if isinstance(value, str):
+        try:
+            at = datetime.fromisoformat(value)
+        except ValueError:
+            at = None
+    if isinstance(at, date) and not isinstance(at, datetime):
+        at = datetime(at.year, at.month, at.day)
+    if not isinstance(at, datetime) or not 1970 <= at.year < 2100:  # the hours between are counted one by one
+        raise UsageError(f"{what} is no time of an engagement: {value!r:.60}")
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -6,7 +6,6 @@ import csv
 import gzip
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ import orjson
 
 from engagement_async._core.plots import ALL_METRICS
 from engagement_async.errors import UsageError
-from engagement_async.reports.levels import count_of, is_id
+from engagement_async.reports.levels import count_of, instant_of, is_id
 from engagement_async.reports.tally import Tally, TweetValues
 
 __all__ = ["add_rows", "rows_of"]
@@ -43,7 +42,7 @@ def rows_of(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
         yield from _rows_of(path)
     except EOFError:
-        raise UsageError("is cut: copy it again, or save the result again") from None
+        raise UsageError("is cut short: copy it again, or save the result again") from None
     except (gzip.BadGzipFile, zlib.error) as error:
         raise UsageError(f"is no whole gzip file ({error}): copy it again, or save the result again") from None
     except UnicodeDecodeError:
@@ -139,16 +138,6 @@ def _time_of(row: Mapping[str, Any]) -> tuple[int | None, bool]:
         value = row.get(name)
         if value is None or value == "":
             continue
-        try:
-            at = datetime.fromisoformat(value) if isinstance(value, str) else value
-        except ValueError:
-            raise UsageError(f"{name} of the table is no time: {value!r}") from None
-        if not isinstance(at, date):
-            raise UsageError(f"{name} of the table is no time: {value!r:.60}")
-        if not isinstance(at, datetime):
-            at = datetime(at.year, at.month, at.day)
-        at = at if at.tzinfo else at.replace(tzinfo=UTC)
-        if not 1970 <= at.year < 9999:
-            raise UsageError(f"{name} of the table is no time of an engagement: {value!s:.40}")
+        at = instant_of(value, f"{name} of the table")
         return int(at.timestamp() // 3600), is_day
     return None, False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from engagement_async._core.query import Query
 from engagement_async._core.result import EngagementResult
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.errors import InvalidAnswerError, UsageError
-from engagement_async.reports.levels import groupings_of, is_id
+from engagement_async.reports.levels import groupings_of, instant_of, is_id
 from engagement_async.reports.loaded import Loaded
 from engagement_async.reports.row_files import add_rows, rows_of
 from engagement_async.reports.tally import GONE, PENDING, Choice, Tally, choose_groupings, values_of
@@ -61,7 +61,7 @@ def load_source(path: str | Path) -> Loaded:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Say of which file the block complains. What the API would not have answered stands in the file."""
+    """Name the file in an error of the block. A value that the API would not give is an error of the file."""
     try:
         yield
     except (UsageError, InvalidAnswerError) as error:
@@ -129,7 +129,7 @@ def load_document(document: Mapping[str, Any], name: str) -> Loaded:
     tally = Tally(metrics)
     seen = None
     if "start" in document and "end" in document:
-        start, end = (_time_of(document, key) for key in ("start", "end"))
+        start, end = (instant_of(document[key], f"{key} of the result") for key in ("start", "end"))
         if start > end:
             raise UsageError("start of the result is later than its end")
         seen = start.timestamp(), end.timestamp()
@@ -145,17 +145,6 @@ def load_document(document: Mapping[str, Any], name: str) -> Loaded:
     tally.outcomes.update({"answered": len(answered), GONE: len(gone)})
     note = "A saved JSON result does not say which IDs failed or were forbidden."
     return Loaded("Result", name, tally, notes=(note,))
-
-
-def _time_of(document: Mapping[str, Any], key: str) -> datetime:
-    value = document[key]
-    try:
-        at = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        at = None
-    if at is None or not 1970 <= at.year < 2100:  # the hours between are counted one by one
-        raise UsageError(f"{key} of the result is no time of an engagement: {value!r:.60}")
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def load_rows(path: Path) -> Loaded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -10,7 +11,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from engagement_async._export.files import check_duckdb_path, duckdb_disk_error
+from engagement_async._export.databases import duckdb_disk_error
+from engagement_async._export.files import check_duckdb_path
 from engagement_async.errors import OtherSeriesError, SeriesCorruptError, SeriesError, SeriesLockedError, UsageError
 from engagement_async.series.schema import FORMAT, TABLES
 
@@ -91,16 +93,25 @@ def opened(path: Path, *, read_only: bool, wait_s: float) -> Iterator[Database]:
         _check_format(path, database)
         yield database
     except duckdb.Error as error:
-        raise _known(error, path) from None
+        raise _store_error(error, path) from None
     finally:
         connection.close()
 
 
-def _known(error: Exception, path: Path) -> Exception:
-    """Return what an error of DuckDB says of a store; the same error where that is not known."""
-    full = duckdb_disk_error(error, path)  # first: it makes fatal errors too, and damages nothing
+def _disk_error(error: Exception, path: Path) -> SeriesError | None:
+    """Return the error of a store that could not be written; None for any other error of DuckDB."""
+    found = duckdb_disk_error(error, path)
+    if found is None:
+        return None
+    fix = ": make room and run it again" if found.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return SeriesError(f"{path}: cannot be written: {found.strerror}{fix}")
+
+
+def _store_error(error: Exception, path: Path) -> Exception:
+    """Return what an error of DuckDB means for a store; an unknown error is returned as it is."""
+    full = _disk_error(error, path)  # first: a full disk makes fatal errors too, and damages nothing
     if full is not None:
-        return SeriesError(f"{path}: cannot be written: {full.strerror}: make room and run it again")
+        return full
     if isinstance(error, (duckdb.IOException, duckdb.OutOfMemoryException)):
         return SeriesError(f"{path}: {_first_line(error)}")
     if isinstance(error, (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)):
@@ -123,7 +134,7 @@ def make_store(path: Path) -> None:
     except BaseException as error:
         _remove_unfinished(hidden)
         if isinstance(error, duckdb.Error):
-            raise _known(error, path) from None
+            raise _store_error(error, path) from None
         raise
     os.replace(hidden, path)
     folder = os.open(path.parent, os.O_RDONLY)
@@ -151,8 +162,8 @@ def _connect(path: Path, *, read_only: bool, wait_s: float) -> Any:
             reason: Exception = error
         except duckdb.IOException as error:
             _check_file(path)
-            if duckdb_disk_error(error, path) is not None:
-                raise _known(error, path) from None
+            if (full := _disk_error(error, path)) is not None:
+                raise full from None
             reason = error
             if not _is_locked(path, read_only=read_only):
                 if was_free:
@@ -161,8 +172,8 @@ def _connect(path: Path, *, read_only: bool, wait_s: float) -> Any:
                 continue
         except duckdb.Error as error:
             _check_file(path)  # of other files DuckDB may make a database in memory
-            if duckdb_disk_error(error, path) is not None:
-                raise _known(error, path) from None
+            if (full := _disk_error(error, path)) is not None:
+                raise full from None
             raise SeriesCorruptError(f"{path}: is damaged: {_first_line(error)}") from None
         if time.monotonic() >= until:
             raise SeriesLockedError(

@@ -122,8 +122,8 @@ class EngagementSeries:
         Raises:
             UsageError: There are no Tweets, or the query breaks a rule of the API.
             SeriesLockedError: Another pull is at work, or another program has the store open.
-            OtherSeriesError: The file is something else, or its series has other metrics, or Tweets with owners where these
-                have none, or the other way round.
+            OtherSeriesError: The file is something else, its series has other metrics, or one of the two has owners and the
+                other has none.
             EngagementError: What `EngagementClient.stream` raises; the store is as before.
         """
         if endpoint.takes_bounds:
@@ -168,6 +168,7 @@ class EngagementSeries:
         Raises:
             UsageError: There is no store, or `start` is out of the API's reach.
             SeriesLockedError: Another pull is at work, or another program has the store open.
+            OtherSeriesError: The Tweets of the series have owners and the client's credentials none, or the reverse.
             EngagementError: What `EngagementClient.stream` raises; the spans before are in the store.
         """
         reports: list[PullReport] = []

@@ -133,10 +133,10 @@ class Watcher:
         if self._fills:
             try:
                 filled = await self._series.fill(self._client)
-            except AuthError as error:
+            except (AuthError, AccessRefusedError) as error:
                 if not report.answered:
                     raise
-                # Only the owners with a gap were asked, and the pull was answered for others.
+                # The pull was answered: what is refused is the gaps' owners, or /historical alone.
                 logger.warning("the gaps are not filled: %s", error)
                 filled = []
             for each in filled:

@@ -13,6 +13,7 @@ from engagement_async.cli.app import Session
 from engagement_async.cli.backfill.common import job_argument, job_errors, outcome_counts, text_of
 from engagement_async.cli.completion import complete_files
 from engagement_async.cli.exit_codes import OK
+from engagement_async.cli.parameters import NAMED
 from engagement_async.cli.report import Reporter
 
 __all__ = ["export"]
@@ -23,6 +24,7 @@ __all__ = ["export"]
 @click.option(
     "--output",
     "-o",
+    type=NAMED,
     required=True,
     metavar="FILE|DIR/|-",
     shell_complete=complete_files,

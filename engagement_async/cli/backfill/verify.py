@@ -56,6 +56,6 @@ def _repair(job: Path, directory: JobDirectory, *, as_json: bool) -> None:
         click.echo("some of what was remembered of earlier runs, inputs or options cannot be read")
     again = f"`backfill run {text_of(job)} --extend --ids FILE`"
     if done.lost_ids is None:
-        click.echo(f"whether IDs are lost, and how many, cannot be read either: add all of them again with {again}")
+        click.echo(f"how many IDs were lost, if any, is not known: add all of them again with {again}")
     elif done.lost_ids:
-        click.echo(f"{count(done.lost_ids, 'ID')} cannot be read: add them again with {again}")
+        click.echo(f"{count(done.lost_ids, 'ID')} lost: add them again with {again}")

@@ -42,6 +42,7 @@ from engagement_async.cli.owners import (
     owner_column_option,
     read_by_owner,
 )
+from engagement_async.cli.parameters import NAMED
 from engagement_async.cli.progress import count
 from engagement_async.cli.report import Reporter
 from engagement_async.client import EngagementClient
@@ -89,6 +90,7 @@ tweet_options = options.all_of(
     ),
     click.option(
         "--metrics",
+        type=NAMED,
         multiple=True,
         metavar="A,B",
         help="Engagement types of the first pull; later pulls have the same. Default: all.",

@@ -10,6 +10,7 @@ from engagement_async.cli import options
 from engagement_async.cli.app import Session
 from engagement_async.cli.completion import complete_files
 from engagement_async.cli.exit_codes import OK
+from engagement_async.cli.parameters import NAMED
 from engagement_async.cli.report import Reporter
 from engagement_async.cli.series.common import series_errors, store_argument
 from engagement_async.series import EngagementSeries
@@ -23,6 +24,7 @@ __all__ = ["export"]
 @click.option(
     "--output",
     "-o",
+    type=NAMED,
     required=True,
     metavar="FILE|DIR/|-",
     shell_complete=complete_files,

@@ -151,7 +151,7 @@ def test_of_a_file_with_credentials_nothing_is_shown(
 
     assert "SECRET" not in f"{told} {refused.value}"
     if not options:
-        assert str(refused.value) == f"{tmp_path}/ids/{name}: holds credentials: name it with --credentials, not --ids"
+        assert str(refused.value) == f"{tmp_path}/ids/{name}: holds credentials, not Tweet IDs: name another file"
 
 
 def test_the_format_that_the_caller_names_is_the_one(tmp_path: Path) -> None:

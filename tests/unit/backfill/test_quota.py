@@ -228,14 +228,14 @@ def test_a_budget_is_kept_and_told() -> None:
 
 def test_the_journal_knows_which_ledger_knows_what_it_knows() -> None:
     async def main() -> None:
-        record = scheduler(ledger=lambda: "one").checkpoint()[0] | {"unknown": 5}
+        record = scheduler(ledger_name=lambda: "one").checkpoint()[0] | {"unknown": 5}
         assert scheduler().restore(None) == []
-        again = scheduler(ledger=lambda: "one")
+        again = scheduler(ledger_name=lambda: "one")
         assert (again.restore(record), again.known_by) == ([0.0] * 5, "one")
         assert again.checkpoint()[0]["answered"] == [[0.0, 5]]  # it may be killed, and a third run be another process
 
         name = ""
-        other = scheduler(ledger=lambda: name)
+        other = scheduler(ledger_name=lambda: name)
         other.restore(record)
         assert other.checkpoint()[0]["process"] == "one"  # as long as no other ledger has taken it over
         name = "other"

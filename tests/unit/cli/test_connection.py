@@ -15,7 +15,6 @@ from urllib.parse import quote
 import pytest
 
 from engagement_async import UsageError
-from engagement_async.cli.app import run
 from engagement_async.cli.config import Settings
 from engagement_async.cli.connection import Connection
 from engagement_async.emulator import Emulator, tweet_ids
@@ -201,16 +200,3 @@ def test_http_goes_direct_whatever_the_environment_says() -> None:
     with pytest.raises(UsageError, match=r"allow_http_to='emulator'|--allow-http-to"):
         connection(base_url="http://emulator:8080")
     assert connection(base_url="http://emulator:8080", flags={"allow_http_to": ("emulator",)}).reach["proxy"] is None
-
-
-@pytest.mark.parametrize("option", ["--contract", "--scheduler", "--profile", "--base-url"])
-@pytest.mark.parametrize("value", ["", " "])
-@pytest.mark.parametrize(
-    "command", [["fetch", "totals", "20"], ["check"], ["backfill", "run", "job"], ["series", "pull", "s.duckdb"]]
-)
-def test_an_option_that_is_empty_does_not_pass_for_the_default(
-    command: list[str], value: str, option: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("signal.signal", lambda *_: None)
-    assert run([*command, option, value]) == 2
-    assert f"{option} is empty: name it, or leave the option out" in capsys.readouterr().err

@@ -12,7 +12,7 @@ import pytest
 from engagement_async import UsageError
 from engagement_async._export.layout import TableLayout
 from engagement_async.cli.app import Session, run
-from engagement_async.cli.logs import check_own_files, check_own_files_apart, logging_as
+from engagement_async.cli.logs import check_outputs_apart, check_own_files, logging_as
 from engagement_async.cli.metrics_file import MetricsFile
 from tests.support.jobs import started
 
@@ -65,8 +65,8 @@ def test_the_log_is_no_file_that_a_standard_stream_is(
 ) -> None:
     path = tmp_path / "a.txt"
     path.touch()
-    fstat = os.fstat
-    monkeypatch.setattr(os, "fstat", lambda number: path.stat() if number == descriptor else fstat(number))
+    stat = os.stat
+    monkeypatch.setattr(os, "stat", lambda file, **options: stat(path if file == descriptor else file, **options))
     with pytest.raises(UsageError, match="give each a file of its own"):
         check_own_files(session(log_file=str(path)), parameters)
     check_own_files(session(log_file="-"), {"store": None})
@@ -86,8 +86,8 @@ def test_the_log_is_no_file_of_a_grouping(output: str, tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     files = TableLayout(output, "csv", {"by_tweet": ("tweet.id",)}).files()
     with pytest.raises(UsageError, match="named by --output and by --log-file"):
-        check_own_files_apart(session(log_file="by_tweet.csv"), files)
-    check_own_files_apart(session(log_file="other.csv"), files)
+        check_outputs_apart(session(log_file="by_tweet.csv"), files)
+    check_outputs_apart(session(log_file="other.csv"), files)
 
 
 def test_a_fetch_is_refused_whose_log_would_be_its_output(

@@ -302,7 +302,7 @@ def room_for(size: int) -> Iterator[None]:
 
 
 def test_a_store_for_which_there_is_no_room_leaves_nothing(tmp_path: Path) -> None:
-    with room_for(20_000), pytest.raises(SeriesError, match=r"s\.duckdb: cannot be written: File too large: make room"):
+    with room_for(20_000), pytest.raises(SeriesError, match=r"s\.duckdb: cannot be written: File too large$"):
         make_store(tmp_path / "s.duckdb")
     assert list(tmp_path.iterdir()) == []
 
@@ -313,7 +313,7 @@ def test_a_full_disk_does_not_damage_a_store(tmp_path: Path) -> None:
     large = "CREATE TABLE x AS SELECT random() FROM range(1000000)"
     with (  # noqa: PT012
         room_for(2_000_000),
-        pytest.raises(SeriesError, match="make room") as raised,
+        pytest.raises(SeriesError, match="cannot be written: File too large") as raised,
         opened(path, read_only=False, wait_s=1) as database,
     ):
         database.execute(large)

@@ -7,7 +7,17 @@ from typing import Any, cast
 
 import pytest
 
-from engagement_async import LAST_28_HOURS, TOTALS, AuthError, Endpoint, EngagementClient, ServerError, UsageError
+from engagement_async import (
+    LAST_28_HOURS,
+    TOTALS,
+    AccessRefusedError,
+    APIError,
+    AuthError,
+    Endpoint,
+    EngagementClient,
+    ServerError,
+    UsageError,
+)
 from engagement_async._core.owned_batches import Tweets
 from engagement_async.series import PullReport
 from engagement_async.series.watcher import Schedule, Watcher
@@ -116,15 +126,18 @@ async def test_what_will_not_pass_ends_it() -> None:
             await watcher.run(lambda: None, lambda report: None)
 
 
-async def test_credentials_that_are_refused_for_the_gaps_alone_end_nothing(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("error", "status"), [(AuthError, 401), (AccessRefusedError, 403)])
+async def test_credentials_that_are_refused_for_the_gaps_alone_end_nothing(
+    caplog: pytest.LogCaptureFixture, error: type[APIError], status: int
+) -> None:
     world = World(3)
-    world.fill_error = AuthError("every owner fails alike", status=401)
+    world.fill_error = error("every owner fails alike", status=status)
     assert await watched(world) == [0, 6.5, 13]
     assert [record.message for record in caplog.records] == ["the gaps are not filled: every owner fails alike"] * 3
 
     world = World(3)
-    world.fill_error, world.answered = AuthError("refused", status=401), 0
-    with pytest.raises(AuthError):
+    world.fill_error, world.answered = error("refused", status=status), 0
+    with pytest.raises(error):
         await watched(world)
 
 

@@ -175,11 +175,11 @@ def test_damage_is_13_and_wrong_credentials_are_4(
 @pytest.mark.parametrize(
     ("documents", "says"),
     [
-        ((), "50 IDs cannot be read: add them again with `backfill run job --extend --ids FILE`"),
-        (("totals",), "50 IDs cannot be read: add them again"),
+        ((), "50 IDs lost: add them again with `backfill run job --extend --ids FILE`"),
+        (("totals",), "50 IDs lost: add them again"),
         (
             ("totals", "input 000000"),
-            "whether IDs are lost, and how many, cannot be read either: add all of them again",
+            "how many IDs were lost, if any, is not known: add all of them again",
         ),
     ],
 )
