@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from engagement_async import (
+    HISTORICAL,
     LAST_28_HOURS,
     TOTALS,
     EngagementClient,
     EngagementError,
     EngagementResult,
+    Failure,
     FailureKind,
     Merger,
     OAuth1Credentials,
@@ -860,6 +862,75 @@ def test_a_stream_that_is_stopped_hands_out_what_is_settled_of_a_batch() -> None
         assert server.requests == 1
 
     play(World(omissions=[Omission(frozenset({ids[5]}), 1)]), main)
+
+
+@pytest.mark.parametrize("stops_at", [0.5, 2, 5, 10, 20, 30, 45])
+def test_a_tweet_of_a_stopped_stream_has_all_of_its_spans_or_no_answer(stops_at: float) -> None:
+    ids = make_ids(25)
+    query = Query(
+        HISTORICAL,
+        engagement_types=["favorites"],
+        groupings={"tweets": ["tweet.id", "engagement.type"]},
+        start="2026-01-01",
+        end="2026-02-20",
+    )
+
+    async def values(client: EngagementClient, *, stops: bool) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        async with client.stream(query, ids) as answers:
+            if stops:
+                asyncio.get_running_loop().call_later(stops_at, answers.stop)
+            async for answer in answers:
+                assert answer.tweet_ids
+                found |= answer.groupings.get("tweets", {})
+        return found
+
+    async def main(server: ModelServer) -> None:
+        async with client_of(server, rate_limit=RateLimit(300)) as client:
+            partly = await values(client, stops=True)
+            await asyncio.sleep(10_000)
+            whole = await values(client, stops=False)
+        assert len(whole) == 25
+        assert partly.items() <= whole.items()
+
+    play(World([poison([ids[3]], since="2026-01-25", end=9_000)]), main)
+
+
+def test_a_stream_that_is_stopped_and_given_up_accounts_for_every_id() -> None:
+    ids = make_ids(500)
+
+    async def main(server: ModelServer) -> None:
+        async with client_of(server, rate_limit=RateLimit(1, period=60)) as client:
+            query = Query(TOTALS, engagement_types=["favorites"], groupings={"tweets": ["tweet.id", "engagement.type"]})
+            async with client.stream(query, ids) as answers:
+                asyncio.get_running_loop().call_later(10, answers.stop)
+                found = [answer async for answer in answers]
+                await answers.give_up(Failure("no more time", kind=FailureKind.TIMEOUT))
+                found += [answer async for answer in answers]
+        assert sorted(i for answer in found for i in answer.tweet_ids) == sorted(ids)
+        assert sum(len(answer.failed_tweet_ids) for answer in found) == 251
+
+    play(World(omissions=[Omission(frozenset({ids[5]}), 1)]), main)
+
+
+@pytest.mark.parametrize("first", ["a request that hung", "another call"])
+def test_a_suspension_in_a_hold_is_noted_by_whoever_looks_first(first: str) -> None:
+    hangs = first == "a request that hung"
+    ids = make_ids(500)
+
+    async def main(server: ModelServer) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        async with client_of(server, rate_limit=RateLimit(300), concurrency=4) as client:
+            call = asyncio.create_task(client.totals(ids, **TOTALS_BY_TWEET))
+            loop.call_later(20, loop.suspend, 7_200)
+            await asyncio.sleep(7_220.5)
+            other = await client.totals(make_ids(10, 1), **TOTALS_BY_TWEET) if not hangs else None
+            assert (await call).outcomes["answered"] == 500
+            assert other is None or other.outcomes["answered"] == 10
+
+    hung = Rule("hang", lambda asked: Hang() if hangs and asked.at < 1 and ids[0] in asked.tweet_ids else None)
+    play(World([hung, during(0, 7_300, Status(429, headers={"Retry-After": 60}))]), main)
 
 
 def test_a_stream_that_is_stopped_does_not_wait_for_a_credential_store() -> None:

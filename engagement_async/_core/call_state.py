@@ -46,18 +46,6 @@ class RateLimitState:
         self.holds = 0
         self.until = -math.inf
 
-    def look(self, now: float, suspensions: Suspensions) -> None:
-        """Note that somebody waits for the API at this instant."""
-        if self.holds:
-            suspensions.look(now, since=self.until)
-
-    def record(self, now: float, suspensions: Suspensions) -> None:
-        """Count a 429."""
-        self.look(now, suspensions)
-        self.since = min(self.since, now)
-        if now >= self.until:  # what was in flight when the hold began is no refusal of its own
-            self.holds += 1
-
 
 class EndpointState:
     """What all calls to one endpoint, with the same credentials, know of it."""
@@ -84,9 +72,19 @@ class EndpointState:
         return not self._incomplete_refuted and self._incomplete_confirmed >= self.CONFIRMED
 
     def look(self, now: float) -> None:
-        """Note that a call begins now: the time before is not time that it waited."""
+        """Note that the clock is looked at. A call that begins does so: the time before is not time that it waited."""
         self.breaker.look(now)
-        self.limited.look(now, self.suspensions)
+
+    def record_rate_limit(self, now: float) -> None:
+        """Count a 429."""
+        self.look(now)
+        self.limited.since = min(self.limited.since, now)
+        if now >= self.limited.until:  # what was in flight when the hold began is no refusal of its own
+            self.limited.holds += 1
+
+    def hold_until(self, at: float) -> None:
+        """Note that nothing is sent before that instant."""
+        self.limited.until = self.suspensions.held_until = max(self.limited.until, at)
 
     def record_answer(self, at: float) -> None:
         """Count an answer to a request, which came at this instant."""
@@ -98,6 +96,7 @@ class EndpointState:
         self.breaker.record_answer(at)
         if self.limited.holds and at >= self.limited.since:
             self.limited = RateLimitState()
+            self.suspensions.held_until = math.inf
 
     def record_second_look(self, *, is_still_incomplete: bool) -> None:
         """Count what a second request for left out metrics came to."""

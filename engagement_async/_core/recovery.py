@@ -294,9 +294,9 @@ def _on_refusal(
 def _on_rate_limit(error: APIError, outcome: Outcome, call: CallState, now: float, jitter: float) -> Decision:
     call.endpoint.breaker.record_contact()
     limited = call.endpoint.limited
-    limited.record(now, call.endpoint.suspensions)
+    call.endpoint.record_rate_limit(now)
     seconds = hold_s(outcome.headers, call.limits, jitter, holds=limited.holds)
-    limited.until = max(limited.until, now + seconds)
+    call.endpoint.hold_until(now + seconds)
     if limited.holds > 1 and now + seconds > call.patience_ends(limited.since):
         return Stop(error)
     return HoldAll(seconds)

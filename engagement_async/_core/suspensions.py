@@ -23,6 +23,8 @@ class Suspensions:
         self._longest_step_s = longest_step_s
         self._ended: deque[tuple[float, float]] = deque(maxlen=self.KEPT)
         self._looked_at = -math.inf
+        self.held_until = math.inf
+        """The end of the hold after which everybody waits for an answer; `inf` while there is none."""
 
     @classmethod
     def of_requests(cls, seconds: float) -> Self:
@@ -34,7 +36,7 @@ class Suspensions:
 
     def look(self, now: float, since: float) -> None:
         """Note that the clock is looked at now, by somebody who has waited since `since` (`inf` if nobody waits)."""
-        seconds = now - max(since, self._looked_at) - self._longest_step_s
+        seconds = now - max(min(since, self.held_until), self._looked_at) - self._longest_step_s
         if seconds > 0:
             self._ended.append((now, seconds))
         self._looked_at = max(self._looked_at, now)

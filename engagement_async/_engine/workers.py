@@ -189,8 +189,8 @@ class Workers:
         if error is not None:
             self._end(error)
         if not self._running and self.error is None and not self._is_abandoned:
-            while self._pending:  # of batches that are not whole: after `stop`
-                self._deliver_settled(self._pending.popitem()[1], is_last=True)
+            for pending in list(self._pending.values()):  # of batches that are not whole: after `stop`
+                self._deliver_settled(pending, is_last=True)
         self._on_idle()
 
     def fail(self, error: BaseException) -> None:
@@ -434,7 +434,7 @@ class Workers:
         if not pending.open:
             del self._pending[id(pending)]
             answers = [answer for answer, _ in pending.parts]
-            if isinstance(pending.batch, SpanBatch) and (len(answers) != 1 or answers[0].tweet_ids != tweet_ids):
+            if len(answers) != 1 or answers[0].tweet_ids != tweet_ids:
                 # What was settled before was delivered.
                 tweet_ids = in_input_order(tweet_ids, {i for answer in answers for i in answer.tweet_ids})
             self._deliver_answer(pending, merge_parts(batch_number, tweet_ids, answers, self._parsers[0].query))
@@ -453,12 +453,12 @@ class Workers:
             return
         if not (self.is_stopping or any(request.is_suspect or request.failures for request in pending.open.values())):
             return
-        under_way = frozenset(i for request in pending.open.values() for i in request.tweet_ids)
-        is_settled = [under_way.isdisjoint(_ids_in(answer)) for answer, _ in pending.parts]
+        open_ids = _open_ids(pending)
+        is_settled = [open_ids.isdisjoint(_ids_in(answer)) for answer, _ in pending.parts]
         answers = [answer for (answer, _), settled in zip(pending.parts, is_settled, strict=True) if settled]
-        if answers:
+        tweet_ids = in_input_order(pending.batch.tweet_ids, {i for answer in answers for i in answer.tweet_ids})
+        if tweet_ids:
             pending.parts = [part for part, settled in zip(pending.parts, is_settled, strict=True) if not settled]
-            tweet_ids = in_input_order(pending.batch.tweet_ids, {i for answer in answers for i in answer.tweet_ids})
             number, query = pending.batch.number, self._parsers[0].query
             self._deliver_answer(pending, merge_parts(number, tweet_ids, answers, query))
 
@@ -473,6 +473,18 @@ class Workers:
     def _queue_first(self, request: Request) -> None:
         if isinstance(request.batch, PendingBatch):
             self._ready.appendleft(request)
+
+
+def _open_ids(pending: PendingBatch) -> set[str]:
+    """Return the IDs of a batch that are not settled: a Tweet is so in all parts, of all spans, or not at all."""
+    ids = {i for request in pending.open.values() for i in request.tweet_ids}
+    known = -1
+    while known < len(ids):
+        known = len(ids)
+        for answer, _ in pending.parts:
+            if not ids.isdisjoint(_ids_in(answer)):
+                ids.update(_ids_in(answer))
+    return ids
 
 
 def _ids_in(answer: Answer) -> Iterator[str]:

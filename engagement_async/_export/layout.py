@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -220,17 +221,17 @@ class TableLayout:
                 f"{GROUPING}{self.format.suffix}, for a file of each; or take a folder, xlsx, duckdb or json"
             )
         if is_each or (self.has_all_in_one and kind != "json"):
-            self._check_case()
+            self._check_case(are_files=is_each)
         bad = [name for name in names if is_each and (name != os.path.basename(name) or name[0] == ".")]
         if bad:
             raise UsageError(f"the grouping {bad[0]!r} cannot be part of a file's name: take duckdb or json")
 
-    def _check_case(self) -> None:
-        """Raise `UsageError` for names that are one to a workbook, a database, or some file systems."""
+    def _check_case(self, *, are_files: bool) -> None:
+        """Raise `UsageError` for names that are one to a workbook, a database, or the file system."""
         known: dict[str, str] = {}
         for name in self.groupings:
             other = known.setdefault(unicodedata.normalize("NFC", name.casefold()), name)
-            if other != name:
+            if other != name and (not are_files or _ignores_case(Path(self.output))):
                 raise UsageError(
                     f"the groupings {other!r} and {name!r} differ only in case, and would be one table of {self.output}: "
                     "name one of them otherwise, or take json"
@@ -255,6 +256,16 @@ class TableLayout:
 def utf16_length(text: str) -> int:
     """Return the length of a text as Excel counts it."""
     return len(text) + sum(character > "\uffff" for character in text)
+
+
+def _ignores_case(path: Path) -> bool:
+    """Return whether names that differ only in case are one file where this path is, as on macOS and Windows."""
+    folder = next(parent for parent in path.absolute().parents if parent.is_dir())
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".case-", dir=folder) as file:
+            return os.path.exists(folder / Path(file.name).name.swapcase())
+    except OSError:
+        return True
 
 
 def _refuse_address(path: str) -> None:

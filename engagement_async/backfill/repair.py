@@ -107,7 +107,11 @@ class _Found:
     @property
     def is_whole(self) -> bool:
         """Whether it is certain that all batches were found: the last ones leave no gap among the numbers."""
-        return self.totals is not None and sorted(self.batches) == list(range(self.totals.batches))
+        if sorted(self.batches) != list(range(len(self.batches))):
+            return False
+        if self.totals is not None:
+            return len(self.batches) == self.totals.batches
+        return self.ids_before() == sum(len(batch.tweet_ids) for batch in self.batches.values())
 
     def ids_before(self) -> int | None:
         """Return how many IDs the job had: by its totals, else by its inputs; None if those are damaged too."""

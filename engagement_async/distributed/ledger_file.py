@@ -126,6 +126,7 @@ class LedgerFile:
         """Count requests of another ledger. The file remembers what processes of this machine sent: see `known_by`."""
         instants = list(answered_at)
         self.earlier.append((instants, endpoint))
+        self._used_at = max(self._used_at, now)  # a file that is lost forgets them: then everybody waits
 
         def count(ledger: SharedLedger) -> None:
             if not known_by or _name_of(ledger.block.number) != known_by:

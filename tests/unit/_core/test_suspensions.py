@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
 from engagement_async._core.call_state import EndpointState
 from engagement_async._core.suspensions import Suspensions
 from engagement_async.errors import ServerError
@@ -31,11 +33,31 @@ def test_while_nobody_waits_nothing_is_a_suspension() -> None:
 
 def test_calls_that_begin_in_an_outage_after_a_429_lengthen_nobody_s_patience() -> None:
     endpoint = EndpointState()
-    endpoint.limited.record(0.0, endpoint.suspensions)
-    endpoint.limited.until = 1.0
+    endpoint.record_rate_limit(0.0)
+    endpoint.hold_until(1.0)
 
     for now in range(10, 2_000, 10):
         endpoint.breaker.record_failure(ServerError("HTTP 503", status=503), float(now), 1.0)
         endpoint.look(now + 5.0)
 
     assert endpoint.suspensions.seconds_since(0.0) == 0.0
+
+
+@pytest.mark.parametrize("event", ["a call begins", "a request fails"])
+def test_whoever_looks_first_after_a_suspension_in_a_hold_notes_it(event: str) -> None:
+    endpoint = EndpointState()
+    endpoint.record_rate_limit(0.0)
+    endpoint.hold_until(60.0)
+
+    if event == "a call begins":
+        endpoint.look(7_220.0)
+    else:
+        endpoint.breaker.record_failure(ServerError("HTTP 503", status=503), 7_220.0, 1.0)
+    endpoint.record_rate_limit(7_221.0)
+
+    assert endpoint.suspensions.seconds_since(0.0) == 7_220 - 60 - Suspensions.LONGEST_STEP_S
+
+    endpoint.record_response(7_230.0)
+    endpoint.look(99_999.0)
+
+    assert endpoint.suspensions.seconds_since(7_220.0) == 0.0

@@ -167,8 +167,7 @@ def test_parts_of_another_export_are_not_mixed_in(tmp_path: Path) -> None:
         ("x.xlsx", {"😀" * 16: ("tweet.id",)}, {}, "no name of a sheet"),
         ("x.xlsx", {"Ä": ("tweet.id",), "ä": ("tweet.id",)}, {}, "differ only in case"),
         ("x.duckdb", {"A": ("tweet.id",), "a": ("tweet.id",)}, {}, "'A' and 'a' differ only in case"),
-        ("{grouping}.csv", {"A": ("tweet.id",), "a": ("tweet.id",)}, {}, "differ only in case"),
-        ("x/", {"e\u0301": ("tweet.id",), "É": ("tweet.id",)}, {}, "differ only in case"),
+        ("x.xlsx", {"e\u0301": ("tweet.id",), "É": ("tweet.id",)}, {}, "differ only in case"),
         ("x.csv", SUM, {"shape": TableShape(("replies",))}, "a column for each engagement.type"),
         ("x.json", ONE, {"shape": TableShape(("replies",))}, "neither wide nor has observed_at"),
         ("x.json", ONE, {"shape": TableShape((), has_observed_at=True)}, "neither wide nor has observed_at"),
@@ -199,3 +198,21 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
 
     with pytest.raises(UsageError, match=rf"pip install 'engagement-async\[{extra}\]'"):
         TableLayout(name, None, ONE)
+
+
+@pytest.mark.parametrize("output", ["{grouping}.csv", "new/", "there/"])
+@pytest.mark.parametrize("ignores_case", [False, True])
+def test_files_whose_names_differ_only_in_case_are_refused_where_the_file_system_ignores_it(
+    output: str, ignores_case: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    exists = os.path.exists
+    monkeypatch.setattr(os.path, "exists", lambda path: ignores_case if ".CASE-" in str(path) else exists(path))
+    groupings = {"A": ("tweet.id",), "a": ("tweet.id",)}
+    if not ignores_case:
+        TableLayout(output, "csv", groupings)
+        assert sorted(os.listdir()) == ["there"]
+    else:
+        with pytest.raises(UsageError, match="differ only in case"):
+            TableLayout(output, "csv", groupings)

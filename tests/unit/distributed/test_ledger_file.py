@@ -256,6 +256,21 @@ def test_a_folder_that_is_moved_while_others_come_to_it_grants_nothing(
     ledger.close()
 
 
+def test_what_was_counted_for_another_ledger_is_not_forgotten_with_the_file(tmp_path: Path) -> None:
+    limit = RateLimit(3, period=100, burst=3)
+    ledger = opened(tmp_path, limit)
+    now = boot_clock()
+    ledger.count_earlier([now - 1] * 3, now, None, known_by="another")
+    (tmp_path / "ledger").unlink()
+
+    ledger.refresh(now)
+    ledger.install(OpenFile(tmp_path))
+
+    assert ledger.available(limit, now) == 0
+    assert ledger.available(limit, now + limit.window_s + 1) == 3
+    ledger.close()
+
+
 def test_a_disk_that_is_full_grants_nothing_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

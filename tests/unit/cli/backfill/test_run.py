@@ -198,6 +198,21 @@ def test_a_repair_says_which_ids_must_be_added_again(
     assert "800 of 800 done" in engagement("status", "job")[0]
 
 
+def test_a_repair_that_lost_nothing_of_the_input_lets_the_same_command_go_on(
+    engagement: Engagement, tmp_path: Path
+) -> None:
+    (tmp_path / "mixed.txt").write_text(f"{IDS[0]}\nno ID\n{IDS[1]}\n")
+    start = ("run", "job", "totals", "--ids", "mixed.txt", *METRICS, *CONTRACT)
+    engagement(*start, code=3)
+    with closing(sqlite3.connect(tmp_path / "job" / "journal.sqlite")) as connection, connection:
+        connection.execute("UPDATE document SET sha256 = zeroblob(32) WHERE name = 'totals'")
+
+    engagement("verify", "job", "--repair")
+    engagement(*start, code=3)
+    status = json.loads(engagement("status", "job", "--json")[0])
+    assert status["rejected"] == 1
+
+
 def test_a_deadline_ends_the_run_in_good_order(engagement: Engagement) -> None:
     start = ("run", "job", "totals", "--ids", "good.txt", *METRICS, "--auth", "bearer")
     _, told = engagement(*start, "--requests-per-minute", 1, "--period", "3600", "--max-duration", "0.5s", code=5)
