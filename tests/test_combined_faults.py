@@ -984,3 +984,57 @@ def test_attempts_that_never_left_the_machine_are_no_requests_of_an_answer() -> 
         assert answer.requests == server.requests == 1
 
     play(World(refused=[(0.0, 30.0)]), main)
+
+
+@pytest.mark.parametrize("bad", [[0], [3], [12], [24], [0, 24], [0, 12, 24], [*range(20)]])
+def test_a_tweet_that_fails_in_a_later_span_takes_no_other_with_it_wherever_it_stands(bad: list[int]) -> None:
+    ids = make_ids(25)
+    query: dict[str, Any] = {
+        "engagement_types": ["favorites"],
+        "groupings": {"tweets": ["tweet.id", "engagement.type"]},
+        "start": "2026-01-01",
+        "end": "2026-02-20",
+    }
+
+    async def main(server: ModelServer) -> None:
+        async with client_of(server, rate_limit=RateLimit(300), concurrency=4) as client:
+            result = await client.historical(ids, **query)
+        assert kinds(result.failed_tweet_ids) == {ids[i]: FailureKind.SERVER for i in bad}
+        assert now() < 300
+
+    play(World([poison([ids[i] for i in bad], since="2026-01-25")]), main)
+
+
+def test_a_tweet_that_begins_to_fail_takes_no_later_call_for_the_same_tweets_with_it() -> None:
+    ids = make_ids(250)
+
+    async def main(server: ModelServer) -> None:
+        async with client_of(server, rate_limit=RateLimit(300)) as client:
+            for _ in range(20):
+                assert (await client.totals(ids, **TOTALS_BY_TWEET)).outcomes["answered"] == 250
+            await asyncio.sleep(100)
+            result = await client.totals(ids, **TOTALS_BY_TWEET)
+        assert kinds(result.failed_tweet_ids) == {ids[0]: FailureKind.SERVER}
+
+    play(World([poison([ids[0]], start=50)]), main)
+
+
+def test_a_job_whose_first_tweet_fails_in_a_later_span_is_done_with_the_others(tmp_path: Path) -> None:
+    ids = make_ids(25)
+    query = Query(
+        HISTORICAL,
+        engagement_types=["favorites"],
+        groupings={"tweets": ["tweet.id", "engagement.type"]},
+        start="2026-01-01",
+        end="2026-02-20",
+    )
+
+    async def main(server: ModelServer) -> None:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(query, ids)
+        options: dict[str, Any] = {"base_url": server.url, "rate_limit": RateLimit(300), "concurrency": 4}
+        await job.run(OAUTH, max_duration_s=5, **options)
+        progress = await job.run(OAUTH, **options)
+        assert (progress.outcome, progress.outcomes.answered, progress.outcomes.failed) == ("done", 24, 1)
+
+    play(World([poison([ids[0]], since="2026-01-25")]), main)

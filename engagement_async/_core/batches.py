@@ -5,6 +5,7 @@ A batch is made on demand, so the source is never read further ahead than the wo
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Sized
@@ -20,6 +21,7 @@ __all__ = [
     "DEDUP_AT_ONCE_MAX",
     "ITERABLE_TWICE",
     "MAX_TWEET_ID",
+    "AnsweredTweets",
     "Batch",
     "OwnedTweet",
     "SpanBatch",
@@ -27,6 +29,7 @@ __all__ = [
     "check_container",
     "check_tweet_ids",
     "chunk",
+    "length_of",
 ]
 
 TweetIds = Iterable[str | int] | AsyncIterable[str | int]
@@ -49,11 +52,26 @@ ITERABLE_TWICE = (list, tuple, set, frozenset, dict, range)
 """Collections that can be read as often as one likes. Others may end for good, as a progress bar around a generator does."""
 
 
+_GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
+"""Its multiples modulo 1 are spread evenly, however many there are."""
+
+
 class OwnedTweet(NamedTuple):
     """One Tweet, and its owner where a credential store signs for several."""
 
     tweet_id: str
     owner: str | None = None
+
+
+class AnsweredTweets(NamedTuple):
+    """Tweets that the API answered for in one answer."""
+
+    tweet_ids: tuple[str, ...]
+    owner: str | None = None
+
+    def pick(self, number: int) -> OwnedTweet:
+        """Return another of them for each number, far from those before: the API may fail at some of them since."""
+        return OwnedTweet(self.tweet_ids[int(number * _GOLDEN_RATIO % 1.0 * len(self.tweet_ids))], self.owner)
 
 
 class Batch(NamedTuple):

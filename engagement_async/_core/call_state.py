@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from engagement_async._core.batches import OwnedTweet
+from engagement_async._core.batches import AnsweredTweets, OwnedTweet
 from engagement_async._core.breaker import CircuitBreaker
 from engagement_async._core.outcomes import Failure
 from engagement_async._core.rate_limit import RateLimit
@@ -60,8 +60,8 @@ class EndpointState:
         self.limited = RateLimitState()
         self.access_refusals = 0
         """Probes in a row that were refused for the account's sake."""
-        self.answered: deque[OwnedTweet] = deque(maxlen=self.KNOWN)
-        """One Tweet of each of the last answers: what a probe asks for."""
+        self.answered: deque[AnsweredTweets] = deque(maxlen=self.KNOWN)
+        """The Tweets of the last answers: what probes ask for."""
         self._probes = 0
         self._incomplete_confirmed = 0
         self._incomplete_refuted = False
@@ -111,9 +111,13 @@ class EndpointState:
 
     def life_sign(self, request: Request) -> Request:
         """Return a probe for a Tweet that is not suspected: one that was answered before, else one of the request's."""
-        known: Sequence[OwnedTweet] = self.answered or [OwnedTweet(i, request.owner) for i in request.tweet_ids]
-        self._probes += 1
-        return request.probe(known[-self._probes % len(known)], Purpose.LIFE_SIGN)
+        number, self._probes = self._probes, self._probes + 1
+        if self.answered:
+            turn, index = divmod(number, len(self.answered))
+            tweet = self.answered[-1 - index].pick(turn)
+        else:
+            tweet = OwnedTweet(request.tweet_ids[-1 - number % len(request.tweet_ids)], request.owner)
+        return request.probe(tweet, Purpose.LIFE_SIGN)
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ from itertools import chain
 
 from engagement_async._core.answer import Answer
 from engagement_async._core.backoff import backoff_s, exponential_s, hold_s
-from engagement_async._core.batches import OwnedTweet
+from engagement_async._core.batches import AnsweredTweets, OwnedTweet
 from engagement_async._core.call_state import CallState
 from engagement_async._core.decisions import (
     Accept,
@@ -169,8 +169,8 @@ def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, at: fl
     endpoint.record_answer(at)
     call.refusals.record_answer()
     answer = parsed.answer
-    if (known := _answered_id(answer)) is not None:
-        endpoint.answered.append(OwnedTweet(known, request.owner))
+    if answer.tweet_ids:
+        endpoint.answered.append(AnsweredTweets(_with_values(answer), request.owner))
     if request.purpose is not Purpose.DATA:
         return Accept(())
     endpoint.failure_rate.record(request.failures)
@@ -196,14 +196,10 @@ def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, at: fl
     return Accept(tuple(answers), tuple(follow_up))
 
 
-def _answered_id(answer: Answer) -> str | None:
-    """Return a Tweet that the API answered for, with values if there is one: to be requested when the API seems down."""
-    if not answer.tweet_ids:
-        return None
-    without = (answer.unavailable_tweet_ids, answer.forbidden_tweet_ids, *answer.unsupported_tweet_ids.values())
-    if not any(without):
-        return answer.tweet_ids[0]
-    return next((i for i in answer.tweet_ids if not any(i in ids for ids in without)), answer.tweet_ids[0])
+def _with_values(answer: Answer) -> tuple[str, ...]:
+    """Return the Tweets that have values, or all if there is none: they can be requested when the API seems down."""
+    without = {*answer.unavailable_tweet_ids, *answer.forbidden_tweet_ids}.union(*answer.unsupported_tweet_ids.values())
+    return (tuple(i for i in answer.tweet_ids if i not in without) if without else ()) or answer.tweet_ids
 
 
 def _fail_as_missing(batch_number: int, tweet_ids: tuple[str, ...]) -> Answer:
@@ -286,7 +282,8 @@ def _on_refusal(
         rest = tuple(i for i in request.tweet_ids if i not in frozenset(named))
         failure = Failure(str(error), kind=FailureKind.REFUSED)
         return Fail(named, failure, (request.part(rest),) if rest else ())
-    usable = (tweet for tweet in chain(call.endpoint.answered, witnesses) if not call.owners.has_failed(tweet.owner))
+    known = (group.pick(0) for group in call.endpoint.answered)
+    usable = (tweet for tweet in chain(known, witnesses) if not call.owners.has_failed(tweet.owner))
     call.refusals.record_refusal(error, request.batch_number, usable)
     return Requeue(tuple(request.part(ids) for ids in split_in_half(request.tweet_ids)))
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection,
 from itertools import islice
 from typing import Protocol, runtime_checkable
 
-from engagement_async._core.batches import Batch, OwnedTweet, SpanBatch
+from engagement_async._core.batches import AnsweredTweets, Batch, OwnedTweet, SpanBatch
 from engagement_async._core.stepped_batches import SteppedBatches
 from engagement_async.errors import EngagementError
 
@@ -37,7 +37,7 @@ class Sampled(Protocol):
         ...
 
     @property
-    def answered(self) -> Iterable[OwnedTweet]:
+    def answered(self) -> Iterable[AnsweredTweets]:
         """Some Tweets that the API answered before: what a probe may ask for."""
         ...
 

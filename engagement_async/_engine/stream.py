@@ -7,12 +7,10 @@ import sys
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import islice
 from types import TracebackType
 from typing import Self, cast
 
 from engagement_async._core.answer import Answer
-from engagement_async._core.call_state import EndpointState
 from engagement_async._core.columnar import ColumnarAnswer, to_columns
 from engagement_async._core.events import Ended, HandedOut
 from engagement_async._core.outcomes import Failure, count_outcomes
@@ -45,7 +43,7 @@ class AnswerStream:
         self._call = call = sender.call(query.endpoint.name, self._wait_for_capacity)
         self._owners = call.state.owners
         if isinstance(batches, Sampled):  # a job: Tweets that were answered once are the best ones to probe with
-            call.state.endpoint.answered.extend(islice(batches.answered, EndpointState.KNOWN))
+            call.state.endpoint.answered.extend(batches.answered)
             self._owners.were_answered_before = batches.were_answered
             self._owners.refused_before = batches.refused_owners
             call.keeps_responses = True

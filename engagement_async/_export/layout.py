@@ -260,7 +260,7 @@ def utf16_length(text: str) -> int:
 
 def _ignores_case(path: Path) -> bool:
     """Return whether names that differ only in case are one file where this path is, as on macOS and Windows."""
-    folder = next(parent for parent in path.absolute().parents if parent.is_dir())
+    folder = next(place for place in (path.absolute(), *path.absolute().parents) if place.is_dir())
     try:
         with tempfile.NamedTemporaryFile(prefix=".case-", dir=folder) as file:
             return os.path.exists(folder / Path(file.name).name.swapcase())

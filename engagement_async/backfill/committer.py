@@ -19,7 +19,7 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 from engagement_async._core.answer import Answer
-from engagement_async._core.batches import OwnedTweet, SpanBatch
+from engagement_async._core.batches import AnsweredTweets, OwnedTweet, SpanBatch
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.journal import Journal
@@ -94,7 +94,7 @@ class Committer:
         self._thread: ThreadPoolExecutor
         self._work: Work
         self._run = 0
-        self._sample_ids: tuple[list[OwnedTweet], list[OwnedTweet]] = [], []
+        self._sample_ids: tuple[list[AnsweredTweets], list[OwnedTweet]] = [], []
         self._refused_owners: frozenset[str] = frozenset()
         self._uncommitted: list[Answer] = []
         self._open: dict[int, int] = {}  # batches that were handed out, and how many of their IDs are not committed
@@ -292,7 +292,7 @@ class BatchesOfWork:
     def __init__(
         self,
         batches: AsyncIterator[SpanBatch],
-        answered: Iterable[OwnedTweet],
+        answered: Iterable[AnsweredTweets],
         others: Iterable[OwnedTweet],
         *,
         were_answered: bool,
@@ -302,7 +302,8 @@ class BatchesOfWork:
         self.were_answered = were_answered
         self.refused_owners = refused_owners
         self.answered = list(answered)
-        self._sample = [*self.answered, *others]
+        # Those of one answer need not be far from others that are still to be asked.
+        self._sample = list(dict.fromkeys([*(tweets.pick(0) for tweets in self.answered), *others]))
 
     def __aiter__(self) -> BatchesOfWork:
         return self

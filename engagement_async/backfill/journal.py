@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from engagement_async._core.answer import Answer, ReceivedAnswer
-from engagement_async._core.batches import Batch, OwnedTweet
+from engagement_async._core.batches import AnsweredTweets, Batch, OwnedTweet
 from engagement_async._core.groupings import Grouping
 from engagement_async._core.outcomes import BatchOutcomes, Outcomes, is_about_credentials
 from engagement_async._core.owned_batches import Claims
@@ -475,7 +475,7 @@ class Journal:
         """Return the numbers of the next batches after that one in which IDs failed."""
         return self._states.failed(after, count)
 
-    def sample_ids(self) -> tuple[list[OwnedTweet], list[OwnedTweet]]:
+    def sample_ids(self) -> tuple[list[AnsweredTweets], list[OwnedTweet]]:
         """Return some Tweets that were answered, and some from far apart that are still to be asked.
 
         The answered ones have values, unless no Tweet has.
@@ -483,11 +483,11 @@ class Journal:
         answered, unsettled = self._states.sample(_SAMPLED)
         answers = list(map(self.answer, answered))
         answers += [self.part(number, span) for number in unsettled for span in self.parts_of(number)]
-        known = [OwnedTweet(i, each.owner) for each in answers for i in _answered_ids(each, self.query)[:1]]
+        known = [AnsweredTweets(ids, each.owner) for each in answers if (ids := _answered_ids(each, self.query))]
         if not known:
-            known = [OwnedTweet(i, each.owner) for each in answers for i in _settled_ids(each)[:1]]
+            known = [AnsweredTweets(ids, each.owner) for each in answers if (ids := _settled_ids(each))]
         others = [OwnedTweet(batch.tweet_ids[-1], batch.owner) for batch in map(self.batch, unsettled)]
-        return known, [tweet for tweet in others if tweet not in known]
+        return known, others
 
     def has_answer(self, number: int) -> bool:
         """Whether that batch has an answer."""
@@ -611,15 +611,15 @@ def _totals_of(documents: Mapping[str, Any], rows: int) -> JobTotals:
     return totals
 
 
-def _settled_ids(answer: Answer) -> list[str]:
+def _settled_ids(answer: Answer) -> tuple[str, ...]:
     """Return the IDs that the API answered for, be it that there is no such Tweet."""
-    return [i for i in answer.tweet_ids if i not in answer.failed_tweet_ids]
+    return tuple(i for i in answer.tweet_ids if i not in answer.failed_tweet_ids)
 
 
-def _answered_ids(answer: Answer, query: Query) -> list[str]:
+def _answered_ids(answer: Answer, query: Query) -> tuple[str, ...]:
     """Return the IDs that have values."""
     outcomes = BatchOutcomes.of(answer)
     out = outcomes.without_any_value(query.engagement_types).union(
         outcomes.unavailable, outcomes.forbidden, outcomes.failed
     )
-    return [i for i in answer.tweet_ids if i not in out]
+    return tuple(i for i in answer.tweet_ids if i not in out)

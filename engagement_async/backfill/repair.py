@@ -168,12 +168,15 @@ def _rebuild(directory: JobDirectory, found: _Found) -> Repaired:
     except BaseException:
         directory.discard_start()
         raise
+    lost_ids = None if ids_before is None else max(0, ids_before - totals.ids)
+    if not lost_ids and found.totals is None:
+        lost_ids = None  # an input that was added last may be gone with all of its batches
     return Repaired(
         totals,
         kept_as.name,
         lost_answers=max(0, before.answers - totals.answers),
         lost_batches=max(0, before.batches - totals.batches),
-        lost_ids=None if ids_before is None else max(0, ids_before - totals.ids),
+        lost_ids=lost_ids,
         lost_documents=max(0, before.documents - totals.documents),
     )
 

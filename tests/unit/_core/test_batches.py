@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement_async import UsageError
-from engagement_async._core.batches import MAX_TWEET_ID, Batch, check_tweet_ids, chunk, length_of
+from engagement_async._core.batches import MAX_TWEET_ID, AnsweredTweets, Batch, check_tweet_ids, chunk, length_of
 
 tweet_ids = st.integers(1, MAX_TWEET_ID)
 mixed = st.lists(st.one_of(tweet_ids, tweet_ids.map(str), st.integers(1, 30), st.integers(1, 30).map(str)))
@@ -268,3 +268,16 @@ def test_a_source_whose_length_is_not_known_is_read_as_it_comes() -> None:
 
     assert [batch.tweet_ids for batch in chunk(BarWithoutTotal(ids), 3)] == [("1", "2", "3"), ("4", "5")]  # type: ignore[union-attr]
     assert length_of(BarWithoutTotal(ids)) is None
+
+
+@given(st.integers(1, 250))
+def test_picks_of_answered_tweets_are_spread_over_all_of_them(count: int) -> None:
+    tweets = AnsweredTweets(tuple(map(str, range(count))), "acme")
+
+    picked = [int(tweets.pick(number).tweet_id) for number in range(3 * count)]
+
+    assert picked[0] == 0
+    assert tweets.pick(3).owner == "acme"
+    assert set(picked) == set(range(count))
+    if count >= 5:
+        assert {at * 5 // count for at in picked[:10]} == {0, 1, 2, 3, 4}, "the first ones are far apart"

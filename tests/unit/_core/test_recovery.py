@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from engagement_async import TOTALS, Failure, Query, RateLimit
 from engagement_async._core.answer import Answer
-from engagement_async._core.batches import OwnedTweet
+from engagement_async._core.batches import AnsweredTweets, OwnedTweet
 from engagement_async._core.call_state import CallState, EndpointState
 from engagement_async._core.decisions import (
     Accept,
@@ -107,7 +107,7 @@ class Play:
         for n in range(others):
             self.endpoint.failure_rate.record(0)
             self.endpoint.record_answer(-1.0)
-            self.endpoint.answered.append(OwnedTweet(f"known{n}"[:6]))
+            self.endpoint.answered.append(AnsweredTweets((f"known{n}"[:6],)))
 
     def step(self, at: float, name: str, event: str) -> str:
         ids, _, owner = name.partition("@")
@@ -742,7 +742,7 @@ def test_where_no_tweet_has_values_one_that_is_gone_is_a_sign_of_life() -> None:
     assert play.step(60, "b", "admit") == "probe g"
     mixed = ParsedResponse(Answer(0, ("g", "v"), {"by_tweet": {"v": {"favorites": 1}}}, unavailable_tweet_ids=("g",)))
     decide(Request(("g", "v"), PARSER, 0), Outcome(mixed), play.call, now=61, jitter=1.0)
-    assert play.endpoint.answered[-1] == OwnedTweet("v")
+    assert play.endpoint.answered[-1] == AnsweredTweets(("v",))
 
 
 def test_an_owner_without_credentials_is_no_sign_of_life_of_the_api() -> None:
