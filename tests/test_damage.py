@@ -25,7 +25,7 @@ from engagement_async._core.owned_batches import TweetsByOwner
 from engagement_async.backfill.create import CreateJob
 from engagement_async.backfill.directory import JobDirectory
 from engagement_async.backfill.exporter import Exporter
-from engagement_async.backfill.inputs import FileSource, OwnedGivenSource
+from engagement_async.backfill.inputs import FileSource, GivenSource, OwnedGivenSource
 from engagement_async.backfill.journal import Journal
 from engagement_async.backfill.repair import repair
 from engagement_async.backfill.work import FailedWork, PendingWork
@@ -256,11 +256,13 @@ def test_ids_that_cannot_be_read_come_back_out_of_the_same_file(
     assert repair(directory).lost_ids == (None if documents[1:] and len(lost) < 4 else 250)
 
 
-def test_a_job_of_which_nothing_but_the_totals_is_lost_has_lost_no_ids(tmp_path: Path) -> None:
+def test_a_job_without_its_totals_does_not_claim_that_no_ids_are_lost(tmp_path: Path) -> None:
+    """The last input may be gone with all of its batches. Else nothing is new when all are added again."""
     directory = make(tmp_path / "job", 3)
     spoil(directory, "document", "name", "totals")
 
-    assert repair(directory).lost_ids == 0
+    assert repair(directory).lost_ids is None
+    assert CreateJob(directory, None, GivenSource(make_ids(KINDS["batches"].ids)), extend=True)().new_ids == 0
 
 
 def test_a_job_of_which_all_ids_are_lost_still_knows_that_they_have_owners(tmp_path: Path) -> None:
