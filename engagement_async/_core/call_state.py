@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from dataclasses import dataclass, field
 
 from engagement_async._core.batches import AnsweredTweets, OwnedTweet
@@ -63,13 +63,14 @@ class EndpointState:
         self.answered: deque[AnsweredTweets] = deque(maxlen=self.KNOWN)
         """The Tweets of the last answers: what probes ask for."""
         self._probes = 0
-        self._incomplete_confirmed = 0
+        self._second_looks_in_vain = 0
+        self._lacking: set[str] = set()
         self._incomplete_refuted = False
 
     @property
     def leaves_out_metrics(self) -> bool:
         """Whether second looks have shown that the API leaves metrics out for good, as it may for those that are zero."""
-        return not self._incomplete_refuted and self._incomplete_confirmed >= self.CONFIRMED
+        return not self._incomplete_refuted and self._second_looks_in_vain >= self.CONFIRMED
 
     def look(self, now: float) -> None:
         """Note that the clock is looked at. A call that begins does so: the time before is not time that it waited."""
@@ -98,12 +99,16 @@ class EndpointState:
             self.limited = RateLimitState()
             self.suspensions.held_until = math.inf
 
-    def record_second_look(self, *, is_still_incomplete: bool) -> None:
-        """Count what a second request for left out metrics came to."""
-        if is_still_incomplete:
-            self._incomplete_confirmed += 1
-        else:
+    def record_second_look(self, still_lacking: Set[str]) -> None:
+        """Count what a second request for left out metrics came to. `still_lacking`: the IDs that lack one even so.
+
+        One Tweet that always does says nothing of the others, in however many time ranges it is requested.
+        """
+        if not still_lacking:
             self._incomplete_refuted = True
+        elif not (self._incomplete_refuted or self.leaves_out_metrics or still_lacking <= self._lacking):
+            self._second_looks_in_vain += 1
+            self._lacking |= still_lacking
 
     def forget_owner(self, owner: str) -> None:
         """Probe with no Tweet of this owner any more: its credentials are of no use."""

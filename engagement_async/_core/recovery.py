@@ -175,7 +175,7 @@ def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, at: fl
         return Accept(())
     endpoint.failure_rate.record(request.failures)
     if request.looks_for_metrics and answer.tweet_ids:
-        endpoint.record_second_look(is_still_incomplete=bool(answer.missing_metrics))
+        endpoint.record_second_look(frozenset().union(*answer.missing_metrics.values()))
     if parsed.is_whole:
         return Accept((answer,))
     answers = [answer]

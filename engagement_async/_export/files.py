@@ -33,6 +33,7 @@ __all__ = [
     "check_outputs",
     "check_outside_jobs",
     "check_target",
+    "has_stream",
     "is_stream",
     "output_stream",
     "publish",
@@ -151,7 +152,7 @@ def check_outputs(paths: Iterable[str], inputs: Iterable[str]) -> None:
                 read.append(("the standard input" if name == "-" else f"the input {name}", found))
     targets: set[Path] = set()
     for path in paths:
-        if path == "-" or is_stream(path):
+        if has_stream([path]):
             continue
         target = check_target(path)
         if target in targets:
@@ -244,6 +245,11 @@ def is_stream(path: str | Path) -> bool:
     except OSError:
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def has_stream(paths: Iterable[str]) -> bool:
+    """Whether one of the paths is stdout ("-") or a stream: what was written there cannot be taken back."""
+    return any(path == "-" or is_stream(path) for path in paths)
 
 
 @contextmanager

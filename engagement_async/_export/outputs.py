@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from engagement_async._export.compression import compressed
 from engagement_async._export.databases import duckdb_sinks, xlsx_sinks
-from engagement_async._export.files import atomic_file, atomic_path, is_stream, output_stream
+from engagement_async._export.files import atomic_file, atomic_path, has_stream, output_stream
 from engagement_async._export.formats import Add, ArrowTable, Table, table_sink
 from engagement_async._export.layout import OutputFormat, TableLayout
 
@@ -75,7 +75,7 @@ def written_behind(sinks: Mapping[str, Add], files: Iterable[str]) -> Iterator[d
     One piece is written at a time, in order. What goes wrong is raised with the next one, or at the end. Where one of the
     files is a pipe, nothing is: its reader may make a thread wait for ever, and only the main one is ended by a signal.
     """
-    if any(path == "-" or is_stream(path) for path in files):
+    if has_stream(files):
         yield dict(sinks)
         return
     last: Future[object] | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from engagement_async._core.spelling import did_you_mean
 from engagement_async._core.structs import WholeAnswer
 from engagement_async._core.tables import TableShape
 from engagement_async._engine.gc_pressure import relaxed_gc
-from engagement_async._export.files import check_outputs
+from engagement_async._export.files import check_outputs, has_stream
 from engagement_async._export.formats import Add, GroupingTable, StructTable, Table, TextTable, text_tables
 from engagement_async._export.layout import ARROW_FORMATS, OUTCOMES, TABLE_FORMATS, TableLayout, format_of
 from engagement_async._export.ordering import TableOrder
@@ -46,6 +46,8 @@ _CHUNK_BYTES = 1024 * 1024
 _JSON_BYTES = 256 * 1024 * 1024
 """Of answers' JSON, above which they are not merged in memory: as Python's dicts they take five times as much."""
 _LOOK_EVERY_S = 1.0
+_ATTEMPTS = 5
+"""Passes over a journal that changes meanwhile, before it is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,23 +141,35 @@ class Exporter:
         self._inputs = list(inputs)
 
     def export(self) -> Exported:
-        """Write all files, and return when they are in their places."""
+        """Write all files, and return when they are in their places.
+
+        Begin again if the job changes meanwhile: a run may be about to complete a batch, or to add IDs. Raise
+        `JobLockedError` if it goes on changing, or if rows are in a pipe by then.
+        """
         with self._directory.open_journal(read_only=True) as journal, relaxed_gc():
-            snapshot = journal.snapshot()
-            totals = snapshot.totals
-            if totals.pending and not self._partial:
-                self._check_complete(journal, totals)
-            if self._layout.is_folder:
-                self._make_folder(journal, snapshot)
-            self._write_outcomes(journal, snapshot)
-            if self._layout.is_folder:
-                self._write_parts(journal, snapshot)
-            elif self._layout.format.name == "json":
-                self._write_json(journal, snapshot)
-            else:
-                self._write_tables(journal, snapshot)
-            self._report()
-            return self._exported(totals)
+            can_begin_again = not has_stream([*self._layout.files(), self._outcomes_path])
+            for _ in range(_ATTEMPTS - 1 if can_begin_again else 0):
+                with suppress(JobLockedError):
+                    return self._export(journal)
+                self._files.clear()
+            return self._export(journal)
+
+    def _export(self, journal: Journal) -> Exported:
+        snapshot = journal.snapshot()
+        totals = snapshot.totals
+        if totals.pending and not self._partial:
+            self._check_complete(journal, totals)
+        if self._layout.is_folder:
+            self._make_folder(journal, snapshot)
+        self._write_outcomes(journal, snapshot)
+        if self._layout.is_folder:
+            self._write_parts(journal, snapshot)
+        elif self._layout.format.name == "json":
+            self._write_json(journal, snapshot)
+        else:
+            self._write_tables(journal, snapshot)
+        self._report()
+        return self._exported(totals)
 
     def _check_complete(self, journal: Journal, totals: JobTotals) -> None:
         pending, ids = totals.pending, totals.ids

@@ -10,12 +10,21 @@ from engagement_async._core.call_state import EndpointState, FailureRate, Owners
 def test_the_api_that_leaves_metrics_out_for_good_is_no_longer_asked_for_them() -> None:
     endpoint = EndpointState()
 
-    for _ in range(EndpointState.CONFIRMED):
+    for n in range(EndpointState.CONFIRMED):
         assert not endpoint.leaves_out_metrics
-        endpoint.record_second_look(is_still_incomplete=True)
+        endpoint.record_second_look({str(n)})
     assert endpoint.leaves_out_metrics
 
-    endpoint.record_second_look(is_still_incomplete=False)
+    endpoint.record_second_look(set())
+    assert not endpoint.leaves_out_metrics
+
+
+def test_one_tweet_that_lacks_a_metric_in_every_time_range_says_nothing_of_others() -> None:
+    endpoint = EndpointState()
+
+    for _ in range(2 * EndpointState.CONFIRMED):
+        endpoint.record_second_look({"1"})
+
     assert not endpoint.leaves_out_metrics
 
 

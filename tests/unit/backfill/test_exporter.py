@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import gzip
+import itertools
 import json
 import os
 import random
@@ -228,18 +229,51 @@ def test_a_damaged_journal_leaves_the_last_export_as_it_was(tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.iterdir()) == ["job", "x.csv"]
 
 
-def test_a_job_that_changes_meanwhile_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Late(Exporter):
+    """An exporter of a job that gets one more ID whenever a table is about to be written."""
+
+    def __init__(self, *args: Any, changes: int = 1_000, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.changes = iter(range(1, changes + 1))
+
+    def _write_json(self, *args: Any) -> None:
+        for number in itertools.islice(self.changes, 1):
+            CreateJob(self._directory, None, GivenSource([str(number)]), extend=True)()
+        super()._write_json(*args)
+
+
+def test_a_job_that_goes_on_changing_is_told(tmp_path: Path) -> None:
     folder = started(tmp_path / "job", 1000)
     fill(folder)
 
-    class Late(Exporter):
-        def _write_json(self, *args: Any) -> None:
-            CreateJob(folder, None, GivenSource(["7"]), extend=True)()
-            super()._write_json(*args)
+    with pytest.raises(JobLockedError, match="changed meanwhile"):
+        Late(folder, tmp_path / "x.json", partial=True).export()
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_a_job_that_changes_meanwhile_is_read_again(tmp_path: Path) -> None:
+    folder = started(tmp_path / "job", 1000)
+    fill(folder)
+    told: list[str] = []
+
+    done = Late(
+        folder, tmp_path / "x.json", outcomes=tmp_path / "o.csv", partial=True, on_file=told.append, changes=2
+    ).export()
+
+    assert (done.totals.ids, done.pending) == (1002, 2)
+    assert [row["tweet_id"] for row in iter_rows(tmp_path / "o.csv") if row["state"] == "pending"] == ["1", "2"]
+    assert told == list(done.files) == [str(tmp_path / "o.csv"), str(tmp_path / "x.json")]
+
+
+def test_a_job_that_changes_meanwhile_is_told_where_rows_are_in_a_pipe_by_then(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = started(tmp_path / "job", 1000)
+    fill(folder)
 
     with pytest.raises(JobLockedError, match="changed meanwhile"):
-        Late(folder, tmp_path / "x.json").export()
-    assert not (tmp_path / "x.json").exists()
+        Late(folder, "-", format="json", partial=True, changes=1).export()
+    assert capfd.readouterr().out.count("by_tweet") == 1
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet", "duckdb", "json"])
