@@ -57,6 +57,7 @@ class AnswerStream:
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._open = ExitStack()
         self._is_open = False
+        self._was_cut_short = False
 
     def _parsers(self, spans: Sequence[Query], json_depth: int, *, checks_times: bool) -> list[ResponseParser]:
         """Return the parsers of the parts of the span."""
@@ -78,6 +79,7 @@ class AnswerStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.close()
+        self._was_cut_short = self._workers.are_running
         try:
             await self._workers.aclose()
         finally:
@@ -140,6 +142,8 @@ class AnswerStream:
             if not self._workers.are_running:
                 if self._workers.error is not None:
                     raise self._workers.error
+                if self._was_cut_short:
+                    raise UsageError("the stream was left before its end: iterate over it inside of its `async with`")
                 raise StopAsyncIteration
             self._delivered_event.clear()
             await self._delivered_event.wait()

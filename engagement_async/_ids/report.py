@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from engagement_async._core.words import shortened
+from engagement_async._ids.credential_names import has_credential, names_credential
 from engagement_async._ids.values import find_id, plain_values, why_not_an_id
 from engagement_async.errors import UsageError
 
@@ -16,10 +16,6 @@ __all__ = ["InputReport", "Intake", "OnReject", "Reject"]
 _SHOWN = 80
 _EXACT_FLOAT = 2**53
 """Floats hold every integer up to this one."""
-_CREDENTIAL = re.compile(
-    r"(?:consumer_key|consumer_secret|access_token|access_token_secret|bearer_token)[\"']?\s*[=:]", re.IGNORECASE
-)
-"""The name of a credential before its value, in TOML, JSON or a file of environment variables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +118,8 @@ class Intake:
 
     def reject(self, line: int, text: str, reason: str) -> None:
         """Count a line that is no ID, and tell the caller. Raise `UsageError` if it holds a credential: none is shown."""
-        self.check_no_credentials(text)
+        if names_credential(text):  # the header of a table, too, that is read as text: its rows come next
+            raise self._refused_for_credentials()
         self.report.rejected += 1
         reject = Reject(self.source, line, shortened(text, _SHOWN), reason)
         if self.on_reject is None:
@@ -131,8 +128,8 @@ class Intake:
 
     def check_no_credentials(self, text: str) -> None:
         """Raise `UsageError` for a line that holds a credential: its file was not meant to be read for IDs."""
-        if _CREDENTIAL.search(text):
-            raise self.refused("holds credentials, not Tweet IDs: name another file")
+        if has_credential(text):
+            raise self._refused_for_credentials()
 
     def checked(self, values: Sequence[str], lines: Sequence[int]) -> list[str]:
         """Return the IDs of values, one each; the others become rejects."""
@@ -172,6 +169,9 @@ class Intake:
             else:
                 self.fractions += 1
         yield found
+
+    def _refused_for_credentials(self) -> UsageError:
+        return self.refused("holds credentials, not Tweet IDs: name another file")
 
     def refused(self, reason: str, line: int | None = None) -> UsageError:
         """Return the error that refuses the whole input."""

@@ -700,6 +700,19 @@ async def test_leaving_the_stream_early_ends_the_workers_and_holds_their_tokens(
 
 
 @pytest.mark.virtual_time
+async def test_a_stream_that_was_left_early_does_not_look_as_if_it_had_come_to_its_end() -> None:
+    async with AnswerStream(engine_for(Model(latency_s=5), RateLimit(300)), QUERY, chunk(ids(50_000), 250)) as answers:
+        async for _ in answers:
+            break
+    with pytest.raises(UsageError, match="left before its end: iterate over it inside of its `async with`"):
+        [answer async for answer in answers]
+
+    async with AnswerStream(engine_for(Model(), RateLimit(300)), QUERY, chunk(ids(500), 250)) as answers:
+        assert len([answer async for answer in answers]) == 2
+    assert [answer async for answer in answers] == []
+
+
+@pytest.mark.virtual_time
 async def test_stopping_lets_what_is_in_flight_come_home() -> None:
     model = Model(latency_s=5)
 

@@ -213,6 +213,11 @@ def test_what_has_no_owner_is_rejected() -> None:
     ("text", "column", "message"),
     [
         (f"tweet_id,handle\n{A},acme\n", "owner", "has no column 'owner'"),
+        (
+            f"tweet_id,access_token\n{A},SECRET\n",
+            "access_token",
+            "holds credentials: choose another with --owner-column",
+        ),
         (f"tweet_id,handle\n{A},acme\n", "tweet_id", "holds the IDs: which one holds their owners"),
         (f"{A},acme\n{B},globex\n", "handle", "as --owner-column 1"),
         (f"{A},acme\n{B},globex\n", "3", "1 to 2"),

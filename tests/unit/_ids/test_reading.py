@@ -129,7 +129,9 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, text: str, options: dict
         read(tmp_path / "ids.txt", text, **options)
 
 
-@pytest.mark.parametrize("options", [{}, {"format": "csv"}, {"id_column": "1"}, {"id_column": "id"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"format": "text"}, {"format": "csv"}, {"id_column": "1"}, {"id_column": "id"}], ids=str
+)
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -152,6 +154,26 @@ def test_of_a_file_with_credentials_nothing_is_shown(
     assert "SECRET" not in f"{told} {refused.value}"
     if not options:
         assert str(refused.value) == f"{tmp_path}/ids/{name}: holds credentials, not Tweet IDs: name another file"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "which column holds the IDs"),
+        ({"format": "text"}, "holds credentials, not Tweet IDs"),
+        ({"id_column": "access_token"}, "column 'access_token' holds credentials: choose another with --id-column"),
+        ({"id_column": "3"}, "column 'access_token_secret' holds credentials: choose another with --id-column"),
+    ],
+    ids=str,
+)
+def test_of_a_table_of_credentials_nothing_is_shown(tmp_path: Path, options: dict[str, str], message: str) -> None:
+    rejects: list[Reject] = []
+    (tmp_path / "owners.csv").write_text("owner,access_token,access_token_secret\nacme,1467-SECRET,SECRET\n")
+
+    with pytest.raises(errors.UsageError, match=message) as refused:
+        list(read_ids([tmp_path / "owners.csv"], on_reject=rejects.append, **options))  # type: ignore[arg-type]
+
+    assert "SECRET" not in f"{rejects} {refused.value}"
 
 
 def test_the_format_that_the_caller_names_is_the_one(tmp_path: Path) -> None:
