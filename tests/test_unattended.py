@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -191,6 +192,23 @@ def _has_bytes(descriptor: int) -> bool:
         return bool(os.read(descriptor, 1))
     except BlockingIOError:
         return False
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+def test_a_signal_while_redis_does_not_answer_ends_it(
+    server: Emulator, command: Commands, tmp_path: Path, number: int, code: int
+) -> None:
+    job = started(tmp_path / "job", 2_000)
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # it takes connections, and says nothing
+        shared = ("--scheduler", f"redis://127.0.0.1:{mute.getsockname()[1]}", "--contract", "reports")
+        process = command("run", job.path, *CONTRACT, *shared)
+        mute.settimeout(60)
+        with mute.accept()[0]:
+            process.send_signal(number)
+            ended(process, code)
+
+    assert len(server.log) == 0
+    assert not job.is_locked
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.1, 0.3])

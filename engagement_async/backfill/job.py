@@ -72,6 +72,7 @@ class BackfillJob:
 
     def __init__(self, path: str | Path) -> None:
         self.directory = JobDirectory(path)
+        self._is_running = self._is_stopped = False
         self._runner: JobRunner | None = None
 
     def __repr__(self) -> str:
@@ -214,32 +215,38 @@ class BackfillJob:
                 "failed_only requests IDs that are failed already: failed_credentials='pending' is for other runs"
             )
         of_owners: Credentials | CredentialStore = as_store(credentials) or cast("Credentials", credentials)
-        runner = JobRunner(
-            self.directory,
-            of_owners,
-            application=await asyncio.to_thread(application_of, of_owners),  # a store may read a file
-            limits=RunLimits(max_requests, max_duration_s),
-            rate_limit=rate_limit,
-            scheduler=scheduler,
-            base_url=base_url,
-            connection=connection,
-            failed_credentials=failed_credentials,
-        )
-        if self._runner is not None:
+        if self._is_running:
             raise JobLockedError(f"{self.directory.path}: this object runs the job already")
-        self._runner = runner
-        running = runner.run(
-            failed_only=failed_only, on_progress=on_progress or _ignore, progress_interval_s=progress_interval_s
-        )
+        self._is_running, self._is_stopped = True, False
         try:
+            runner = self._runner = JobRunner(
+                self.directory,
+                of_owners,
+                application=await asyncio.to_thread(application_of, of_owners),  # a store may read a file
+                limits=RunLimits(max_requests, max_duration_s),
+                rate_limit=rate_limit,
+                scheduler=scheduler,
+                base_url=base_url,
+                connection=connection,
+                failed_credentials=failed_credentials,
+            )
+            if self._is_stopped:
+                runner.stop(RunOutcome.STOPPED)
+            running = runner.run(
+                failed_only=failed_only, on_progress=on_progress or _ignore, progress_interval_s=progress_interval_s
+            )
             if progress is False:
                 return await running
             return await _shown(progress, self.directory.path.name, runner, running)
         finally:
-            self._runner = None
+            self._is_running, self._runner = False, None
 
     def stop(self) -> None:
-        """Stop a run gracefully: send no new requests, wait up to 20 s for those in flight, and commit their answers."""
+        """Stop the run gracefully: send no new requests, wait up to 20 s for those in flight, and commit their answers.
+
+        Do nothing if no run has begun.
+        """
+        self._is_stopped = True
         if self._runner is not None:
             self._runner.stop(RunOutcome.STOPPED)
 

@@ -91,6 +91,8 @@ class Contract:
                 "allow_plaintext": allow_plaintext_redis,
             },
         )
+        if name is not None and "://" in name:
+            raise UsageError("--contract is a name, as reports; an address belongs to --scheduler")
         if given == PROCESS and name is not None:
             raise UsageError("--scheduler process shares the rate limit with nobody: leave out --contract")
         if given not in (MACHINE, PROCESS):

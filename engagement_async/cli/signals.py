@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engagement_async.cli.exit_codes import HANGUP, INTERRUPTED, TERMINATED, Interrupted
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["run_async", "signals_raise"]
 
 _Result = TypeVar("_Result")
+_AGAIN_S = 0.02
 _CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGHUP: HANGUP}
 
 
@@ -23,12 +27,19 @@ _CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGHUP:
 def signals_raise() -> Iterator[None]:
     """Raise `Interrupted` in the main thread when a signal comes during the block, so that unfinished files are removed.
 
-    Also where Python makes another error of it, as in a class that is being made while a module is imported.
+    Also where Python makes another error of it, as in a class that is being made. While a module is imported the signal has
+    to wait: extension modules that are being initialized crash with an exception, or swallow it, as orjson does.
     """
     interrupted: Interrupted | None = None
+    imports_around = _imports(inspect.currentframe())
 
-    def interrupt(number: int, _frame: object) -> NoReturn:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
+        if _imports(frame) > imports_around:
+            again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return
         interrupted = Interrupted(_CODES[signal.Signals(number)])
         raise interrupted
 
@@ -44,6 +55,15 @@ def signals_raise() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _imports(frame: FrameType | None) -> int:
+    """Return how many frames of the import system are on the stack."""
+    count = 0
+    while frame is not None:
+        count += frame.f_code.co_filename.startswith("<frozen importlib")
+        frame = frame.f_back
+    return count
 
 
 def _handled() -> list[signal.Signals]:

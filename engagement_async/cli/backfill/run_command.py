@@ -106,7 +106,8 @@ class RunCommand:
         self._directory = directory
         self._reporter = reporter
         self._failed_only = failed_only
-        self._is_pausing = False
+        self._is_running = False
+        """Whether a run has begun, which can be stopped; otherwise the contract is opened, or a pause is made."""
         self._max_requests: int | None = flags.pop("max_requests")
         self._max_duration_s: float | None = flags.pop("max_duration")
         self._until_done: bool = flags.pop("until_done")
@@ -172,9 +173,9 @@ class RunCommand:
                     self._reporter.stopping(
                         f"stopping: what is on its way is waited for, {DRAIN_S:.0f} s at most; a second signal ends it now"
                     )
-                    await asyncio.sleep(0)  # a run that was just begun must be there to be stopped
-                    job.stop()
-                    if self._is_pausing:
+                    if self._is_running:
+                        job.stop()
+                    else:
                         running.cancel()
                     try:
                         stopped = await running
@@ -213,6 +214,7 @@ class RunCommand:
         while True:
             runs += 1
             self._reporter.context["run"] = runs
+            self._is_running = True
             try:
                 progress = await job.run(
                     self.credentials,
@@ -237,9 +239,9 @@ class RunCommand:
                     return progress
                 assert progress.outcome is not None  # noqa: S101 - the run has ended
                 self._reporter.warn(f"{_WHY_NOT_DONE[progress.outcome]}; running again in {duration(pause_s)}")
-            self._is_pausing = True
+            finally:
+                self._is_running = False
             await asyncio.sleep(pause_s)
-            self._is_pausing = False
 
     def _report(self, progress: Progress, exit_code: int) -> None:
         counts = outcome_counts(progress)

@@ -175,6 +175,22 @@ async def test_a_run_for_failed_ids_that_did_not_ask_all_is_not_done(tmp_path: P
         assert (progress.outcome, progress.outcomes.failed) == ("done", 0)
 
 
+@pytest.mark.parametrize("rounds", range(6))
+async def test_a_run_that_is_stopped_when_it_has_just_begun_requests_nothing(tmp_path: Path, rounds: int) -> None:
+    async with emulator() as server:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(BY_TWEET, make_ids(5_000))
+        running = asyncio.create_task(run(job, server))
+        for _ in range(1 + rounds):
+            await asyncio.sleep(0)
+        job.stop()
+
+        assert (await running).outcome == "stopped"
+        assert len(server.log) == 0
+        job.stop()
+        assert (await run(job, server)).outcome == "done"
+
+
 async def test_a_run_for_failed_ids_with_a_budget_that_is_just_enough_is_done(tmp_path: Path) -> None:
     async with emulator() as server:
         job = BackfillJob(tmp_path / "job")

@@ -141,6 +141,7 @@ async def test_commands_with_one_redis_keep_the_contract(commands: Commands) -> 
     [
         (["--scheduler", "somewhere"], "machine, process, or an address"),
         (["--scheduler", "redis://localhost"], "needs --contract NAME"),
+        (["--contract", "redis://:canary@localhost"], "--contract is a name, as reports; an address belongs to"),
         (["--scheduler", "redis://:canary@localhost", "--contract", "x"], "ENGAGEMENT_REDIS_PASSWORD"),
         (["--scheduler", "redis//:canary@localhost", "--contract", "x"], "ENGAGEMENT_REDIS_PASSWORD"),
         (["--scheduler", "redis://:canary/1@localhost", "--contract", "x"], "percent-encode that"),

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import signal
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -67,13 +71,13 @@ def test_the_handlers_of_before_are_there_after() -> None:
 
 
 class _EndsItself:
-    """Python up to 3.11 makes a RuntimeError of what is raised here: in every class of a module that is imported."""
+    """Python up to 3.11 makes a RuntimeError of what is raised here."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def test_a_signal_while_a_module_is_imported_is_a_signal() -> None:
+def test_a_signal_while_a_class_is_made_is_a_signal() -> None:
     def make_a_class() -> None:
         with signals_raise():
             type("Made", (), {"field": _EndsItself()})
@@ -82,6 +86,30 @@ def test_a_signal_while_a_module_is_imported_is_a_signal() -> None:
         make_a_class()
 
     assert caught.value.exit_code == TERMINATED
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_until_a_module_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    (tmp_path / "of_the_test.py").write_text(
+        f"import signal, time\ndef initialize():\n    signal.raise_signal({number.value})\n    time.sleep(0.1)\n"
+        "try:\n    initialize()\nexcept BaseException:\n    pass\nis_whole = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    seen: list[bool] = []
+
+    def import_it() -> None:
+        with signals_raise():
+            seen.append(importlib.import_module("of_the_test").is_whole)
+            time.sleep(60)
+
+    with pytest.raises(Interrupted) as caught:
+        import_it()
+
+    del sys.modules["of_the_test"]
+    assert seen == [True]
+    assert caught.value.exit_code == 128 + number
 
 
 def test_an_error_beside_no_signal_stays_what_it_is() -> None:
