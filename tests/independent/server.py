@@ -22,6 +22,8 @@ from typing import Any, Self
 
 from oauthlib.oauth1 import RequestValidator, SignatureOnlyEndpoint
 
+from tests.support.serving import close_server
+
 CONSUMER_KEY = "canary-consumer-key-&%=~"
 CONSUMER_SECRET = "canary-consumer-secret-+/="
 TOKEN = "18435372-canary-token"
@@ -219,10 +221,7 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._server is not None
-        self._server.close()
-        for handler in self._handlers:
-            handler.cancel()
-        await asyncio.gather(*self._handlers, return_exceptions=True)
+        await close_server(self._server, self._handlers)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -50,6 +50,7 @@ from tests.support.independent_requests import (
     mixed_world,
     random_ids,
 )
+from tests.support.raw_http import Exchange, RawServer, plain
 
 FAVORITES = Query(TOTALS, engagement_types=["favorites"], groupings=BY_TWEET)
 MOST = 2**63 - 1
@@ -380,6 +381,10 @@ def self_signed(folder: Path, *, host: str = "localhost") -> tuple[ssl.SSLContex
     return context, path
 
 
+async def one_favorite(exchange: Exchange) -> None:
+    await exchange.send(plain(b'{"by_tweet":{"20":{"favorites":"7"}}}'))
+
+
 @pytest.mark.parametrize("credentials", [OAUTH, APP_ONLY], ids=["oauth", "bearer"])
 @pytest.mark.parametrize("host", ["localhost", "elsewhere.test"])
 async def test_a_certificate_that_is_not_trusted_is_a_clear_error_and_tells_no_secret(
@@ -387,41 +392,26 @@ async def test_a_certificate_that_is_not_trusted_is_a_clear_error_and_tells_no_s
 ) -> None:
     caplog.set_level(logging.DEBUG)
     server_side, path = self_signed(tmp_path, host=host)
-    requests = 0
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal requests
-        requests += bool(await reader.read(1))
-        writer.close()
-
-    listener = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=server_side)
-    url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     trusting = ssl.create_default_context(cafile=str(path)) if host != "localhost" else None  # the host is wrong still
-    async with EngagementClient(credentials, rate_limit=AMPLE, base_url=url, tls=trusting) as client:
+    async with (
+        RawServer(one_favorite, tls=server_side) as server,
+        EngagementClient(credentials, rate_limit=AMPLE, base_url=server.url, tls=trusting) as client,
+    ):
         with pytest.raises(ServerRefusedError, match="certificate") as caught:
             await client.totals(["20"], engagement_types=["favorites"], groupings=BY_TWEET)
-    listener.close()
-    assert requests == 0
+    assert server.requests == 0
     told = told_by(caught.value) + caplog.text
     assert "canary" not in told
 
 
 async def test_a_certificate_of_ones_own_ca_is_taken(tmp_path: Path) -> None:
     server_side, path = self_signed(tmp_path)
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 37\r\n\r\n{"by_tweet":{"20":{"favorites":"7"}}}')
-        await writer.drain()
-        await reader.read()
-        writer.close()
-
-    listener = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=server_side)
-    url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     trusting = ssl.create_default_context(cafile=str(path))
-    async with EngagementClient(OAUTH, rate_limit=AMPLE, base_url=url, tls=trusting) as client:
+    async with (
+        RawServer(one_favorite, tls=server_side) as server,
+        EngagementClient(OAUTH, rate_limit=AMPLE, base_url=server.url, tls=trusting) as client,
+    ):
         result = await client.totals(["20"], engagement_types=["favorites"], groupings=BY_TWEET)
-    listener.close()
     assert result.groupings == {"by_tweet": {"20": {"favorites": 7}}}
 
 

@@ -14,6 +14,8 @@ import threading
 from collections.abc import Mapping
 from typing import Self
 
+from tests.support.serving import close_server
+
 __all__ = ["ConnectProxy"]
 
 
@@ -85,10 +87,7 @@ class ConnectProxy:
         self._port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()
-        server.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await close_server(server, tasks)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
+from tests.support.serving import close_server
+
 __all__ = ["Exchange", "RawServer", "head", "plain", "zipped"]
 
 
@@ -64,12 +66,9 @@ class RawServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._server is not None
-        self._server.close()
         if self._reserved is not None:
             self._reserved.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await close_server(self._server, self._tasks)
         await self._server.wait_closed()
 
     def refuse(self) -> None:

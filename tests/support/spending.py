@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from engagement_async import RateLimit, Scheduler
 from engagement_async.distributed import MachineScheduler, RedisScheduler
+from tests.support.serving import close_server
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -53,10 +54,7 @@ class CountingServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await close_server(self._server, self._tasks)
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
