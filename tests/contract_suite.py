@@ -305,8 +305,8 @@ class SchedulerContract:
             await asyncio.gather(*(call(scheduler) for scheduler in schedulers for _ in range(20)))
             await until(lambda: all(scheduler.held_s == 0 for scheduler in schedulers))
 
-        assert min(granted) >= began_at + 0.5
-        assert peak(granted, 0.1) <= 15
+        # At most 15 in a tenth of a second; on a machine that stands still meanwhile they come later, and then together.
+        assert all(at >= began_at + 0.5 + 0.1 * (n // 15) for n, at in enumerate(sorted(granted)))
 
     @pytest.mark.parametrize("word", [1, 0, -1])
     async def test_the_server_s_word_caps_what_is_left(self, word: int) -> None:
