@@ -42,10 +42,14 @@ class Commands:
         self.running: list[subprocess.Popen[bytes]] = []
 
     def __call__(
-        self, *args: object, stdin: int = subprocess.DEVNULL, stderr: int = subprocess.PIPE
+        self,
+        *args: object,
+        stdin: int = subprocess.DEVNULL,
+        stderr: int = subprocess.PIPE,
+        code: str = "from engagement_async.cli import main; main()",
     ) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "engagement_async", "backfill", *map(str, args)],
+            [sys.executable, "-c", code, "backfill", *map(str, args)],
             env={**os.environ, **self._server.environment, "ENGAGEMENT_CONFIG": "", "PYTHONUNBUFFERED": "1"},
             stdin=stdin,
             stdout=subprocess.PIPE,
@@ -192,6 +196,29 @@ def _has_bytes(descriptor: int) -> bool:
         return bool(os.read(descriptor, 1))
     except BlockingIOError:
         return False
+
+
+def test_a_signal_ends_a_run_until_done_whose_last_answers_cannot_be_written(
+    server: Emulator, command: Commands, tmp_path: Path
+) -> None:
+    """Somebody reads the journal for longer than a run that ends waits for that."""
+    job = started(tmp_path / "job", 20_000)
+    impatient = (
+        "from engagement_async.backfill import committer, journal_file\n"
+        "from engagement_async.cli import main\n"
+        "committer.HOLD_S = journal_file._BUSY_S = 0.2\n"
+        "main()\n"
+    )
+    process = command("run", job.path, *CONTRACT, "--until-done", code=impatient)
+    wait_for(lambda: job.status().totals.answers, process)
+    reader = sqlite3.connect(job.journal_path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM answer").fetchone()
+    process.send_signal(signal.SIGTERM)
+
+    assert "holds the journal for too long" in ended(process, 6)
+    reader.close()
+    assert job.verify()
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from engagement_async._core.answer import Answer, Window
 from engagement_async._core.decoding import Decoded
@@ -29,7 +29,11 @@ from engagement_async._core.query import UNSUPPORTED_KEYS, FakeZeros, Query
 from engagement_async._core.refusals import ids_forbidden_by, is_reflected_in_outcomes
 from engagement_async.errors import InvalidAnswerError
 
-__all__ = ["Accounting", "ParsedResponse", "in_input_order", "windows_of"]
+__all__ = ["NO_GAPS", "Accounting", "Gaps", "ParsedResponse", "in_input_order", "windows_of"]
+
+Gaps = Mapping[str, Set[str]]
+"""Metrics, and IDs of which the API gives no value of them."""
+NO_GAPS: Final[Gaps] = {}
 
 
 class ParsedResponse(NamedTuple):
@@ -100,10 +104,10 @@ class Accounting:
             if ids := self._in_question - counted:
                 self._unsupported[metric] = self._unsupported.get(metric, frozenset()) | ids
 
-    def settle_refusal(self, *, accept_incomplete: bool) -> ParsedResponse:
+    def settle_refusal(self, *, may_lack: Gaps | None) -> ParsedResponse:
         """Return the outcomes in a 400 or 403. It may hold the data of the IDs that it does not refuse."""
         if len(self._groupings) == len(self._schema.levels):
-            return self.settle(accept_incomplete=accept_incomplete)._replace(from_error_status=True)
+            return self.settle(may_lack=may_lack)._replace(from_error_status=True)
         self._groupings = {}
         wanted = self._wanted()
         retries = self._retries(wanted)
@@ -111,7 +115,7 @@ class Accounting:
         missing = in_input_order(self._tweet_ids, wanted - retried)
         return self._parsed(missing, (), (), retries, {}, from_error_status=True)
 
-    def settle(self, *, accept_incomplete: bool) -> ParsedResponse:
+    def settle(self, *, may_lack: Gaps | None) -> ParsedResponse:
         """Return the outcomes in a 200, and the IDs to request again.
 
         Raise `InvalidAnswerError` when a grouping is left out, or a sum is not a number that can be accepted.
@@ -125,7 +129,10 @@ class Accounting:
         self._check_absent(wanted, retried)
         missing = unseen - retried
         lacking = self._lacking_metrics(seen)
-        incomplete: Set[str] = frozenset() if accept_incomplete else frozenset().union(*lacking.values())
+        unknown = (
+            () if may_lack is None else (ids - may_lack.get(metric, frozenset()) for metric, ids in lacking.items())
+        )
+        incomplete: Set[str] = frozenset().union(*unknown)
         answered = seen - incomplete
         ask_apart: Set[str] = frozenset()
         if not self._schema.is_by_tweet:

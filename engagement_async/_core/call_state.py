@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Collection, Set
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from engagement_async._core.batches import AnsweredTweets, OwnedTweet
@@ -64,7 +64,8 @@ class EndpointState:
         """The Tweets of the last answers: what probes ask for."""
         self._probes = 0
         self._second_looks_in_vain = 0
-        self._lacking: set[str] = set()
+        self.gaps: dict[str, set[str]] = {}
+        """Metrics that second looks did not find either, and of whom: some Tweets, until it is known what that means."""
         self._incomplete_refuted = False
 
     @property
@@ -99,16 +100,20 @@ class EndpointState:
             self.limited = RateLimitState()
             self.suspensions.held_until = math.inf
 
-    def record_second_look(self, still_lacking: Set[str]) -> None:
-        """Count what a second request for left out metrics came to. `still_lacking`: the IDs that lack one even so.
+    def record_second_look(self, still_missing: Mapping[str, Collection[str]]) -> None:
+        """Count what a second request for left out metrics came to. `still_missing`: metrics, and the IDs that lack them.
 
         One Tweet that always does says nothing of the others, in however many time ranges it is requested.
         """
-        if not still_lacking:
+        if not still_missing:
             self._incomplete_refuted = True
-        elif not (self._incomplete_refuted or self.leaves_out_metrics or still_lacking <= self._lacking):
-            self._second_looks_in_vain += 1
-            self._lacking |= still_lacking
+        elif not (self._incomplete_refuted or self.leaves_out_metrics):
+            is_new = False
+            for metric, ids in still_missing.items():
+                known = self.gaps.setdefault(metric, set())
+                is_new |= not known.issuperset(ids)
+                known.update(ids)
+            self._second_looks_in_vain += is_new
 
     def forget_owner(self, owner: str) -> None:
         """Probe with no Tweet of this owner any more: its credentials are of no use."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
-from engagement_async._core.accounting import Accounting, ParsedResponse, in_input_order, windows_of
+from engagement_async._core.accounting import NO_GAPS, Accounting, Gaps, ParsedResponse, in_input_order, windows_of
 from engagement_async._core.answer import Answer, ReceivedAnswer
 from engagement_async._core.decoding import Decoded, ResponseDecoder
 from engagement_async._core.query import Query, fake_zeros_in
@@ -59,12 +59,12 @@ class ResponseParser:
         headers: Mapping[str, str],
         body: bytes,
         *,
-        accept_incomplete: bool = False,
+        may_lack: Gaps | None = NO_GAPS,
         response: ResponseBytes | None = None,
     ) -> ParsedResponse:
         """Return what the response to a request for these IDs says.
 
-        With `accept_incomplete`, IDs that lack a metric of the query are answered, and stand in the answer's
+        IDs that lack a metric of the query are answered if `may_lack` has them, or is None, and stand in the answer's
         `missing_metrics`. With a `response`, an answer that settles all IDs keeps that, as a `ReceivedAnswer`.
 
         Raise `AuthError`, `AccessRefusedError`, `RateLimitedError`, `RefusedIdsError`, `RequestRefusedError`,
@@ -74,12 +74,12 @@ class ResponseParser:
             fast = self._parse_fast(batch_number, tweet_ids, body, response)
             if fast is not None:
                 return fast
-            parsed = self._parse_data(batch_number, tweet_ids, body, accept_incomplete=accept_incomplete)
+            parsed = self._parse_data(batch_number, tweet_ids, body, may_lack=may_lack)
             if response is not None and parsed.answer.tweet_ids == tweet_ids:
                 return parsed._replace(answer=ReceivedAnswer.of(parsed.answer, response.wire()))
             return parsed
         if status in (400, 403):
-            return self._parse_refusal(batch_number, tweet_ids, status, body, accept_incomplete=accept_incomplete)
+            return self._parse_refusal(batch_number, tweet_ids, status, body, may_lack=may_lack)
         raise error_for_status(status, read_errors(body))
 
     @cached_property
@@ -107,7 +107,7 @@ class ResponseParser:
         )
 
     def _parse_data(
-        self, batch_number: int, tweet_ids: tuple[str, ...], body: bytes, *, accept_incomplete: bool
+        self, batch_number: int, tweet_ids: tuple[str, ...], body: bytes, *, may_lack: Gaps | None
     ) -> ParsedResponse:
         decoded = self._decoder.decode(body)
         texts = texts_of(decoded.errors)
@@ -121,7 +121,7 @@ class ResponseParser:
             raise error
         try:
             accounting = self._accounting(batch_number, tweet_ids, decoded, texts)
-            parsed = accounting.settle(accept_incomplete=accept_incomplete)
+            parsed = accounting.settle(may_lack=may_lack)
         except InvalidAnswerError:
             if error is not None:
                 raise error from None
@@ -131,7 +131,7 @@ class ResponseParser:
         return parsed
 
     def _parse_refusal(
-        self, batch_number: int, tweet_ids: tuple[str, ...], status: int, body: bytes, *, accept_incomplete: bool
+        self, batch_number: int, tweet_ids: tuple[str, ...], status: int, body: bytes, *, may_lack: Gaps | None
     ) -> ParsedResponse:
         report = read_errors(body)
         error = error_for_texts(status, report.texts, report.codes)
@@ -146,7 +146,7 @@ class ResponseParser:
                 decoded.unsupported[_TOO_OLD_IDS] = list(tweet_ids)  # of one Tweet no list is needed
             # The IDs that it lists have their outcomes: unavailable, forbidden, or unsupported for a metric.
             accounting = self._accounting(batch_number, tweet_ids, decoded, report.texts, is_refusal=True)
-            parsed = accounting.settle_refusal(accept_incomplete=accept_incomplete)
+            parsed = accounting.settle_refusal(may_lack=may_lack)
             if len(parsed.missing) < len(tweet_ids):
                 return parsed
             if are_all_unavailable(report.texts, len(tweet_ids)):

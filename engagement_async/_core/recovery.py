@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import chain
 
+from engagement_async._core.accounting import Gaps
 from engagement_async._core.answer import Answer
 from engagement_async._core.backoff import backoff_s, exponential_s, hold_s
 from engagement_async._core.batches import AnsweredTweets, OwnedTweet
@@ -57,7 +58,7 @@ from engagement_async.errors import (
     RequestRefusedError,
 )
 
-__all__ = ["accepts_incomplete", "admit", "cancel", "conclude", "decide"]
+__all__ = ["admit", "cancel", "conclude", "decide", "may_lack"]
 
 CLOCK_TOLERANCE_S = 30.0
 """OAuth servers accept timestamps within minutes; a smaller error of the clock is not why they refuse."""
@@ -103,10 +104,12 @@ def admit(request: Request, call: CallState, *, now: float) -> Admission:
     return Send()
 
 
-def accepts_incomplete(request: Request, call: CallState) -> bool:
-    """Return whether a Tweet without one of its metrics is answered all the same, or sent once more."""
+def may_lack(request: Request, call: CallState) -> Gaps | None:
+    """Return which Tweets are answered all the same without which metrics, or None if all are; others are sent once more."""
     is_sent_again = request.is_second_look or request.looks_for_metrics
-    return is_sent_again or request.purpose is not Purpose.DATA or call.endpoint.leaves_out_metrics
+    if is_sent_again or request.purpose is not Purpose.DATA or call.endpoint.leaves_out_metrics:
+        return None
+    return call.endpoint.gaps
 
 
 def decide(
@@ -174,8 +177,8 @@ def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, at: fl
     if request.purpose is not Purpose.DATA:
         return Accept(())
     endpoint.failure_rate.record(request.failures)
-    if request.looks_for_metrics and answer.tweet_ids:
-        endpoint.record_second_look(frozenset().union(*answer.missing_metrics.values()))
+    if request.looks_for_metrics and (answer.missing_metrics or any(answer.groupings.values())):
+        endpoint.record_second_look(answer.missing_metrics)
     if parsed.is_whole:
         return Accept((answer,))
     answers = [answer]

@@ -24,7 +24,7 @@ from engagement_async._core.other_consumers import OtherConsumerDetector
 from engagement_async._core.parsing import ResponseBytes
 from engagement_async._core.rate_headers import RateHeaders
 from engagement_async._core.rate_limit import Token
-from engagement_async._core.recovery import accepts_incomplete
+from engagement_async._core.recovery import may_lack
 from engagement_async._core.request import Outcome, Purpose, Request
 from engagement_async._engine.body import gunzip
 from engagement_async._engine.decode_budget import DecodeBudget
@@ -216,7 +216,7 @@ class Sender:
                     response.status,
                     headers,
                     body,
-                    accept_incomplete=accepts_incomplete(request, call.state),
+                    may_lack=may_lack(request, call.state),
                     response=ResponseBytes(response.as_gzip, gunzip) if call.keeps_responses else None,
                 )
             finally:

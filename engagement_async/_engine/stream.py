@@ -79,7 +79,7 @@ class AnswerStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.close()
-        self._was_cut_short = self._workers.are_running
+        self._was_cut_short = self._workers.has_pending_batches and not self._workers.is_stopping
         try:
             await self._workers.aclose()
         finally:

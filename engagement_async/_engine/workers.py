@@ -104,6 +104,11 @@ class Workers:
         return self._running > 0
 
     @property
+    def has_pending_batches(self) -> bool:
+        """Whether some of the IDs that were read have no outcome yet."""
+        return bool(self._pending)
+
+    @property
     def is_source_read(self) -> bool:
         """Whether the source was read to its end."""
         return self._source.is_exhausted

@@ -34,7 +34,7 @@ def columnar_ids(
     try:
         reader = _ParquetReader(file) if kind is Format.PARQUET else _ArrowReader(file)
         column = _column(reader, intake, id_column)
-        intake.report.column = reader.names[column]
+        intake.use_column(reader.names[column])
         columns = [column] if owner_column is None else [column, _owner_column(reader, column, owner_column, intake)]
         row = 1
         for arrays in reader.tables(columns):
@@ -144,7 +144,7 @@ def _owner_column(reader: _ParquetReader | _ArrowReader, column: int, owner_colu
         raise intake.refused(
             f"column {reader.names[owner]!r} is {problem.partition(':')[0]}: owners are strings or integers"
         )
-    intake.report.owner_column = reader.names[owner]
+    intake.use_owner_column(reader.names[owner])
     return owner
 
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from engagement_async._ids.credential_names import names_credential
 from engagement_async._ids.values import find_id, is_strong
 from engagement_async.errors import UsageError
 
@@ -94,15 +93,8 @@ def named_column(names: Sequence[str], id_column: str, source: str, *, option: s
     """Return the index of the column that the caller named, by its name or by its number from 1.
 
     Case, spaces, `_` and `-` of the name do not matter, unless two columns differ by them alone. `option` is how the
-    caller names it. Raise `UsageError` if there is no such column, or it is one of credentials: its cells would be shown.
+    caller names it.
     """
-    index = _index_of(names, id_column, source, option)
-    if names_credential(names[index]):
-        raise UsageError(f"{source}: column {names[index]!r} holds credentials: choose another with {option}")
-    return index
-
-
-def _index_of(names: Sequence[str], id_column: str, source: str, option: str) -> int:
     for found in (
         [index for index, name in enumerate(names) if name == id_column],
         [index for index, name in enumerate(names) if _folded(name) == _folded(id_column)],

@@ -18,7 +18,7 @@ from engagement_async._ids.lines import Block
 from engagement_async._ids.report import Intake
 from engagement_async._ids.rows import Layout, Row, choose_layout, ids_of_rows
 from engagement_async._ids.text import text_ids
-from engagement_async._ids.values import plain_lines, plain_values
+from engagement_async._ids.values import find_id, plain_lines, plain_values
 
 __all__ = ["delimited_ids"]
 
@@ -47,17 +47,19 @@ def delimited_ids(
     number, block = first
     skipped, delimiter = _delimiter(block, hint)
     block = block.split(b"\n", skipped)[skipped]
+    intake.note_header(block.partition(b"\n")[0].decode("utf-8", "replace").split(delimiter))
     table = _Table(chain(((number + skipped, block),), source) if block else source, delimiter, intake)
     sample = _some(table, _SAMPLE_ROWS)
     if not sample:
         return
-    intake.check_no_credentials(delimiter.join(sample[0].cells))  # messages about columns show the first line
+    if not any(map(find_id, sample[0].cells)):  # messages about columns show the first line
+        intake.check_no_credentials(delimiter.join(sample[0].cells))
     layout = choose_layout(sample, id_column, intake, owner_column=owner_column)
     if layout is None:  # rows of IDs and nothing else
         intake.report.format = Format.TEXT
         yield from text_ids(((row.line, (delimiter.join(row.cells) + "\n").encode()) for row in sample), intake)
         return
-    intake.report.column = layout.name
+    intake.use_column(layout.name)
     yield from _chunks(table, sample[layout.header is not None :], layout, intake)
 
 

@@ -40,7 +40,7 @@ def json_ids(
     """Yield the IDs of JSON values in chunks; their owners go to `intake.owners` if `owner_column` names their key."""
     head, pieces = peek(pieces, _HEAD_BYTES, lines=2)
     if owner_column is not None:
-        intake.report.owner_column = owner_column
+        intake.use_owner_column(owner_column)
         owned = _OwnedIds(intake, id_column, owner_column)
         chunks = _of_lines(pieces, owned, intake) if _is_lines(head) else _of_values(pieces, owned, intake)
         for values, numbers in chunks:

@@ -117,7 +117,7 @@ class JsonIds:
         is_strong_one = self._strong(held)
         if self.key is None:
             self.key, self._is_strong = key, is_strong_one
-            self._intake.report.column = key
+            self._intake.use_column(key)
         elif key != self.key and self._id_column is None and self._is_strong and not is_strong_one:
             self._intake.reject(
                 line, f"{key}: {held}", f"has no key {self.key!r}, and its {key!r} is too small for a Tweet ID"

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from engagement_async._core.words import shortened
-from engagement_async._ids.credential_names import has_credential, names_credential
+from engagement_async._ids.credential_names import has_credential, is_header_of_credentials, names_credential
 from engagement_async._ids.values import find_id, plain_values, why_not_an_id
 from engagement_async.errors import UsageError
 
 __all__ = ["InputReport", "Intake", "OnReject", "Reject"]
 
 _SHOWN = 80
+_HIDDEN = "(not shown)"
 _EXACT_FLOAT = 2**53
 """Floats hold every integer up to this one."""
 
@@ -110,6 +111,7 @@ class Intake:
     """IDs with one that a float may have been rounded to."""
     owners: list[str] = field(default_factory=list)
     """Whose the IDs are that were taken and not yet handed on, where IDs have owners."""
+    _hides_text: bool = False
 
     @property
     def source(self) -> str:
@@ -118,13 +120,33 @@ class Intake:
 
     def reject(self, line: int, text: str, reason: str) -> None:
         """Count a line that is no ID, and tell the caller. Raise `UsageError` if it holds a credential: none is shown."""
-        if names_credential(text):  # the header of a table, too, that is read as text: its rows come next
+        if has_credential(text) or is_header_of_credentials(
+            text
+        ):  # of a table that is read as text: its rows come next
             raise self._refused_for_credentials()
         self.report.rejected += 1
-        reject = Reject(self.source, line, shortened(text, _SHOWN), reason)
+        reject = Reject(self.source, line, _HIDDEN if self._hides_text else shortened(text, _SHOWN), reason)
         if self.on_reject is None:
             raise UsageError(str(reject))
         self.on_reject(reject)
+
+    def note_header(self, names: Iterable[str]) -> None:
+        """Note the columns of a table. Of one that has a column of credentials no row is shown."""
+        self._hides_text |= any(map(names_credential, names))
+
+    def use_column(self, name: str | None) -> None:
+        """Note the column or key of the IDs. Raise `UsageError` if it is one of credentials: values are shown."""
+        self._check_column(name, "--id-column")
+        self.report.column = name
+
+    def use_owner_column(self, name: str) -> None:
+        """Note that of their owners, likewise."""
+        self._check_column(name, "--owner-column")
+        self.report.owner_column = name
+
+    def _check_column(self, name: str | None, option: str) -> None:
+        if name is not None and names_credential(name):
+            raise self.refused(f"column {name!r} holds credentials: choose another with {option}")
 
     def check_no_credentials(self, text: str) -> None:
         """Raise `UsageError` for a line that holds a credential: its file was not meant to be read for IDs."""

@@ -52,6 +52,8 @@ def choose_layout(
     Raise `UsageError` if that is not clear.
     """
     layout = _id_layout(sample, id_column, intake)
+    if layout is not None and layout.header is not None:
+        intake.note_header(layout.header)
     return layout if owner_column is None else _with_owners(layout, owner_column, intake)
 
 
@@ -102,7 +104,7 @@ def _with_owners(layout: Layout | None, owner_column: str, intake: Intake) -> La
         raise intake.refused("has nothing but IDs: which column holds them? Name it, as --id-column 1")
     if layout.header is not None:
         owner = named_column(layout.header, owner_column, intake.source, option="--owner-column")
-        intake.report.owner_column = layout.header[owner]
+        intake.use_owner_column(layout.header[owner])
     else:
         number = column_number(owner_column)
         if number is None or number > layout.width:
@@ -111,7 +113,7 @@ def _with_owners(layout: Layout | None, owner_column: str, intake: Intake) -> La
                 f"its number, 1 to {layout.width}, as --owner-column 1"
             )
         owner = number - 1
-        intake.report.owner_column = owner_column
+        intake.use_owner_column(owner_column)
     if owner == layout.column:
         raise intake.refused(f"column {owner_column!r} holds the IDs: which one holds their owners?")
     return replace(layout, owner=owner)

@@ -68,7 +68,7 @@ def _sheets(
             layout = Layout(0, 1, None)
             sample = [Row(sample[0].line, [cell], ()) for cell in sample[0].cells if cell]
         found.append((chain(sample, rows), layout))
-        intake.report.column = intake.report.column or layout.name
+        intake.use_column(intake.report.column or layout.name)
     if problems and not found:
         raise problems[0]
     intake.report.notices += len(problems)

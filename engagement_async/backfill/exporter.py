@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -120,7 +120,7 @@ class Exporter:
         self._on_file = on_file
         self._on_progress = on_progress
         self._files: list[str] = []
-        self._reported = 0
+        self._reported: set[str] = set()
         if self._outcomes_path:
             self._outcomes_format = format_of(self._outcomes_path)
             if self._outcomes_format.name not in TABLE_FORMATS:
@@ -147,12 +147,18 @@ class Exporter:
         `JobLockedError` if it goes on changing, or if rows are in a pipe by then.
         """
         with self._directory.open_journal(read_only=True) as journal, relaxed_gc():
-            can_begin_again = not has_stream([*self._layout.files(), self._outcomes_path])
-            for _ in range(_ATTEMPTS - 1 if can_begin_again else 0):
-                with suppress(JobLockedError):
-                    return self._export(journal)
+            attempts = 1 if has_stream([*self._layout.files(), self._outcomes_path]) else _ATTEMPTS
+            changed: JobLockedError | None = None
+            for _ in range(attempts):
                 self._files.clear()
-            return self._export(journal)
+                try:
+                    return self._export(journal)
+                except JobLockedError as error:
+                    changed = error
+                except JobIncompleteError as error:  # IDs were added meanwhile
+                    raise changed or error from None
+            assert changed is not None  # noqa: S101 - there is at least one attempt
+            raise changed
 
     def _export(self, journal: Journal) -> Exported:
         snapshot = journal.snapshot()
@@ -290,7 +296,8 @@ class Exporter:
                 }
                 feed.sinks = stack.enter_context(self._written_behind(sinks, ()))  # parts are files of our own
                 feed.add(self._chunks(journal, snapshot, audit, first, end))
-            self._report()
+            if wait is not None:  # else all parts may be written again
+                self._report()
         audit.against(snapshot)
         with ExitStack() as stack:
             empty = {name: self._empty_of(journal, name, orders[name]) for name in feed.sums}
@@ -385,9 +392,10 @@ class Exporter:
     def _report(self) -> None:
         """Name the files that are in their places."""
         if self._on_file is not None:
-            for path in self._files[self._reported :]:
-                self._on_file(path)
-            self._reported = len(self._files)
+            for path in self._files:
+                if path not in self._reported:
+                    self._reported.add(path)
+                    self._on_file(path)
 
 
 def _orders(journal: Journal) -> dict[str, TableOrder]:

@@ -194,7 +194,7 @@ def _judge(found: _Finding, response: Response, query: Query, tweet_id: str) -> 
     """Note what a response says of the credentials."""
     try:
         parsed = ResponseParser(query).parse(
-            0, (tweet_id,), response.status, response.headers, response.body, accept_incomplete=True
+            0, (tweet_id,), response.status, response.headers, response.body, may_lack=None
         )
     except RefusedIdsError as error:
         # A refusal of this Tweet: it belongs to somebody else, and the API knows who asks.

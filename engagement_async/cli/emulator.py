@@ -9,7 +9,6 @@ import asyncio
 import ipaddress
 import re
 import shlex
-import signal
 import socket
 import ssl
 import sys
@@ -26,6 +25,7 @@ import click
 
 from engagement_async._export.files import check_outside_jobs
 from engagement_async.cli.completion import complete_files
+from engagement_async.cli.signals import handled_signals, signals_held
 from engagement_async.emulator import (
     FAULTS,
     INTERPRETATIONS,
@@ -383,7 +383,8 @@ def emulator(
             _write_owners(owners_file, server.owners)
         exports = {"SSL_CERT_FILE": str(certificate_path)} if certificate_path is not None else {}
         try:
-            asyncio.run(_serve(server, exports))
+            with signals_held() as deliver:
+                asyncio.run(_serve(server, exports, deliver))
         except OSError as error:
             raise click.UsageError(f"Cannot listen on {host}:{port}: {error.strerror or error}") from None
 
@@ -454,11 +455,12 @@ def _write_owners(path: Path, owners: Iterable[Owner]) -> None:
         raise click.UsageError(f"Cannot write --owners-file {path}: {error.strerror or error}") from None
 
 
-async def _serve(server: Emulator, exports: Mapping[str, str]) -> None:
+async def _serve(server: Emulator, exports: Mapping[str, str], deliver: Callable[[], None]) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in handled_signals():
         loop.add_signal_handler(number, stopped.set)
+    deliver()
     async with server:
         for name, value in {**exports, **server.environment}.items():
             click.echo(f"export {name}={shlex.quote(value)}")

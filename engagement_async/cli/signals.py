@@ -6,6 +6,7 @@ import inspect
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -16,10 +17,11 @@ from engagement_async.cli.exit_codes import HANGUP, INTERRUPTED, TERMINATED, Int
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["run_async", "signals_raise"]
+__all__ = ["handled_signals", "run_async", "signals_held", "signals_raise"]
 
 _Result = TypeVar("_Result")
 _AGAIN_S = 0.02
+_AT_ONCE_S = 1.0
 _CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGHUP: HANGUP}
 
 
@@ -28,22 +30,30 @@ def signals_raise() -> Iterator[None]:
     """Raise `Interrupted` in the main thread when a signal comes during the block, so that unfinished files are removed.
 
     Also where Python makes another error of it, as in a class that is being made. While a module is imported the signal has
-    to wait: extension modules that are being initialized crash with an exception, or swallow it, as orjson does.
+    to wait: extension modules that are being initialized crash with an exception, or swallow it, as orjson does. Signals
+    often come in twos, as SIGTERM and SIGHUP do: a second one ends the process only if it comes later.
     """
     interrupted: Interrupted | None = None
+    interrupted_at = 0.0
+    again: threading.Timer | None = None
     imports_around = _imports(inspect.currentframe())
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupted
-        if _imports(frame) > imports_around:
-            again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number))
-            again.daemon = True
-            again.start()
+        nonlocal interrupted, interrupted_at, again
+        if interrupted is not None:
+            if time.monotonic() >= interrupted_at + _AT_ONCE_S:
+                _end_now(number, frame)
             return
-        interrupted = Interrupted(_CODES[signal.Signals(number)])
+        if _imports(frame) > imports_around:
+            if again is None or not again.is_alive():
+                again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number))
+                again.daemon = True
+                again.start()
+            return
+        interrupted, interrupted_at = Interrupted(_CODES[signal.Signals(number)]), time.monotonic()
         raise interrupted
 
-    handlers = {number: signal.getsignal(number) for number in _handled()}
+    handlers = {number: signal.getsignal(number) for number in handled_signals()}
     for number in handlers:
         signal.signal(number, interrupt)
     try:
@@ -66,7 +76,8 @@ def _imports(frame: FrameType | None) -> int:
     return count
 
 
-def _handled() -> list[signal.Signals]:
+def handled_signals() -> list[signal.Signals]:
+    """Return the signals that end a command, but those that whoever started it has it ignore."""
     return [number for number in _CODES if signal.getsignal(number) is not signal.SIG_IGN]
 
 
@@ -77,6 +88,20 @@ def _end_now(number: int, _frame: object) -> None:
     os._exit(128 + number)
 
 
+@contextmanager
+def signals_held() -> Iterator[Callable[[], None]]:
+    """Hold signals back until the function that it yields is called: until an event loop is there that handles them."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _CODES)
+
+    def deliver() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    try:
+        yield deliver
+    finally:
+        deliver()
+
+
 def run_async(main: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
     """Return the coroutine's result. The first signal cancels it, and raises `Interrupted` once it has cleaned up;
     the second terminates the process immediately.
@@ -85,19 +110,19 @@ def run_async(main: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
 
     handlers = {number: signal.getsignal(number) for number in _CODES}
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_stoppable(main))
+        with signals_held() as deliver, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_stoppable(main, deliver))
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-async def _stoppable(main: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
+async def _stoppable(main: Callable[[], Coroutine[Any, Any, _Result]], deliver: Callable[[], None]) -> _Result:
     import asyncio
 
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(main())
-    handled = _handled()
+    handled = handled_signals()
     stopped_by: signal.Signals | None = None
 
     def stop(number: signal.Signals) -> None:
@@ -110,6 +135,7 @@ async def _stoppable(main: Callable[[], Coroutine[Any, Any, _Result]]) -> _Resul
 
     for number in handled:
         loop.add_signal_handler(number, stop, number)
+    deliver()
     try:
         return await task
     except asyncio.CancelledError:

@@ -106,6 +106,7 @@ class RunCommand:
         self._directory = directory
         self._reporter = reporter
         self._failed_only = failed_only
+        self._is_stopping = False
         self._is_running = False
         """Whether a run has begun, which can be stopped; otherwise the contract is opened, or a pause is made."""
         self._max_requests: int | None = flags.pop("max_requests")
@@ -173,6 +174,7 @@ class RunCommand:
                     self._reporter.stopping(
                         f"stopping: what is on its way is waited for, {DRAIN_S:.0f} s at most; a second signal ends it now"
                     )
+                    self._is_stopping = True
                     if self._is_running:
                         job.stop()
                     else:
@@ -229,12 +231,12 @@ class RunCommand:
                     **contract,
                 )
             except EngagementError as error:
-                pause_s = None if policy is None else policy.pause_after_error(error)
+                pause_s = None if policy is None or self._is_stopping else policy.pause_after_error(error)
                 if pause_s is None:
                     raise
                 self._reporter.warn(f"{error}; running again in {duration(pause_s)}")
             else:
-                pause_s = None if policy is None else policy.pause_after(progress)
+                pause_s = None if policy is None or self._is_stopping else policy.pause_after(progress)
                 if pause_s is None:
                     return progress
                 assert progress.outcome is not None  # noqa: S101 - the run has ended

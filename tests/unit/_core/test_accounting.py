@@ -32,7 +32,7 @@ def historical(start: str, end: str, *types: str, **groupings: list[str]) -> Res
 
 
 def parse(of: ResponseParser, ids: str, body: Any, *, accept: bool = False, status: int = 200) -> ParsedResponse:
-    return of.parse(0, tuple(ids.split()), status, {}, json.dumps(body).encode(), accept_incomplete=accept)
+    return of.parse(0, tuple(ids.split()), status, {}, json.dumps(body).encode(), may_lack=None if accept else {})
 
 
 def ids(parsed: ParsedResponse) -> dict[str, tuple[str, ...]]:
@@ -45,6 +45,17 @@ def ids(parsed: ParsedResponse) -> dict[str, tuple[str, ...]]:
         "retry": tuple(i for _, found in parsed.retry_without_metrics for i in found),
     }
     return {name: found for name, found in places.items() if found}
+
+
+def test_of_a_tweet_that_is_known_to_lack_a_metric_the_rest_is_taken_at_once() -> None:
+    of = parser("favorites", "replies")
+    body = {"g": {i: {"favorites": "7"} for i in "123"} | {"4": {"replies": "1"}}}
+    known = {"replies": {"2", "4"}, "favorites": {"1"}}
+
+    parsed = of.parse(0, tuple("1234"), 200, {}, json.dumps(body).encode(), may_lack=known)
+
+    assert ids(parsed) == {"answer": ("2",), "incomplete": ("1", "3", "4")}
+    assert parsed.answer.missing_metrics == {"replies": ("2",)}
 
 
 # --- one of two groupings by Tweet ---

@@ -12,10 +12,10 @@ def test_the_api_that_leaves_metrics_out_for_good_is_no_longer_asked_for_them() 
 
     for n in range(EndpointState.CONFIRMED):
         assert not endpoint.leaves_out_metrics
-        endpoint.record_second_look({str(n)})
+        endpoint.record_second_look({"favorites": (str(n),)})
     assert endpoint.leaves_out_metrics
 
-    endpoint.record_second_look(set())
+    endpoint.record_second_look({})
     assert not endpoint.leaves_out_metrics
 
 
@@ -23,9 +23,10 @@ def test_one_tweet_that_lacks_a_metric_in_every_time_range_says_nothing_of_other
     endpoint = EndpointState()
 
     for _ in range(2 * EndpointState.CONFIRMED):
-        endpoint.record_second_look({"1"})
+        endpoint.record_second_look({"favorites": ("1",)})
 
     assert not endpoint.leaves_out_metrics
+    assert endpoint.gaps == {"favorites": {"1"}}
 
 
 @pytest.mark.parametrize(("rate", "attempts"), [(0.0, 3), (0.3, 4), (0.5, 6), (0.7, 11), (0.95, 12)])

@@ -75,7 +75,7 @@ def test_it_says_the_same(case: tuple[Query, int, bytes], accept_incomplete: boo
 
 def said(parser: ResponseParser, status: int, body: bytes, accept_incomplete: bool) -> Any:
     try:
-        parsed = parser.parse(7, IDS, status, {}, body, accept_incomplete=accept_incomplete)
+        parsed = parser.parse(7, IDS, status, {}, body, may_lack=None if accept_incomplete else {})
     except EngagementError as error:
         return type(error), str(error)
     return parsed._replace(answer=as_dicts(parsed.answer))

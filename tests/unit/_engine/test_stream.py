@@ -707,8 +707,21 @@ async def test_a_stream_that_was_left_early_does_not_look_as_if_it_had_come_to_i
     with pytest.raises(UsageError, match="left before its end: iterate over it inside of its `async with`"):
         [answer async for answer in answers]
 
+
+@pytest.mark.virtual_time
+async def test_a_stream_of_which_all_answers_were_taken_has_come_to_its_end() -> None:
+    """Be it that the last one was the last that was asked for."""
     async with AnswerStream(engine_for(Model(), RateLimit(300)), QUERY, chunk(ids(500), 250)) as answers:
         assert len([answer async for answer in answers]) == 2
+    assert [answer async for answer in answers] == []
+
+    async with AnswerStream(engine_for(Model(), RateLimit(300)), QUERY, chunk(ids(500), 250)) as answers:
+        await anext(answers)
+        await anext(answers)
+    assert [answer async for answer in answers] == []
+
+    async with AnswerStream(engine_for(Model(latency_s=5), RateLimit(300)), QUERY, chunk(ids(500), 250)) as answers:
+        answers.stop()
     assert [answer async for answer in answers] == []
 
 

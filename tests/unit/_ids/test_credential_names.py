@@ -2,19 +2,32 @@ from __future__ import annotations
 
 import pytest
 
-from engagement_async._ids.credential_names import has_credential, names_credential
+from engagement_async._ids.credential_names import has_credential, is_header_of_credentials, names_credential
+
+
+@pytest.mark.parametrize("name", ["access_token", "Access Token Secret", '"consumer-key"', "acme.bearer_token"])
+def test_names_of_credentials(name: str) -> None:
+    assert names_credential(name)
+    assert is_header_of_credentials(f"owner;{name}")
 
 
 @pytest.mark.parametrize(
-    ("text", "is_named", "has_value"),
+    "name", ["", "token", "tweet_id", "my access_token", "access_token_used", "1070059276213702656"]
+)
+def test_other_names(name: str) -> None:
+    assert not names_credential(name)
+    assert not is_header_of_credentials(f"owner,{name}")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
     [
-        ('access_token = "1467-x"', True, True),
-        ("export ENGAGEMENT_CONSUMER_KEY=x", True, True),
-        ('{"bearer_token": "x"}', True, True),
-        ("owner,access_token,access_token_secret", True, False),
-        ("1070059276213702656", False, False),
-        ("tweet_id,token", False, False),
+        ('access_token = "1467-x"', True),
+        ("export ENGAGEMENT_CONSUMER_KEY=x", True),
+        ('{"bearer_token": "x"}', True),
+        ("owner,access_token,access_token_secret", False),
+        ("how do I get an access_token?", False),
     ],
 )
-def test_names_and_values_of_credentials(text: str, is_named: bool, has_value: bool) -> None:
-    assert (names_credential(text), has_credential(text)) == (is_named, has_value)
+def test_names_before_values(text: str, expected: bool) -> None:
+    assert has_credential(text) is expected

@@ -161,7 +161,7 @@ def test_of_a_file_with_credentials_nothing_is_shown(
     [
         ({}, "which column holds the IDs"),
         ({"format": "text"}, "holds credentials, not Tweet IDs"),
-        ({"id_column": "access_token"}, "column 'access_token' holds credentials: choose another with --id-column"),
+        ({"id_column": "Access Token"}, "column 'access_token' holds credentials: choose another with --id-column"),
         ({"id_column": "3"}, "column 'access_token_secret' holds credentials: choose another with --id-column"),
     ],
     ids=str,
@@ -174,6 +174,56 @@ def test_of_a_table_of_credentials_nothing_is_shown(tmp_path: Path, options: dic
         list(read_ids([tmp_path / "owners.csv"], on_reject=rejects.append, **options))  # type: ignore[arg-type]
 
     assert "SECRET" not in f"{rejects} {refused.value}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "options"),
+    [
+        ("one.csv", "access_token\nSECRET\n", {}),
+        ("one.tsv", "Access-Token\nSECRET\n", {}),
+        ("one.json", '{"access_token": "SECRET"}', {}),
+        ("several.jsonl", '{"access_token": "SECRET"}\n{"id": "SECRET"}\n', {}),
+        ("several.jsonl", '{"access_token": "SECRET"}\n{"id": "SECRET"}\n', {"id_column": "access_token"}),
+        ("spaces.csv", "Owner,Access Token\nme,SECRET\n", {"id_column": "2"}),
+    ],
+)
+def test_of_a_column_of_credentials_nothing_is_shown(
+    tmp_path: Path, name: str, text: str, options: dict[str, str]
+) -> None:
+    rejects: list[Reject] = []
+    (tmp_path / name).write_text(text)
+
+    with pytest.raises(errors.UsageError, match="holds credentials") as refused:
+        list(read_ids([tmp_path / name], on_reject=rejects.append, **options))  # type: ignore[arg-type]
+
+    assert "SECRET" not in f"{rejects} {refused.value}"
+
+
+@pytest.mark.parametrize("row", ["you SECRET", 'you,"x"y,SECRET', "you,SECRET,1,2"])
+def test_of_a_table_with_credentials_beside_ids_no_row_is_shown(tmp_path: Path, row: str) -> None:
+    ids, rejects = read(tmp_path / "ids.csv", f"owner,id,access_token\nme,{A},SECRET\n{row}\nthem,{B},SECRET\n")
+
+    assert (ids, [reject.text for reject in rejects]) == ([A, B], ["(not shown)"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("plain.txt", f"{A}\nmy access_token\n{B}\n"),
+        ("tweets.jsonl", f'{{"id": "{A}"}}\n{{"text": "how do I get an access_token?"}}\n{{"id": "{B}"}}\n'),
+        ("strings.json", f'["{A}", "access_token is a word", "{B}"]'),
+        ("quotes.csv", f'id,text\n{A},a\n{C},"my "access_token" is"\n{B},b\n'),
+        ("short.csv", f"id,text\n{A},a\nmy access_token\n{B},b\n"),
+    ],
+)
+def test_the_word_alone_is_no_credential(tmp_path: Path, name: str, text: str) -> None:
+    ids, rejects = read(tmp_path / name, text)
+
+    assert (ids, len(rejects)) == ([A, B], 1)
+
+
+def test_a_first_row_that_speaks_of_a_token_is_no_file_of_credentials(tmp_path: Path) -> None:
+    assert read(tmp_path / "a.csv", f'{A},"my access_token: x"\n{B},b\n')[0] == [A, B]
 
 
 def test_the_format_that_the_caller_names_is_the_one(tmp_path: Path) -> None:

@@ -265,6 +265,33 @@ def test_a_job_that_changes_meanwhile_is_read_again(tmp_path: Path) -> None:
     assert told == list(done.files) == [str(tmp_path / "o.csv"), str(tmp_path / "x.json")]
 
 
+def test_parts_that_are_written_again_are_told_once(tmp_path: Path) -> None:
+    folder = started(tmp_path / "job", 1000)
+    fill(folder)
+    told: list[str] = []
+
+    class LateParts(Exporter):
+        def _check(self, *args: Any) -> None:
+            if len(self._files) == 4:
+                CreateJob(self._directory, None, GivenSource(["1"]), extend=True)()
+            super()._check(*args)
+
+    done = LateParts(
+        folder, f"{tmp_path}/parts/", format="jsonl", part_ids=250, partial=True, on_file=told.append
+    ).export()
+
+    assert [Path(path).name for path in told] == [f"by_tweet-0000{n}.jsonl" for n in range(5)]
+    assert told == list(done.files)
+
+
+def test_a_job_that_is_no_longer_complete_is_one_that_changed(tmp_path: Path) -> None:
+    folder = started(tmp_path / "job", 1000)
+    fill(folder)
+
+    with pytest.raises(JobLockedError, match="changed meanwhile"):
+        Late(folder, tmp_path / "x.json", changes=1).export()
+
+
 def test_a_job_that_changes_meanwhile_is_told_where_rows_are_in_a_pipe_by_then(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

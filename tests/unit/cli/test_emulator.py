@@ -87,7 +87,7 @@ def send(
             return error.code, json.loads(gzip.decompress(error.read()))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_prints_exports_answers_and_ends_well(number: signal.Signals) -> None:
     with running("--requests-per-minute", "3", "--fault", "503:2") as (process, exports):
         assert exports.keys() == Emulator(3).environment.keys()

@@ -8,12 +8,13 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from engagement_async.cli.exit_codes import INTERRUPTED, TERMINATED, Interrupted
-from engagement_async.cli.signals import run_async, signals_raise
+from engagement_async.cli.signals import run_async, signals_held, signals_raise
 
 
 def test_a_result_comes_back() -> None:
@@ -110,6 +111,43 @@ def test_a_signal_waits_until_a_module_is_imported(
     del sys.modules["of_the_test"]
     assert seen == [True]
     assert caught.value.exit_code == 128 + number
+
+
+def test_of_two_signals_at_once_the_second_leaves_what_is_put_away_alone() -> None:
+    put_away: list[str] = []
+
+    def clean_up() -> None:
+        with signals_raise():
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                signal.raise_signal(signal.SIGHUP)
+                put_away.append("all")
+
+    with pytest.raises(Interrupted) as caught:
+        clean_up()
+
+    assert caught.value.exit_code == TERMINATED
+    assert put_away == ["all"]
+
+
+def test_a_signal_before_the_event_loop_is_there_stops_what_it_runs() -> None:
+    begun: list[str] = []
+
+    async def main(deliver: Callable[[], None]) -> None:
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, stopped.set)
+        deliver()
+        await stopped.wait()
+        begun.append("and stopped")
+        loop.remove_signal_handler(signal.SIGTERM)
+
+    with signals_held() as deliver:
+        signal.raise_signal(signal.SIGTERM)
+        begun.append("held")
+        asyncio.run(main(deliver))
+
+    assert begun == ["held", "and stopped"]
 
 
 def test_an_error_beside_no_signal_stays_what_it_is() -> None:
