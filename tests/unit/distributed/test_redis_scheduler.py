@@ -233,7 +233,7 @@ async def test_a_server_that_is_killed_and_comes_back(bench: Bench, down_s: floa
 
     messages = await bench.end(spenders)
     told = Counter(text for message in messages for text in (SILENT, BACK, FORGOTTEN) if text in message)
-    assert told[FORGOTTEN] == 2 * 4  # at the start, and after it
+    assert 2 <= told[FORGOTTEN] <= 2 * 4  # at the start, and after it: whoever asks before the first window is over
     assert told[SILENT] == told[BACK]
     assert told[SILENT] == 4 or not down_s  # earlier clients connect again without a word to one that is back already
 
