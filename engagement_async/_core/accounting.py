@@ -55,6 +55,8 @@ class ParsedResponse(NamedTuple):
     """IDs without any value that are unsupported for some of the metrics: the other metrics can still be requested."""
     from_error_status: bool = False
     """Whether it came as a 400 or 403: then `missing` are IDs that the API did not look at."""
+    gaps: Gaps = NO_GAPS
+    """What the `incomplete` IDs lack."""
 
     @property
     def is_whole(self) -> bool:
@@ -129,10 +131,10 @@ class Accounting:
         self._check_absent(wanted, retried)
         missing = unseen - retried
         lacking = self._lacking_metrics(seen)
-        unknown = (
-            () if may_lack is None else (ids - may_lack.get(metric, frozenset()) for metric, ids in lacking.items())
-        )
-        incomplete: Set[str] = frozenset().union(*unknown)
+        gaps: dict[str, Set[str]] = {}
+        if may_lack is not None:
+            gaps = {m: new for m, ids in lacking.items() if (new := ids - may_lack.get(m, frozenset()))}
+        incomplete: Set[str] = frozenset().union(*gaps.values())
         answered = seen - incomplete
         ask_apart: Set[str] = frozenset()
         if not self._schema.is_by_tweet:
@@ -150,7 +152,7 @@ class Accounting:
             in_input_order(self._tweet_ids, ask_apart),
             retries,
             {m: ordered for m, ids in lacking.items() if (ordered := in_input_order(self._tweet_ids, ids & answered))},
-        )
+        )._replace(gaps=gaps)
 
     def _wanted(self) -> frozenset[str]:
         """Return the IDs that must have values: all but those for which the response says why they have none."""

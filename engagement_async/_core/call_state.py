@@ -100,20 +100,23 @@ class EndpointState:
             self.limited = RateLimitState()
             self.suspensions.held_until = math.inf
 
-    def record_second_look(self, still_missing: Mapping[str, Collection[str]]) -> None:
-        """Count what a second request for left out metrics came to. `still_missing`: metrics, and the IDs that lack them.
+    def record_second_look(self, still_missing: Mapping[str, Collection[str]], found: int) -> None:
+        """Count what a second request for left out metrics came to.
 
-        One Tweet that always does says nothing of the others, in however many time ranges it is requested.
+        One Tweet that always lacks some says nothing of the others, in however many time ranges it is requested.
+
+        Args:
+            still_missing: Metrics that it left out, too, and of which IDs.
+            found: How many values it did have.
         """
-        if not still_missing:
+        if found > sum(map(len, still_missing.values())):
             self._incomplete_refuted = True
-        elif not (self._incomplete_refuted or self.leaves_out_metrics):
-            is_new = False
+            self.gaps = {}
+        elif still_missing and not (self._incomplete_refuted or self.leaves_out_metrics):
+            known = set().union(*self.gaps.values())
+            self._second_looks_in_vain += any(not known.issuperset(ids) for ids in still_missing.values())
             for metric, ids in still_missing.items():
-                known = self.gaps.setdefault(metric, set())
-                is_new |= not known.issuperset(ids)
-                known.update(ids)
-            self._second_looks_in_vain += is_new
+                self.gaps.setdefault(metric, set()).update(ids)
 
     def forget_owner(self, owner: str) -> None:
         """Probe with no Tweet of this owner any more: its credentials are of no use."""

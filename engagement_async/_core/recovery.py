@@ -15,7 +15,7 @@ Where no other was answered the circuit opens, and a probe for another Tweet fin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import replace
 from itertools import chain
 
@@ -106,7 +106,7 @@ def admit(request: Request, call: CallState, *, now: float) -> Admission:
 
 def may_lack(request: Request, call: CallState) -> Gaps | None:
     """Return which Tweets are answered all the same without which metrics, or None if all are; others are sent once more."""
-    is_sent_again = request.is_second_look or request.looks_for_metrics
+    is_sent_again = request.is_second_look or request.looks_for is not None
     if is_sent_again or request.purpose is not Purpose.DATA or call.endpoint.leaves_out_metrics:
         return None
     return call.endpoint.gaps
@@ -177,8 +177,8 @@ def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, at: fl
     if request.purpose is not Purpose.DATA:
         return Accept(())
     endpoint.failure_rate.record(request.failures)
-    if request.looks_for_metrics and (answer.missing_metrics or any(answer.groupings.values())):
-        endpoint.record_second_look(answer.missing_metrics)
+    if request.looks_for is not None:
+        endpoint.record_second_look(*_looked_for(request.looks_for, answer))
     if parsed.is_whole:
         return Accept((answer,))
     answers = [answer]
@@ -189,7 +189,7 @@ def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, at: fl
     if parsed.ask_apart:
         follow_up.append(replace(request.part(parsed.ask_apart), is_second_look=False))  # these were in this answer
     if parsed.incomplete:
-        follow_up.append(replace(request.part(parsed.incomplete), is_second_look=False, looks_for_metrics=True))
+        follow_up.append(replace(request.part(parsed.incomplete), is_second_look=False, looks_for=parsed.gaps))
     if parsed.missing and request.is_second_look and not parsed.from_error_status:
         answers.append(_fail_as_missing(request.batch_number, parsed.missing))
     elif parsed.missing:
@@ -203,6 +203,21 @@ def _with_values(answer: Answer) -> tuple[str, ...]:
     """Return the Tweets that have values, or all if there is none: they can be requested when the API seems down."""
     without = {*answer.unavailable_tweet_ids, *answer.forbidden_tweet_ids}.union(*answer.unsupported_tweet_ids.values())
     return (tuple(i for i in answer.tweet_ids if i not in without) if without else ()) or answer.tweet_ids
+
+
+def _looked_for(gaps: Gaps, answer: Answer) -> tuple[Gaps, int]:
+    """Return which of these gaps an answer has, too, and how many it has not. Tweets without any value are in neither."""
+    without = {*answer.unavailable_tweet_ids, *answer.forbidden_tweet_ids, *answer.failed_tweet_ids}
+    answered = frozenset(answer.tweet_ids) - without
+    still: dict[str, Set[str]] = {}
+    found = 0
+    for metric, ids in gaps.items():
+        looked_for = (answered & ids).difference(answer.unsupported_tweet_ids.get(metric, ()))
+        missing = looked_for & frozenset(answer.missing_metrics.get(metric, ()))
+        found += len(looked_for) - len(missing)
+        if missing:
+            still[metric] = missing
+    return still, found
 
 
 def _fail_as_missing(batch_number: int, tweet_ids: tuple[str, ...]) -> Answer:

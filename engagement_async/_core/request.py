@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import NamedTuple
@@ -43,8 +44,8 @@ class Request:
     """Whether the last answer left out these IDs."""
     is_suspect: bool = False
     """Whether it is part of a request that was split because it kept failing while others were answered."""
-    looks_for_metrics: bool = False
-    """Whether these IDs are sent again for metrics that an answer left out."""
+    looks_for: Mapping[str, Set[str]] | None = None
+    """The metrics that an answer left out, for which these IDs are sent again: and whose of them."""
     attempts: int = 0
     """How often it was sent."""
     failures: int = 0
@@ -69,7 +70,7 @@ class Request:
             self.batch,
             self.owner,
             is_second_look=self.is_second_look,
-            looks_for_metrics=self.looks_for_metrics,
+            looks_for=self.looks_for,
         )
 
     def suspect_part(self, tweet_ids: tuple[str, ...], now: float) -> Request:

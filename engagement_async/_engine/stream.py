@@ -79,7 +79,8 @@ class AnswerStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.close()
-        self._was_cut_short = self._workers.has_pending_batches and not self._workers.is_stopping
+        is_done = self._workers.is_source_read and not self._workers.has_pending_batches
+        self._was_cut_short = not (is_done or self._workers.is_stopping)
         try:
             await self._workers.aclose()
         finally:
@@ -143,7 +144,7 @@ class AnswerStream:
                 if self._workers.error is not None:
                     raise self._workers.error
                 if self._was_cut_short:
-                    raise UsageError("the stream was left before its end: iterate over it inside of its `async with`")
+                    raise UsageError("the stream was left before its end: iterate inside its `async with` block")
                 raise StopAsyncIteration
             self._delivered_event.clear()
             await self._delivered_event.wait()

@@ -1,18 +1,19 @@
-"""By what a file of credentials is known that was named instead of one with IDs: none of it must be shown. Pure."""
+"""Recognizes a file of credentials that is given in place of one with IDs: nothing of it may be shown. Pure."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["has_credential", "is_header_of_credentials", "names_credential"]
+__all__ = ["has_credential", "is_header_of_credentials", "may_show", "names_credential"]
 
 _ASSIGNMENT = re.compile(
     r"(?:consumer_key|consumer_secret|access_token|access_token_secret|bearer_token)[\"']?\s*[=:]", re.IGNORECASE
 )
-_NAME = re.compile(
-    r"[\s\"']*(?:[\w.]+\.)?(?:consumer[\s_-]?(?:key|secret)|access[\s_-]?token(?:[\s_-]?secret)?|bearer[\s_-]?token)[\s\"']*",
-    re.IGNORECASE,
-)
+_APPLICATION = r"(?:api|consumer)[\s_-]?(?:key|secret)(?:[\s_-]?secret)?"
+_ACCESS = r"(?:access|bearer)[\s_-]?token(?:[\s_-]?secret)?"
+_WORDS = f"(?:{_APPLICATION}|{_ACCESS})"
+_NAME = re.compile(rf"[\s\"'#]*(?:[\w.]+[._])?{_WORDS}[\s\"']*", re.IGNORECASE)
+_VALUE = re.compile(rf"(?:{_WORDS}|authorization|client[\s_-]?secret)[\"']?\s*[=:]|\bbearer\s+\S", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[,;\t|]")
 
 
@@ -22,10 +23,15 @@ def names_credential(name: str) -> bool:
 
 
 def is_header_of_credentials(line: str) -> bool:
-    """Return whether a line is the header of a table that has such a column."""
-    return any(map(names_credential, _SEPARATOR.split(line)))
+    """Return whether a line is the header of a table that has such a column, or, between blanks, two of them."""
+    return any(map(names_credential, _SEPARATOR.split(line))) or sum(map(names_credential, line.split())) > 1
 
 
 def has_credential(text: str) -> bool:
-    """Return whether such a name stands before a value, as in TOML, JSON or a file of environment variables."""
+    """Return whether a name of ours stands before a value, as in TOML, JSON or a file of environment variables."""
     return _ASSIGNMENT.search(text) is not None
+
+
+def may_show(text: str) -> bool:
+    """Return whether a text that is no ID may be shown: one that has a credential by any of its names may not."""
+    return _VALUE.search(text) is None

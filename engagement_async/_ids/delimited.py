@@ -19,6 +19,7 @@ from engagement_async._ids.report import Intake
 from engagement_async._ids.rows import Layout, Row, choose_layout, ids_of_rows
 from engagement_async._ids.text import text_ids
 from engagement_async._ids.values import find_id, plain_lines, plain_values
+from engagement_async.errors import UsageError
 
 __all__ = ["delimited_ids"]
 
@@ -52,9 +53,14 @@ def delimited_ids(
     sample = _some(table, _SAMPLE_ROWS)
     if not sample:
         return
-    if not any(map(find_id, sample[0].cells)):  # messages about columns show the first line
-        intake.check_no_credentials(delimiter.join(sample[0].cells))
-    layout = choose_layout(sample, id_column, intake, owner_column=owner_column)
+    first_line = delimiter.join(sample[0].cells)
+    if not any(map(find_id, sample[0].cells)):  # a header: reports show a part of it
+        intake.check_no_credentials(first_line)
+    try:
+        layout = choose_layout(sample, id_column, intake, owner_column=owner_column)
+    except UsageError:  # it shows the line
+        intake.check_no_credentials(first_line)
+        raise
     if layout is None:  # rows of IDs and nothing else
         intake.report.format = Format.TEXT
         yield from text_ids(((row.line, (delimiter.join(row.cells) + "\n").encode()) for row in sample), intake)

@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engagement_async._core.words import shortened
-from engagement_async._ids.credential_names import has_credential, is_header_of_credentials, names_credential
+from engagement_async._ids.credential_names import (
+    has_credential,
+    is_header_of_credentials,
+    may_show,
+    names_credential,
+)
 from engagement_async._ids.values import find_id, plain_values, why_not_an_id
 from engagement_async.errors import UsageError
 
@@ -111,6 +116,7 @@ class Intake:
     """IDs with one that a float may have been rounded to."""
     owners: list[str] = field(default_factory=list)
     """Whose the IDs are that were taken and not yet handed on, where IDs have owners."""
+    _is_table: bool = False
     _hides_text: bool = False
 
     @property
@@ -120,18 +126,20 @@ class Intake:
 
     def reject(self, line: int, text: str, reason: str) -> None:
         """Count a line that is no ID, and tell the caller. Raise `UsageError` if it holds a credential: none is shown."""
-        if has_credential(text) or is_header_of_credentials(
-            text
-        ):  # of a table that is read as text: its rows come next
+        self.check_no_credentials(text)
+        is_first = not (self._is_table or self.report.rejected or self.report.ids)
+        if is_first and is_header_of_credentials(text):  # of a table that is read as text: its rows come next
             raise self._refused_for_credentials()
         self.report.rejected += 1
-        reject = Reject(self.source, line, _HIDDEN if self._hides_text else shortened(text, _SHOWN), reason)
+        shown = shortened(text, _SHOWN) if may_show(text) and not self._hides_text else _HIDDEN
+        reject = Reject(self.source, line, shown, reason)
         if self.on_reject is None:
             raise UsageError(str(reject))
         self.on_reject(reject)
 
     def note_header(self, names: Iterable[str]) -> None:
         """Note the columns of a table. Of one that has a column of credentials no row is shown."""
+        self._is_table = True
         self._hides_text |= any(map(names_credential, names))
 
     def use_column(self, name: str | None) -> None:
@@ -151,7 +159,7 @@ class Intake:
     def check_no_credentials(self, text: str) -> None:
         """Raise `UsageError` for a line that holds a credential: its file was not meant to be read for IDs."""
         if has_credential(text):
-            raise self._refused_for_credentials()
+            raise self._refused_for_credentials() from None
 
     def checked(self, values: Sequence[str], lines: Sequence[int]) -> list[str]:
         """Return the IDs of values, one each; the others become rejects."""

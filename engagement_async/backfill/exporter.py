@@ -47,7 +47,7 @@ _JSON_BYTES = 256 * 1024 * 1024
 """Of answers' JSON, above which they are not merged in memory: as Python's dicts they take five times as much."""
 _LOOK_EVERY_S = 1.0
 _ATTEMPTS = 5
-"""Passes over a journal that changes meanwhile, before it is told."""
+"""Passes over a journal that changes meanwhile, before giving up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +202,7 @@ class Exporter:
             self._write_parts(journal, snapshot, wait=self._wait_for)
             snapshot = journal.snapshot()
             self._write_outcomes(journal, snapshot)
+            self._report()
             return self._exported(snapshot.totals)
 
     def _exported(self, totals: JobTotals) -> Exported:
@@ -368,7 +369,6 @@ class Exporter:
             for table in text_tables(self._outcome_rows(journal, snapshot, audit), columns):
                 add(table)
             self._check(journal, audit)
-        self._report()
 
     def _outcome_rows(self, journal: Journal, snapshot: Snapshot, audit: Audit) -> Iterator[Row]:
         """Yield every ID without all its values, in input order: its state, and why."""

@@ -92,7 +92,7 @@ class Contract:
             },
         )
         if name is not None and "://" in name:
-            raise UsageError("--contract is a name, as reports; an address belongs to --scheduler")
+            raise UsageError("--contract takes a name, such as reports; an address goes in --scheduler")
         if given == PROCESS and name is not None:
             raise UsageError("--scheduler process shares the rate limit with nobody: leave out --contract")
         if given not in (MACHINE, PROCESS):

@@ -21,7 +21,8 @@ __all__ = ["handled_signals", "run_async", "signals_held", "signals_raise"]
 
 _Result = TypeVar("_Result")
 _AGAIN_S = 0.02
-_AT_ONCE_S = 1.0
+_AT_ONCE_S = 0.25
+_MOST_TIMES = 2
 _CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGHUP: HANGUP}
 
 
@@ -31,26 +32,29 @@ def signals_raise() -> Iterator[None]:
 
     Also where Python makes another error of it, as in a class that is being made. While a module is imported the signal has
     to wait: extension modules that are being initialized crash with an exception, or swallow it, as orjson does. Signals
-    often come in twos, as SIGTERM and SIGHUP do: a second one ends the process only if it comes later.
+    often come in twos, as SIGTERM and SIGHUP do: both are one. Python swallows what is raised in a finalizer, so a later one
+    raises once more; the next ends the process.
     """
     interrupted: Interrupted | None = None
-    interrupted_at = 0.0
+    times = 0
+    next_from = 0.0
     again: threading.Timer | None = None
     imports_around = _imports(inspect.currentframe())
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupted, interrupted_at, again
-        if interrupted is not None:
-            if time.monotonic() >= interrupted_at + _AT_ONCE_S:
-                _end_now(number, frame)
+        nonlocal interrupted, times, next_from, again
+        if time.monotonic() < next_from:
             return
+        if times == _MOST_TIMES:
+            _end_now(number, frame)
         if _imports(frame) > imports_around:
             if again is None or not again.is_alive():
                 again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number))
                 again.daemon = True
                 again.start()
             return
-        interrupted, interrupted_at = Interrupted(_CODES[signal.Signals(number)]), time.monotonic()
+        interrupted = interrupted or Interrupted(_CODES[signal.Signals(number)])
+        times, next_from = times + 1, time.monotonic() + _AT_ONCE_S
         raise interrupted
 
     handlers = {number: signal.getsignal(number) for number in handled_signals()}
@@ -77,7 +81,7 @@ def _imports(frame: FrameType | None) -> int:
 
 
 def handled_signals() -> list[signal.Signals]:
-    """Return the signals that end a command, but those that whoever started it has it ignore."""
+    """Return the signals that end a command, except those that the parent process had it ignore."""
     return [number for number in _CODES if signal.getsignal(number) is not signal.SIG_IGN]
 
 
@@ -127,11 +131,19 @@ async def _stoppable(main: Callable[[], Coroutine[Any, Any, _Result]], deliver: 
 
     def stop(number: signal.Signals) -> None:
         nonlocal stopped_by
+        if stopped_by is not None:
+            return
         stopped_by = number
         task.cancel()
+        ends_from = time.monotonic() + _AT_ONCE_S
+
+        def end(number: int, frame: FrameType | None) -> None:
+            if time.monotonic() >= ends_from:
+                _end_now(number, frame)
+
         for each in handled:
             loop.remove_signal_handler(each)
-            signal.signal(each, _end_now if os.getpid() == 1 else signal.SIG_DFL)
+            signal.signal(each, end)
 
     for number in handled:
         loop.add_signal_handler(number, stop, number)

@@ -12,10 +12,10 @@ def test_the_api_that_leaves_metrics_out_for_good_is_no_longer_asked_for_them() 
 
     for n in range(EndpointState.CONFIRMED):
         assert not endpoint.leaves_out_metrics
-        endpoint.record_second_look({"favorites": (str(n),)})
+        endpoint.record_second_look({"favorites": (str(n),)}, 0)
     assert endpoint.leaves_out_metrics
 
-    endpoint.record_second_look({})
+    endpoint.record_second_look({"favorites": ("a",)}, 2)
     assert not endpoint.leaves_out_metrics
 
 
@@ -23,10 +23,24 @@ def test_one_tweet_that_lacks_a_metric_in_every_time_range_says_nothing_of_other
     endpoint = EndpointState()
 
     for _ in range(2 * EndpointState.CONFIRMED):
-        endpoint.record_second_look({"favorites": ("1",)})
+        endpoint.record_second_look({"favorites": ("1",)}, 0)
+    for metric in ("replies", "retweets", "quote_tweets"):
+        endpoint.record_second_look({metric: ("1",)}, 0)
 
     assert not endpoint.leaves_out_metrics
-    assert endpoint.gaps == {"favorites": {"1"}}
+    assert endpoint.gaps["favorites"] == endpoint.gaps["retweets"] == {"1"}
+
+
+def test_what_is_found_after_all_leaves_nothing_to_be_accepted_without_a_second_look() -> None:
+    endpoint = EndpointState()
+    endpoint.record_second_look({"favorites": ("1",)}, 0)
+
+    endpoint.record_second_look({"favorites": ("2",)}, 24)
+
+    assert not endpoint.gaps
+    for n in range(3):
+        endpoint.record_second_look({"favorites": (str(n),)}, 0)
+    assert not endpoint.leaves_out_metrics
 
 
 @pytest.mark.parametrize(("rate", "attempts"), [(0.0, 3), (0.3, 4), (0.5, 6), (0.7, 11), (0.95, 12)])

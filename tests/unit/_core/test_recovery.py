@@ -134,7 +134,7 @@ class Play:
             self.requests["".join(request.tweet_ids)] = request
         return " | ".join(
             "".join(r.tweet_ids)
-            + (" for metrics" if r.looks_for_metrics else "")
+            + (" for metrics" if r.looks_for is not None else "")
             + (" again" if r.is_second_look else "")
             for r in requests
         )
@@ -188,7 +188,7 @@ def outcome(request: Request, event: str) -> Outcome:
         if kind == "missing":
             return Outcome(ParsedResponse(answer, missing=tuple(detail)))
         if kind == "incomplete":
-            return Outcome(ParsedResponse(answer, incomplete=tuple(detail)))
+            return Outcome(ParsedResponse(answer, incomplete=tuple(detail), gaps={"favorites": set(detail)}))
         return Outcome(ParsedResponse(Answer(0, ()), missing=tuple(detail), ask_apart=left))
     if kind == "still incomplete":
         return Outcome(ParsedResponse(Answer(0, ids, {"by_tweet": {}}, missing_metrics={"favorites": ids})))
@@ -729,6 +729,25 @@ def test_a_second_look_that_shows_no_tweet_says_nothing_of_metrics() -> None:
         play.step(n, name, f"missing: {name}" if name == "a" else "still incomplete")
 
     assert play.endpoint.leaves_out_metrics
+
+
+@pytest.mark.parametrize(
+    ("answer", "gaps"),
+    [
+        # Found; favorites are missing in a part of the time range alone.
+        (Answer(0, ("a",), {"by_tweet": {"a": {"replies": 1}}}, missing_metrics={"favorites": ("a",)}), {}),
+        (Answer(0, ("a",), {"by_tweet": {}}, missing_metrics={"replies": ("a",)}), {"replies": {"a"}}),
+        (Answer(0, ("a",), unavailable_tweet_ids=("a",)), {}),
+    ],
+    ids=["found", "in vain", "gone"],
+)
+def test_a_second_look_is_about_what_it_looked_for(answer: Answer, gaps: dict[str, set[str]]) -> None:
+    play = Play()
+    request = Request(("a",), PARSER, 0, looks_for={"replies": frozenset("a")})
+
+    decide(request, Outcome(ParsedResponse(answer)), play.call, now=0.0, jitter=1.0, witnesses=())
+
+    assert play.endpoint.gaps == gaps
 
 
 def test_where_no_tweet_has_values_one_that_is_gone_is_a_sign_of_life() -> None:

@@ -704,7 +704,7 @@ async def test_a_stream_that_was_left_early_does_not_look_as_if_it_had_come_to_i
     async with AnswerStream(engine_for(Model(latency_s=5), RateLimit(300)), QUERY, chunk(ids(50_000), 250)) as answers:
         async for _ in answers:
             break
-    with pytest.raises(UsageError, match="left before its end: iterate over it inside of its `async with`"):
+    with pytest.raises(UsageError, match="left before its end: iterate inside its `async with` block"):
         [answer async for answer in answers]
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from engagement_async._ids.credential_names import has_credential, is_header_of_credentials, names_credential
+from engagement_async._ids.credential_names import has_credential, is_header_of_credentials, may_show, names_credential
 
 
 @pytest.mark.parametrize("name", ["access_token", "Access Token Secret", '"consumer-key"', "acme.bearer_token"])
@@ -31,3 +31,13 @@ def test_other_names(name: str) -> None:
 )
 def test_names_before_values(text: str, expected: bool) -> None:
     assert has_credential(text) is expected
+
+
+@pytest.mark.parametrize("text", ["accessToken: x", '"Client Secret" = x', "Authorization: Bearer x", "API key=x"])
+def test_what_may_not_be_shown(text: str) -> None:
+    assert not may_show(text)
+
+
+@pytest.mark.parametrize("text", ["my access token", "1070059276213702656", "a bearer", "id,text"])
+def test_what_may_be_shown(text: str) -> None:
+    assert may_show(text)

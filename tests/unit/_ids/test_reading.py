@@ -214,12 +214,39 @@ def test_of_a_table_with_credentials_beside_ids_no_row_is_shown(tmp_path: Path, 
         ("strings.json", f'["{A}", "access_token is a word", "{B}"]'),
         ("quotes.csv", f'id,text\n{A},a\n{C},"my "access_token" is"\n{B},b\n'),
         ("short.csv", f"id,text\n{A},a\nmy access_token\n{B},b\n"),
+        ("list.csv", f"date,id,text\nd,{A},hello\nd,,I lost my key, access token, and wallet\nd,{B},b\n"),
     ],
 )
 def test_the_word_alone_is_no_credential(tmp_path: Path, name: str, text: str) -> None:
     ids, rejects = read(tmp_path / name, text)
 
     assert (ids, len(rejects)) == ([A, B], 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("camel.jsonl", '{"id": "x"}\n{"user": "me", "accessToken": "SECRET"}\n'),
+        ("portal.txt", "Access Token: SECRET\n"),
+        ("other.env", "API_KEY=SECRET\nAPI_KEY_SECRET=SECRET\n"),
+        ("header.txt", "Authorization: Bearer SECRET\n"),
+        ("blanks.txt", "owner consumer_key access_token\nme SECRET SECRET\n"),
+        ("prefix.csv", "owner,id,twitter_access_token\nme,,SECRET,1\n"),
+        ("row.csv", "2244994,consumer_key=SECRET,access_token=SECRET\n"),
+    ],
+)
+def test_whatever_credentials_are_called_they_are_not_shown(tmp_path: Path, name: str, text: str) -> None:
+    rejects: list[Reject] = []
+    (tmp_path / name).write_text(text)
+    message = ""
+
+    try:
+        list(read_ids([tmp_path / name], on_reject=rejects.append))
+    except errors.UsageError as error:
+        message = str(error)
+
+    assert rejects or message
+    assert "SECRET" not in f"{rejects} {message}"
 
 
 def test_a_first_row_that_speaks_of_a_token_is_no_file_of_credentials(tmp_path: Path) -> None:

@@ -141,7 +141,10 @@ async def test_commands_with_one_redis_keep_the_contract(commands: Commands) -> 
     [
         (["--scheduler", "somewhere"], "machine, process, or an address"),
         (["--scheduler", "redis://localhost"], "needs --contract NAME"),
-        (["--contract", "redis://:canary@localhost"], "--contract is a name, as reports; an address belongs to"),
+        (
+            ["--contract", "redis://:canary@localhost"],
+            "--contract takes a name, such as reports",
+        ),
         (["--scheduler", "redis://:canary@localhost", "--contract", "x"], "ENGAGEMENT_REDIS_PASSWORD"),
         (["--scheduler", "redis//:canary@localhost", "--contract", "x"], "ENGAGEMENT_REDIS_PASSWORD"),
         (["--scheduler", "redis://:canary/1@localhost", "--contract", "x"], "percent-encode that"),

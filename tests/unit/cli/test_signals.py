@@ -8,13 +8,24 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from engagement_async.cli.exit_codes import INTERRUPTED, TERMINATED, Interrupted
 from engagement_async.cli.signals import run_async, signals_held, signals_raise
+
+
+@contextmanager
+def mute_unraisable() -> Iterator[None]:
+    """Ignore exceptions that Python could raise nowhere: these are wanted."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
 
 
 def test_a_result_comes_back() -> None:
@@ -128,6 +139,51 @@ def test_of_two_signals_at_once_the_second_leaves_what_is_put_away_alone() -> No
         clean_up()
 
     assert caught.value.exit_code == TERMINATED
+    assert put_away == ["all"]
+
+
+def test_a_signal_that_python_swallowed_is_raised_by_the_next_one() -> None:
+    class Finalized:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    put_away: list[str] = []
+
+    def go_on() -> None:
+        with signals_raise():
+            try:
+                Finalized()
+                signal.raise_signal(signal.SIGTERM)  # at once: the same one
+                time.sleep(0.3)
+                put_away.append("nothing yet")
+                signal.raise_signal(signal.SIGTERM)
+                put_away.append("never")
+            finally:
+                put_away.append("all")
+
+    with pytest.raises(Interrupted) as caught, mute_unraisable():
+        go_on()
+
+    assert caught.value.exit_code == TERMINATED
+    assert put_away == ["nothing yet", "all"]
+
+
+def test_two_signals_at_once_end_a_coroutine_as_one_does() -> None:
+    put_away: list[str] = []
+
+    async def main() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(3600)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(0.05)
+            put_away.append("all")
+
+    with pytest.raises(Interrupted):
+        run_async(main)
+
     assert put_away == ["all"]
 
 
