@@ -33,6 +33,8 @@ from .world import World
 __all__ = ["Emulator"]
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  named, not bound
+_ROUNDS = 10
+"""Of the event loop: more than it takes to accept a connection."""
 
 
 class Emulator:
@@ -309,6 +311,8 @@ class Emulator:
     ) -> None:
         if self._runner is not None:
             runner, self._runner = self._runner, None
+            for _ in range(_ROUNDS):  # asyncio leaves a connection open that it is accepting when its server closes
+                await asyncio.sleep(0)
             await runner.cleanup()
 
     def __enter__(self) -> Self:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -126,6 +130,26 @@ async def test_another_address_of_this_machine(session: aiohttp.ClientSession, h
 )
 def test_the_address_that_clients_are_given(options: dict[str, Any], url: str) -> None:
     assert make_emulator(port=8080, **options).base_url == url
+
+
+@pytest.mark.parametrize("rounds", range(6))
+def test_a_connection_that_is_accepted_at_the_end_is_closed(rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: unraisable.append(error.exc_value))
+
+    async def connect_and_end() -> None:
+        async with make_emulator() as emulator:
+            with socket.socket() as connection:
+                connection.setblocking(False)
+                with suppress(BlockingIOError):
+                    connection.connect(("127.0.0.1", emulator.port))
+                for _ in range(rounds):
+                    await asyncio.sleep(0)
+
+    asyncio.run(connect_and_end())
+    gc.collect()
+
+    assert unraisable == []
 
 
 async def test_over_ipv6(session: aiohttp.ClientSession) -> None:

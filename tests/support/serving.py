@@ -14,12 +14,12 @@ _ROUNDS = 10
 async def close_server(server: asyncio.Server, handlers: Collection[asyncio.Task[None]]) -> None:
     """Listen no more, and cancel the handlers, which close their connections.
 
-    A handler that is cancelled before its first step closes nothing, and its connection is found by the garbage collector
-    in some later test: those of connections that were accepted just now begin first.
+    asyncio leaves a connection open that it is accepting when its server closes, and a handler that is cancelled before its
+    first step closes none. The garbage collector would find it in some later test: so both come first.
     """
-    server.close()
     for _ in range(_ROUNDS):
         await asyncio.sleep(0)
+    server.close()
     for handler in handlers:
         handler.cancel()
     await asyncio.gather(*handlers, return_exceptions=True)
