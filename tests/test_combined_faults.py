@@ -71,6 +71,13 @@ BY_HOUR: dict[str, Any] = {
     "groupings": {"tweets": ["tweet.id", "engagement.type"], "sum": ["engagement.type"]},
 }
 LAST_DAY = Query(LAST_28_HOURS, **BY_HOUR)
+TWO_SPANS = Query(
+    HISTORICAL,
+    engagement_types=["favorites"],
+    groupings={"tweets": ["tweet.id", "engagement.type"]},
+    start="2026-01-01",
+    end="2026-02-20",
+)
 
 
 # --- poison, and what it costs ---
@@ -867,17 +874,10 @@ def test_a_stream_that_is_stopped_hands_out_what_is_settled_of_a_batch() -> None
 @pytest.mark.parametrize("stops_at", [0.5, 2, 5, 10, 20, 30, 45])
 def test_a_tweet_of_a_stopped_stream_has_all_of_its_spans_or_no_answer(stops_at: float) -> None:
     ids = make_ids(25)
-    query = Query(
-        HISTORICAL,
-        engagement_types=["favorites"],
-        groupings={"tweets": ["tweet.id", "engagement.type"]},
-        start="2026-01-01",
-        end="2026-02-20",
-    )
 
     async def values(client: EngagementClient, *, stops: bool) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        async with client.stream(query, ids) as answers:
+        async with client.stream(TWO_SPANS, ids) as answers:
             if stops:
                 asyncio.get_running_loop().call_later(stops_at, answers.stop)
             async for answer in answers:
@@ -1021,20 +1021,57 @@ def test_a_tweet_that_begins_to_fail_takes_no_later_call_for_the_same_tweets_wit
 
 def test_a_job_whose_first_tweet_fails_in_a_later_span_is_done_with_the_others(tmp_path: Path) -> None:
     ids = make_ids(25)
-    query = Query(
-        HISTORICAL,
-        engagement_types=["favorites"],
-        groupings={"tweets": ["tweet.id", "engagement.type"]},
-        start="2026-01-01",
-        end="2026-02-20",
-    )
 
     async def main(server: ModelServer) -> None:
         job = BackfillJob(tmp_path / "job")
-        await job.start(query, ids)
+        await job.start(TWO_SPANS, ids)
         options: dict[str, Any] = {"base_url": server.url, "rate_limit": RateLimit(300), "concurrency": 4}
         await job.run(OAUTH, max_duration_s=5, **options)
         progress = await job.run(OAUTH, **options)
         assert (progress.outcome, progress.outcomes.answered, progress.outcomes.failed) == ("done", 24, 1)
 
     play(World([poison([ids[0]], since="2026-01-25")]), main)
+
+
+# --- metrics that are left out ---
+
+
+@pytest.mark.parametrize("start", ["2015-09-01", "2015-10-01"], ids=["before some were counted", "after"])
+def test_a_metric_that_is_left_out_once_is_found_for_every_tweet(start: str) -> None:
+    """That others are missing in a part of the time range says nothing of it; nor does one Tweet that never has it."""
+    ids = make_ids(250)
+    query: dict[str, Any] = {
+        "engagement_types": ["favorites", "url_clicks"],
+        "groupings": {"tweets": ["tweet.id", "engagement.type"]},
+        "start": start,
+        "end": "2015-10-20",
+    }
+    never = frozenset({ids[3]})
+    omissions = [Omission(never, metric="url_clicks"), Omission(frozenset(ids) - never, 1, metric="url_clicks")]
+
+    async def main(server: ModelServer) -> None:
+        async with client_of(server, rate_limit=RateLimit(300), concurrency=1) as client:
+            result = await client.historical(ids, **query)
+        assert result.outcomes["answered"] == 250
+        assert result.missing_metrics["url_clicks"] == [ids[3]]
+
+    play(World(omissions=omissions), main)
+
+
+def test_second_looks_for_the_same_tweet_are_not_paid_for_in_every_span() -> None:
+    """Ten spans, and an API that leaves out zeros."""
+    ids = make_ids(2)
+    query: dict[str, Any] = {
+        "engagement_types": ["favorites", "url_clicks"],
+        "groupings": {"tweets": ["tweet.id", "engagement.type"]},
+        "start": "2025-01-01",
+        "end": "2025-10-01",
+    }
+
+    async def main(server: ModelServer) -> None:
+        async with client_of(server, rate_limit=RateLimit(300), concurrency=1) as client:
+            result = await client.historical(ids, **query)
+        assert result.missing_metrics == {"url_clicks": ids}
+        assert server.requests == 10 + 1
+
+    play(World(omissions=[Omission(frozenset(ids), metric="url_clicks")]), main)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import NamedTuple
 
+from engagement_async._core.accounting import Gaps
 from engagement_async._core.batches import OwnedTweet
 from engagement_async._core.parsing import ParsedResponse, ResponseParser
 from engagement_async._core.rate_headers import RateHeaders
@@ -44,8 +44,8 @@ class Request:
     """Whether the last answer left out these IDs."""
     is_suspect: bool = False
     """Whether it is part of a request that was split because it kept failing while others were answered."""
-    looks_for: Mapping[str, Set[str]] | None = None
-    """The metrics that an answer left out, for which these IDs are sent again: and whose of them."""
+    looks_for: Gaps | None = None
+    """What an answer left out, if these IDs are sent again for that."""
     attempts: int = 0
     """How often it was sent."""
     failures: int = 0

@@ -22,6 +22,7 @@ __all__ = ["handled_signals", "run_async", "signals_held", "signals_raise"]
 _Result = TypeVar("_Result")
 _AGAIN_S = 0.02
 _AT_ONCE_S = 0.25
+"""Signals within this time are one: SIGTERM and SIGHUP often come together."""
 _MOST_TIMES = 2
 _CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGHUP: HANGUP}
 
@@ -107,8 +108,8 @@ def signals_held() -> Iterator[Callable[[], None]]:
 
 
 def run_async(main: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
-    """Return the coroutine's result. The first signal cancels it, and raises `Interrupted` once it has cleaned up;
-    the second terminates the process immediately.
+    """Return the coroutine's result. A signal cancels it, and raises `Interrupted` once it has cleaned up; a later one
+    ends the process immediately.
     """
     import asyncio  # `engagement --help` needs none
 
