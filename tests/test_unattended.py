@@ -239,7 +239,7 @@ def test_a_signal_while_redis_does_not_answer_ends_it(
     assert not job.is_locked
 
 
-@pytest.mark.parametrize("after_s", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("after_s", [0.0, 0.05, 0.1, 0.3])
 def test_a_signal_at_the_start_ends_it_without_a_word(command: Commands, tmp_path: Path, after_s: float) -> None:
     job = started(tmp_path / "job", 100_000)  # more than is done before a signal that comes late
     process = command("run", job.path, *CONTRACT)
