@@ -27,42 +27,73 @@ _MOST_TIMES = 2
 _CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGHUP: HANGUP}
 
 
+class _Signals:
+    """Counts signals. Those that come at once are one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: signal.Signals | None = None
+        self._next_from = 0.0
+
+    def note(self, number: int) -> bool:
+        """Count a signal. False: it belongs to the one before."""
+        now = time.monotonic()
+        if now < self._next_from:
+            return False
+        self.count, self._next_from = self.count + 1, now + _AT_ONCE_S
+        self.first = self.first or signal.Signals(number)
+        return True
+
+
 @contextmanager
 def signals_raise() -> Iterator[None]:
     """Raise `Interrupted` in the main thread when a signal comes during the block, so that unfinished files are removed.
 
     Also where Python makes another error of it, as in a class that is being made. While a module is imported the signal has
-    to wait: extension modules that are being initialized crash with an exception, or swallow it, as orjson does. Signals
-    often come in twos, as SIGTERM and SIGHUP do: both are one. Python swallows what is raised in a finalizer, so a later one
-    raises once more; the next ends the process.
+    to wait: extension modules that are being initialized crash with an exception, or swallow it, as orjson does; the next
+    one ends the process there. Python swallows what is raised in a finalizer, so a later one raises once more; the one after
+    that ends the process.
     """
+    signals = _Signals()
     interrupted: Interrupted | None = None
-    times = 0
-    next_from = 0.0
-    again: threading.Timer | None = None
+    timer: threading.Timer | None = None
+    """What sends the signal again that waits for an import."""
+    is_waiting = is_sent_again = False
     imports_around = _imports(inspect.currentframe())
 
+    def send_again(number: int) -> None:
+        nonlocal is_waiting, is_sent_again
+        is_waiting, is_sent_again = False, True  # before it is sent: this thread may go on late
+        os.kill(os.getpid(), number)
+
     def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupted, times, next_from, again
-        if time.monotonic() < next_from:
+        nonlocal interrupted, timer, is_waiting, is_sent_again
+        is_new, is_sent_again = not is_sent_again, False
+        if is_new and not signals.note(number):
             return
-        if times == _MOST_TIMES:
+        is_importing = _imports(frame) > imports_around
+        if is_new and signals.count > (1 if is_importing else _MOST_TIMES):
             _end_now(number, frame)
-        if _imports(frame) > imports_around:
-            if again is None or not again.is_alive():
-                again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number))
-                again.daemon = True
-                again.start()
-            return
         interrupted = interrupted or Interrupted(_CODES[signal.Signals(number)])
-        times, next_from = times + 1, time.monotonic() + _AT_ONCE_S
-        raise interrupted
+        if not is_importing:
+            raise interrupted
+        if not is_waiting:
+            is_waiting, timer = True, threading.Timer(_AGAIN_S, send_again, (number,))
+            timer.daemon = True
+            timer.start()
 
     handlers = {number: signal.getsignal(number) for number in handled_signals()}
     for number in handlers:
         signal.signal(number, interrupt)
     try:
-        yield
+        try:
+            yield
+        finally:
+            if timer is not None:
+                timer.cancel()
+                timer.join()  # what it sent has come then, and does not end the process afterwards
+        if interrupted is not None and is_waiting:  # the import was the last that the block did
+            raise interrupted
     except Exception:
         if interrupted is not None:
             raise interrupted from None
@@ -114,37 +145,40 @@ def run_async(main: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
     import asyncio  # `engagement --help` needs none
 
     handlers = {number: signal.getsignal(number) for number in _CODES}
+    signals = _Signals()
     try:
         with signals_held() as deliver, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_stoppable(main, deliver))
+            result = runner.run(_stoppable(main, deliver, signals))
+        if signals.first is not None:  # it came while the loop was being closed
+            raise Interrupted(_CODES[signals.first])
+        return result
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-async def _stoppable(main: Callable[[], Coroutine[Any, Any, _Result]], deliver: Callable[[], None]) -> _Result:
+async def _stoppable(
+    main: Callable[[], Coroutine[Any, Any, _Result]], deliver: Callable[[], None], signals: _Signals
+) -> _Result:
     import asyncio
 
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(main())
     handled = handled_signals()
-    stopped_by: signal.Signals | None = None
 
     def stop(number: signal.Signals) -> None:
-        nonlocal stopped_by
-        if stopped_by is not None:
-            return
-        stopped_by = number
-        task.cancel()
-        ends_from = time.monotonic() + _AT_ONCE_S
+        if signals.note(number):
+            task.cancel()
+            count_on()
 
-        def end(number: int, frame: FrameType | None) -> None:
-            if time.monotonic() >= ends_from:
-                _end_now(number, frame)
+    def count_on() -> None:
+        for number in handled:
+            loop.remove_signal_handler(number)
+            signal.signal(number, end)
 
-        for each in handled:
-            loop.remove_signal_handler(each)
-            signal.signal(each, end)
+    def end(number: int, frame: FrameType | None) -> None:
+        if signals.note(number) and signals.count > 1:
+            _end_now(number, frame)
 
     for number in handled:
         loop.add_signal_handler(number, stop, number)
@@ -152,12 +186,11 @@ async def _stoppable(main: Callable[[], Coroutine[Any, Any, _Result]], deliver: 
     try:
         return await task
     except asyncio.CancelledError:
-        if stopped_by is None:
+        if signals.first is None:
             raise
-        raise Interrupted(_CODES[stopped_by]) from None
+        raise Interrupted(_CODES[signals.first]) from None
     finally:
-        for number in handled:
-            loop.remove_signal_handler(number)
+        count_on()  # the loop has yet to close, and may wait for threads
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -6,7 +6,9 @@ import asyncio
 import importlib
 import os
 import signal
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -204,6 +206,73 @@ def test_a_signal_before_the_event_loop_is_there_stops_what_it_runs() -> None:
         asyncio.run(main(deliver))
 
     assert begun == ["held", "and stopped"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_event_loop_closes_is_told_afterwards(number: signal.Signals) -> None:
+    closing, put_away = threading.Event(), []
+
+    def work() -> None:  # in a thread that the loop waits for
+        closing.wait()
+        time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    async def main() -> None:
+        asyncio.get_running_loop().run_in_executor(None, work)
+        asyncio.get_running_loop().call_soon(closing.set)
+
+    def run() -> None:
+        with signals_raise():
+            try:
+                run_async(main)
+            finally:
+                put_away.append("all")
+
+    with pytest.raises(Interrupted) as caught:
+        run()
+
+    assert caught.value.exit_code == 128 + number
+    assert put_away == ["all"]
+
+
+def test_a_signal_during_the_last_import_is_told_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "the_last.py").write_text("import signal\nsignal.raise_signal(signal.SIGTERM)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    done: list[str] = []
+
+    def import_it() -> None:
+        with signals_raise():
+            importlib.import_module("the_last")
+            done.append("all")
+
+    with pytest.raises(Interrupted) as caught:
+        import_it()
+
+    del sys.modules["the_last"]
+    assert caught.value.exit_code == TERMINATED
+    assert done == ["all"]
+    time.sleep(0.1)  # nothing is sent after that
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_the_second_signal_during_an_import_ends_the_process(tmp_path: Path, signals: int) -> None:
+    (tmp_path / "hangs.py").write_text("import time\nprint(flush=True)\ntime.sleep(2.0)\n")
+    code = "from engagement_async.cli.signals import *\nwith signals_raise():\n import hangs\n print('went on')\n"
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        for _ in range(signals):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+        out, err = process.communicate()
+
+    if signals == 1:
+        assert b"Interrupted" in err
+    else:
+        assert process.returncode == -signal.SIGTERM
+    assert b"went on" not in out or signals == 1
 
 
 def test_an_error_beside_no_signal_stays_what_it_is() -> None:
