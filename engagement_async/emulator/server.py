@@ -311,9 +311,11 @@ class Emulator:
     ) -> None:
         if self._runner is not None:
             runner, self._runner = self._runner, None
-            for _ in range(_ROUNDS):  # asyncio leaves a connection open that it is accepting when its server closes
-                await asyncio.sleep(0)
-            await runner.cleanup()
+            try:
+                for _ in range(_ROUNDS):  # asyncio leaves a connection open that it is accepting when its server closes
+                    await asyncio.sleep(0)
+            finally:
+                await runner.cleanup()
 
     def __enter__(self) -> Self:
         self._thread = ServerThread(self)

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from engagement_async.emulator import EmulatorCredentials, Interpretation, Refusal, tweet_ids
+from engagement_async.emulator import Emulator, EmulatorCredentials, Interpretation, Refusal, tweet_ids
 from tests.support.emulator_requests import (
     BY_TWEET,
     HOURLY,
@@ -174,3 +174,23 @@ async def test_the_environment_is_complete() -> None:
             "ENGAGEMENT_BEARER_TOKEN": emulator.bearer_token,
             "ENGAGEMENT_REQUESTS_PER_MINUTE": "77",
         }
+
+
+async def test_a_cancellation_of_its_end_does_not_leave_it_listening() -> None:
+    async def use() -> None:
+        async with Emulator(60) as running:
+            addresses.append((running.host, running.port))
+            await asyncio.sleep(60)
+
+    addresses: list[tuple[str, int]] = []
+    using = asyncio.create_task(use())
+    while not addresses:
+        await asyncio.sleep(0.01)
+    using.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    using.cancel()
+    await asyncio.wait([using])
+
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(*addresses[0])
