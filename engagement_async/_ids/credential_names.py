@@ -9,11 +9,13 @@ __all__ = ["has_credential", "is_header_of_credentials", "may_show", "names_cred
 _ASSIGNMENT = re.compile(
     r"(?:consumer_key|consumer_secret|access_token|access_token_secret|bearer_token)[\"']?\s*[=:]", re.IGNORECASE
 )
-_APPLICATION = r"(?:api|consumer)[\s_-]?(?:key|secret)(?:[\s_-]?secret)?"
-_ACCESS = r"(?:access|bearer)[\s_-]?token(?:[\s_-]?secret)?"
-_WORDS = f"(?:{_APPLICATION}|{_ACCESS})"
+_WORDS = (
+    r"(?:(?:api|consumer|client)[\s_-]?(?:key|secret)|(?:access|bearer|oauth)[\s_-]?(?:token|key|secret))"
+    r"(?:[\s_-]?(?:key|secret))?"
+)
+"""Of X's portal, of its documentation, and of the libraries that people come from."""
 _NAME = re.compile(rf"[\s\"'#]*(?:[\w.]+[._])?{_WORDS}[\s\"']*", re.IGNORECASE)
-_VALUE = re.compile(rf"(?:{_WORDS}|authorization|client[\s_-]?secret)[\"']?\s*[=:]|\bbearer\s+\S", re.IGNORECASE)
+_VALUE = re.compile(rf"(?:{_WORDS}|authorization)[\"']?\s*[=:]|\bbearer\s+\S", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[,;\t|]")
 
 

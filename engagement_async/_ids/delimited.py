@@ -53,13 +53,14 @@ def delimited_ids(
     sample = _some(table, _SAMPLE_ROWS)
     if not sample:
         return
+    intake.note_header(sample[0].cells)  # whose names may have line breaks
     first_line = delimiter.join(sample[0].cells)
     if not any(map(find_id, sample[0].cells)):  # a header: reports show a part of it
         intake.check_no_credentials(first_line)
     try:
         layout = choose_layout(sample, id_column, intake, owner_column=owner_column)
     except UsageError:  # it shows the line
-        intake.check_no_credentials(first_line)
+        intake.check_may_show(first_line)
         raise
     if layout is None:  # rows of IDs and nothing else
         intake.report.format = Format.TEXT

@@ -161,6 +161,11 @@ class Intake:
         if has_credential(text):
             raise self._refused_for_credentials() from None
 
+    def check_may_show(self, text: str) -> None:
+        """Raise `UsageError` for a line that an error would show, if it has a credential by any of its names."""
+        if not may_show(text):
+            raise self._refused_for_credentials() from None
+
     def checked(self, values: Sequence[str], lines: Sequence[int]) -> list[str]:
         """Return the IDs of values, one each; the others become rejects."""
         ids = plain_values(values)

@@ -28,6 +28,7 @@ from engagement_async.cli.connection import Connection, connection_options
 from engagement_async.cli.contract import Contract, scheduler_options
 from engagement_async.cli.exit_codes import CREDENTIALS, INCOMPLETE, OK, exit_code_of
 from engagement_async.cli.logs import log_options, logging_as
+from engagement_async.cli.parameters import NAMED
 from engagement_async.cli.report import Reporter
 from engagement_async.cli.signals import run_async
 from engagement_async.cli.streams import json_line, printable
@@ -66,7 +67,9 @@ class _Finding:
 
 @click.command()
 @click.argument("endpoint", type=click.Choice(list(ENDPOINTS)), default="totals")
-@click.option("--id", "tweet_id", default=ANY_TWEET, metavar="ID", help="Tweet to request. Default: a public one.")
+@click.option(
+    "--id", "tweet_id", type=NAMED, default=ANY_TWEET, metavar="ID", help="Tweet to request. Default: a public one."
+)
 @options.contract_options
 @scheduler_options
 @connection_options

@@ -7,6 +7,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -18,7 +19,7 @@ from engagement_async.credential_store import CredentialFile, is_private
 from engagement_async.credentials import BearerCredentials, OAuth1Credentials
 from engagement_async.errors import UsageError
 
-__all__ = ["SETTINGS", "Settings", "config_path"]
+__all__ = ["SETTINGS", "Settings", "config_path", "files_named_by_settings"]
 
 _CONSUMER = ("consumer_key", "consumer_secret")
 _OAUTH1 = (*_CONSUMER, "access_token", "access_token_secret")
@@ -40,6 +41,8 @@ SETTINGS = (
 )
 """The keys of the file and of its profiles. In the environment each is `ENGAGEMENT_` and the key in capitals."""
 _PROFILES: Final = "profiles"
+_FILES = ("credentials_file", "ca_file", "redis_ca_file")
+"""Keys whose values are the names of files."""
 _LISTS = ("limits", "allow_http_to")
 """Keys that may have a list of strings in the file."""
 _LARGEST_SECRET = 64 * 1024
@@ -191,6 +194,20 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
         elif folder and (path := Path(folder, f"engagement_{key}")).is_file():
             values[key] = _read_secret(path, key, "CREDENTIALS_DIRECTORY")
     return {key: value for key, value in values.items() if value}
+
+
+def files_named_by_settings(environ: Mapping[str, str], profile: str | None = None) -> dict[str, str]:
+    """Return the files that the environment and the configuration name, each with the name of its setting."""
+    folder = environ.get("CREDENTIALS_DIRECTORY", "").strip()
+    named = {"SSL_CERT_FILE": environ.get("SSL_CERT_FILE", "").strip()}
+    for key in SETTINGS:
+        named[f"{_variable(key)}_FILE"] = environ.get(f"{_variable(key)}_FILE", "").strip()
+        if folder:
+            named[f"CREDENTIALS_DIRECTORY (engagement_{key})"] = str(Path(folder, f"engagement_{key}"))
+    with suppress(UsageError):  # the command tells of it, if it needs them
+        settings = Settings.load(environ, profile)
+        named |= {_variable(key): settings.get(key) or "" for key in _FILES}
+    return {path: name for name, path in named.items() if path}
 
 
 def _read_secret(path: Path, key: str, variable: str) -> str:

@@ -59,6 +59,7 @@ connection_options = all_of(
     ),
     _kept(
         "--allow-http-to",
+        type=NAMED,
         metavar="HOST",
         multiple=True,
         help="Allow plain http to this host: for an emulator in another container. Also ENGAGEMENT_ALLOW_HTTP_TO.",

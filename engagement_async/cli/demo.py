@@ -36,6 +36,7 @@ from engagement_async._export.rows import write_csv
 from engagement_async._progress import Progress, ProgressMeter, contract_per_minute
 from engagement_async.cli.app import Session
 from engagement_async.cli.exit_codes import OK
+from engagement_async.cli.parameters import NamedPath
 from engagement_async.cli.progress import count
 from engagement_async.cli.report import Reporter
 from engagement_async.cli.signals import run_async
@@ -67,7 +68,7 @@ _BARS: Final = "▁▂▃▄▅▆▇█"
     default="demo-output",
     show_default=True,
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NamedPath(file_okay=False, path_type=Path),
     help="Directory for the results.",
 )
 @click.pass_obj

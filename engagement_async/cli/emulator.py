@@ -25,6 +25,7 @@ import click
 
 from engagement_async._export.files import check_outside_jobs
 from engagement_async.cli.completion import complete_files
+from engagement_async.cli.parameters import NAMED, NamedPath
 from engagement_async.cli.signals import handled_signals, signals_held
 from engagement_async.emulator import (
     FAULTS,
@@ -191,6 +192,7 @@ def _parse_instant(ctx: click.Context, param: click.Parameter, text: str | None)
 @_option(
     "Tweets",
     "--now",
+    type=NAMED,
     callback=_parse_instant,
     metavar="TIME",
     help="Stop the time of the Tweets' world there, as 2026-11-21T22:30:00Z. Default: today's time, going on.",
@@ -225,7 +227,7 @@ def _parse_instant(ctx: click.Context, param: click.Parameter, text: str | None)
 @_option(
     "Owners",
     "--owners-file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NamedPath(dir_okay=False, path_type=Path),
     metavar="FILE",
     shell_complete=complete_files,
     help="Where to write their tokens, as CSV: owner, access_token, access_token_secret.",
@@ -234,6 +236,7 @@ def _parse_instant(ctx: click.Context, param: click.Parameter, text: str | None)
     "Owners",
     "--revoke",
     "revocations",
+    type=NAMED,
     multiple=True,
     callback=_parse_revocations,
     metavar="OWNER:SECONDS",
@@ -242,6 +245,7 @@ def _parse_instant(ctx: click.Context, param: click.Parameter, text: str | None)
 @_option(
     "Behaviour",
     "--interpretation",
+    type=NAMED,
     multiple=True,
     shell_complete=_complete_names(INTERPRETATIONS),
     callback=_parse_interpretation,
@@ -252,6 +256,7 @@ def _parse_instant(ctx: click.Context, param: click.Parameter, text: str | None)
     "Behaviour",
     "--fault",
     "faults",
+    type=NAMED,
     multiple=True,
     shell_complete=_complete_names(FAULTS),
     callback=_parse_faults,
@@ -279,6 +284,7 @@ def _parse_instant(ctx: click.Context, param: click.Parameter, text: str | None)
 @_option(
     "Network",
     "--host",
+    type=NAMED,
     default="127.0.0.1",
     show_default=True,
     metavar="ADDRESS",
@@ -296,6 +302,7 @@ def _parse_instant(ctx: click.Context, param: click.Parameter, text: str | None)
 @_option(
     "Network",
     "--public-host",
+    type=NAMED,
     metavar="NAME",
     callback=_parse_host,
     help="Name by which clients reach it, for its address and its certificate. Default: that of --host.",
@@ -306,7 +313,7 @@ def _parse_instant(ctx: click.Context, param: click.Parameter, text: str | None)
 @_option(
     "Network",
     "--certificate-file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NamedPath(dir_okay=False, path_type=Path),
     metavar="FILE",
     shell_complete=complete_files,
     help="Where to write that certificate for clients. Default: a temporary file.",

@@ -89,6 +89,7 @@ _MANY = 20
 @click.option("--auth", type=click.Choice(["oauth1", "bearer"]), help="Which credentials to use if both are set.")
 @click.option(
     "--max-duration",
+    type=NAMED,
     callback=seconds,
     metavar="TIME",
     help="Stop after 90s, 30m, 2h or 1h30m, and write what came by then. The other IDs are failed, and the exit code is 5.",

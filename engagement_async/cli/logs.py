@@ -16,7 +16,7 @@ from engagement_async._export.files import check_outside_jobs, is_stream
 from engagement_async._ids.sources import files_of
 from engagement_async.cli.app import Session, remember_flag
 from engagement_async.cli.completion import complete_files
-from engagement_async.cli.config import config_path
+from engagement_async.cli.config import config_path, files_named_by_settings
 from engagement_async.cli.parameters import NAMED
 from engagement_async.cli.streams import json_line, printable, utc_now
 from engagement_async.errors import UsageError
@@ -64,6 +64,8 @@ def check_own_files(session: Session, parameters: Mapping[str, Any]) -> None:
         named += [(_named_file(path, option), option) for path in paths]
     if (authorities := session.flags.get("ca_file")) is not None:
         named.append((authorities, "--ca-file"))
+    if session.metrics is not None or session.flags.get("log_file") is not None:
+        named += files_named_by_settings(os.environ, session.flags.get("profile")).items()
     _check_own_files(session, named, parameters.get("job"))  # perhaps one to be started
 
 

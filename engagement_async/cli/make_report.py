@@ -39,11 +39,12 @@ _series_errors = errors_as_exit_codes(
 )
 @click.option(
     "--picture",
+    type=NAMED,
     metavar="NAME",
     help="Write one picture as svg or png: hours, top, week, half-life, outcomes, owners, requests, latency, retries.",
 )
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="Default: by the suffix; html on stdout.")
-@click.option("--title", metavar="TEXT", help="The heading of the page.")
+@click.option("--title", type=NAMED, metavar="TEXT", help="The heading of the page.")
 @click.option(
     "--dark",
     "is_dark",

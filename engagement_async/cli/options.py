@@ -78,6 +78,7 @@ id_options = all_of(
     ),
     click.option(
         "--id-column",
+        type=NAMED,
         metavar="NAME|N",
         help="Column of the IDs, by name or number. Default: tweet_id, Post id, id_str, id or the like.",
     ),
@@ -102,6 +103,7 @@ query_options = all_of(
     ),
     click.option(
         "--group-by",
+        type=NAMED,
         multiple=True,
         metavar="[NAME=]A,B",
         shell_complete=complete_group_by,
@@ -109,9 +111,12 @@ query_options = all_of(
         "engagement.day,engagement.hour.",
     ),
     click.option(
-        "--start", metavar="TIME", help="For historical: inclusive start, as 2015-08-01 or 2015-07-01T12:24:00Z."
+        "--start",
+        type=NAMED,
+        metavar="TIME",
+        help="For historical: inclusive start, as 2015-08-01 or 2015-07-01T12:24:00Z.",
     ),
-    click.option("--end", metavar="TIME", help="For historical: exclusive end."),
+    click.option("--end", type=NAMED, metavar="TIME", help="For historical: exclusive end."),
 )
 
 contract_options = all_of(
@@ -132,6 +137,7 @@ contract_options = all_of(
     click.option(
         "--limit",
         "limits",
+        type=NAMED,
         multiple=True,
         metavar="[ENDPOINT=]N/TIME",
         help="A rate limit beside --requests-per-minute, or instead of it: 20/s, 1000/15min, or for one endpoint "

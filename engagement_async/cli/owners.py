@@ -41,6 +41,7 @@ __all__ = [
 
 owner_column_option = click.option(
     "--owner-column",
+    type=NAMED,
     metavar="NAME|N",
     help="Column or key of the Tweets' owners: each request is signed with its owner's token from --credentials.",
 )
@@ -73,6 +74,7 @@ def _weights(_ctx: click.Context, _param: click.Parameter, given: Sequence[str])
 owner_weight_option = click.option(
     "--owner-weight",
     "owner_weights",
+    type=NAMED,
     metavar="NAME=N",
     multiple=True,
     callback=_weights,

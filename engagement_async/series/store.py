@@ -170,6 +170,8 @@ class Store:
                 raise UsageError(
                     f"the query for Tweets fails: {first} (tables: tweets, hours, totals, coverage)"
                 ) from None
+            except AttributeError:  # DuckDB gives no result
+                raise UsageError("the query for Tweets has no statement: write SELECT tweet_id FROM tweets") from None
         if rows and len(rows[0]) not in (1, 2):
             raise UsageError("a query for Tweets returns one column, tweet_id, or two, owner and tweet_id")
         return [("" if len(row) == 1 else str(row[0] or ""), str(row[-1])) for row in rows]

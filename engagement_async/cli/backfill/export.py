@@ -33,6 +33,7 @@ __all__ = ["export"]
 @options.format_options()
 @click.option(
     "--outcomes",
+    type=NAMED,
     metavar="FILE",
     shell_complete=complete_files,
     help="Also write every ID that lacks values, and why: .csv, .jsonl, .parquet ...",
@@ -42,6 +43,7 @@ __all__ = ["export"]
 @click.option(
     "--only-owner",
     "only_owners",
+    type=NAMED,
     multiple=True,
     metavar="OWNER",
     help="Export the Tweets of this owner alone. May be repeated.",

@@ -31,6 +31,7 @@ from engagement_async.cli.exit_codes import Interrupted
 from engagement_async.cli.logs import log_options, logging_as
 from engagement_async.cli.metrics_file import metrics_option
 from engagement_async.cli.owners import OwnerFlags, credentials_option
+from engagement_async.cli.parameters import NAMED
 from engagement_async.cli.progress import count, duration
 from engagement_async.cli.report import Mode, Reporter
 from engagement_async.cli.signals import run_async
@@ -73,7 +74,11 @@ def run_options(command: _Command) -> _Command:
                 help="Stop gracefully after N requests of this run.",
             ),
             click.option(
-                "--max-duration", callback=seconds, metavar="TIME", help="Stop gracefully after 90s, 30m, 2h or 1h30m."
+                "--max-duration",
+                type=NAMED,
+                callback=seconds,
+                metavar="TIME",
+                help="Stop gracefully after 90s, 30m, 2h or 1h30m.",
             ),
             click.option(
                 "--until-done",

@@ -85,6 +85,7 @@ tweet_options = options.all_of(
     first_owner_option,
     click.option(
         "--query",
+        type=NAMED,
         metavar="SQL",
         help='Pull the Tweets that a query on the store finds, as "SELECT tweet_id FROM tweets WHERE ...".',
     ),

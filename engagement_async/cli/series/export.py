@@ -38,7 +38,12 @@ __all__ = ["export"]
     help="A row for each hour, or sums by day.",
 )
 @click.option(
-    "--time-zone", metavar="NAME", default="UTC", show_default=True, help="Time zone of the days, as Europe/Berlin."
+    "--time-zone",
+    type=NAMED,
+    metavar="NAME",
+    default="UTC",
+    show_default=True,
+    help="Time zone of the days, as Europe/Berlin.",
 )
 @options.format_options()
 @options.report_options

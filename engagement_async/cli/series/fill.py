@@ -9,6 +9,7 @@ import click
 
 from engagement_async._core.endpoints import HISTORICAL
 from engagement_async.cli.logs import logging_as
+from engagement_async.cli.parameters import NAMED
 from engagement_async.cli.progress import count
 from engagement_async.cli.report import Reporter
 from engagement_async.cli.series.common import (
@@ -30,6 +31,7 @@ __all__ = ["fill"]
 @store_argument
 @click.option(
     "--start",
+    type=NAMED,
     metavar="TIME",
     help="Extend the series of all Tweets back to this hour (UTC), as 2026-01-01 or 2026-01-01T12:00:00Z.",
 )

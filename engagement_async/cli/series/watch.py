@@ -9,6 +9,7 @@ import click
 
 from engagement_async._core.endpoints import HISTORICAL, LAST_28_HOURS
 from engagement_async.cli.logs import logging_as
+from engagement_async.cli.parameters import NAMED
 from engagement_async.cli.progress import duration
 from engagement_async.cli.report import Reporter
 from engagement_async.cli.series.common import (
@@ -41,13 +42,18 @@ _WINDOW_S = 27 * 3600.0
 @endpoint_argument
 @click.option(
     "--every",
+    type=NAMED,
     callback=seconds,
     required=True,
     metavar="TIME",
     help="Time from one pull to the next, as 6h. Below 27h the windows of 28 hours meet.",
 )
 @click.option(
-    "--jitter", callback=seconds, metavar="TIME", help="Add up to so much at random. Default: a twentieth of --every."
+    "--jitter",
+    type=NAMED,
+    callback=seconds,
+    metavar="TIME",
+    help="Add up to so much at random. Default: a twentieth of --every.",
 )
 @click.option("--no-fill", is_flag=True, help="Leave gaps as they are, instead of filling them after each pull.")
 @tweet_options

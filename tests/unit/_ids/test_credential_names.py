@@ -5,7 +5,18 @@ import pytest
 from engagement_async._ids.credential_names import has_credential, is_header_of_credentials, may_show, names_credential
 
 
-@pytest.mark.parametrize("name", ["access_token", "Access Token Secret", '"consumer-key"', "acme.bearer_token"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "access_token",
+        "Access Token Secret",
+        '"consumer-key"',
+        "acme.bearer_token",
+        "api_secret_key",
+        "access_secret",
+        "oauth_token_secret",
+    ],
+)
 def test_names_of_credentials(name: str) -> None:
     assert names_credential(name)
     assert is_header_of_credentials(f"owner;{name}")
@@ -33,7 +44,17 @@ def test_names_before_values(text: str, expected: bool) -> None:
     assert has_credential(text) is expected
 
 
-@pytest.mark.parametrize("text", ["accessToken: x", '"Client Secret" = x', "Authorization: Bearer x", "API key=x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "accessToken: x",
+        '"Client Secret" = x',
+        "Authorization: Bearer x",
+        "API key=x",
+        "api_secret_key=x",
+        "access_secret: x",
+    ],
+)
 def test_what_may_not_be_shown(text: str) -> None:
     assert not may_show(text)
 

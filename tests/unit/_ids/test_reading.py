@@ -249,6 +249,13 @@ def test_whatever_credentials_are_called_they_are_not_shown(tmp_path: Path, name
     assert "SECRET" not in f"{rejects} {message}"
 
 
+def test_nor_where_the_column_of_ids_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "keys.env").write_text("api_key=SECRET\napi_secret_key=SECRET\n")
+
+    with pytest.raises(errors.UsageError, match="holds credentials, not Tweet IDs"):
+        list(read_ids([tmp_path / "keys.env"], id_column="tweet_id"))
+
+
 def test_a_first_row_that_speaks_of_a_token_is_no_file_of_credentials(tmp_path: Path) -> None:
     assert read(tmp_path / "a.csv", f'{A},"my access_token: x"\n{B},b\n')[0] == [A, B]
 

@@ -81,6 +81,30 @@ def test_the_log_is_not_the_configuration(tmp_path: Path, monkeypatch: pytest.Mo
             check_own_files(session(log_file=str(tmp_path / name)), {})
 
 
+@pytest.mark.parametrize(
+    ("variable", "text", "by"),
+    [
+        ("ENGAGEMENT_CONSUMER_SECRET_FILE", None, "ENGAGEMENT_CONSUMER_SECRET_FILE"),
+        ("ENGAGEMENT_CREDENTIALS_FILE", None, "ENGAGEMENT_CREDENTIALS_FILE"),
+        ("SSL_CERT_FILE", None, "SSL_CERT_FILE"),
+        ("CREDENTIALS_DIRECTORY", None, r"CREDENTIALS_DIRECTORY \(engagement_bearer_token\)"),
+        ("ENGAGEMENT_CONFIG", 'ca_file = "FILE"', "ENGAGEMENT_CA_FILE"),
+        ("ENGAGEMENT_CONFIG", '[profiles.one]\ncredentials_file = "FILE"', "ENGAGEMENT_CREDENTIALS_FILE"),
+    ],
+)
+def test_the_log_is_no_file_that_the_settings_name(
+    variable: str, text: str | None, by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "engagement_bearer_token"
+    file.touch(mode=0o600)
+    (tmp_path / "c.toml").write_text((text or "").replace("FILE", str(file)))
+    value = tmp_path / "c.toml" if text else tmp_path if variable == "CREDENTIALS_DIRECTORY" else file
+    monkeypatch.setenv(variable, str(value))
+
+    with pytest.raises(UsageError, match=f"named by {by} and by --log-file"):
+        check_own_files(session(log_file=str(file), profile="one" if "profiles" in (text or "") else None), {})
+
+
 @pytest.mark.parametrize("output", ["{grouping}.csv", "."])
 def test_the_log_is_no_file_of_a_grouping(output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
