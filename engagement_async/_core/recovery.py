@@ -178,7 +178,9 @@ def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, at: fl
         return Accept(())
     endpoint.failure_rate.record(request.failures)
     if request.looks_for is not None:
-        endpoint.record_second_look(*_looked_for(request.looks_for, answer))
+        asked = request.parser.query.engagement_types
+        looked_for = {metric: ids for metric, ids in request.looks_for.items() if metric in asked}
+        endpoint.record_second_look(*_looked_for(looked_for, answer))
     if parsed.is_whole:
         return Accept((answer,))
     answers = [answer]
@@ -337,8 +339,8 @@ def _on_auth_error(request: Request, error: AuthError, outcome: Outcome, call: C
 def _on_owner_unknown(request: Request, owner: str, error: AuthError, call: CallState) -> Decision:
     """Decide on a 401 for one owner of several: the store may have newer credentials; else this owner alone fails."""
     state = call.owners.of(owner)
-    if request.renewals < state.renewals and state.failure is None:
-        return RetryIn(0.0)  # it was signed with what the store gave before
+    if request.renewals < state.renewals and state.failure is None:  # it was signed with what the store gave before
+        return RetryIn(0.0) if request.purpose is Purpose.DATA else Accept(())
     if state.refusal is None and error.status == UNAUTHORIZED:
         state.refusal = error
         state.renewals += 1

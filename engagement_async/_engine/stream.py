@@ -58,6 +58,7 @@ class AnswerStream:
         self._open = ExitStack()
         self._is_open = False
         self._was_cut_short = False
+        self._is_giving_up = False
 
     def _parsers(self, spans: Sequence[Query], json_depth: int, *, checks_times: bool) -> list[ResponseParser]:
         """Return the parsers of the parts of the span."""
@@ -126,7 +127,12 @@ class AnswerStream:
         while self._waiters:
             if not (waiter := self._waiters.popleft()).done():
                 waiter.set_result(None)
-        await self._workers.give_up(failure)
+        self._is_giving_up = True
+        try:
+            await self._workers.give_up(failure)
+        finally:
+            self._is_giving_up = False
+            self._delivered_event.set()  # whoever iterates may have to end
 
     @property
     def parked_batches(self) -> int:
@@ -140,7 +146,7 @@ class AnswerStream:
         if not self._is_open:
             raise UsageError("the stream is not open: write `async with client.stream(...) as answers:`")
         while not self._delivered:
-            if not self._workers.are_running:
+            if not (self._workers.are_running or self._is_giving_up):
                 if self._workers.error is not None:
                     raise self._workers.error
                 if self._was_cut_short:

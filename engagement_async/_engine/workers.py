@@ -137,10 +137,15 @@ class Workers:
     def stop(self) -> None:
         """Take no more work, and send nothing that waits for a token; what is in flight still comes to its end."""
         self.is_stopping = True
-        for task in tuple(self._call.unsent):
-            task.cancel()
+        # Soon: a scheduler may call this while it grants a token, and that request is to be sent.
+        asyncio.get_running_loop().call_soon(self._cancel_unsent)
         self._wake_all()
         self._sender.note_change()
+
+    def _cancel_unsent(self) -> None:
+        for task in tuple(self._call.unsent):
+            if not task.cancelling():
+                task.cancel()
 
     def deliver_settled(self) -> None:
         """Deliver what is settled of each `SpanBatch`. After `stop`: the rest of it is sent no more."""

@@ -735,19 +735,39 @@ def test_a_second_look_that_shows_no_tweet_says_nothing_of_metrics() -> None:
     ("answer", "gaps"),
     [
         # Found; favorites are missing in a part of the time range alone.
-        (Answer(0, ("a",), {"by_tweet": {"a": {"replies": 1}}}, missing_metrics={"favorites": ("a",)}), {}),
-        (Answer(0, ("a",), {"by_tweet": {}}, missing_metrics={"replies": ("a",)}), {"replies": {"a"}}),
+        (Answer(0, ("a",), {"by_tweet": {"a": {"impressions": 1}}}, missing_metrics={"favorites": ("a",)}), {}),
+        (Answer(0, ("a",), {"by_tweet": {}}, missing_metrics={"impressions": ("a",)}), {"impressions": {"a"}}),
         (Answer(0, ("a",), unavailable_tweet_ids=("a",)), {}),
     ],
     ids=["found", "in vain", "gone"],
 )
 def test_a_second_look_is_about_what_it_looked_for(answer: Answer, gaps: dict[str, set[str]]) -> None:
     play = Play()
-    request = Request(("a",), PARSER, 0, looks_for={"replies": frozenset("a")})
+    request = Request(("a",), PARSER, 0, looks_for={"impressions": frozenset("a")})
 
     decide(request, Outcome(ParsedResponse(answer)), play.call, now=0.0, jitter=1.0, witnesses=())
 
     assert play.endpoint.gaps == gaps
+
+
+def test_a_second_look_without_its_metric_found_nothing() -> None:
+    play = Play()
+    request = Request(
+        ("a",), PARSER, 0, looks_for={"replies": frozenset("a")}
+    )  # the API refused replies, and asked again
+
+    decide(
+        request,
+        Outcome(ParsedResponse(Answer(0, ("a",), {"by_tweet": {"a": {"favorites": 1}}}))),
+        play.call,
+        now=0.0,
+        jitter=1.0,
+    )
+
+    for n, name in enumerate("bcd"):
+        play.step(n, name, f"incomplete: {name}")
+        play.step(n, name, "still incomplete")
+    assert play.endpoint.leaves_out_metrics
 
 
 def test_where_no_tweet_has_values_one_that_is_gone_is_a_sign_of_life() -> None:

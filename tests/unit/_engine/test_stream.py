@@ -33,8 +33,10 @@ from engagement_async import (
 )
 from engagement_async._core.answer import Answer
 from engagement_async._core.batches import Batch, chunk
+from engagement_async._core.rate_limit import Token
 from engagement_async._core.result import EngagementResult
 from engagement_async._engine.decode_budget import DecodeBudget
+from engagement_async._engine.scheduler import Lane
 from engagement_async._engine.sender import Sender
 from engagement_async._engine.stream import AnswerStream
 from engagement_async._engine.transport import OnHeaders, Response
@@ -726,6 +728,23 @@ async def test_a_stream_of_which_all_answers_were_taken_has_come_to_its_end() ->
 
 
 @pytest.mark.virtual_time
+async def test_a_scheduler_that_stops_the_stream_with_its_last_token_has_that_request_sent() -> None:
+    class Budget(LocalScheduler):
+        async def acquire(self, lane: Lane, *, retry: bool = False) -> Token:
+            token: Token = await super().acquire(lane, retry=retry)
+            answers.stop()
+            return token
+
+    model = Model()
+    engine = engine_for(model, RateLimit(300))
+    engine.scheduler = Budget(RateLimit(300))
+    async with AnswerStream(engine, QUERY, chunk(ids(1000), 250)) as answers:
+        got = [answer async for answer in answers]
+
+    assert len(got) == len(model.requests) == 1
+
+
+@pytest.mark.virtual_time
 async def test_stopping_lets_what_is_in_flight_come_home() -> None:
     model = Model(latency_s=5)
 
@@ -946,6 +965,23 @@ def test_what_is_given_up_loses_no_answer_and_no_id(seed: int, after_s: float, c
     if not result.missing_metrics:
         sums = {m: sum(truth(i, m) for i in values) for m in QUERY.engagement_types}
         assert {m: result.groupings.get("sum", {}).get(m, 0) for m in QUERY.engagement_types} == sums
+
+
+@pytest.mark.virtual_time
+async def test_what_is_given_up_is_handed_out_to_whoever_iterates_already() -> None:
+    merger = Merger(QUERY)
+    async with AnswerStream(engine_for(Model(latency_s=9), RateLimit(300)), QUERY, chunk(ids(1000), 250)) as answers:
+
+        async def consume() -> None:
+            async for answer in answers:
+                merger.add(answer)
+
+        consuming = asyncio.create_task(consume())
+        await asyncio.sleep(1)
+        await answers.give_up(Failure("over", kind=FailureKind.TIMEOUT))
+        await consuming
+
+    assert len(merger.result().failed_tweet_ids) == 1000
 
 
 @given(seed=st.integers(0, 2**32), concurrency=st.integers(1, 20), taken=st.integers(0, 10))
