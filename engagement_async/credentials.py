@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from binascii import b2a_base64
 from typing import NoReturn, Protocol
+from urllib.parse import unquote
 
 from authlib.oauth1.rfc5849.client_auth import ClientAuth
 from authlib.oauth1.rfc5849.parameters import prepare_headers
@@ -201,6 +203,23 @@ class _OAuth1Signer(_Secret):
         digest = hmac.digest(key.encode(), (base % values).encode(), "sha1")
         values["oauth_signature"] = b2a_base64(digest, newline=False).decode().translate(_ESCAPED)
         return _Header(header % values)
+
+
+_SENT = re.compile(r'oauth_(?:consumer_key|token|nonce|signature)="([^"]+)"|^(?!OAuth )\S+ (.+)')
+_SHORTEST = 12
+"""Characters of a value that is looked for: a shorter one might be a word."""
+
+
+def without_credentials(body: bytes, authorization: str) -> bytes:
+    """Return a body in which nothing is left of the Authorization header of its request, should it quote that."""
+    for whole in (authorization, authorization.replace('"', '\\"')):
+        body = body.replace(whole.encode(), b"***")
+    for match in _SENT.finditer(authorization):
+        value = match[1] or match[2]
+        for form in {value, unquote(value)}:
+            if len(form) >= _SHORTEST:
+                body = body.replace(form.encode(), b"***")
+    return body
 
 
 def _template(rendered: str, form: str, **placeholders: str) -> str:

@@ -8,7 +8,7 @@ import logging
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from engagement_async import (
     AuthError,
     CredentialFile,
     EngagementClient,
+    Failure,
     FailureKind,
     OAuth1Credentials,
     Query,
@@ -111,6 +112,47 @@ async def test_every_value_is_under_its_owner(
     assert result.to_arrow("by_owner").num_rows == 2 * len(owned)
     assert {owner: its.outcomes for owner, its in result.owners.items()}.keys() == owned.keys()
     assert Counter(result.tweet_owners.values()) == {owner: len(ids) for owner, ids in owned.items()}
+
+
+@pytest.mark.parametrize(
+    ("refused", "kind", "count", "requests"),
+    [
+        (lambda asked, _: "7" in asked, FailureKind.REFUSED, 1, 25),
+        (lambda asked, _: "190" in asked, FailureKind.REFUSED, 1, 25),
+        (lambda asked, _: not {"7", "8", "190", "200"}.isdisjoint(asked), FailureKind.REFUSED, 4, 45),
+        (lambda _, before: before >= 4, FailureKind.CREDENTIALS, 100, 10),
+        (lambda *_: True, FailureKind.CREDENTIALS, 200, 2),
+    ],
+    ids=["one Tweet", "one of the last", "some", "revoked midway", "revoked"],
+)
+async def test_a_refusal_in_an_owners_name_is_about_all_of_its_tweets_or_some(
+    refused: Callable[[list[str], int], bool], kind: FailureKind, count: int, requests: int
+) -> None:
+    asked_of: Counter[bool] = Counter()
+
+    async def respond(exchange: Exchange) -> None:
+        asked = json.loads(exchange.request.partition(b"\r\n\r\n")[2])["tweet_ids"]
+        is_first = int(asked[0]) < 1000
+        asked_of[is_first] += 1
+        if is_first and refused(asked, asked_of[True] - 1):
+            await exchange.send(plain(b'{"errors":[{"code":179,"message":"not authorized"}]}', status="403 Forbidden"))
+        else:
+            await exchange.send(plain(json.dumps({"by_tweet": {i: {"impressions": "1"} for i in asked}}).encode()))
+
+    owned = {"one": [str(i) for i in range(1, 201)], "other": [str(i) for i in range(1000, 1100)]}
+    credentials = {owner: OAuth1Credentials("key", "secret", owner, "secret") for owner in owned}
+    async with (
+        RawServer(respond) as server,
+        EngagementClient(credentials, base_url=server.url, rate_limit=FAST, concurrency=4) as client,
+    ):
+        result = await client.last_28_hours(
+            owned, engagement_types=["impressions"], groupings={"by_tweet": ["tweet.id", "engagement.type"]}
+        )
+
+    assert {failure.kind for failure in result.failed_tweet_ids.values() if isinstance(failure, Failure)} == {kind}
+    assert len(result.failed_tweet_ids) == count
+    assert result.outcomes["answered"] == 300 - count
+    assert asked_of[True] <= requests
 
 
 async def test_an_owner_fails_alone() -> None:

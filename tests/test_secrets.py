@@ -196,6 +196,34 @@ async def test_an_attempt_s_error_tells_nothing(
     assert not shown(caplog.text)
 
 
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 429, 500])
+async def test_what_the_server_quotes_of_the_header_is_told_nowhere(
+    status: int, credentials: Credentials, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    values = dict.fromkeys(METRICS, "1")
+    data = {"by_tweet": {"20": values, "21": values}, "sum": dict.fromkeys(METRICS, "2")} if status == 200 else {}
+
+    async def quote_it(exchange: Exchange) -> None:
+        lines = exchange.request.decode().split("\r\n")
+        header = next(line for line in lines if line.startswith("Authorization"))
+        body = {"errors": [f"who is {header}?"], **data}
+        await exchange.send(plain(json.dumps(body).encode(), status=f"{status} Of The Test"))
+
+    told: object
+    async with RawServer(quote_it) as server, a_client(server.url, credentials) as client:
+        try:
+            result = await client.totals(["20", "21"], engagement_types=METRICS, groupings=GROUPINGS, timeout=1)
+            told = (repr(result), result.notes, dict(result.failed_tweet_ids))
+        except EngagementError as error:
+            assert_tells_nothing(error)
+            told = str(error)
+
+    assert "who is Authorization: ***?" in f"{told}{caplog.text}"
+    assert not shown(str(told))
+    assert not shown(caplog.text)
+
+
 async def test_an_untrusted_certificate_s_error_tells_nothing(credentials: Credentials) -> None:
     async with (
         RawServer(ATTEMPTS["garbage"], tls=server_context("127.0.0.1")) as server,

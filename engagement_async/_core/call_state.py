@@ -144,6 +144,7 @@ class OwnerState:
 
     in_flight: int = 0
     is_proven: bool = False
+    was_answered: bool = False
     is_doubted: bool = False
     """Whether the last outcome that says something of the credentials was a refusal."""
     refusals: int = 0
@@ -188,7 +189,7 @@ class OwnersState:
     def record_answer(self, owner: str) -> None:
         """Note that the API took this owner's credentials."""
         state = self.of(owner)
-        state.is_proven = self._is_any_proven = True
+        state.is_proven = state.was_answered = self._is_any_proven = True
         state.is_doubted, state.refusals, state.refusal = False, 0, None
 
     def record_refusal(self, owner: str) -> OwnerState:

@@ -43,7 +43,7 @@ from engagement_async._core.decisions import (
 )
 from engagement_async._core.outcomes import Failure, FailureKind
 from engagement_async._core.parsing import ParsedResponse
-from engagement_async._core.refusals import RefusedIdsError
+from engagement_async._core.refusals import RefusedIdsError, summarize
 from engagement_async._core.request import Outcome, Purpose, Request, split_in_half
 from engagement_async._core.words import owner_text
 from engagement_async.errors import (
@@ -68,8 +68,14 @@ UNAUTHORIZED, PAYMENT_REQUIRED = 401, 402
 """A 401 is about the credentials of a request; a 402 about the contract as a whole, whoever's Tweets are requested."""
 OWNER_REFUSALS = 2
 """Requests of one owner that are refused for the account's sake, before its other Tweets fail unsent."""
+ANSWERED_OWNER_REFUSALS = 6
+"""The same of an owner that was answered before."""
 ACCESS_REFUSALS = 3
 """Probes that are refused for a reason that is not about the request, before the run stops."""
+CONTRADICTIONS = 2
+"""Times that others were answered between two such refusals of one request, before the refusal is about its Tweets."""
+MOST_RETRY_AFTER_S = 60.0
+"""How long a failure may have its request wait: who else would find out that the API works again?"""
 MOST_SPLIT_ATTEMPTS, MOST_FINAL_ATTEMPTS = 12, 40
 
 
@@ -147,6 +153,8 @@ def decide(
         case AccessRefusedError() if result.texts and request.owner is not None and result.status != PAYMENT_REQUIRED:
             return _on_owner_refused(request, request.owner, result, call, now)
         case AccessRefusedError() if result.texts:
+            if _contradicts_itself(request, result, call, now):
+                return _on_refusal(request, _about_its_ids(result), call, now, witnesses)
             return _on_access_refused(request, result, call, now, jitter)
         case AccessRefusedError() | AttemptError():
             # A refusal in no words of the API comes from something before it, as a proxy or a firewall: it may pass.
@@ -251,12 +259,13 @@ def _on_failure(
     request.doubtful_since = min(request.doubtful_since, now)
     others_are_answered = breaker.last_answer_at > request.doubtful_since
     breaker.record_failure(error, now, jitter, is_suspect=others_are_answered)
-    wait_s = max(backoff_s(request.failures, error, jitter), retry_after_s or 0.0)
+    wait_s = backoff_s(request.failures, error, jitter)
+    asked_s = min(retry_after_s or 0.0, MOST_RETRY_AFTER_S)
     if others_are_answered and len(request.tweet_ids) == 1 and request.failures >= SUSPECT_AFTER:
         # It is about to fail. What it needs may be down for some seconds only: spread the last attempts over a minute.
         wait_s = max(wait_s, (0.5 + 0.5 * jitter) * exponential_s(request.failures + 2))
     if not others_are_answered:
-        if request.failures >= SUSPECT_AFTER or now + wait_s > call.deadline:
+        if request.failures >= SUSPECT_AFTER or now + max(wait_s, asked_s) > call.deadline:
             breaker.trip(now, jitter)
     elif len(request.tweet_ids) > 1:
         improbable, at_least = (0.05, 0.2) if request.is_suspect else (0.02, 0.15)
@@ -270,7 +279,24 @@ def _on_failure(
             )
             return Fail(request.tweet_ids, Failure(text, kind=FailureKind.SERVER))
         breaker.trip(now, jitter)  # an outage may have begun since others were answered
-    return RetryIn(wait_s)
+    return RetryIn(wait_s if breaker.is_open else max(wait_s, asked_s))  # of an open circuit probes find out
+
+
+def _contradicts_itself(request: Request, error: AccessRefusedError, call: CallState, now: float) -> bool:
+    """Note a refusal in the account's name; return whether it is about the Tweets: others were answered between two of them,
+    again and again.
+    """
+    if request.purpose is not Purpose.DATA or error.status == PAYMENT_REQUIRED:
+        return False
+    request.contradictions += call.endpoint.breaker.last_answer_at > request.access_refused_at
+    request.access_refused_at = now
+    return request.contradictions >= CONTRADICTIONS
+
+
+def _about_its_ids(error: APIError) -> RefusedIdsError:
+    status = error.status or 0
+    text = f"the API refuses this, while it answers others ({status}): {summarize(status, error.texts)}"
+    return RefusedIdsError(text, status=status, texts=error.texts, named=())
 
 
 def _on_access_refused(request: Request, error: APIError, call: CallState, now: float, jitter: float) -> Decision:
@@ -349,14 +375,26 @@ def _on_owner_unknown(request: Request, owner: str, error: AuthError, call: Call
 
 
 def _on_owner_refused(request: Request, owner: str, error: APIError, call: CallState, now: float) -> Decision:
-    """Decide on a refusal of one owner's account: after the second one this owner fails."""
+    """Decide on a refusal of one owner's account: after the second one this owner fails.
+
+    Of an owner that was answered before, one of the Tweets may be to blame: the request is split a few times.
+    """
     call.endpoint.record_response(now)
     request.is_probe = False
     state = call.owners.record_refusal(owner)
     state.refusals += 1
-    if state.refusals < OWNER_REFUSALS:
-        return RetryIn(0.0) if request.purpose is Purpose.DATA else Accept(())
-    return _fail_owner(request, owner, error, call)
+    if request.purpose is not Purpose.DATA:
+        return Accept(()) if state.refusals < OWNER_REFUSALS else _fail_owner(request, owner, error, call)
+    if state.was_answered and state.refusals < ANSWERED_OWNER_REFUSALS:
+        is_part = request.contradictions > 0
+        if len(request.tweet_ids) > 1 and (is_part or state.refusals >= OWNER_REFUSALS):
+            request.contradictions += 1
+            return Requeue(tuple(request.part(ids) for ids in split_in_half(request.tweet_ids)))
+        if is_part and state.refusals <= OWNER_REFUSALS:  # its other part was answered since
+            failure = Failure(str(_about_its_ids(error)), kind=FailureKind.REFUSED)
+            return Fail(request.tweet_ids, failure)
+        return RetryIn(0.0)
+    return RetryIn(0.0) if state.refusals < OWNER_REFUSALS else _fail_owner(request, owner, error, call)
 
 
 def _fail_owner(request: Request, owner: str, error: APIError, call: CallState) -> Decision:

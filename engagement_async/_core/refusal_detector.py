@@ -11,11 +11,15 @@ from engagement_async.errors import APIError
 
 __all__ = ["RefusalDetector", "same_refusal"]
 
-_VARYING = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}|\b[0-9a-f]*\d[0-9a-f]*\b", re.IGNORECASE)
+_VARYING = re.compile(
+    r"[\w.:+/=-]*\d[\w.:+/=-]*|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|"
+    r"(?=[\w+/=-]*[A-Z])(?=[\w+/=-]*[a-z])[\w+/=-]{16,}"
+)
+"""Numbers, times, durations, and the identifiers of requests, in whatever alphabet."""
 
 
 def same_refusal(error: APIError) -> str:
-    """Return what two refusals for the same reason have in common: status and texts without numbers and request IDs."""
+    """Return what two refusals for the same reason have in common: status and texts without what varies."""
     return f"{error.status} {_VARYING.sub('#', '; '.join(error.texts))}"
 
 

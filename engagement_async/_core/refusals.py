@@ -35,6 +35,7 @@ __all__ = [
     "is_reflected_in_outcomes",
     "read_errors",
     "refusal_error",
+    "summarize",
     "texts_of",
 ]
 
@@ -80,6 +81,8 @@ class RefusedIdsError(APIError):
 
 
 _ABSENT = msgspec.Raw()
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+"""Line breaks and escape sequences: texts go to terminals and into tables."""
 
 
 class _ErrorFields(msgspec.Struct):
@@ -146,7 +149,7 @@ def _items(raw: msgspec.Raw) -> list[Any]:
 
 def _texts(raw: msgspec.Raw) -> tuple[str, ...]:
     texts = (_text_of(item) if isinstance(item, dict) else item for item in _items(raw))
-    return tuple(text for text in texts if isinstance(text, str) and text)
+    return tuple(_CONTROLS.sub(" ", text) for text in texts if isinstance(text, str) and text)
 
 
 def _text_of(item: dict[str, Any]) -> str:

@@ -55,6 +55,10 @@ class Request:
     failed_at: float = math.inf
     """The last of them."""
     outages_seen: int = 0
+    access_refused_at: float = math.inf
+    """The last time that it was refused for the account's sake."""
+    contradictions: int = 0
+    """How often others were answered between two such refusals."""
     was_resigned: bool = False
     renewals: int = 0
     """How often the owner's credentials had been renewed when it was last sent."""
@@ -71,6 +75,7 @@ class Request:
             self.owner,
             is_second_look=self.is_second_look,
             looks_for=self.looks_for,
+            contradictions=self.contradictions,
         )
 
     def suspect_part(self, tweet_ids: tuple[str, ...], now: float) -> Request:

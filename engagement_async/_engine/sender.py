@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from yarl import URL
@@ -21,7 +22,7 @@ from engagement_async._core.call_state import CallState, EndpointState
 from engagement_async._core.endpoints import Endpoint
 from engagement_async._core.events import CallBegan, Observe, Received, Sent, Waited
 from engagement_async._core.other_consumers import OtherConsumerDetector
-from engagement_async._core.parsing import ResponseBytes
+from engagement_async._core.parsing import ParsedResponse, ResponseBytes
 from engagement_async._core.rate_headers import RateHeaders
 from engagement_async._core.rate_limit import Token
 from engagement_async._core.recovery import may_lack
@@ -33,7 +34,7 @@ from engagement_async._engine.owner_signers import OwnerSigners
 from engagement_async._engine.scheduler import Lane, Scheduler, loop_clock
 from engagement_async._engine.transport import CLOSED, Response, Transport
 from engagement_async.credential_store import CredentialStore
-from engagement_async.credentials import Credentials, Signer
+from engagement_async.credentials import Credentials, Signer, without_credentials
 from engagement_async.errors import APIError, AttemptError, EngagementError, NotSentError, ProxyError, UsageError
 
 __all__ = ["Call", "Sender"]
@@ -198,7 +199,7 @@ class Sender:
         headers = _NO_HEADERS
         signed_at = 0.0
         try:
-            response, signed_at = await self._post(request, call)
+            response, signed_at, header = await self._post(request, call)
             call.received += 1
             arrived_at = self.now()
             try:
@@ -208,17 +209,8 @@ class Sender:
                     await call.wait_for_capacity()  # a probe's outcome is waited for by other calls too
                 if self._decode_budget.is_spent:
                     await self._decode_budget.wait()
-                body = response.body
-                self._decode_budget.spend(len(body))
-                parsed = request.parser.parse(
-                    request.batch_number,
-                    request.tweet_ids,
-                    response.status,
-                    headers,
-                    body,
-                    may_lack=may_lack(request, call.state),
-                    response=ResponseBytes(response.as_gzip, gunzip) if call.keeps_responses else None,
-                )
+                self._decode_budget.spend(len(response.body))
+                parsed = self._parse(response, header, request, call)
             finally:
                 call.received -= 1
         except (APIError, AttemptError, ProxyError) as error:
@@ -227,7 +219,29 @@ class Sender:
         parsed.answer.observed_at = observed_at
         return Outcome(parsed, arrived_at=arrived_at)
 
-    async def _post(self, request: Request, call: Call) -> tuple[Response, float]:
+    def _parse(self, response: Response, header: str, request: Request, call: Call) -> ParsedResponse:
+        """Parse a response. Its texts go into errors and results: what they quote of the request's own header does not."""
+        kept = ResponseBytes(response.as_gzip, gunzip) if call.keeps_responses else None
+        parse = partial(
+            request.parser.parse, request.batch_number, request.tweet_ids, response.status, response.headers
+        )
+        lack = may_lack(request, call.state)
+        failure: APIError | AttemptError | None = None
+        try:
+            parsed = parse(response.body, may_lack=lack, response=kept)
+            if not parsed.answer.notes:
+                return parsed
+        except (APIError, AttemptError) as error:
+            failure = error
+        body = without_credentials(response.body, header)
+        if body != response.body:
+            del failure
+            return parse(body, may_lack=lack, response=None)
+        if failure is not None:
+            raise failure
+        return parsed
+
+    async def _post(self, request: Request, call: Call) -> tuple[Response, float, str]:
         endpoint = request.parser.query.endpoint
         url, signer = self._signers.get(endpoint.name) or self._sign_for(endpoint.name, endpoint.path)
         task = asyncio.current_task()
@@ -271,7 +285,7 @@ class Sender:
 
     async def _send_signed(
         self, url: URL, signer: Signer, body: bytes, token: Token, request: Request, call: Call
-    ) -> tuple[Response, float]:
+    ) -> tuple[Response, float, str]:
         self.requests += 1
         call.state.owners.count_request(request.owner)
         self.in_flight += 1
@@ -303,7 +317,7 @@ class Sender:
         finally:
             self.in_flight -= 1
         self._note_attempt(request, sent_at, observe, status=response.status)
-        return response, signed_at
+        return response, signed_at, header
 
     def _note_attempt(
         self,

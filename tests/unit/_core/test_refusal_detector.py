@@ -16,7 +16,12 @@ def refused(text: str, status: int = 400) -> APIError:
     [
         ("no (12ab)", "no (99cd)", True),
         ("trace 3f2504e0-4f89-11d3-9a0c-0305e82c3301", "trace 00000000-4f89-11d3-9a0c-0305e82c3301", True),
+        ("no (took 504ms)", "no (took 61ms)", True),
+        ("no [2026-11-26T12:00:00.187Z]", "no [2026-11-26T12:00:01.390Z]", True),
+        ("no (request req_hipfHRIQomJVAabs)", "no (request req_MfnQ9vLGbuipVQce)", True),
+        ("no. RequestId: FfNoWNOwMPUspibSbSFS=", "no. RequestId: 1z/Y1Pz5E7J6EBLujL2r=", True),
         ("no", "not allowed", False),
+        ("groupBys you have specified", "metrics you have specified", False),
     ],
 )
 def test_refusals_are_compared_without_their_request_ids(one: str, other: str, are_same: bool) -> None:

@@ -119,6 +119,10 @@ def engine_for(model: Model, limit: RateLimit, **options: Any) -> Sender:
     )
 
 
+def kinds_of(result: EngagementResult) -> set[FailureKind]:
+    return {failure.kind for failure in result.failed_tweet_ids.values() if isinstance(failure, Failure)}
+
+
 def ids(count: int) -> Iterator[str]:
     return (str(10**18 + 7 * n) for n in range(count))
 
@@ -742,6 +746,40 @@ async def test_a_scheduler_that_stops_the_stream_with_its_last_token_has_that_re
         got = [answer async for answer in answers]
 
     assert len(got) == len(model.requests) == 1
+
+
+@pytest.mark.parametrize("status", [400, 403])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"errors": [{"code": 179, "message": "Sorry, you are not authorized to see this status."}]},
+        {"errors": ["You are not permitted to access this Tweet"]},
+        {"title": "Forbidden", "detail": "Not for you", "type": "about:blank"},
+    ],
+    ids=["code", "text", "problem"],
+)
+def test_a_refusal_in_the_accounts_name_that_is_about_one_tweet_fails_that_tweet_alone(
+    status: int, body: dict[str, Any]
+) -> None:
+    bad = str(10**18 + 7 * 321)
+    model = Model(lambda _, asked: reply(status, body) if bad in asked else None)
+
+    result = run(model, 1000)
+
+    assert list(result.failed_tweet_ids) == [bad]
+    assert kinds_of(result) == {FailureKind.REFUSED}
+    assert result.outcomes["answered"] == 999
+    assert len(model.requests) <= 30
+
+
+@pytest.mark.parametrize("retry_after_s", [5, 600])
+def test_a_failure_says_how_long_to_wait_but_not_for_longer_than_the_call_does(retry_after_s: int) -> None:
+    model = Model(lambda *_: reply(503, Retry_After=str(retry_after_s)))
+
+    result = run(model, 250, outage_timeout_s=60.0)
+
+    assert kinds_of(result) == {FailureKind.OUTAGE}
+    assert 55 < model.arrived_at[-1] < 90
 
 
 @pytest.mark.virtual_time
