@@ -588,6 +588,36 @@ def test_a_job_asks_again_for_poison_that_healed_and_its_sums_are_whole(tmp_path
     play(World([poison(bad, end=5_000)]), main)
 
 
+@pytest.mark.parametrize("sums", [{}, {"sum": ["engagement.type"]}], ids=["by tweet", "with sums"])
+def test_a_retry_of_several_spans_asks_again_for_what_failed_in_one_that_was_stopped(
+    tmp_path: Path, sums: dict[str, list[str]]
+) -> None:
+    ids = make_ids(60)
+    bad = ids[3]
+    query = Query(
+        HISTORICAL,
+        engagement_types=["favorites"],
+        groupings={"by_tweet": ["tweet.id", "engagement.type"], **sums},
+        start="2026-01-01",
+        end="2026-02-12",
+    )
+    refused = Status(400, content=b'{"errors":["no"]}')
+
+    async def main(server: ModelServer) -> None:
+        first = await run_job(server, tmp_path / "job", ids, query=query)
+        assert (first.outcome, first.outcomes.failed) == ("done", 1)
+        stopped = await run_job(server, tmp_path / "job", ids, query=query, failed_only=True, max_requests=1)
+        assert (stopped.outcome, stopped.outcomes.failed) == ("max_requests", 1)
+        await asyncio.sleep(10_000)
+        healed = await run_job(server, tmp_path / "job", ids, query=query, failed_only=True)
+        assert (healed.outcome, healed.outcomes.failed, healed.outcomes.answered) == ("done", 0, 60)
+        assert healed.requests == 2
+
+    play(
+        World([Rule("refused", lambda asked: refused if asked.at < 10_000 and bad in asked.tweet_ids else None)]), main
+    )
+
+
 def test_a_job_says_of_which_tweets_the_api_left_a_metric_out(tmp_path: Path) -> None:
     ids = make_ids(300)
 

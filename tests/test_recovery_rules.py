@@ -13,6 +13,7 @@ import pytest
 from engagement_async import (
     HISTORICAL,
     LAST_28_HOURS,
+    EngagementClient,
     EngagementError,
     EngagementResult,
     FailureKind,
@@ -22,7 +23,7 @@ from engagement_async import (
     RequestRefusedError,
     Timeouts,
 )
-from engagement_async.backfill import BackfillJob
+from engagement_async.backfill import BackfillJob, RunOutcome
 from tests.support.model_server import (
     Act,
     Cut,
@@ -42,6 +43,7 @@ from tests.support.model_server import (
 )
 from tests.support.model_truth import Asked
 from tests.support.oracle import (
+    OAUTH,
     QUERY,
     TOTALS_BY_TWEET,
     check,
@@ -186,6 +188,73 @@ def test_rule_2_the_answers_of_one_endpoint_do_not_close_the_circuit_of_another(
         assert len(late) <= 600 / 5
 
     play(World([during(0, 10**6, endpoint="28hr")]), main)
+
+
+def of_owner(ids: list[str], start: float, end: float, act: Act | None = None) -> Rule:
+    """Do the same for the Tweets of one owner, and for no others."""
+    mine = frozenset(ids)
+    return Rule(
+        "outage",
+        lambda asked: (act or Status(503)) if start <= asked.at < end and mine & set(asked.tweet_ids) else None,
+    )
+
+
+@pytest.mark.parametrize("act", [Status(503), Status(403, content=b"<html>"), Disconnect()], ids=str)
+@pytest.mark.parametrize("lasts_s", [600, 10**6])
+def test_rule_2_an_owner_that_is_not_answered_costs_probes_and_keeps_nobody_waiting(act: Act, lasts_s: float) -> None:
+    owned = {"sick": make_ids(2_500), "well": make_ids(25_000, call=1)}
+
+    async def main(server: ModelServer) -> None:
+        limit = RateLimit(300)
+        async with EngagementClient(dict.fromkeys(owned, OAUTH), rate_limit=limit, base_url=server.url) as client:
+            result = await client.last_28_hours(owned, **FAVORITES)
+        taken = [r for r in server.records if r.cause != "outage" and owned["well"][-1] in r.asked.tweet_ids]
+        assert taken[0].asked.at <= 260  # 1,000 requests at 300 a minute, and what the other one's outage costs
+        assert server.causes("28hr")["outage"] <= 30 + 900 / 10
+        assert server.requests <= 1_100 + server.causes("28hr")["outage"] + 20
+        if lasts_s == 600:
+            assert result.outcomes["answered"] == 27_500
+            assert now() < 600 + BACK + 30
+        else:
+            assert set(kinds(result.failed_tweet_ids).values()) == {FailureKind.OUTAGE}
+            assert set(result.failed_tweet_ids) < set(owned["sick"])
+            assert result.outcomes["answered"] + len(result.failed_tweet_ids) == 27_500
+            assert now() < 960
+
+    play(World([of_owner(owned["sick"], 20, lasts_s, act)]), main)
+
+
+def test_rule_2_a_bad_tweet_of_an_owner_is_no_outage_of_that_owner() -> None:
+    owned = {"one": make_ids(25), "other": make_ids(5_000, call=1)}
+    bad = owned["one"][-1]
+
+    async def main(server: ModelServer) -> None:
+        async with EngagementClient(
+            dict.fromkeys(owned, OAUTH), rate_limit=RateLimit(60), base_url=server.url
+        ) as client:
+            result = await client.last_28_hours(owned, **FAVORITES)
+        assert kinds(result.failed_tweet_ids) == {bad: FailureKind.SERVER}
+        assert server.causes("28hr")["poison"] <= 40
+
+    play(World([poison([bad])]), main)
+
+
+def test_rule_2_a_job_leaves_the_tweets_of_an_owner_that_is_not_answered_pending(tmp_path: Path) -> None:
+    owned = {"sick": make_ids(500), "well": make_ids(10_000, call=1)}
+
+    async def main(server: ModelServer) -> None:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(LAST_DAY, owned)
+        run: dict[str, Any] = {"rate_limit": RateLimit(300), "base_url": server.url}
+        first = await job.run(dict.fromkeys(owned, OAUTH), **run)
+        assert first.outcome is RunOutcome.OUTAGE
+        assert (first.outcomes.answered, first.outcomes.failed) == (10_000, 0)
+        await asyncio.sleep(3_000)
+        second = await job.run(dict.fromkeys(owned, OAUTH), **run)
+        assert second.outcome is RunOutcome.DONE
+        assert second.outcomes.answered == 10_500
+
+    play(World([of_owner(owned["sick"], 0, 3_000)]), main)
 
 
 # --- 3. only time spent trying counts as failing ---

@@ -10,7 +10,7 @@ from engagement_async._core.rate_headers import RateHeaders
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async.errors import DisconnectedError
 
-__all__ = ["backoff_s", "exponential_s", "hold_s"]
+__all__ = ["LONGEST_DELAY_S", "backoff_s", "exponential_s", "hold_s"]
 
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 20.0

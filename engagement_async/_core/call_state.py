@@ -155,11 +155,31 @@ class OwnerState:
     """How often it was asked again."""
     failure: Failure | None = None
     """Why no request is sent for this owner any more."""
+    breaker: CircuitBreaker | None = None
+    """Once a request failed while others were answered."""
+    last_answer_at: float = -math.inf
+    answered: tuple[str, ...] = ()
+    """The Tweets of the last answer: what probes ask for."""
+    _probes: int = 0
 
     @property
     def may_send(self) -> bool:
         """Whether another request may be sent before those in flight are answered."""
         return self.is_proven or self.in_flight < (1 if self.is_doubted else self.UNPROVEN)
+
+    def record_answer(self, tweet_ids: tuple[str, ...], at: float) -> None:
+        """Count an answer to a request for these Tweets, which came at this instant."""
+        self.last_answer_at = max(self.last_answer_at, at)
+        self.answered = tweet_ids
+        if self.breaker is not None:
+            self.breaker.record_answer(at)
+
+    def life_sign(self, request: Request) -> Request:
+        """Return a probe for one of this owner's Tweets: one that was answered, else one of the request's."""
+        number, self._probes = self._probes, self._probes + 1
+        tweet_ids = self.answered or request.tweet_ids
+        tweet = OwnedTweet(tweet_ids[-1 - number % len(tweet_ids)], request.owner)
+        return request.probe(tweet, Purpose.LIFE_SIGN, is_owner_probe=True)
 
 
 class OwnersState:

@@ -17,6 +17,7 @@ __all__ = [
     "Fail",
     "GiveUp",
     "HoldAll",
+    "Postpone",
     "Probe",
     "Renew",
     "Requeue",
@@ -115,10 +116,17 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Postpone:
+    """Put the request aside for that many seconds: the API does not answer its owner, while it answers others."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class GiveUp:
     """The outage outlasted the timeout."""
 
     failure: Failure
 
 
-Admission = Send | Probe | Wait | GiveUp | AwaitOwner
+Admission = Send | Probe | Wait | GiveUp | AwaitOwner | Postpone

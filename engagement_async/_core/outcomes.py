@@ -33,7 +33,9 @@ class FailureKind(StrEnum):
     SERVER = "server"
     """The API fails at this Tweet (5xx, cut or invalid answers) while it answers for others."""
     OUTAGE = "outage"
-    """The API answered nobody until the outage timeout. The Tweet itself may be fine: a job leaves it pending."""
+    """The API answered nobody, or not this owner, until the outage timeout. The Tweet itself may be fine: a job leaves it
+    pending.
+    """
     TIMEOUT = "timeout"
     """The time of the call (`timeout`) was over before the Tweet was answered. The Tweet itself may be fine."""
     CREDENTIALS = "credentials"
@@ -45,25 +47,29 @@ class FailureKind(StrEnum):
 class Failure(str):
     """Why an ID failed: a `message` for people, with its `kind` for programs.
 
+    Of an outage `owner` is whom alone the API did not answer; None if it answered nobody.
+
     >>> failure = Failure("the API failed: HTTP 500", kind=FailureKind.SERVER)
     >>> failure.kind is FailureKind.SERVER
     True
     """
 
-    __slots__ = ("kind",)
+    __slots__ = ("kind", "owner")
     kind: FailureKind
+    owner: str | None
 
-    def __new__(cls, message: str, *, kind: FailureKind) -> Failure:
+    def __new__(cls, message: str, *, kind: FailureKind, owner: str | None = None) -> Failure:
         self = super().__new__(cls, message)
         self.kind = kind
+        self.owner = owner
         return self
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (str(self), self.kind)
+        return _rebuild, (str(self), self.kind, self.owner)
 
 
-def _rebuild(message: str, kind: FailureKind) -> Failure:
-    return Failure(message, kind=kind)
+def _rebuild(message: str, kind: FailureKind, owner: str | None = None) -> Failure:
+    return Failure(message, kind=kind, owner=owner)
 
 
 def is_outage(failure: str) -> bool:
@@ -89,7 +95,8 @@ def join_failures(failures: Iterable[str]) -> str:
     if len(distinct) == 1:
         return distinct[0]
     text = "; ".join(distinct)
-    return Failure(text, kind=distinct[0].kind) if isinstance(distinct[0], Failure) else text
+    worst = distinct[0]
+    return Failure(text, kind=worst.kind, owner=worst.owner) if isinstance(worst, Failure) else text
 
 
 def _severity(failure: str) -> int:

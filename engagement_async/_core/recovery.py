@@ -21,9 +21,10 @@ from itertools import chain
 
 from engagement_async._core.accounting import Gaps
 from engagement_async._core.answer import Answer
-from engagement_async._core.backoff import backoff_s, exponential_s, hold_s
+from engagement_async._core.backoff import LONGEST_DELAY_S, backoff_s, exponential_s, hold_s
 from engagement_async._core.batches import AnsweredTweets, OwnedTweet
-from engagement_async._core.call_state import CallState
+from engagement_async._core.breaker import CircuitBreaker
+from engagement_async._core.call_state import CallState, OwnerState
 from engagement_async._core.decisions import (
     Accept,
     Admission,
@@ -32,6 +33,7 @@ from engagement_async._core.decisions import (
     Fail,
     GiveUp,
     HoldAll,
+    Postpone,
     Probe,
     Renew,
     Requeue,
@@ -85,6 +87,8 @@ def admit(request: Request, call: CallState, *, now: float) -> Admission:
         owner = call.owners.of(request.owner)
         if owner.failure is not None:
             return GiveUp(owner.failure)
+        if owner.breaker is not None and owner.breaker.is_open and not call.endpoint.breaker.is_open:
+            return _admit_of_owner(request, owner, owner.breaker, call, now)
         if not owner.may_send:
             return AwaitOwner()
     breaker = call.endpoint.breaker
@@ -108,6 +112,27 @@ def admit(request: Request, call: CallState, *, now: float) -> Admission:
         if witness is not None:
             return Probe(request.probe(witness, Purpose.WITNESS))
     return Send()
+
+
+def _admit_of_owner(
+    request: Request, owner: OwnerState, breaker: CircuitBreaker, call: CallState, now: float
+) -> Admission:
+    """Decide on a request of an owner that the API does not answer, while it answers others."""
+    breaker.look(now)
+    deadline = call.patience_ends(breaker.failing_since)
+    if breaker.is_given_up(now, deadline):
+        text = (
+            f"the API answered nothing for owner {request.owner} for {call.outage_timeout_s:.0f} s, while it answered "
+            f"others; last: {breaker.last_error}"
+        )
+        return GiveUp(Failure(text, kind=FailureKind.OUTAGE, owner=request.owner))
+    wait_s = breaker.delay_before_next(now, deadline)
+    if wait_s == math.inf and owner.in_flight:
+        return AwaitOwner()
+    if wait_s:
+        return Postpone(min(wait_s, LONGEST_DELAY_S))
+    breaker.begin_probe()
+    return Probe(owner.life_sign(request))
 
 
 def may_lack(request: Request, call: CallState) -> Gaps | None:
@@ -141,8 +166,8 @@ def decide(
         call.endpoint.breaker.record_contact()  # sent since the last failure
     if not isinstance(result, (AttemptError, AccessRefusedError)):
         request.is_probe = False  # the API is there: the circuit closes
-    if request.owner is not None and isinstance(result, (ParsedResponse, RefusedIdsError)):
-        call.owners.record_answer(request.owner)
+    if request.owner is not None:
+        _record_contact(request, request.owner, result, call, at)
     match result:
         case ParsedResponse():
             return _on_answer(request, result, call, at)
@@ -173,6 +198,28 @@ def cancel(request: Request, call: CallState) -> None:
         call.refusals.is_asking = False
     if request.is_probe:
         call.endpoint.breaker.cancel_probe()
+    if request.is_owner_probe and request.owner is not None:
+        breaker = call.owners.of(request.owner).breaker
+        assert breaker is not None  # noqa: S101 - it is what was probed
+        breaker.cancel_probe()
+
+
+def _record_contact(
+    request: Request, owner: str, result: ParsedResponse | EngagementError, call: CallState, at: float
+) -> None:
+    """Note what an outcome says of the circuit and the credentials of its owner."""
+    state = call.owners.of(owner)
+    if isinstance(result, (ParsedResponse, RefusedIdsError)):
+        call.owners.record_answer(owner)
+        state.record_answer(request.tweet_ids, at)
+    if not request.is_owner_probe or state.breaker is None or isinstance(result, (AttemptError, ProxyError)):
+        return
+    if isinstance(result, ParsedResponse) or (
+        isinstance(result, APIError) and result.status is not None and result.texts
+    ):
+        state.breaker.record_contact()  # sent since the last failure
+    elif not isinstance(result, AccessRefusedError):
+        state.breaker.cancel_probe()
 
 
 def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, at: float) -> Decision:
@@ -235,11 +282,32 @@ def _fail_as_missing(batch_number: int, tweet_ids: tuple[str, ...]) -> Answer:
     return Answer(batch_number, tweet_ids, failed_tweet_ids=dict.fromkeys(tweet_ids, failure))
 
 
+def _circuit_of(request: Request, error: EngagementError, call: CallState) -> CircuitBreaker:
+    """Return the circuit that tells whether others are answered: of its owner, if there are several.
+
+    What could not be sent says nothing of owners.
+    """
+    if request.owner is None or isinstance(error, NotSentError):
+        return call.endpoint.breaker
+    state = call.owners.of(request.owner)
+    if state.breaker is None:
+        state.breaker = CircuitBreaker(call.endpoint.suspensions)
+        state.breaker.last_answer_at = state.last_answer_at
+    return state.breaker
+
+
 def _on_failure(
     request: Request, error: EngagementError, retry_after_s: float | None, call: CallState, now: float, jitter: float
 ) -> Decision:
     endpoint = call.endpoint
     breaker = endpoint.breaker
+    own = _circuit_of(request, error, call)
+    if request.is_owner_probe:
+        if own is breaker:
+            cancel(request, call)
+        else:
+            own.record_failed_probe(error, now, jitter)
+        return Accept(())
     if request.is_probe:
         request.is_probe = False
         breaker.record_failed_probe(error, now, jitter)
@@ -250,36 +318,45 @@ def _on_failure(
     if breaker.is_open:  # what was in flight when the outage began says nothing about this request
         breaker.record_failure(error, now, jitter)
         return RetryIn(0.0)
-    if request.outages_seen != breaker.outages:  # nor do its failures before the last outage
-        request.outages_seen = breaker.outages
+    if own.is_open:
+        own.record_failure(error, now, jitter)
+        return RetryIn(0.0)
+    outages = breaker.outages if own is breaker else breaker.outages + own.outages
+    if request.outages_seen != outages:  # nor do its failures before the last outage
+        request.outages_seen = outages
         request.failures = 0
         request.doubtful_since = request.failed_at = math.inf
     request.failures += 1
     previous_failure_at, request.failed_at = request.failed_at, now
     request.doubtful_since = min(request.doubtful_since, now)
-    others_are_answered = breaker.last_answer_at > request.doubtful_since
-    breaker.record_failure(error, now, jitter, is_suspect=others_are_answered)
+    is_anybody_answered = breaker.last_answer_at > request.doubtful_since
+    others_are_answered = own.last_answer_at > request.doubtful_since
+    breaker.record_failure(error, now, jitter, is_suspect=is_anybody_answered)
+    if own is not breaker and is_anybody_answered:
+        own.record_failure(error, now, jitter, is_suspect=others_are_answered)
+    circuit = own if is_anybody_answered else breaker
     wait_s = backoff_s(request.failures, error, jitter)
     asked_s = min(retry_after_s or 0.0, MOST_RETRY_AFTER_S)
     if others_are_answered and len(request.tweet_ids) == 1 and request.failures >= SUSPECT_AFTER:
         # It is about to fail. What it needs may be down for some seconds only: spread the last attempts over a minute.
         wait_s = max(wait_s, (0.5 + 0.5 * jitter) * exponential_s(request.failures + 2))
     if not others_are_answered:
-        if request.failures >= SUSPECT_AFTER or now + max(wait_s, asked_s) > call.deadline:
-            breaker.trip(now, jitter)
+        if request.failures >= SUSPECT_AFTER or now + max(wait_s, asked_s) > call.patience_ends(circuit.failing_since):
+            circuit.trip(now, jitter)
     elif len(request.tweet_ids) > 1:
         improbable, at_least = (0.05, 0.2) if request.is_suspect else (0.02, 0.15)
         attempts = endpoint.failure_rate.attempts_until(improbable, at_least=at_least, most=MOST_SPLIT_ATTEMPTS)
         if request.failures >= attempts:
             return Requeue(tuple(request.suspect_part(ids, now) for ids in split_in_half(request.tweet_ids)))
     elif request.failures >= endpoint.failure_rate.attempts_until(1e-4, at_least=0.15, most=MOST_FINAL_ATTEMPTS):
-        if breaker.last_answer_at > previous_failure_at:
+        if own.last_answer_at > previous_failure_at:
             text = (
                 f"the API fails at this Tweet, {request.failures} times in a row while it answers for others: {error}"
             )
             return Fail(request.tweet_ids, Failure(text, kind=FailureKind.SERVER))
-        breaker.trip(now, jitter)  # an outage may have begun since others were answered
-    return RetryIn(wait_s if breaker.is_open else max(wait_s, asked_s))  # of an open circuit probes find out
+        circuit.trip(now, jitter)  # an outage may have begun since others were answered
+    is_open = breaker.is_open or own.is_open
+    return RetryIn(wait_s if is_open else max(wait_s, asked_s))  # of an open circuit probes find out
 
 
 def _contradicts_itself(request: Request, error: AccessRefusedError, call: CallState, now: float) -> bool:

@@ -40,6 +40,8 @@ class Request:
     purpose: Purpose = Purpose.DATA
     is_probe: bool = False
     """Whether everybody else waits for its outcome, because the circuit is open."""
+    is_owner_probe: bool = False
+    """Whether it is the circuit of its owner that it probes: then the others of this owner wait."""
     is_second_look: bool = False
     """Whether the last answer left out these IDs."""
     is_suspect: bool = False
@@ -62,6 +64,8 @@ class Request:
     was_resigned: bool = False
     renewals: int = 0
     """How often the owner's credentials had been renewed when it was last sent."""
+    is_parked: bool = False
+    """The engine's: whether it waits for an owner that the API does not answer."""
     signer: object = None
     """The engine's: what it was last signed with, where a credential store signs."""
 
@@ -82,7 +86,7 @@ class Request:
         """Return a request for some of these IDs, one of which the API may fail at."""
         return replace(self.part(tweet_ids), is_suspect=True, doubtful_since=now, outages_seen=self.outages_seen)
 
-    def probe(self, tweet: OwnedTweet, purpose: Purpose) -> Request:
+    def probe(self, tweet: OwnedTweet, purpose: Purpose, *, is_owner_probe: bool = False) -> Request:
         """Return the request of one Tweet that finds something out."""
         return Request(
             (tweet.tweet_id,),
@@ -90,7 +94,8 @@ class Request:
             self.batch_number,
             owner=tweet.owner,
             purpose=purpose,
-            is_probe=purpose is Purpose.LIFE_SIGN,
+            is_probe=purpose is Purpose.LIFE_SIGN and not is_owner_probe,
+            is_owner_probe=is_owner_probe,
         )
 
 

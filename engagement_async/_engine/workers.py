@@ -17,6 +17,7 @@ from itertools import chain, count
 from engagement_async._core.accounting import in_input_order
 from engagement_async._core.answer import Answer
 from engagement_async._core.batches import Batch, OwnedTweet, SpanBatch
+from engagement_async._core.call_state import OwnerState
 from engagement_async._core.decisions import (
     Accept,
     AwaitOwner,
@@ -24,6 +25,7 @@ from engagement_async._core.decisions import (
     Fail,
     GiveUp,
     HoldAll,
+    Postpone,
     Probe,
     Renew,
     Requeue,
@@ -39,6 +41,7 @@ from engagement_async._core.outcomes import Failure
 from engagement_async._core.parsing import ResponseParser
 from engagement_async._core.recovery import admit, cancel, conclude, decide
 from engagement_async._core.request import Request
+from engagement_async._core.words import owner_text
 from engagement_async._engine.sender import Call, Sender
 from engagement_async._engine.source import Batches, BatchSource
 from engagement_async.errors import EngagementError, NotSentError, ProxyError
@@ -46,6 +49,9 @@ from engagement_async.errors import EngagementError, NotSentError, ProxyError
 __all__ = ["Workers"]
 
 logger = logging.getLogger("engagement_async")
+
+_MOST_PARKED = 4096
+"""Requests that may wait for owners that the API does not answer, besides those that may wait anyway."""
 
 
 @dataclass(slots=True)
@@ -88,6 +94,8 @@ class Workers:
         self._delayed: list[tuple[float, int, Request]] = []
         self._behind_owner: dict[str, list[Request]] = {}
         """Requests that wait until it is known whether the API takes their owner's credentials."""
+        self._parked = 0
+        """How many of those that are delayed wait for owners that the API does not answer."""
         self._order = count()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -238,7 +246,11 @@ class Workers:
     def _take(self) -> Request | None:
         now = self._sender.now()
         while self._delayed and self._delayed[0][0] <= now:
-            self._ready.append(heapq.heappop(self._delayed)[2])
+            due = heapq.heappop(self._delayed)[2]
+            if due.is_parked:
+                self._parked -= 1
+                due.is_parked = False
+            self._ready.append(due)
         if self._ready:
             return self._ready.popleft()
         if self._new:
@@ -253,8 +265,12 @@ class Workers:
 
     @property
     def _waiting(self) -> int:
-        """How many requests wait to be sent again later, or for the outcome of their owner's credentials."""
-        return len(self._delayed) + sum(map(len, self._behind_owner.values()))
+        """How many requests wait to be sent again later, or for the outcome of their owner's credentials.
+
+        Some thousands may wait for owners that the API does not answer: they must not keep others from being read.
+        """
+        waiting = len(self._delayed) + sum(map(len, self._behind_owner.values()))
+        return waiting - min(self._parked, _MOST_PARKED)
 
     def _queue_batch(self, batch: Batch | SpanBatch) -> None:
         parsers = [self._parsers[batch.span]] if isinstance(batch, SpanBatch) else self._parsers
@@ -317,6 +333,9 @@ class Workers:
                     await sender.wait_for_change(seconds)
                 case Probe(probe):
                     await self._send(probe)
+                case Postpone(seconds):
+                    self._queue(request, sender.now() + seconds, is_parked=True)
+                    return False
                 case AwaitOwner():
                     assert request.owner is not None  # noqa: S101
                     self._behind_owner.setdefault(request.owner, []).append(request)
@@ -350,7 +369,7 @@ class Workers:
         if isinstance(outcome.result, EngagementError):
             logger.debug("attempt failed: %s", outcome.result)
         breaker = state.endpoint.breaker
-        was_open = breaker.is_open
+        was_open, owner_was_open = breaker.is_open, _is_open_for(owner)
         decision = decide(
             request, outcome, state, now=sender.now(), jitter=sender.jitter(), witnesses=self._witnesses(request)
         )
@@ -367,8 +386,22 @@ class Workers:
             )
         elif was_open and not breaker.is_open:
             logger.warning("%s answers again", self._parsers[0].query.endpoint.name)
+        if owner is not None and owner_was_open is not _is_open_for(owner):
+            self._tell_of_owner(request.owner or "", owner)
         sender.note_change()
         self._execute(decision, request)
+
+    def _tell_of_owner(self, name: str, owner: OwnerState) -> None:
+        endpoint = self._parsers[0].query.endpoint.name
+        if owner.breaker is not None and owner.breaker.is_open:
+            logger.warning(
+                "%s does not answer owner %s (%s), while it answers others: probing with single Tweets until that ends",
+                endpoint,
+                owner_text(name),
+                owner.breaker.last_error,
+            )
+        else:
+            logger.warning("%s answers owner %s again", endpoint, owner_text(name))
 
     def _witnesses(self, request: Request) -> Iterator[OwnedTweet]:
         """Yield Tweets from places far apart, if any are known. Lazy: only refusals have the source read ahead."""
@@ -472,8 +505,10 @@ class Workers:
             number, query = pending.batch.number, self._parsers[0].query
             self._deliver_answer(pending, merge_parts(number, tweet_ids, answers, query))
 
-    def _queue(self, request: Request, not_before: float) -> None:
+    def _queue(self, request: Request, not_before: float, *, is_parked: bool = False) -> None:
         if not_before > self._sender.now():
+            request.is_parked = is_parked
+            self._parked += is_parked
             heapq.heappush(self._delayed, (not_before, next(self._order), request))
             if self._idle:
                 self._set_timer()
@@ -483,6 +518,10 @@ class Workers:
     def _queue_first(self, request: Request) -> None:
         if isinstance(request.batch, PendingBatch):
             self._ready.appendleft(request)
+
+
+def _is_open_for(owner: OwnerState | None) -> bool:
+    return owner is not None and owner.breaker is not None and owner.breaker.is_open
 
 
 def _open_ids(pending: PendingBatch) -> set[str]:

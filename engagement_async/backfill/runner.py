@@ -132,6 +132,8 @@ class JobRunner:
         self._consuming: asyncio.Task[None] | None = None
         self._draining: asyncio.Task[None] | None = None
         self._is_delivering = False
+        self._is_owner_out = False
+        """Whether an owner was not answered, while others were."""
 
     async def run(
         self, *, failed_only: bool, on_progress: Callable[[Progress], object], progress_interval_s: float
@@ -179,7 +181,7 @@ class JobRunner:
                 timer.cancel()
         if committer.has_uncommitted:
             await committer.commit()
-        outcome = self._outcome or (RunOutcome.CREDENTIALS if self._owners.refused else RunOutcome.DONE)
+        outcome = self._outcome or self._outcome_of_owners()
         if outcome is not RunOutcome.DONE and await committer.call(work.is_done, committer.journal):
             outcome = RunOutcome.DONE  # stopped at the very end
         if self._disk_error is not None and outcome is not RunOutcome.DONE:
@@ -187,6 +189,11 @@ class JobRunner:
             raise self._disk_error
         await self._end(outcome)
         return outcome
+
+    def _outcome_of_owners(self) -> RunOutcome:
+        if self._is_owner_out:
+            return RunOutcome.OUTAGE
+        return RunOutcome.CREDENTIALS if self._owners.refused else RunOutcome.DONE
 
     def stop(self, outcome: RunOutcome) -> None:
         """Ask nothing more, and end when what is on its way has come."""
@@ -234,12 +241,14 @@ class JobRunner:
         try:
             async for answer in stream:
                 self._is_delivering = True
-                if pending_ids(answer):
-                    self.stop(RunOutcome.OUTAGE)  # the API answered nobody: these IDs stay pending
+                if pending := pending_ids(answer):  # the API did not answer: these IDs stay pending
+                    self._is_owner_out = True
+                    if any(getattr(answer.failed_tweet_ids[i], "owner", None) is None for i in pending):
+                        self.stop(RunOutcome.OUTAGE)  # it answered nobody
                 answer = self._owners.take(answer)
-                pending = len(pending_ids(answer))
-                self._meter.ids_asked += len(answer.tweet_ids) - pending
-                self._meter.ids_skipped += pending
+                skipped = len(pending_ids(answer))
+                self._meter.ids_asked += len(answer.tweet_ids) - skipped
+                self._meter.ids_skipped += skipped
                 self._committer.add(answer)
         finally:
             self._committer.finish()

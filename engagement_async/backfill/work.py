@@ -112,6 +112,8 @@ class FailedWork:
         self._left: dict[int, set[str]] = {}
         """The IDs of batches that were handed out, by their numbers, as far as they are not answered."""
         self._again: list[SpanBatch] = []
+        self._reopened: dict[int, frozenset[str]] = {}
+        """The IDs that failed in parts of an earlier retry, which was stopped, until an answer to such a part comes."""
 
     def next_page(self, journal: Journal) -> list[SpanBatch]:
         """See `Work`."""
@@ -147,7 +149,7 @@ class FailedWork:
             answer = journal.answer(number)
             ids = failed_ids(answer)
             self._left[number] = set(ids)
-            yield from _open_spans(journal, Batch(number, ids, answer.owner))
+            yield from _open_spans(journal, Batch(number, ids, answer.owner), self._reopened)
 
     def write(self, journal: Journal, answers: list[Answer], documents: dict[str, Any]) -> None:
         """See `Work`."""
@@ -156,7 +158,7 @@ class FailedWork:
             journal.write(list(map(journal.encode, self._patched(journal, answers))), documents)
             self._forget(answers)
             return
-        parts = _Parts(journal, answers, lambda number: failed_ids(journal.answer(number)))
+        parts = _Parts(journal, answers, lambda number: failed_ids(journal.answer(number)), self._reopened)
         patched = [
             journal.encode(patch(journal.answer(number), new, frozenset(new.tweet_ids), query))
             for number, new in parts.finished.items()
@@ -193,14 +195,19 @@ class FailedWork:
 class _Parts:
     """The parts of some batches: those in the journal, and the answers that came now.
 
-    `ids_asked` returns the IDs that are asked of a batch.
+    `ids_asked` returns the IDs that are asked of a batch, `reopened` has those of parts that failed and are asked again.
     """
 
     def __init__(
-        self, journal: Journal, answers: Iterable[Answer], ids_asked: Callable[[int], tuple[str, ...]]
+        self,
+        journal: Journal,
+        answers: Iterable[Answer],
+        ids_asked: Callable[[int], tuple[str, ...]],
+        reopened: dict[int, frozenset[str]] | None = None,
     ) -> None:
         self._journal = journal
         self._ids_asked = ids_asked
+        self._reopened = {} if reopened is None else reopened
         self._spans = journal.spans
         self._new: dict[int, dict[int, Answer]] = {}
         self.finished: dict[int, Answer] = {}
@@ -218,7 +225,9 @@ class _Parts:
         number, span = divmod(answer.batch_number, self._spans)
         new = self._new.setdefault(number, {})
         if span not in new and span in self._journal.parts_of(number):  # some of its IDs were answered before
-            new[span] = self._journal.part(number, span)
+            part = self._journal.part(number, span)
+            pending = dict.fromkeys(self._reopened.pop(answer.batch_number, ()), NOT_ASKED)
+            new[span] = replace(part, failed_tweet_ids={**part.failed_tweet_ids, **pending})
         if span in new:
             ids = frozenset(pending_ids(new[span])).intersection(answer.tweet_ids)
             new[span] = patch(new[span], answer, ids, self._journal.query)
@@ -227,6 +236,7 @@ class _Parts:
 
     def _is_complete(self, number: int) -> bool:
         pending = {**self._journal.parts_of(number)}
+        pending |= {s: 1 for s in pending if number * self._spans + s in self._reopened}
         pending |= {span: len(pending_ids(answer)) for span, answer in self._new[number].items()}
         return len(pending) == self._spans and not any(pending.values())
 
@@ -300,12 +310,23 @@ def _with_pending(answer: Answer, number: int, tweet_ids: tuple[str, ...]) -> An
     )
 
 
-def _open_spans(journal: Journal, batch: Batch) -> Iterator[SpanBatch]:
-    """Yield the spans of a batch that are not answered for all IDs."""
+def _open_spans(
+    journal: Journal, batch: Batch, reopened: dict[int, frozenset[str]] | None = None
+) -> Iterator[SpanBatch]:
+    """Yield the spans of a batch that are not answered for all IDs; with `reopened`, those too in which some failed.
+
+    These IDs are noted there.
+    """
     parts = journal.parts_of(batch.number)
     for span in range(journal.spans):
         unit = batch.number * journal.spans + span
         if span not in parts:
             yield SpanBatch(unit, batch.tweet_ids, span, batch.owner)
-        elif parts[span]:
-            yield SpanBatch(unit, pending_ids(journal.part(batch.number, span)), span, batch.owner)
+        elif parts[span] or reopened is not None:
+            part = journal.part(batch.number, span)
+            pending = pending_ids(part)
+            if reopened is not None and (failed := frozenset(part.failed_tweet_ids).difference(pending)):
+                reopened[unit] = failed
+                pending = in_input_order(part.tweet_ids, failed.union(pending))
+            if pending:
+                yield SpanBatch(unit, pending, span, batch.owner)

@@ -26,6 +26,7 @@ from engagement_async._core.decisions import (
     Fail,
     GiveUp,
     HoldAll,
+    Postpone,
     Probe,
     Renew,
     Requeue,
@@ -145,6 +146,8 @@ class Play:
                 return "send"
             case Wait(seconds):
                 return "wait" if seconds == math.inf else f"wait {seconds:g}"
+            case Postpone(seconds):
+                return f"postpone {seconds:g}"
             case Probe(request):
                 self.requests["?"] = request
                 return f"probe {request.tweet_ids[0]}"
@@ -293,6 +296,38 @@ TRACES = [
             (1, "ab@x", "ok", "accept"),
             (9, "cd@x", "no access", "retry in 0"),
             (9, "cd@x", "ok", "accept"),
+        ],
+    ),
+    Trace(
+        "an owner that is not answered while others are has a circuit of its own",
+        [
+            (0, "xy@x", "ok", "accept"),
+            (0, "ef@y", "ok", "accept"),
+            (1, "ab@x", "500", "retry in 0.5"),
+            (2, "ef@y", "ok", "accept"),
+            (2, "ab@x", "500", "retry in 1"),
+            (3, "ab@x", "500", "retry in 2"),
+            (3, "cd@x", "admit", "postpone 0.5"),
+            (3, "gh@y", "admit", "send"),
+            (4, "cd@x", "admit", "probe y"),
+            (4, "?", "500", "accept"),
+            (4, "cd@x", "admit", "postpone 1"),
+            (6, "cd@x", "admit", "probe x"),
+            (6, "?", "ok", "accept"),
+            (6, "cd@x", "admit", "send"),
+            (7, "ab@x", "ok", "accept"),
+        ],
+    ),
+    Trace(
+        "an account that was answered before is not refused for the sake of one Tweet",
+        [
+            (0, "xy@x", "ok", "accept"),
+            (1, "abcd@x", "no access", "retry in 0"),
+            (2, "abcd@x", "no access", "split: ab | cd"),
+            (3, "ab", "no access", "split: a | b"),
+            (4, "b", "ok", "accept"),
+            (5, "a", "no access", "fail a: refused"),
+            (6, "cd", "ok", "accept"),
         ],
     ),
     Trace(
