@@ -62,6 +62,8 @@ class EndpointState:
         """Probes in a row that were refused for the account's sake."""
         self.answered: deque[AnsweredTweets] = deque(maxlen=self.KNOWN)
         """The Tweets of the last answers: what probes ask for."""
+        self._failing: dict[str, AnsweredTweets] = {}
+        """Tweets of the last requests that failed, by owner: the API may fail at one owner alone, and answer others."""
         self._probes = 0
         self._second_looks_in_vain = 0
         self.gaps: dict[str, set[str]] = {}
@@ -121,13 +123,23 @@ class EndpointState:
     def forget_owner(self, owner: str) -> None:
         """Probe with no Tweet of this owner any more: its credentials are of no use."""
         self.answered = deque((tweet for tweet in self.answered if tweet.owner != owner), maxlen=self.KNOWN)
+        self._failing.pop(owner, None)
+
+    def note_failing(self, owner: str, tweet_ids: tuple[str, ...]) -> None:
+        """Remember Tweets of an owner's request that failed."""
+        self._failing.pop(owner, None)
+        self._failing[owner] = AnsweredTweets(tweet_ids, owner)
+        if len(self._failing) > self.KNOWN:
+            del self._failing[next(iter(self._failing))]
 
     def life_sign(self, request: Request) -> Request:
         """Return a probe for a Tweet that is not suspected: one that was answered before, else one of the request's."""
         number, self._probes = self._probes, self._probes + 1
-        if self.answered:
-            turn, index = divmod(number, len(self.answered))
-            tweet = self.answered[-1 - index].pick(turn)
+        owners = {tweets.owner for tweets in self.answered}
+        groups = [*reversed(self.answered), *(its for owner, its in self._failing.items() if owner not in owners)]
+        if self.answered or len(groups) > 1:
+            turn, index = divmod(number, len(groups))
+            tweet = groups[index].pick(turn)
         else:
             tweet = OwnedTweet(request.tweet_ids[-1 - number % len(request.tweet_ids)], request.owner)
         return request.probe(tweet, Purpose.LIFE_SIGN)
@@ -158,27 +170,35 @@ class OwnerState:
     breaker: CircuitBreaker | None = None
     """Once a request failed while others were answered."""
     last_answer_at: float = -math.inf
-    answered: tuple[str, ...] = ()
+    answered: AnsweredTweets | None = None
     """The Tweets of the last answer: what probes ask for."""
     _probes: int = 0
+    _first: str | None = None
+    _has_several: bool = False
 
     @property
     def may_send(self) -> bool:
         """Whether another request may be sent before those in flight are answered."""
         return self.is_proven or self.in_flight < (1 if self.is_doubted else self.UNPROVEN)
 
-    def record_answer(self, tweet_ids: tuple[str, ...], at: float) -> None:
+    def has_several(self, tweet_ids: tuple[str, ...]) -> bool:
+        """Note Tweets of this owner; return whether it has several, so that one can tell what is wrong with another."""
+        self._first = self._first or tweet_ids[0]
+        self._has_several = self._has_several or len(tweet_ids) > 1 or self._first != tweet_ids[0]
+        return self._has_several
+
+    def record_answer(self, owner: str, tweet_ids: tuple[str, ...], at: float) -> None:
         """Count an answer to a request for these Tweets, which came at this instant."""
         self.last_answer_at = max(self.last_answer_at, at)
-        self.answered = tweet_ids
+        self.answered = AnsweredTweets(tweet_ids, owner)
+        self.has_several(tweet_ids)
         if self.breaker is not None:
             self.breaker.record_answer(at)
 
     def life_sign(self, request: Request) -> Request:
         """Return a probe for one of this owner's Tweets: one that was answered, else one of the request's."""
         number, self._probes = self._probes, self._probes + 1
-        tweet_ids = self.answered or request.tweet_ids
-        tweet = OwnedTweet(tweet_ids[-1 - number % len(tweet_ids)], request.owner)
+        tweet = (self.answered or AnsweredTweets(request.tweet_ids, request.owner)).pick(number)
         return request.probe(tweet, Purpose.LIFE_SIGN, is_owner_probe=True)
 
 

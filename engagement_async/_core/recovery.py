@@ -70,7 +70,7 @@ UNAUTHORIZED, PAYMENT_REQUIRED = 401, 402
 """A 401 is about the credentials of a request; a 402 about the contract as a whole, whoever's Tweets are requested."""
 OWNER_REFUSALS = 2
 """Requests of one owner that are refused for the account's sake, before its other Tweets fail unsent."""
-ANSWERED_OWNER_REFUSALS = 6
+ANSWERED_OWNER_REFUSALS = 12
 """The same of an owner that was answered before."""
 ACCESS_REFUSALS = 3
 """Probes that are refused for a reason that is not about the request, before the run stops."""
@@ -211,7 +211,7 @@ def _record_contact(
     state = call.owners.of(owner)
     if isinstance(result, (ParsedResponse, RefusedIdsError)):
         call.owners.record_answer(owner)
-        state.record_answer(request.tweet_ids, at)
+        state.record_answer(owner, request.tweet_ids, at)
     if not request.is_owner_probe or state.breaker is None or isinstance(result, (AttemptError, ProxyError)):
         return
     if isinstance(result, ParsedResponse) or (
@@ -283,13 +283,15 @@ def _fail_as_missing(batch_number: int, tweet_ids: tuple[str, ...]) -> Answer:
 
 
 def _circuit_of(request: Request, error: EngagementError, call: CallState) -> CircuitBreaker:
-    """Return the circuit that tells whether others are answered: of its owner, if there are several.
+    """Return the circuit that tells whether others are answered: of its owner, if there are several, with several Tweets.
 
     What could not be sent says nothing of owners.
     """
     if request.owner is None or isinstance(error, NotSentError):
         return call.endpoint.breaker
     state = call.owners.of(request.owner)
+    if not state.has_several(request.tweet_ids):
+        return call.endpoint.breaker
     if state.breaker is None:
         state.breaker = CircuitBreaker(call.endpoint.suspensions)
         state.breaker.last_answer_at = state.last_answer_at
@@ -302,6 +304,8 @@ def _on_failure(
     endpoint = call.endpoint
     breaker = endpoint.breaker
     own = _circuit_of(request, error, call)
+    if request.owner is not None and request.purpose is Purpose.DATA:
+        endpoint.note_failing(request.owner, request.tweet_ids)
     if request.is_owner_probe:
         if own is breaker:
             cancel(request, call)
@@ -454,24 +458,24 @@ def _on_owner_unknown(request: Request, owner: str, error: AuthError, call: Call
 def _on_owner_refused(request: Request, owner: str, error: APIError, call: CallState, now: float) -> Decision:
     """Decide on a refusal of one owner's account: after the second one this owner fails.
 
-    Of an owner that was answered before, one of the Tweets may be to blame: the request is split a few times.
+    Of an owner that was answered before, some of the Tweets may be to blame: its batches are split a few times.
     """
     call.endpoint.record_response(now)
     request.is_probe = False
     state = call.owners.record_refusal(owner)
     state.refusals += 1
+    is_part = request.contradictions > 0
+    most = ANSWERED_OWNER_REFUSALS if state.was_answered else OWNER_REFUSALS
+    if state.refusals >= most:
+        return _fail_owner(request, owner, error, call)
     if request.purpose is not Purpose.DATA:
-        return Accept(()) if state.refusals < OWNER_REFUSALS else _fail_owner(request, owner, error, call)
-    if state.was_answered and state.refusals < ANSWERED_OWNER_REFUSALS:
-        is_part = request.contradictions > 0
-        if len(request.tweet_ids) > 1 and (is_part or state.refusals >= OWNER_REFUSALS):
-            request.contradictions += 1
-            return Requeue(tuple(request.part(ids) for ids in split_in_half(request.tweet_ids)))
-        if is_part and state.refusals <= OWNER_REFUSALS:  # its other part was answered since
-            failure = Failure(str(_about_its_ids(error)), kind=FailureKind.REFUSED)
-            return Fail(request.tweet_ids, failure)
-        return RetryIn(0.0)
-    return RetryIn(0.0) if state.refusals < OWNER_REFUSALS else _fail_owner(request, owner, error, call)
+        return Accept(())
+    if len(request.tweet_ids) > 1 and (is_part or state.refusals >= OWNER_REFUSALS or not state.was_answered):
+        request.contradictions += 1
+        return Requeue(tuple(request.part(ids) for ids in split_in_half(request.tweet_ids)))
+    if is_part and state.was_answered and state.refusals <= OWNER_REFUSALS:  # its other part was answered since
+        return Fail(request.tweet_ids, Failure(str(_about_its_ids(error)), kind=FailureKind.REFUSED))
+    return RetryIn(0.0)
 
 
 def _fail_owner(request: Request, owner: str, error: APIError, call: CallState) -> Decision:
