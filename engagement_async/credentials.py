@@ -206,6 +206,7 @@ class _OAuth1Signer(_Secret):
 
 
 _SENT = re.compile(r'oauth_(?:consumer_key|token|nonce|signature)="([^"]+)"|^(?!OAuth )\S+ (.+)')
+_BETWEEN_RUNS = re.compile(r"(?:%[0-9A-Fa-f]{2})+|[^A-Za-z0-9]+")
 _SHORTEST = 12
 """Characters of a value that is looked for: a shorter one might be a word."""
 
@@ -214,11 +215,13 @@ def without_credentials(body: bytes, authorization: str) -> bytes:
     """Return a body in which nothing is left of the Authorization header of its request, should it quote that."""
     for whole in (authorization, authorization.replace('"', '\\"')):
         body = body.replace(whole.encode(), b"***")
-    for match in _SENT.finditer(authorization):
-        value = match[1] or match[2]
-        for form in {value, unquote(value)}:
-            if len(form) >= _SHORTEST:
-                body = body.replace(form.encode(), b"***")
+    values = [match[1] or match[2] for match in _SENT.finditer(authorization)]
+    for value in (*values, *map(unquote, values)):
+        if len(value) >= _SHORTEST:
+            body = body.replace(value.encode(), b"***")
+        for run in _BETWEEN_RUNS.split(value):  # whatever is between them may be encoded in one way or another
+            if len(run) >= _SHORTEST:
+                body = re.sub(re.escape(run).encode(), b"***", body, flags=re.IGNORECASE)
     return body
 
 

@@ -119,7 +119,7 @@ async def test_every_value_is_under_its_owner(
     [
         (lambda asked, _: "7" in asked, FailureKind.REFUSED, 1, 25),
         (lambda asked, _: "190" in asked, FailureKind.REFUSED, 1, 25),
-        (lambda asked, _: not {"7", "8", "190", "200"}.isdisjoint(asked), FailureKind.REFUSED, 4, 45),
+        (lambda asked, _: not {"7", "8", "190", "200"}.isdisjoint(asked), FailureKind.REFUSED, 4, 60),
         (lambda _, before: before >= 4, FailureKind.CREDENTIALS, 100, 16),
         (lambda *_: True, FailureKind.CREDENTIALS, 200, 2),
     ],

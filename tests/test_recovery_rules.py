@@ -22,6 +22,7 @@ from engagement_async import (
     RateLimit,
     RequestRefusedError,
     Timeouts,
+    TweetsByOwner,
 )
 from engagement_async.backfill import BackfillJob, RunOutcome
 from tests.support.model_server import (
@@ -43,6 +44,7 @@ from tests.support.model_server import (
 )
 from tests.support.model_truth import Asked
 from tests.support.oracle import (
+    AMPLE,
     OAUTH,
     QUERY,
     TOTALS_BY_TWEET,
@@ -237,6 +239,67 @@ def test_rule_2_a_bad_tweet_of_an_owner_is_no_outage_of_that_owner() -> None:
         assert server.causes("28hr")["poison"] <= 40
 
     play(World([poison([bad])]), main)
+
+
+def test_rule_2_an_owner_that_comes_first_and_is_not_answered_hides_no_other() -> None:
+    owned = {"sick": make_ids(3_000), "well": make_ids(500, call=1)}
+    pairs = [(owner, i) for owner, ids in owned.items() for i in ids]
+
+    async def main(server: ModelServer) -> None:
+        async with EngagementClient(
+            dict.fromkeys(owned, OAUTH), rate_limit=RateLimit(300), base_url=server.url, outage_timeout_s=300
+        ) as client:
+            result = await client.last_28_hours(TweetsByOwner(iter(pairs)), **FAVORITES)
+        assert set(result.failed_tweet_ids) == set(owned["sick"])
+        assert result.outcomes["answered"] == 500
+        assert server.causes("28hr")["outage"] <= 120
+
+    play(World([of_owner(owned["sick"], 0, 10**6)]), main)
+
+
+def test_rule_2_while_a_probe_of_one_owner_hangs_others_are_read_and_answered() -> None:
+    owned = {"sick": make_ids(2_500), "well": make_ids(25_000, call=1)}
+
+    async def main(server: ModelServer) -> None:
+        async with EngagementClient(
+            dict.fromkeys(owned, OAUTH),
+            rate_limit=RateLimit(300),
+            base_url=server.url,
+            timeouts=Timeouts(read_s=30, total_s=30),
+        ) as client:
+            await client.last_28_hours(owned, **FAVORITES)
+        last = max(r.asked.at for r in server.records if r.cause != "outage" and owned["well"][-1] in r.asked.tweet_ids)
+        assert last <= 300
+
+    play(World([of_owner(owned["sick"], 20, 10**6, Hang())]), main)
+
+
+def test_rule_2_a_job_ends_whose_owner_has_one_tweet_that_the_api_fails_at(tmp_path: Path) -> None:
+    owned = {"one": make_ids(1), "other": make_ids(5_000, call=1)}
+
+    async def main(server: ModelServer) -> None:
+        job = BackfillJob(tmp_path / "job")
+        await job.start(LAST_DAY, owned)
+        progress = await job.run(dict.fromkeys(owned, OAUTH), rate_limit=RateLimit(60), base_url=server.url)
+        assert (progress.outcome, progress.outcomes.failed) == (RunOutcome.DONE, 1)
+
+    play(World([poison(owned["one"])]), main)
+
+
+def test_rule_2_a_probe_of_an_owner_that_cannot_be_sent_is_not_repeated_at_once() -> None:
+    owned = {"sick": make_ids(50), "well": make_ids(50, call=1)}
+
+    async def main(server: ModelServer) -> None:
+        async with EngagementClient(
+            dict.fromkeys(owned, OAUTH), rate_limit=AMPLE, base_url=server.url, outage_timeout_s=300
+        ) as client:
+            result = await client.last_28_hours(owned, **FAVORITES)
+            assert client.status().requests < 60
+        assert set(kinds(result.failed_tweet_ids).values()) == {FailureKind.OUTAGE}
+        assert set(result.failed_tweet_ids) == set(owned["sick"])
+        assert now() < 400
+
+    play(World([of_owner(owned["sick"], 0, 10**6)], refused=[(20, 10**6)]), main)
 
 
 def test_rule_2_a_job_leaves_the_tweets_of_an_owner_that_is_not_answered_pending(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import logging
 import os
 import pickle
 import pprint
+import re
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 from yarl import URL
@@ -39,7 +40,7 @@ from engagement_async import (
 )
 from engagement_async._engine.transport import AiohttpTransport
 from engagement_async.config import SizeLimits
-from engagement_async.credentials import Credentials
+from engagement_async.credentials import Credentials, without_credentials
 from engagement_async.emulator import Emulator
 from tests.matrix.cases import CASES
 from tests.support.cases import CANARIES, GROUPINGS, METRICS, Case, oauth, play
@@ -222,6 +223,20 @@ async def test_what_the_server_quotes_of_the_header_is_told_nowhere(
     assert "who is Authorization: ***?" in f"{told}{caplog.text}"
     assert not shown(str(told))
     assert not shown(caplog.text)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [str, unquote, str.lower, quote, lambda value: json.dumps(unquote(value).replace("+", "\\u002b"))],
+    ids=range(5),
+)
+def test_in_whatever_form_a_bearer_token_is_quoted_nothing_of_it_is_left(form: Callable[[str], str]) -> None:
+    token = "AAAAAAAAAAAAAAAAAAAAAMLheAAAAAAA0%2BuSeid%2BULvsea4JtiGRiSDSJSI%3DEUifiRBkKG5E2XzMDjRfl76ZC9Ub0wnz4XsNiRVB"
+
+    body = without_credentials(f"who is {form(token)}?".encode(), f"Bearer {token}").decode()
+
+    assert "***" in body
+    assert not [run for run in re.split(r"[^a-z0-9]+", token.lower()) if len(run) > 11 and run in body.lower()]
 
 
 async def test_an_untrusted_certificate_s_error_tells_nothing(credentials: Credentials) -> None:

@@ -62,8 +62,8 @@ class EndpointState:
         """Probes in a row that were refused for the account's sake."""
         self.answered: deque[AnsweredTweets] = deque(maxlen=self.KNOWN)
         """The Tweets of the last answers: what probes ask for."""
-        self._failing: dict[str, AnsweredTweets] = {}
-        """Tweets of the last requests that failed, by owner: the API may fail at one owner alone, and answer others."""
+        self._unanswered: dict[str, AnsweredTweets] = {}
+        """Tweets of owners that were not answered: the API may fail at one owner alone, and answer others."""
         self._probes = 0
         self._second_looks_in_vain = 0
         self.gaps: dict[str, set[str]] = {}
@@ -123,20 +123,20 @@ class EndpointState:
     def forget_owner(self, owner: str) -> None:
         """Probe with no Tweet of this owner any more: its credentials are of no use."""
         self.answered = deque((tweet for tweet in self.answered if tweet.owner != owner), maxlen=self.KNOWN)
-        self._failing.pop(owner, None)
+        self._unanswered.pop(owner, None)
 
-    def note_failing(self, owner: str, tweet_ids: tuple[str, ...]) -> None:
-        """Remember Tweets of an owner's request that failed."""
-        self._failing.pop(owner, None)
-        self._failing[owner] = AnsweredTweets(tweet_ids, owner)
-        if len(self._failing) > self.KNOWN:
-            del self._failing[next(iter(self._failing))]
+    def note_unanswered(self, owner: str, tweet_ids: tuple[str, ...]) -> None:
+        """Remember Tweets of an owner that was not answered yet, or not any more."""
+        self._unanswered.pop(owner, None)
+        self._unanswered[owner] = AnsweredTweets(tweet_ids, owner)
+        if len(self._unanswered) > self.KNOWN:
+            del self._unanswered[next(iter(self._unanswered))]
 
     def life_sign(self, request: Request) -> Request:
         """Return a probe for a Tweet that is not suspected: one that was answered before, else one of the request's."""
         number, self._probes = self._probes, self._probes + 1
         owners = {tweets.owner for tweets in self.answered}
-        groups = [*reversed(self.answered), *(its for owner, its in self._failing.items() if owner not in owners)]
+        groups = [*reversed(self.answered), *(its for owner, its in self._unanswered.items() if owner not in owners)]
         if self.answered or len(groups) > 1:
             turn, index = divmod(number, len(groups))
             tweet = groups[index].pick(turn)
@@ -157,6 +157,10 @@ class OwnerState:
     in_flight: int = 0
     is_proven: bool = False
     was_answered: bool = False
+    is_questioned: bool = False
+    """Whether a probe is to tell if a refusal is about the account or about some Tweets."""
+    patience: int = 1
+    """Refusals since the last answer before it is asked again: twice as many each time that it was some Tweets."""
     is_doubted: bool = False
     """Whether the last outcome that says something of the credentials was a refusal."""
     refusals: int = 0
@@ -191,6 +195,9 @@ class OwnerState:
         """Count an answer to a request for these Tweets, which came at this instant."""
         self.last_answer_at = max(self.last_answer_at, at)
         self.answered = AnsweredTweets(tweet_ids, owner)
+        if self.is_questioned:
+            self.is_questioned = False
+            self.patience = min(64, 2 * self.patience)
         self.has_several(tweet_ids)
         if self.breaker is not None:
             self.breaker.record_answer(at)

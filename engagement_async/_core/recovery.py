@@ -70,8 +70,6 @@ UNAUTHORIZED, PAYMENT_REQUIRED = 401, 402
 """A 401 is about the credentials of a request; a 402 about the contract as a whole, whoever's Tweets are requested."""
 OWNER_REFUSALS = 2
 """Requests of one owner that are refused for the account's sake, before its other Tweets fail unsent."""
-ANSWERED_OWNER_REFUSALS = 12
-"""The same of an owner that was answered before."""
 ACCESS_REFUSALS = 3
 """Probes that are refused for a reason that is not about the request, before the run stops."""
 CONTRADICTIONS = 2
@@ -91,6 +89,8 @@ def admit(request: Request, call: CallState, *, now: float) -> Admission:
             return _admit_of_owner(request, owner, owner.breaker, call, now)
         if not owner.may_send:
             return AwaitOwner()
+        if owner.is_questioned and not call.endpoint.breaker.is_open:
+            return AwaitOwner() if owner.in_flight else Probe(owner.life_sign(request))
     breaker = call.endpoint.breaker
     if breaker.is_open:
         breaker.look(now)
@@ -200,8 +200,8 @@ def cancel(request: Request, call: CallState) -> None:
         call.endpoint.breaker.cancel_probe()
     if request.is_owner_probe and request.owner is not None:
         breaker = call.owners.of(request.owner).breaker
-        assert breaker is not None  # noqa: S101 - it is what was probed
-        breaker.cancel_probe()
+        if breaker is not None:
+            breaker.cancel_probe()
 
 
 def _record_contact(
@@ -305,12 +305,14 @@ def _on_failure(
     breaker = endpoint.breaker
     own = _circuit_of(request, error, call)
     if request.owner is not None and request.purpose is Purpose.DATA:
-        endpoint.note_failing(request.owner, request.tweet_ids)
+        endpoint.note_unanswered(request.owner, request.tweet_ids)
     if request.is_owner_probe:
-        if own is breaker:
+        if own is breaker:  # nothing could be sent to anybody
             cancel(request, call)
+            breaker.record_failure(error, now, jitter)
         else:
             own.record_failed_probe(error, now, jitter)
+        own.trip(now, jitter)
         return Accept(())
     if request.is_probe:
         request.is_probe = False
@@ -325,7 +327,8 @@ def _on_failure(
     if own.is_open:
         own.record_failure(error, now, jitter)
         return RetryIn(0.0)
-    outages = breaker.outages if own is breaker else breaker.outages + own.outages
+    state = None if request.owner is None else call.owners.of(request.owner)
+    outages = breaker.outages + (0 if state is None or state.breaker is None else state.breaker.outages)
     if request.outages_seen != outages:  # nor do its failures before the last outage
         request.outages_seen = outages
         request.failures = 0
@@ -458,23 +461,28 @@ def _on_owner_unknown(request: Request, owner: str, error: AuthError, call: Call
 def _on_owner_refused(request: Request, owner: str, error: APIError, call: CallState, now: float) -> Decision:
     """Decide on a refusal of one owner's account: after the second one this owner fails.
 
-    Of an owner that was answered before, some of the Tweets may be to blame: its batches are split a few times.
+    Of an owner that was answered before, some of the Tweets may be to blame: a probe for a Tweet that was answered tells.
     """
     call.endpoint.record_response(now)
     request.is_probe = False
     state = call.owners.record_refusal(owner)
     state.refusals += 1
-    is_part = request.contradictions > 0
-    most = ANSWERED_OWNER_REFUSALS if state.was_answered else OWNER_REFUSALS
-    if state.refusals >= most:
-        return _fail_owner(request, owner, error, call)
-    if request.purpose is not Purpose.DATA:
-        return Accept(())
-    if len(request.tweet_ids) > 1 and (is_part or state.refusals >= OWNER_REFUSALS or not state.was_answered):
-        request.contradictions += 1
+    if not state.was_answered or request.purpose is not Purpose.DATA:
+        if state.refusals >= OWNER_REFUSALS:
+            return _fail_owner(request, owner, error, call)
+        if request.purpose is not Purpose.DATA:
+            return Accept(())
+        if len(request.tweet_ids) == 1:
+            return RetryIn(0.0)
+        request.contradictions += 1  # where one half is answered, the other one has the Tweets
         return Requeue(tuple(request.part(ids) for ids in split_in_half(request.tweet_ids)))
-    if is_part and state.was_answered and state.refusals <= OWNER_REFUSALS:  # its other part was answered since
+    request.contradictions += state.last_answer_at > request.access_refused_at or state.patience > 1
+    request.access_refused_at = now
+    if request.contradictions and len(request.tweet_ids) > 1 and state.refusals <= state.patience:
+        return Requeue(tuple(request.part(ids) for ids in split_in_half(request.tweet_ids)))
+    if request.contradictions and len(request.tweet_ids) == 1 and state.refusals == 1:  # since the last answer
         return Fail(request.tweet_ids, Failure(str(_about_its_ids(error)), kind=FailureKind.REFUSED))
+    state.is_questioned = True
     return RetryIn(0.0)
 
 

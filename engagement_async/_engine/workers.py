@@ -12,12 +12,12 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, count
+from itertools import chain, count, islice
 
 from engagement_async._core.accounting import in_input_order
 from engagement_async._core.answer import Answer
 from engagement_async._core.batches import Batch, OwnedTweet, SpanBatch
-from engagement_async._core.call_state import OwnerState
+from engagement_async._core.call_state import EndpointState, OwnerState
 from engagement_async._core.decisions import (
     Accept,
     AwaitOwner,
@@ -270,7 +270,9 @@ class Workers:
         Some thousands may wait for owners that the API does not answer: they must not keep others from being read.
         """
         waiting = len(self._delayed) + sum(map(len, self._behind_owner.values()))
-        return waiting - min(self._parked, _MOST_PARKED)
+        owners = self._call.state.owners
+        probed = sum(len(its) for owner, its in self._behind_owner.items() if _is_open_for(owners.of(owner)))
+        return waiting - min(self._parked + probed, _MOST_PARKED)
 
     def _queue_batch(self, batch: Batch | SpanBatch) -> None:
         parsers = [self._parsers[batch.span]] if isinstance(batch, SpanBatch) else self._parsers
@@ -377,6 +379,8 @@ class Workers:
             observe(Decided(request, outcome.result, decision))
             if breaker.is_open is not was_open:
                 observe(CircuitChanged(breaker.is_open))
+        if breaker.is_open and not was_open and request.owner is not None and not state.endpoint.answered:
+            self._note_other_owners()
         if breaker.is_open and not was_open:
             logger.warning(
                 "%s %s (%s): probing with single Tweets until that ends",
@@ -390,6 +394,16 @@ class Workers:
             self._tell_of_owner(request.owner or "", owner)
         sender.note_change()
         self._execute(decision, request)
+
+    def _note_other_owners(self) -> None:
+        """Have Tweets of other owners at hand for probes: those in flight may all be of one that alone is not answered."""
+        others: dict[str | None, tuple[str, ...]] = {i.owner: (i.tweet_id,) for i in self._source.sample()}
+        for batch in self._source.read_ahead() or ():
+            self._queue_batch(batch)
+        others |= {request.owner: request.tweet_ids for request in self._new}
+        for owner, tweet_ids in islice(others.items(), EndpointState.KNOWN - 1):
+            if owner is not None:
+                self._call.state.endpoint.note_unanswered(owner, tweet_ids)
 
     def _tell_of_owner(self, name: str, owner: OwnerState) -> None:
         endpoint = self._parsers[0].query.endpoint.name
