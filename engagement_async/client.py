@@ -408,6 +408,8 @@ class EngagementClient:
         elif waiting_s:
             reason = WaitReason.CONTRACT
         trouble = sender.trouble or self._transport.trouble
+        if reason is None and (owner_trouble := sender.owner_trouble) is not None:
+            reason, trouble = WaitReason.OUTAGE, trouble or owner_trouble
         return ClientStatus(sender.requests, sender.in_flight, max(waiting_s, held_s), reason, trouble)
 
     @property

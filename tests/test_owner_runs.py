@@ -1,5 +1,5 @@
 """Whole runs with Tweets of several owners, in worlds drawn at random: owners that are not answered for a while or at all,
-refusals in the account's name, Tweets that the API fails at, outages of everybody.
+refusals in the account's name, Tweets that the API fails at, outages of everybody. The consumer may be slow, stop or leave.
 
 After each run every ID is in exactly one place, for the reason that the world gives; values and sums are true; an owner
 that is well loses nothing to one that is not.
@@ -16,7 +16,16 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engagement_async import EngagementClient, EngagementResult, Failure, FailureKind, RateLimit
+from engagement_async import (
+    LAST_28_HOURS,
+    EngagementClient,
+    EngagementResult,
+    Failure,
+    FailureKind,
+    Merger,
+    Query,
+    RateLimit,
+)
 from tests.support.model_server import Act, Disconnect, ModelServer, Rule, Status, World, during, flaky, poison
 from tests.support.oracle import OAUTH, check_places, check_values, make_ids, now, play
 
@@ -98,24 +107,49 @@ def test_an_owner_loses_nothing_to_another(seed: int, count: int, concurrency: i
     ]
     limit = RateLimit(lots.choice([60, 600, 6000]))
 
+    way = lots.choice(["call", "call", "timeout", "slow", "stopped", "left"])
+    ends_at = lots.choice([1.0, 20.0, 100.0, 700.0])
+
     async def main(server: ModelServer) -> EngagementResult:
-        async with EngagementClient(
-            dict.fromkeys(owners, OAUTH), rate_limit=limit, base_url=server.url, concurrency=concurrency
-        ) as client:
-            async with asyncio.timeout(20_000):
-                result = await client.last_28_hours({name: its.ids for name, its in owners.items()}, **WHAT)
-        assert now() < 20_000
-        return result
+        given = {name: its.ids for name, its in owners.items()}
+        query = Query(LAST_28_HOURS, **WHAT)
+        merger = Merger(query)
+        async with (
+            EngagementClient(
+                dict.fromkeys(owners, OAUTH), rate_limit=limit, base_url=server.url, concurrency=concurrency
+            ) as client,
+            asyncio.timeout(50_000),
+        ):
+            if way in ("call", "timeout"):
+                return await client.last_28_hours(given, **WHAT, timeout=ends_at if way == "timeout" else None)
+            async with client.stream(query, given) as answers:
+                if way == "stopped":
+                    asyncio.get_running_loop().call_later(ends_at, answers.stop)
+                async for answer in answers:
+                    merger.add(answer)
+                    if way == "slow":
+                        await asyncio.sleep(lots.choice([0.0, 1.0, 200.0]))
+                    if way == "left" and now() > ends_at:
+                        break
+        return merger.result()
 
     world = World(rules)
     result = play(world, main)
 
-    assert sorted(result.tweet_ids) == sorted(i for owner in owners.values() for i in owner.ids)
+    all_ids = sorted(i for owner in owners.values() for i in owner.ids)
+    if way in ("stopped", "left"):
+        assert set(result.tweet_ids) <= set(all_ids)
+        assert len(set(result.tweet_ids)) == len(result.tweet_ids)
+    else:
+        assert sorted(result.tweet_ids) == all_ids
     check_places(result, result.tweet_ids)  # owners take turns
     check_values(world, result)
+    found = frozenset(result.tweet_ids)
     for name, owner in owners.items():
         for i in owner.ids:
             failure = result.failed_tweet_ids.get(i)
             kind = failure.kind if isinstance(failure, Failure) else None
             right = owner.may_be(i, had_outage=outage_at < math.inf)
+            if way == "timeout" or i not in found:
+                right |= {FailureKind.TIMEOUT, None}
             assert kind in right, f"{name} of {len(owner.ids)}: Tweet {owner.ids.index(i)} {failure!r}, not {right}"

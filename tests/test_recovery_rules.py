@@ -23,6 +23,7 @@ from engagement_async import (
     RequestRefusedError,
     Timeouts,
     TweetsByOwner,
+    WaitReason,
 )
 from engagement_async.backfill import BackfillJob, RunOutcome
 from tests.support.model_server import (
@@ -209,7 +210,13 @@ def test_rule_2_an_owner_that_is_not_answered_costs_probes_and_keeps_nobody_wait
     async def main(server: ModelServer) -> None:
         limit = RateLimit(300)
         async with EngagementClient(dict.fromkeys(owned, OAUTH), rate_limit=limit, base_url=server.url) as client:
-            result = await client.last_28_hours(owned, **FAVORITES)
+            call = asyncio.create_task(client.last_28_hours(owned, **FAVORITES))
+            await asyncio.sleep(60)
+            assert client.status().waiting_for is not WaitReason.OUTAGE  # others are answered
+            await asyncio.sleep(400)
+            assert client.status().waiting_for is WaitReason.OUTAGE
+            assert client.status().trouble
+            result = await call
         taken = [r for r in server.records if r.cause != "outage" and owned["well"][-1] in r.asked.tweet_ids]
         assert taken[0].asked.at <= 260  # 1,000 requests at 300 a minute, and what the other one's outage costs
         assert server.causes("28hr")["outage"] <= 30 + 900 / 10

@@ -239,6 +239,13 @@ def test_in_whatever_form_a_bearer_token_is_quoted_nothing_of_it_is_left(form: C
     assert not [run for run in re.split(r"[^a-z0-9]+", token.lower()) if len(run) > 11 and run in body.lower()]
 
 
+def test_an_id_in_an_error_that_is_also_part_of_a_token_is_left() -> None:
+    """An access token begins with the ID of its user."""
+    body = b'{"errors":["Forbidden to access tweets for author id 1070059276213702656: 640026211712786432"]}'
+
+    assert without_credentials(body, 'OAuth oauth_token="1070059276213702656-GmHxMAgYyLbNEtIKZeRN"') == body
+
+
 async def test_an_untrusted_certificate_s_error_tells_nothing(credentials: Credentials) -> None:
     async with (
         RawServer(ATTEMPTS["garbage"], tls=server_context("127.0.0.1")) as server,

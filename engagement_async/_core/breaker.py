@@ -1,4 +1,6 @@
-"""The circuit breaker of one endpoint: an outage must not be paid for with the contract. Pure: instants are passed in.
+"""The circuit breaker of one endpoint, or of one owner: an outage must not be paid for with the contract.
+
+Pure: instants are passed in.
 
 Closed, it counts. It opens when `OPEN_AFTER` requests failed with no answer between, when its retry budget is used up, or
 when somebody calls `trip`. Open, everybody waits but one: a probe asks for a single Tweet, at growing intervals, and its

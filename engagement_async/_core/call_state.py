@@ -63,7 +63,7 @@ class EndpointState:
         self.answered: deque[AnsweredTweets] = deque(maxlen=self.KNOWN)
         """The Tweets of the last answers: what probes ask for."""
         self._unanswered: dict[str, AnsweredTweets] = {}
-        """Tweets of owners that were not answered: the API may fail at one owner alone, and answer others."""
+        """By owner, Tweets of those that were not answered, the last ones."""
         self._probes = 0
         self._second_looks_in_vain = 0
         self.gaps: dict[str, set[str]] = {}
@@ -120,10 +120,11 @@ class EndpointState:
             for metric, ids in still_missing.items():
                 self.gaps.setdefault(metric, set()).update(ids)
 
-    def forget_owner(self, owner: str) -> None:
-        """Probe with no Tweet of this owner any more: its credentials are of no use."""
-        self.answered = deque((tweet for tweet in self.answered if tweet.owner != owner), maxlen=self.KNOWN)
-        self._unanswered.pop(owner, None)
+    def note_answered(self, tweets: AnsweredTweets) -> None:
+        """Remember Tweets that were answered, for probes."""
+        self.answered.append(tweets)
+        if tweets.owner is not None:
+            self._unanswered.pop(tweets.owner, None)
 
     def note_unanswered(self, owner: str, tweet_ids: tuple[str, ...]) -> None:
         """Remember Tweets of an owner that was not answered yet, or not any more."""
@@ -132,8 +133,16 @@ class EndpointState:
         if len(self._unanswered) > self.KNOWN:
             del self._unanswered[next(iter(self._unanswered))]
 
+    def forget_owner(self, owner: str) -> None:
+        """Probe with no Tweet of this owner any more: its credentials are of no use."""
+        self.answered = deque((tweets for tweets in self.answered if tweets.owner != owner), maxlen=self.KNOWN)
+        self._unanswered.pop(owner, None)
+
     def life_sign(self, request: Request) -> Request:
-        """Return a probe for a Tweet that is not suspected: one that was answered before, else one of the request's."""
+        """Return a probe for a Tweet that is not suspected: one that was answered before, else one of the request's.
+
+        With several owners, those are asked for in turn that were not answered: the API may be up for some of them.
+        """
         number, self._probes = self._probes, self._probes + 1
         owners = {tweets.owner for tweets in self.answered}
         groups = [*reversed(self.answered), *(its for owner, its in self._unanswered.items() if owner not in owners)]
@@ -156,11 +165,6 @@ class OwnerState:
 
     in_flight: int = 0
     is_proven: bool = False
-    was_answered: bool = False
-    is_questioned: bool = False
-    """Whether a probe is to tell if a refusal is about the account or about some Tweets."""
-    patience: int = 1
-    """Refusals since the last answer before it is asked again: twice as many each time that it was some Tweets."""
     is_doubted: bool = False
     """Whether the last outcome that says something of the credentials was a refusal."""
     refusals: int = 0
@@ -171,34 +175,50 @@ class OwnerState:
     """How often it was asked again."""
     failure: Failure | None = None
     """Why no request is sent for this owner any more."""
+    is_questioned: bool = False
+    """Whether a probe is to tell if a refusal is about the account or about some Tweets."""
+    patience: int = 1
+    """Refusals since the last answer before such a probe: twice as many each time that it was some Tweets."""
     breaker: CircuitBreaker | None = None
-    """Once a request failed while others were answered."""
+    """Its circuit, once a request failed."""
+    postponed_until: float = -math.inf
+    """When the request is due that is to probe next, while the circuit is open."""
     last_answer_at: float = -math.inf
     answered: AnsweredTweets | None = None
-    """The Tweets of the last answer: what probes ask for."""
+    """The Tweets of the last answer that had values: what probes ask for."""
+    has_several: bool = False
+    """Whether several of its Tweets were requested: then one can tell what is wrong with another."""
+    _first: str = ""
     _probes: int = 0
-    _first: str | None = None
-    _has_several: bool = False
 
     @property
     def may_send(self) -> bool:
         """Whether another request may be sent before those in flight are answered."""
         return self.is_proven or self.in_flight < (1 if self.is_doubted else self.UNPROVEN)
 
-    def has_several(self, tweet_ids: tuple[str, ...]) -> bool:
-        """Note Tweets of this owner; return whether it has several, so that one can tell what is wrong with another."""
-        self._first = self._first or tweet_ids[0]
-        self._has_several = self._has_several or len(tweet_ids) > 1 or self._first != tweet_ids[0]
-        return self._has_several
+    @property
+    def was_answered(self) -> bool:
+        """Whether the API took these credentials in this call."""
+        return self.last_answer_at > -math.inf
 
-    def record_answer(self, owner: str, tweet_ids: tuple[str, ...], at: float) -> None:
-        """Count an answer to a request for these Tweets, which came at this instant."""
+    @property
+    def is_out(self) -> bool:
+        """Whether the API does not answer this owner, while it answers others."""
+        return self.breaker is not None and self.breaker.is_open
+
+    def note(self, tweet_ids: tuple[str, ...]) -> None:
+        """Note Tweets that were requested."""
+        self._first = self._first or tweet_ids[0]
+        self.has_several = self.has_several or len(tweet_ids) > 1 or self._first != tweet_ids[0]
+
+    def record_answer(self, at: float, answered: AnsweredTweets | None) -> None:
+        """Count an answer that came at this instant, and which of its Tweets had values."""
+        self.is_proven, self.is_doubted, self.refusals, self.refusal = True, False, 0, None
         self.last_answer_at = max(self.last_answer_at, at)
-        self.answered = AnsweredTweets(tweet_ids, owner)
+        self.answered = answered or self.answered
         if self.is_questioned:
             self.is_questioned = False
             self.patience = min(64, 2 * self.patience)
-        self.has_several(tweet_ids)
         if self.breaker is not None:
             self.breaker.record_answer(at)
 
@@ -233,11 +253,10 @@ class OwnersState:
             state = self._owners[owner] = OwnerState()
         return state
 
-    def record_answer(self, owner: str) -> None:
-        """Note that the API took this owner's credentials."""
-        state = self.of(owner)
-        state.is_proven = state.was_answered = self._is_any_proven = True
-        state.is_doubted, state.refusals, state.refusal = False, 0, None
+    def record_answer(self, owner: str, at: float, answered: AnsweredTweets | None) -> None:
+        """Note that the API took this owner's credentials: see `OwnerState.record_answer`."""
+        self._is_any_proven = True
+        self.of(owner).record_answer(at, answered)
 
     def record_refusal(self, owner: str) -> OwnerState:
         """Note that the API, or the credential store, refused this owner; return what is known of it."""
@@ -269,6 +288,11 @@ class OwnersState:
         """Return whether nothing more is sent for this owner."""
         state = None if owner is None else self._owners.get(owner)
         return state is not None and state.failure is not None
+
+    @property
+    def open_circuits(self) -> list[CircuitBreaker]:
+        """The circuits of owners that the API does not answer, while it answers others."""
+        return [state.breaker for state in self._owners.values() if state.breaker is not None and state.breaker.is_open]
 
     @property
     def common_error(self) -> EngagementError | None:

@@ -98,7 +98,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class AwaitOwner:
-    """Put the request aside until one of the same owner's has an outcome: are its credentials taken?"""
+    """Put the request aside until one of the same owner's has an outcome: are its credentials taken, is it answered?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Postpone:
-    """Put the request aside for that many seconds: the API does not answer its owner, while it answers others."""
+    """Ask again after that many seconds, without a worker: the API does not answer its owner, while it answers others."""
 
     seconds: float
 

@@ -17,6 +17,7 @@ __all__ = [
     "count_outcomes",
     "is_about_credentials",
     "is_outage",
+    "is_outage_of_all",
     "join_failures",
     "owner_results",
     "worst_first_key",
@@ -73,8 +74,13 @@ def _rebuild(message: str, kind: FailureKind, owner: str | None = None) -> Failu
 
 
 def is_outage(failure: str) -> bool:
-    """Return whether the ID failed because the API answered nobody: it may be sent again as if it never was."""
+    """Return whether the ID failed because the API did not answer: it may be sent again as if it never was."""
     return isinstance(failure, Failure) and failure.kind is FailureKind.OUTAGE
+
+
+def is_outage_of_all(failure: str) -> bool:
+    """Return whether the ID failed because the API answered nobody, and not only one owner."""
+    return isinstance(failure, Failure) and failure.kind is FailureKind.OUTAGE and failure.owner is None
 
 
 _WORST_FIRST = (

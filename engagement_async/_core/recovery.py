@@ -4,12 +4,13 @@ Pure: no clock, no loop, no randomness. Instants (`now`, seconds of one monotoni
 are passed in. What decisions depend on is in `EndpointState`, shared by all calls to one endpoint, and `CallState`, of one
 call; both change here alone. The engine executes what is returned, and decides nothing.
 
-    admit:   Send | Probe | Wait | AwaitOwner | GiveUp
+    admit:   Send | Probe | Wait | AwaitOwner | Postpone | GiveUp
     decide:  Accept | RetryIn | HoldAll | Resign | Renew | Requeue | Fail | Stop
 
 How a request that keeps failing is told from an API that keeps failing: by answers to others. A request whose failures
 were followed by an answer to another one is a suspect, and is bisected until the Tweet that the API fails at stands alone.
-Where no other was answered the circuit opens, and a probe for another Tweet finds out.
+Where no other was answered the circuit opens, and a probe for another Tweet finds out. Where Tweets have owners, the others
+are those of the same owner, which has a circuit of its own: the API may fail at one account, and answer everybody else.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ ACCESS_REFUSALS = 3
 """Probes that are refused for a reason that is not about the request, before the run stops."""
 CONTRADICTIONS = 2
 """Times that others were answered between two such refusals of one request, before the refusal is about its Tweets."""
-MOST_RETRY_AFTER_S = 60.0
-"""How long a failure may have its request wait: who else would find out that the API works again?"""
+LONGEST_RETRY_AFTER_S = 60.0
+"""The longest `Retry-After` of a failure that is waited for: perhaps nobody else finds out that the API works again."""
 MOST_SPLIT_ATTEMPTS, MOST_FINAL_ATTEMPTS = 12, 40
 
 
@@ -85,7 +86,7 @@ def admit(request: Request, call: CallState, *, now: float) -> Admission:
         owner = call.owners.of(request.owner)
         if owner.failure is not None:
             return GiveUp(owner.failure)
-        if owner.breaker is not None and owner.breaker.is_open and not call.endpoint.breaker.is_open:
+        if owner.breaker is not None and owner.is_out and not call.endpoint.breaker.is_open:
             return _admit_of_owner(request, owner, owner.breaker, call, now)
         if not owner.may_send:
             return AwaitOwner()
@@ -127,10 +128,12 @@ def _admit_of_owner(
         )
         return GiveUp(Failure(text, kind=FailureKind.OUTAGE, owner=request.owner))
     wait_s = breaker.delay_before_next(now, deadline)
-    if wait_s == math.inf and owner.in_flight:
+    if (wait_s == math.inf and owner.in_flight) or now < owner.postponed_until:
         return AwaitOwner()
     if wait_s:
-        return Postpone(min(wait_s, LONGEST_DELAY_S))
+        wait_s = min(wait_s, LONGEST_DELAY_S)
+        owner.postponed_until = now + wait_s
+        return Postpone(wait_s)
     breaker.begin_probe()
     return Probe(owner.life_sign(request))
 
@@ -207,19 +210,19 @@ def cancel(request: Request, call: CallState) -> None:
 def _record_contact(
     request: Request, owner: str, result: ParsedResponse | EngagementError, call: CallState, at: float
 ) -> None:
-    """Note what an outcome says of the circuit and the credentials of its owner."""
+    """Note what an outcome says of the credentials of its owner, and of the circuit if that is probed."""
     state = call.owners.of(owner)
+    state.note(request.tweet_ids)
     if isinstance(result, (ParsedResponse, RefusedIdsError)):
-        call.owners.record_answer(owner)
-        state.record_answer(owner, request.tweet_ids, at)
-    if not request.is_owner_probe or state.breaker is None or isinstance(result, (AttemptError, ProxyError)):
+        shown = _with_values(result.answer) if isinstance(result, ParsedResponse) else ()
+        call.owners.record_answer(owner, at, AnsweredTweets(shown, owner) if shown else None)
+    breaker = state.breaker
+    if not request.is_owner_probe or breaker is None or isinstance(result, (AttemptError, ProxyError)):
         return
-    if isinstance(result, ParsedResponse) or (
-        isinstance(result, APIError) and result.status is not None and result.texts
-    ):
-        state.breaker.record_contact()  # sent since the last failure
+    if isinstance(result, ParsedResponse) or (isinstance(result, APIError) and result.texts):
+        breaker.record_contact()  # sent since the last failure
     elif not isinstance(result, AccessRefusedError):
-        state.breaker.cancel_probe()
+        breaker.cancel_probe()
 
 
 def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, at: float) -> Decision:
@@ -228,7 +231,7 @@ def _on_answer(request: Request, parsed: ParsedResponse, call: CallState, at: fl
     call.refusals.record_answer()
     answer = parsed.answer
     if answer.tweet_ids:
-        endpoint.answered.append(AnsweredTweets(_with_values(answer), request.owner))
+        endpoint.note_answered(AnsweredTweets(_with_values(answer), request.owner))
     if request.purpose is not Purpose.DATA:
         return Accept(())
     endpoint.failure_rate.record(request.failures)
@@ -283,14 +286,14 @@ def _fail_as_missing(batch_number: int, tweet_ids: tuple[str, ...]) -> Answer:
 
 
 def _circuit_of(request: Request, error: EngagementError, call: CallState) -> CircuitBreaker:
-    """Return the circuit that tells whether others are answered: of its owner, if there are several, with several Tweets.
+    """Return the circuit whose answers tell whether others are answered: its owner's, if that has several Tweets.
 
     What could not be sent says nothing of owners.
     """
     if request.owner is None or isinstance(error, NotSentError):
         return call.endpoint.breaker
     state = call.owners.of(request.owner)
-    if not state.has_several(request.tweet_ids):
+    if not state.has_several:
         return call.endpoint.breaker
     if state.breaker is None:
         state.breaker = CircuitBreaker(call.endpoint.suspensions)
@@ -343,7 +346,7 @@ def _on_failure(
         own.record_failure(error, now, jitter, is_suspect=others_are_answered)
     circuit = own if is_anybody_answered else breaker
     wait_s = backoff_s(request.failures, error, jitter)
-    asked_s = min(retry_after_s or 0.0, MOST_RETRY_AFTER_S)
+    asked_s = min(retry_after_s or 0.0, LONGEST_RETRY_AFTER_S)
     if others_are_answered and len(request.tweet_ids) == 1 and request.failures >= SUSPECT_AFTER:
         # It is about to fail. What it needs may be down for some seconds only: spread the last attempts over a minute.
         wait_s = max(wait_s, (0.5 + 0.5 * jitter) * exponential_s(request.failures + 2))
@@ -367,8 +370,9 @@ def _on_failure(
 
 
 def _contradicts_itself(request: Request, error: AccessRefusedError, call: CallState, now: float) -> bool:
-    """Note a refusal in the account's name; return whether it is about the Tweets: others were answered between two of them,
-    again and again.
+    """Note a refusal in the account's name; return whether it is about the Tweets.
+
+    It is, where others were answered between such refusals, again and again.
     """
     if request.purpose is not Purpose.DATA or error.status == PAYMENT_REQUIRED:
         return False

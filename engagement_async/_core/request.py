@@ -64,8 +64,6 @@ class Request:
     was_resigned: bool = False
     renewals: int = 0
     """How often the owner's credentials had been renewed when it was last sent."""
-    is_parked: bool = False
-    """The engine's: whether it waits for an owner that the API does not answer."""
     signer: object = None
     """The engine's: what it was last signed with, where a credential store signs."""
 

@@ -91,8 +91,8 @@ class Sender:
         self.clock_offset_s = 0.0
         self.endpoints: dict[str, EndpointState] = {}
         self.now = loop_clock()
-        self._ends: set[Callable[[UsageError], None]] = set()
-        """Of the calls that run."""
+        self._running: dict[Callable[[UsageError], None], CallState] = {}
+        """The calls that run, by what ends them."""
         self._state_changed = asyncio.Event()
         self._waiting_for_change = 0
         self._transport = transport
@@ -132,17 +132,17 @@ class Sender:
         return begin(observers, began)
 
     @contextmanager
-    def running(self, end: Callable[[UsageError], None]) -> Iterator[None]:
+    def running(self, call: Call, end: Callable[[UsageError], None]) -> Iterator[None]:
         """Note that a call runs while the block does: `end` ends it with an error, whatever it waits for."""
-        self._ends.add(end)
+        self._running[end] = call.state
         try:
             yield
         finally:
-            self._ends.discard(end)
+            del self._running[end]
 
     def end_calls(self) -> None:
         """End all calls that run: the client is being closed."""
-        for end in tuple(self._ends):
+        for end in tuple(self._running):
             end(UsageError(CLOSED))
 
     def close_circuits(self) -> None:
@@ -158,7 +158,14 @@ class Sender:
 
     @property
     def is_any_circuit_open(self) -> bool:
+        """Whether an endpoint does not answer."""
         return any(state.breaker.is_open for state in self.endpoints.values())
+
+    @property
+    def owner_trouble(self) -> str | None:
+        """The last error of an owner that is not answered; None while anything but probes of such owners is in flight."""
+        circuits = [circuit for call in self._running.values() for circuit in call.owners.open_circuits]
+        return str(circuits[0].last_error) if circuits and self.in_flight <= len(circuits) else None
 
     def check_loop(self) -> None:
         """Raise `UsageError` in another event loop than the one that it was made in: its connections are there."""

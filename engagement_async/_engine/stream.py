@@ -72,7 +72,7 @@ class AnswerStream:
         self._call.state.begin(self._sender.now())
         self._call.observe = self._sender.observe(self._endpoint)
         self._open.enter_context(relaxed_gc())
-        self._open.enter_context(self._sender.running(self._workers.fail))
+        self._open.enter_context(self._sender.running(self._call, self._workers.fail))
         self._workers.start_one()
         return self
 

@@ -50,7 +50,7 @@ __all__ = ["Workers"]
 
 logger = logging.getLogger("engagement_async")
 
-_MOST_PARKED = 4096
+_MOST_UNANSWERED = 4096
 """Requests that may wait for owners that the API does not answer, besides those that may wait anyway."""
 
 
@@ -92,10 +92,8 @@ class Workers:
         self._ready: deque[Request] = deque()
         self._new: deque[Request] = deque()
         self._delayed: list[tuple[float, int, Request]] = []
-        self._behind_owner: dict[str, list[Request]] = {}
-        """Requests that wait until it is known whether the API takes their owner's credentials."""
-        self._parked = 0
-        """How many of those that are delayed wait for owners that the API does not answer."""
+        self._behind_owner: dict[str, deque[Request]] = {}
+        """Requests that wait until it is known whether the API takes their owner's credentials, or answers it again."""
         self._order = count()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -246,11 +244,7 @@ class Workers:
     def _take(self) -> Request | None:
         now = self._sender.now()
         while self._delayed and self._delayed[0][0] <= now:
-            due = heapq.heappop(self._delayed)[2]
-            if due.is_parked:
-                self._parked -= 1
-                due.is_parked = False
-            self._ready.append(due)
+            self._ready.append(heapq.heappop(self._delayed)[2])
         if self._ready:
             return self._ready.popleft()
         if self._new:
@@ -269,10 +263,9 @@ class Workers:
 
         Some thousands may wait for owners that the API does not answer: they must not keep others from being read.
         """
-        waiting = len(self._delayed) + sum(map(len, self._behind_owner.values()))
         owners = self._call.state.owners
-        probed = sum(len(its) for owner, its in self._behind_owner.items() if _is_open_for(owners.of(owner)))
-        return waiting - min(self._parked + probed, _MOST_PARKED)
+        unanswered = sum(len(its) for owner, its in self._behind_owner.items() if owners.of(owner).is_out)
+        return len(self._delayed) + sum(map(len, self._behind_owner.values())) - min(unanswered, _MOST_UNANSWERED)
 
     def _queue_batch(self, batch: Batch | SpanBatch) -> None:
         parsers = [self._parsers[batch.span]] if isinstance(batch, SpanBatch) else self._parsers
@@ -336,13 +329,14 @@ class Workers:
                 case Probe(probe):
                     await self._send(probe)
                 case Postpone(seconds):
-                    self._queue(request, sender.now() + seconds, is_parked=True)
+                    self._queue(request, sender.now() + seconds)
                     return False
                 case AwaitOwner():
                     assert request.owner is not None  # noqa: S101
-                    self._behind_owner.setdefault(request.owner, []).append(request)
+                    self._behind_owner.setdefault(request.owner, deque()).append(request)
                     return False
                 case GiveUp(failure):
+                    self._release(request.owner)
                     await self._call.wait_for_capacity()
                     self._execute(Fail(request.tweet_ids, failure), request)
                     return False
@@ -359,19 +353,19 @@ class Workers:
             outcome = await self._sender.send(request, self._call)
         except BaseException:
             cancel(request, self._call.state)
+            self._release(request.owner)
             self._sender.note_change()
             raise
         finally:
             if owner is not None:
                 owner.in_flight -= 1
-                self._ready.extend(self._behind_owner.pop(request.owner or "", ()))
         if isinstance(request.batch, PendingBatch) and not isinstance(outcome.result, (NotSentError, ProxyError)):
             request.batch.requests += request.attempts - attempts
         sender, state = self._sender, self._call.state
         if isinstance(outcome.result, EngagementError):
             logger.debug("attempt failed: %s", outcome.result)
         breaker = state.endpoint.breaker
-        was_open, owner_was_open = breaker.is_open, _is_open_for(owner)
+        was_open, owner_was_out = breaker.is_open, owner is not None and owner.is_out
         decision = decide(
             request, outcome, state, now=sender.now(), jitter=sender.jitter(), witnesses=self._witnesses(request)
         )
@@ -390,10 +384,24 @@ class Workers:
             )
         elif was_open and not breaker.is_open:
             logger.warning("%s answers again", self._parsers[0].query.endpoint.name)
-        if owner is not None and owner_was_open is not _is_open_for(owner):
+        if owner is not None and owner.is_out is not owner_was_out:
             self._tell_of_owner(request.owner or "", owner)
+        self._release(request.owner)
         sender.note_change()
         self._execute(decision, request)
+
+    def _release(self, owner: str | None) -> None:
+        """Have the requests that wait for this owner admitted anew: one of them, to probe, while it is not answered."""
+        waiting = self._behind_owner.get(owner or "")
+        if not waiting:
+            return
+        if self._call.state.owners.of(owner or "").is_out:
+            self._ready.append(waiting.popleft())
+        else:
+            self._ready.extend(waiting)
+            waiting.clear()
+        if not waiting:
+            del self._behind_owner[owner or ""]
 
     def _note_other_owners(self) -> None:
         """Have Tweets of other owners at hand for probes: those in flight may all be of one that alone is not answered."""
@@ -407,7 +415,7 @@ class Workers:
 
     def _tell_of_owner(self, name: str, owner: OwnerState) -> None:
         endpoint = self._parsers[0].query.endpoint.name
-        if owner.breaker is not None and owner.breaker.is_open:
+        if owner.breaker is not None and owner.is_out:
             logger.warning(
                 "%s does not answer owner %s (%s), while it answers others: probing with single Tweets until that ends",
                 endpoint,
@@ -519,10 +527,8 @@ class Workers:
             number, query = pending.batch.number, self._parsers[0].query
             self._deliver_answer(pending, merge_parts(number, tweet_ids, answers, query))
 
-    def _queue(self, request: Request, not_before: float, *, is_parked: bool = False) -> None:
+    def _queue(self, request: Request, not_before: float) -> None:
         if not_before > self._sender.now():
-            request.is_parked = is_parked
-            self._parked += is_parked
             heapq.heappush(self._delayed, (not_before, next(self._order), request))
             if self._idle:
                 self._set_timer()
@@ -532,10 +538,6 @@ class Workers:
     def _queue_first(self, request: Request) -> None:
         if isinstance(request.batch, PendingBatch):
             self._ready.appendleft(request)
-
-
-def _is_open_for(owner: OwnerState | None) -> bool:
-    return owner is not None and owner.breaker is not None and owner.breaker.is_open
 
 
 def _open_ids(pending: PendingBatch) -> set[str]:

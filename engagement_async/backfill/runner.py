@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
+from engagement_async._core.outcomes import is_outage_of_all
 from engagement_async._core.rate_limit import RateLimit
 from engagement_async._display.reporting import harmless
 from engagement_async._engine.contracts import scheduler_for
@@ -132,8 +133,8 @@ class JobRunner:
         self._consuming: asyncio.Task[None] | None = None
         self._draining: asyncio.Task[None] | None = None
         self._is_delivering = False
-        self._is_owner_out = False
-        """Whether an owner was not answered, while others were."""
+        self._has_unanswered = False
+        """Whether some IDs stay pending because the API did not answer."""
 
     async def run(
         self, *, failed_only: bool, on_progress: Callable[[Progress], object], progress_interval_s: float
@@ -191,7 +192,7 @@ class JobRunner:
         return outcome
 
     def _outcome_of_owners(self) -> RunOutcome:
-        if self._is_owner_out:
+        if self._has_unanswered:
             return RunOutcome.OUTAGE
         return RunOutcome.CREDENTIALS if self._owners.refused else RunOutcome.DONE
 
@@ -242,9 +243,9 @@ class JobRunner:
             async for answer in stream:
                 self._is_delivering = True
                 if pending := pending_ids(answer):  # the API did not answer: these IDs stay pending
-                    self._is_owner_out = True
-                    if any(getattr(answer.failed_tweet_ids[i], "owner", None) is None for i in pending):
-                        self.stop(RunOutcome.OUTAGE)  # it answered nobody
+                    self._has_unanswered = True
+                    if any(is_outage_of_all(answer.failed_tweet_ids[i]) for i in pending):
+                        self.stop(RunOutcome.OUTAGE)
                 answer = self._owners.take(answer)
                 skipped = len(pending_ids(answer))
                 self._meter.ids_asked += len(answer.tweet_ids) - skipped
