@@ -926,6 +926,32 @@ def test_a_tweet_of_a_stopped_stream_has_all_of_its_spans_or_no_answer(stops_at:
     play(World([poison([ids[3]], since="2026-01-25", end=9_000)]), main)
 
 
+@pytest.mark.parametrize("stops_at", [96, 112, 128, 144, 160])
+def test_sums_of_a_stopped_stream_hold_whoever_is_answered(stops_at: float) -> None:
+    """A Tweet that fails in a later span stands in sums of an earlier one, which would be requested again without it."""
+    ids = make_ids(25)
+    query = Query(
+        HISTORICAL,
+        engagement_types=["favorites"],
+        groupings={"tweets": ["tweet.id", "engagement.type"], "days": ["engagement.day"]},
+        start="2026-01-01",
+        end="2026-02-20",
+    )
+
+    async def main(server: ModelServer) -> EngagementResult:
+        merger = Merger(query)
+        async with client_of(server, rate_limit=RateLimit(60)) as client, client.stream(query, ids) as answers:
+            asyncio.get_running_loop().call_later(stops_at, answers.stop)
+            async for answer in answers:
+                merger.add(answer)
+        return merger.result()
+
+    world = World([poison(ids[3:10]), poison(ids[:1], since="2026-01-25")])
+    result = play(world, main)
+    assert not result.missing_metrics
+    check_values(world, result)
+
+
 def test_a_stream_that_is_stopped_and_given_up_accounts_for_every_id() -> None:
     ids = make_ids(500)
 

@@ -53,6 +53,8 @@ logger = logging.getLogger("engagement_async")
 _MOST_UNANSWERED = 4096
 """Requests that may wait for owners that the API does not answer, besides those that may wait anyway."""
 
+_Part = tuple[Answer, ResponseParser]
+
 
 @dataclass(slots=True)
 class PendingBatch:
@@ -61,7 +63,7 @@ class PendingBatch:
     batch: Batch | SpanBatch
     open: dict[int, Request] = field(default_factory=dict)
     """By identity: two requests may be alike."""
-    parts: list[tuple[Answer, ResponseParser]] = field(default_factory=list)
+    parts: list[_Part] = field(default_factory=list)
     requests: int = 0
     """How many were sent, retries included; since the last answer, if there are several."""
 
@@ -492,10 +494,7 @@ class Workers:
         batch_number, tweet_ids = pending.batch.number, pending.batch.tweet_ids
         if len(pending.parts) > 1:
             pending.parts, again = split_off_tainted_sums(pending.parts, self._parsers[0].query)
-            owner = pending.batch.owner
-            requests = [Request(ids, parser, batch_number, pending, owner) for parser, ids in again]
-            pending.add(requests)
-            self._ready.extend(requests)
+            self._request_again(pending, again)
         if not pending.open:
             del self._pending[id(pending)]
             answers = [answer for answer, _ in pending.parts]
@@ -503,6 +502,14 @@ class Workers:
                 # What was settled before was delivered.
                 tweet_ids = in_input_order(tweet_ids, {i for answer in answers for i in answer.tweet_ids})
             self._deliver_answer(pending, merge_parts(batch_number, tweet_ids, answers, self._parsers[0].query))
+
+    def _request_again(
+        self, pending: PendingBatch, ids_of_parts: Iterable[tuple[ResponseParser, tuple[str, ...]]]
+    ) -> None:
+        batch = pending.batch
+        requests = [Request(ids, parser, batch.number, pending, batch.owner) for parser, ids in ids_of_parts]
+        pending.add(requests)
+        self._ready.extend(requests)
 
     def _deliver_answer(self, pending: PendingBatch, answer: Answer) -> None:
         answer.owner = pending.batch.owner
@@ -518,14 +525,18 @@ class Workers:
             return
         if not (self.is_stopping or any(request.is_suspect or request.failures for request in pending.open.values())):
             return
-        open_ids = _open_ids(pending)
-        is_settled = [open_ids.isdisjoint(_ids_in(answer)) for answer, _ in pending.parts]
-        answers = [answer for (answer, _), settled in zip(pending.parts, is_settled, strict=True) if settled]
+        query = self._parsers[0].query
+        settled, others = _split_by_settled(pending)
+        settled, again = split_off_tainted_sums(settled, query)
+        pending.parts = [*settled, *others]
+        if again:  # their IDs are not settled any more
+            self._request_again(pending, again)
+            settled, others = _split_by_settled(pending)
+        answers = [answer for answer, _ in settled]
         tweet_ids = in_input_order(pending.batch.tweet_ids, {i for answer in answers for i in answer.tweet_ids})
         if tweet_ids:
-            pending.parts = [part for part, settled in zip(pending.parts, is_settled, strict=True) if not settled]
-            number, query = pending.batch.number, self._parsers[0].query
-            self._deliver_answer(pending, merge_parts(number, tweet_ids, answers, query))
+            pending.parts = others
+            self._deliver_answer(pending, merge_parts(pending.batch.number, tweet_ids, answers, query))
 
     def _queue(self, request: Request, not_before: float) -> None:
         if not_before > self._sender.now():
@@ -550,6 +561,15 @@ def _open_ids(pending: PendingBatch) -> set[str]:
             if not ids.isdisjoint(_ids_in(answer)):
                 ids.update(_ids_in(answer))
     return ids
+
+
+def _split_by_settled(pending: PendingBatch) -> tuple[list[_Part], list[_Part]]:
+    """Return the parts of a batch that are settled, and the others."""
+    open_ids = _open_ids(pending)
+    settled, others = list[_Part](), list[_Part]()
+    for part in pending.parts:
+        (settled if open_ids.isdisjoint(_ids_in(part[0])) else others).append(part)
+    return settled, others
 
 
 def _ids_in(answer: Answer) -> Iterator[str]:
