@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from io import FileIO
@@ -14,6 +16,8 @@ from engagement_async.errors import UsageError
 __all__ = ["STANDARD_INPUT", "files_of", "name_of", "open_source"]
 
 STANDARD_INPUT = "-"
+_LONGEST_WAIT_S = 0.25
+_MOST_OF_SELECT = 1024
 
 
 def name_of(path: str | Path) -> str:
@@ -56,10 +60,29 @@ def _parts(folder: Path) -> Iterator[Path]:
 def open_source(path: str | Path, stdin: BinaryIO | None) -> AbstractContextManager[BinaryIO]:
     """Return the source's bytes, unbuffered; standard input stays open."""
     if str(path) == STANDARD_INPUT:
-        return nullcontext(stdin if stdin is not None else FileIO(0, closefd=False))
+        return nullcontext(stdin if stdin is not None else _Source(0, closefd=False))
     try:
-        return FileIO(path)
+        return _Source(path)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         raise UsageError(f"{name_of(path)}: {error.strerror}") from None
     except ValueError as error:  # a NUL in the name
         raise UsageError(f"{path!r}: {error}") from None
+
+
+class _Source(FileIO):
+    """A file that waits in short steps if it has nothing to read yet, as a pipe: a signal ends the wait.
+
+    CPython runs the handlers of signals between bytecodes. One that comes right before a system call has to wait until that
+    returns: from `read` alone, perhaps for ever.
+    """
+
+    def __init__(self, file: str | Path | int, *, closefd: bool = True) -> None:
+        super().__init__(file, closefd=closefd)
+        number = self.fileno()
+        is_regular = stat.S_ISREG(os.fstat(number).st_mode)
+        self._may_wait = not is_regular and number < _MOST_OF_SELECT and os.name != "nt"
+
+    def read(self, size: int | None = -1) -> bytes:
+        while self._may_wait and not select.select([self], [], [], _LONGEST_WAIT_S)[0]:
+            pass
+        return super().read(size)

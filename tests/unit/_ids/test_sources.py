@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import signal
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -49,3 +52,18 @@ def test_standard_input_stays_open() -> None:
         assert file is stdin
     assert not stdin.closed
     assert name_of("-") == "standard input"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes cannot be waited for there")
+def test_a_signal_ends_the_wait_for_a_pipe_also_if_it_interrupts_no_system_call() -> None:
+    """A signal to another thread is noticed by the main one as late as one that comes right before it waits."""
+    reader, writer = os.pipe()
+    late = threading.Timer(0.3, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT))
+    late.start()
+    try:
+        with open_source(f"/dev/fd/{reader}", None) as file, pytest.raises(KeyboardInterrupt):
+            file.read(10)
+    finally:
+        late.join()
+        os.close(reader)
+        os.close(writer)
