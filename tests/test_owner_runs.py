@@ -1,5 +1,7 @@
-"""Whole runs with Tweets of several owners, in worlds drawn at random: owners that are not answered for a while or at all,
-refusals in the account's name, Tweets that the API fails at, outages of everybody. The consumer may be slow, stop or leave.
+"""Whole runs with Tweets of several owners, in worlds drawn at random.
+
+Owners are not answered for a while or at all, Tweets are refused in the account's name, the API fails at some Tweets, or
+answers nobody. The consumer may be slow, stop or leave.
 
 After each run every ID is in exactly one place, for the reason that the world gives; values and sums are true; an owner
 that is well loses nothing to one that is not.

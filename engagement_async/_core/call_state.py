@@ -63,7 +63,7 @@ class EndpointState:
         self.answered: deque[AnsweredTweets] = deque(maxlen=self.KNOWN)
         """The Tweets of the last answers: what probes ask for."""
         self._unanswered: dict[str, AnsweredTweets] = {}
-        """By owner, Tweets of those that were not answered, the last ones."""
+        """By owner that is not answered, or not yet: Tweets to probe with."""
         self._probes = 0
         self._second_looks_in_vain = 0
         self.gaps: dict[str, set[str]] = {}
@@ -187,7 +187,7 @@ class OwnerState:
     answered: AnsweredTweets | None = None
     """The Tweets of the last answer that had values: what probes ask for."""
     has_several: bool = False
-    """Whether several of its Tweets were requested: then one can tell what is wrong with another."""
+    """Whether several of its Tweets were requested. With one alone, a bad Tweet cannot be told from a bad owner."""
     _first: str = ""
     _probes: int = 0
 

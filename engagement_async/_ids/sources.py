@@ -16,8 +16,9 @@ from engagement_async.errors import UsageError
 __all__ = ["STANDARD_INPUT", "files_of", "name_of", "open_source"]
 
 STANDARD_INPUT = "-"
-_LONGEST_WAIT_S = 0.25
-_MOST_OF_SELECT = 1024
+_WAIT_S = 0.25
+_SELECT_LIMIT = 1024
+"""File descriptors from here on are too large for select()."""
 
 
 def name_of(path: str | Path) -> str:
@@ -70,19 +71,19 @@ def open_source(path: str | Path, stdin: BinaryIO | None) -> AbstractContextMana
 
 
 class _Source(FileIO):
-    """A file that waits in short steps if it has nothing to read yet, as a pipe: a signal ends the wait.
+    """A file that waits for its next bytes in short steps, as those of a pipe may never come: a signal ends the wait.
 
-    CPython runs the handlers of signals between bytecodes. One that comes right before a system call has to wait until that
-    returns: from `read` alone, perhaps for ever.
+    CPython runs signal handlers between bytecodes. A signal that comes right before a system call is not handled until the
+    call returns, and `read` may never return. See https://docs.python.org/3/library/signal.html#execution-of-python-signal-handlers
     """
 
     def __init__(self, file: str | Path | int, *, closefd: bool = True) -> None:
         super().__init__(file, closefd=closefd)
         number = self.fileno()
         is_regular = stat.S_ISREG(os.fstat(number).st_mode)
-        self._may_wait = not is_regular and number < _MOST_OF_SELECT and os.name != "nt"
+        self._may_wait = not is_regular and number < _SELECT_LIMIT and os.name != "nt"
 
     def read(self, size: int | None = -1) -> bytes:
-        while self._may_wait and not select.select([self], [], [], _LONGEST_WAIT_S)[0]:
+        while self._may_wait and not select.select([self], [], [], _WAIT_S)[0]:
             pass
         return super().read(size)

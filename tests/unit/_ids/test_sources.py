@@ -59,10 +59,15 @@ def test_a_signal_ends_the_wait_for_a_pipe_also_if_it_interrupts_no_system_call(
     """A signal to another thread is noticed by the main one as late as one that comes right before it waits."""
     reader, writer = os.pipe()
     late = threading.Timer(0.3, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT))
-    late.start()
-    try:
-        with open_source(f"/dev/fd/{reader}", None) as file, pytest.raises(KeyboardInterrupt):
+
+    def wait() -> None:
+        with open_source(f"/dev/fd/{reader}", None) as file:
+            late.start()
             file.read(10)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            wait()
     finally:
         late.join()
         os.close(reader)
