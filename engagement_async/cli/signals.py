@@ -30,14 +30,15 @@ _CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGHUP:
 class _Signals:
     """Counts signals. Those that come at once are one."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self.count = 0
         self.first: signal.Signals | None = None
         self._next_from = 0.0
 
     def note(self, number: int) -> bool:
         """Count a signal. False: it belongs to the one before."""
-        now = time.monotonic()
+        now = self._clock()
         if now < self._next_from:
             return False
         self.count, self._next_from = self.count + 1, now + _AT_ONCE_S
@@ -46,7 +47,7 @@ class _Signals:
 
 
 @contextmanager
-def signals_raise() -> Iterator[None]:
+def signals_raise(*, clock: Callable[[], float] = time.monotonic) -> Iterator[None]:
     """Raise `Interrupted` in the main thread when a signal comes during the block, so that unfinished files are removed.
 
     Also where Python makes another error of it, as in a class that is being made. While a module is imported the signal has
@@ -54,7 +55,7 @@ def signals_raise() -> Iterator[None]:
     one ends the process there. Python swallows what is raised in a finalizer, so a later one raises once more; the one after
     that ends the process.
     """
-    signals = _Signals()
+    signals = _Signals(clock)
     interrupted: Interrupted | None = None
     timer: threading.Timer | None = None
     """What sends the signal again that waits for an import."""
@@ -138,14 +139,16 @@ def signals_held() -> Iterator[Callable[[], None]]:
         deliver()
 
 
-def run_async(main: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
+def run_async(
+    main: Callable[[], Coroutine[Any, Any, _Result]], *, clock: Callable[[], float] = time.monotonic
+) -> _Result:
     """Return the coroutine's result. A signal cancels it, and raises `Interrupted` once it has cleaned up; a later one
     ends the process immediately.
     """
     import asyncio  # `engagement --help` needs none
 
     handlers = {number: signal.getsignal(number) for number in _CODES}
-    signals = _Signals()
+    signals = _Signals(clock)
     try:
         with signals_held() as deliver, asyncio.Runner(loop_factory=_loop_factory()) as runner:
             result = runner.run(_stoppable(main, deliver, signals))

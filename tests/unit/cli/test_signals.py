@@ -130,7 +130,7 @@ def test_of_two_signals_at_once_the_second_leaves_what_is_put_away_alone() -> No
     put_away: list[str] = []
 
     def clean_up() -> None:
-        with signals_raise():
+        with signals_raise(clock=lambda: 5.0):
             try:
                 signal.raise_signal(signal.SIGTERM)
             finally:
@@ -149,14 +149,16 @@ def test_a_signal_that_python_swallowed_is_raised_by_the_next_one() -> None:
         def __del__(self) -> None:
             signal.raise_signal(signal.SIGTERM)
 
+    now = 5.0
     put_away: list[str] = []
 
     def go_on() -> None:
-        with signals_raise():
+        nonlocal now
+        with signals_raise(clock=lambda: now):
             try:
                 Finalized()
                 signal.raise_signal(signal.SIGTERM)  # at once: the same one
-                time.sleep(0.3)
+                now += 0.3
                 put_away.append("nothing yet")
                 signal.raise_signal(signal.SIGTERM)
                 put_away.append("never")
@@ -184,7 +186,7 @@ def test_two_signals_at_once_end_a_coroutine_as_one_does() -> None:
             put_away.append("all")
 
     with pytest.raises(Interrupted):
-        run_async(main)
+        run_async(main, clock=lambda: 5.0)
 
     assert put_away == ["all"]
 
@@ -256,23 +258,23 @@ def test_a_signal_during_the_last_import_is_told_at_the_end(tmp_path: Path, monk
 
 @pytest.mark.parametrize("signals", [1, 2])
 def test_the_second_signal_during_an_import_ends_the_process(tmp_path: Path, signals: int) -> None:
-    (tmp_path / "hangs.py").write_text("import time\nprint(flush=True)\ntime.sleep(2.0)\n")
-    code = "from engagement_async.cli.signals import *\nwith signals_raise():\n import hangs\n print('went on')\n"
-    command = [sys.executable, "-c", code]
+    # It sends them to itself: those of another process are one to a process that does not run meanwhile.
+    (tmp_path / "hangs.py").write_text(
+        f"import signal, time\nfor _ in range({signals}):\n    signal.raise_signal(signal.SIGTERM)\n    time.sleep(0.3)\n"
+        "print('is imported')\n"
+    )
+    code = "from engagement_async.cli.signals import *\nwith signals_raise():\n import hangs, time\n time.sleep(60)\n"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        for _ in range(signals):
-            process.send_signal(signal.SIGTERM)
-            time.sleep(0.5)
-        out, err = process.communicate()
+
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
 
     if signals == 1:
-        assert b"Interrupted" in err
+        assert done.returncode == 1
+        assert "Interrupted" in done.stderr
+        assert done.stdout == "is imported\n"
     else:
-        assert process.returncode == -signal.SIGTERM
-    assert b"went on" not in out or signals == 1
+        assert done.returncode == -signal.SIGTERM
+        assert done.stdout == ""
 
 
 def test_an_error_beside_no_signal_stays_what_it_is() -> None:
