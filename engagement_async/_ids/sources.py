@@ -16,7 +16,7 @@ from engagement_async.errors import UsageError
 __all__ = ["STANDARD_INPUT", "files_of", "name_of", "open_source"]
 
 STANDARD_INPUT = "-"
-_WAIT_S = 0.25
+_STEP_S = 0.25
 _SELECT_LIMIT = 1024
 """File descriptors from here on are too large for select()."""
 
@@ -61,17 +61,17 @@ def _parts(folder: Path) -> Iterator[Path]:
 def open_source(path: str | Path, stdin: BinaryIO | None) -> AbstractContextManager[BinaryIO]:
     """Return the source's bytes, unbuffered; standard input stays open."""
     if str(path) == STANDARD_INPUT:
-        return nullcontext(stdin if stdin is not None else _Source(0, closefd=False))
+        return nullcontext(stdin if stdin is not None else _InterruptibleFile(0, closefd=False))
     try:
-        return _Source(path)
+        return _InterruptibleFile(path)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         raise UsageError(f"{name_of(path)}: {error.strerror}") from None
     except ValueError as error:  # a NUL in the name
         raise UsageError(f"{path!r}: {error}") from None
 
 
-class _Source(FileIO):
-    """A file that waits for its next bytes in short steps, as those of a pipe may never come: a signal ends the wait.
+class _InterruptibleFile(FileIO):
+    """A file whose `read` waits for bytes in short steps, so that a signal ends the wait for a pipe that stays silent.
 
     CPython runs signal handlers between bytecodes. A signal that comes right before a system call is not handled until the
     call returns, and `read` may never return. See https://docs.python.org/3/library/signal.html#execution-of-python-signal-handlers
@@ -84,6 +84,6 @@ class _Source(FileIO):
         self._may_wait = not is_regular and number < _SELECT_LIMIT and os.name != "nt"
 
     def read(self, size: int | None = -1) -> bytes:
-        while self._may_wait and not select.select([self], [], [], _WAIT_S)[0]:
+        while self._may_wait and not select.select([self], [], [], _STEP_S)[0]:
             pass
         return super().read(size)
